@@ -1,0 +1,1 @@
+"""What every other package stands on: errors, environment, dispatch, settings, versions, files."""

@@ -1,0 +1,18 @@
+"""Every environment variable strop reads, and nothing else."""
+
+import os
+from pathlib import Path
+
+FORCED_IMPL = os.environ.get("STROP_IMPL")  # noqa: TID251
+"""Run this implementation of every operation, or raise where it cannot run."""
+
+
+def cache_folder() -> Path:
+    """Return where converted models and fetched data are kept.
+
+    `STROP_CACHE` if it is set, else `$XDG_CACHE_HOME/strop`, else `~/.cache/strop`.
+    """
+    if own := os.environ.get("STROP_CACHE"):  # noqa: TID251
+        return Path(own)
+    base = os.environ.get("XDG_CACHE_HOME")  # noqa: TID251
+    return (Path(base) if base else Path.home() / ".cache") / "strop"

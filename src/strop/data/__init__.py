@@ -1,0 +1,1 @@
+"""Reads any usual format, checks it, renders it, marks exactly which tokens carry loss."""

@@ -1,0 +1,1 @@
+"""Says what got better and what got worse, with confidence intervals."""

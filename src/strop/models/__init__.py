@@ -1,0 +1,1 @@
+"""Finds and loads models, puts our layers in and takes them out, holds the one forward seam."""

@@ -1,0 +1,1 @@
+"""Builds, runs, resumes and records a TRL trainer."""
