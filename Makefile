@@ -1,0 +1,54 @@
+# Every target installs what it needs first. The stamp carries a hash of the two files that decide
+# what is installed, so a target reinstalls when they change and not when a checkout touches them.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
+SOURCES := src tests scripts examples benchmarks conftest.py
+
+.PHONY: help install demo check lint test fetch bench-sft numbers clean
+
+help:
+	@echo "make install    .venv with strop, its development tools and the peers it is compared with"
+	@echo "make demo       fine-tune the packaged model on real sentences and show what it gained"
+	@echo "make check      lint, types, import contracts, fast tests"
+	@echo "make test       every test, those with the real model too"
+	@echo "make bench-sft  strop beside transformers + PEFT + TRL"
+	@echo "make numbers    write the newest results into README.md"
+
+install: $(STAMP)
+
+$(STAMP): | pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"strop needs Python 3.11 or newer; $(PYTHON) is {v[0]}.{v[1]}; try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	rm -f .venv/.installed-*
+	touch $@
+
+fetch: $(STAMP)
+	$(BIN)/python scripts/fetch.py smollm2-135m-instruct
+
+demo: $(STAMP)
+	$(BIN)/python scripts/fetch.py smollm2-135m-instruct nyt
+	$(BIN)/python scripts/demo.py
+
+lint: $(STAMP)
+	$(BIN)/ruff check $(wildcard $(SOURCES))
+	$(BIN)/ruff format --check $(wildcard $(SOURCES))
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint
+	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+test: fetch
+	$(BIN)/python -m pytest
+
+bench-sft: fetch
+	$(BIN)/python benchmarks/sft.py
+
+numbers: $(STAMP)
+	$(BIN)/python scripts/readme_numbers.py
+
+clean:
+	rm -rf .venv build dist

@@ -1,0 +1,125 @@
+"""The commands, their options and their help; each loads what it needs when it runs."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+import strop
+from strop.cli.flags import UsageError
+from strop.cli.output import fail, respond
+from strop.cli.settings_command import Command, with_settings
+from strop.core.errors import StropError
+
+app = typer.Typer(
+    name="strop",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Fine-tune open language models on the hardware people have.",
+    epilog="Example: strop train rows.jsonl --out runs/tone, then strop eval runs/tone test.jsonl",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Which = Annotated[
+    str,
+    typer.Argument(metavar="RUN|MODEL", help="A run folder, a packaged model, a folder or a name."),
+]
+
+
+def run() -> None:
+    """Run the command line; errors end as one message and an exit code, 2 for wrong usage."""
+    as_json = "--json" in sys.argv
+    try:
+        app()
+    except SystemExit as e:
+        if as_json and e.code == 2:
+            fail("the command line cannot be used; standard error says why", as_json=True)
+        raise
+    except UsageError as e:
+        fail(str(e), as_json=as_json)
+        sys.exit(2)
+    except StropError as e:
+        fail(str(e), as_json=as_json)
+        sys.exit(1)
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    wanted: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune open language models on the hardware people have."""
+    if wanted:
+        respond(
+            lambda: {"version": strop.__version__},
+            lambda found: typer.echo(f"strop {found['version']}"),
+            as_json=as_json,
+        )
+        raise typer.Exit
+
+
+@app.command(cls=Command, epilog="Example: strop doctor")
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine has, how fast it is, and which packaged models are here."""
+    from strop.cli.doctor import examine, show
+
+    respond(examine, show, as_json=as_json)
+
+
+@app.command(cls=Command, epilog="Example: strop train rows.jsonl --out runs/tone --epochs 2")
+@with_settings
+def train(
+    data: Annotated[
+        str | None,
+        typer.Argument(metavar="DATA", help="JSONL, JSON, CSV or Parquet; none with --resume."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A packaged model, a folder, a GGUF file or a hub name.")
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="The run folder to make.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings in YAML; flags win.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run.")] = None,
+    as_json: Json = False,
+    **given: Any,
+) -> None:
+    """Fine-tune a model on rows of data and keep everything in a run folder."""
+    from strop.cli.train import show, train_run
+
+    own = {"data": data, "model": model, "out": out}
+    given.update({name: value for name, value in own.items() if value is not None})
+    respond(lambda: train_run(given, config=config, resume=resume), show, as_json=as_json)
+
+
+@app.command("eval", cls=Command, epilog="Example: strop eval runs/tone held_out.jsonl --limit 300")
+def evaluate(
+    which: Which,
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="JSONL, JSON, CSV or Parquet.")],
+    limit: Annotated[int | None, typer.Option(help="Take only this many rows.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the choice of rows and the bootstrap.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure a run, and the model it started from, on rows it has not seen."""
+    from strop.cli.evaluate import measure, show
+
+    respond(lambda: measure(which, data, limit=limit, seed=seed), show, as_json=as_json)
+
+
+@app.command(cls=Command, epilog='Example: strop chat runs/tone --say "Shares rose sharply."')
+def chat(
+    which: Which,
+    say: Annotated[
+        str | None,
+        typer.Option(help="Ask this once and stop; --json without it reads standard input."),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="The longest answer, in tokens.")] = 256,
+    as_json: Json = False,
+) -> None:
+    """Talk to a run or a model; an empty line ends the talk."""
+    from strop.cli.chat import converse, once, show
+
+    if say is None and not as_json:
+        converse(which, max_tokens=max_tokens)
+    else:
+        respond(lambda: once(which, say, max_tokens=max_tokens), show, as_json=as_json)

@@ -1,0 +1,116 @@
+"""Turns declared settings into flags, and flags or a YAML file back into settings."""
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from strop.core.errors import ConfigError
+
+TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
+
+
+class UsageError(ConfigError):
+    """A command line that cannot be used; the text lists every fault."""
+
+
+def flag(name: str) -> str:
+    """Return the flag of a setting: `learning_rate` is `--learning-rate`."""
+    return "--" + name.replace("_", "-")
+
+
+def unknown_flags(arguments: Sequence[str], known: Mapping[str, bool]) -> list[str]:
+    """Return a sentence for each flag of a command line that is not known.
+
+    Args:
+        arguments: as typed.
+        known: each flag, and whether a value follows it.
+    """
+    wrong: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        if word == "--":
+            break
+        name, equals, _ = word.partition("=")
+        if not name.startswith("--"):
+            continue
+        if name not in known:
+            wrong.append(f"{name} is not an option; {_nearest(name, known)}")
+        elif known[name] and not equals:
+            next(rest, "")  # the value of the flag, whatever it looks like
+    return wrong
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    plain = name.replace("_", "-").lower()
+    near = difflib.get_close_matches(plain, list(known), 1)
+    return f"did you mean {near[0]}?" if near else "--help lists the options"
+
+
+def from_text(text: str, hint: Any) -> Any:
+    """Read a flag's text as the type its setting is declared with.
+
+    Text that does not fit is returned as it is, so that reading the settings can say so.
+    """
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, types.UnionType):
+        kinds = typing.get_args(hint)
+        if type(None) in kinds and text.lower() in ("none", "null"):
+            return None
+        read = (from_text(text, kind) for kind in kinds if kind is not type(None))
+        return next((value for value in read if not isinstance(value, str)), text)
+    if origin is typing.Literal:
+        return next((choice for choice in typing.get_args(hint) if str(choice) == text), text)
+    if hint is bool:
+        return True if text.lower() in TRUE else False if text.lower() in FALSE else text
+    if hint in (int, float):
+        return _number(text, hint)
+    if hint is str:
+        return text
+    return _yaml(text) if hint is not Path else Path(text)
+
+
+def _number(text: str, kind: type[int] | type[float]) -> int | float | str:
+    try:
+        return kind(text)
+    except ValueError:
+        return text
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Return the settings a YAML file holds, with `-` in a name read as `_`.
+
+    Raises:
+        ConfigError: the file is absent, is no YAML, or is not a mapping of names to values.
+    """
+    try:
+        found = _yaml(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        raise ConfigError(f"there is no file {path}; --config takes a YAML file of settings") from e
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{path} is not UTF-8 text, so it is no YAML file: {e}") from e
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ConfigError(f"{path} holds a {type(found).__name__}; write lines such as `epochs: 2`")
+    return {str(name).replace("-", "_"): value for name, value in found.items()}
+
+
+def _yaml(text: str) -> Any:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """YAML 1.1 as PyYAML reads it, but 5e-4 is a number, as in YAML 1.2."""
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+        list("-+0123456789."),
+    )
+    try:
+        return yaml.load(text, Loader=Loader)
+    except yaml.YAMLError as e:
+        raise ConfigError(f"the settings are not YAML: {e}") from e

@@ -1,0 +1,82 @@
+"""A command that takes every declared setting as a flag and names all wrong flags at once."""
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from strop.cli.flags import UsageError, flag, unknown_flags
+from strop.training.settings import described
+
+
+class Command(TyperCommand):
+    """A command that names every flag it does not know, each with the nearest one it does."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments.
+
+        Raises:
+            UsageError: lists the unknown flags.
+        """
+        known = {
+            name: not getattr(option, "is_flag", False)
+            for option in self.get_params(ctx)
+            for name in (*option.opts, *option.secondary_opts)
+        }
+        if wrong := unknown_flags(args, known):
+            raise UsageError("\n  ".join(["the command line cannot be used:", *wrong]))
+        return super().parse_args(ctx, args)
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command one option per setting of a run.
+
+    The command receives as keyword arguments those that were given, as text: numbers are read
+    later, all together, so that every fault is named at once. A setting for which the command
+    has an option of its own is left out.
+    """
+    own = list(inspect.signature(command).parameters.values())
+    fixed = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    names = {p.name for p in fixed}
+    added = [_option(name, *what) for name, what in described().items() if name not in names]
+
+    @functools.wraps(command)
+    def called(**values: Any) -> None:
+        given = {p.name: values.pop(p.name) for p in added}
+        command(**values, **{name: value for name, value in given.items() if value is not None})
+
+    called.__signature__ = inspect.Signature([*fixed, *added])  # type: ignore[attr-defined]
+    called.__annotations__ = {p.name: p.annotation for p in (*fixed, *added)}
+    return called
+
+
+def _option(name: str, hint: Any, default: Any, doc: str) -> inspect.Parameter:
+    """Return the option of one setting."""
+    shown = doc if default in (None, "", {}) else f"{doc} [default: {default}]"
+    kind: Any
+    if hint is bool:
+        both = f"{flag(name)}/--no-{flag(name)[2:]}"
+        option = typer.Option(both, help=shown, rich_help_panel="Settings")
+        kind = Annotated[bool | None, option]
+    else:
+        option = typer.Option(
+            flag(name), help=shown, metavar=f"<{_metavar(hint)}>", rich_help_panel="Settings"
+        )
+        kind = Annotated[str | None, option]
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+
+
+def _metavar(hint: Any) -> str:
+    """Name a type as the help shows it."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Literal:
+        return "|".join(str(choice) for choice in typing.get_args(hint))
+    if origin in (typing.Union, types.UnionType):
+        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
+        return "|".join(dict.fromkeys(_metavar(kind) for kind in kinds))
+    return {int: "int", float: "float", str: "str", bool: "bool"}.get(hint, "yaml")

@@ -1,0 +1,61 @@
+"""Rules of the house that no other tool checks: names, sizes, forbidden words."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+ALL = [
+    path
+    for folder in ("src", "tests", "scripts", "examples", "benchmarks", "docs", ".ci")
+    for path in sorted((ROOT / folder).rglob("*"))
+    if path.is_file() and "__pycache__" not in path.parts
+] + [p for p in ROOT.iterdir() if p.is_file() and p.suffix in (".md", ".toml", ".py", ".txt")]
+
+VAGUE = re.compile(r"^(utils?|commons?|helpers?|misc|base|new|v2|manager)$")
+FORBIDDEN = {
+    "runs text as code": r"(?<![\w.])(exec|eval)\(",
+    "reads source to edit it": r"inspect\.getsource",
+    "runs code from a model folder": r"trust_remote_code\s*=\s*True",
+    "unpickles": r"\bpickle\b|weights_only\s*=\s*False",
+    "probes a version by attribute": r"getattr\(\w+, ['\"]__version__['\"]",
+}
+MACHINE_PATH = re.compile(r"(?<![\w.])/(home|root|Users|work|mnt)/\w")
+
+
+def named(paths):
+    return [pytest.param(path, id=str(path.relative_to(ROOT))) for path in paths]
+
+
+def test_no_file_has_a_name_that_says_nothing():
+    vague = [p for p in SOURCES for part in (*p.parts, p.stem) if VAGUE.match(part)]
+    assert not vague, f"name a file after what is in it: {vague}"
+
+
+@pytest.mark.parametrize("path", named(p for p in SOURCES if p.name != "triton.py"))
+def test_a_file_has_under_400_lines(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 400
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_no_source_file(what):
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in SOURCES
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if re.search(FORBIDDEN[what], line)
+    ]
+    assert not found, found
+
+
+def test_no_file_names_a_folder_of_one_machine():
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in ALL
+        if path.suffix in (".py", ".md", ".toml", ".txt", ".yaml", ".json", ".jsonl", "")
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if MACHINE_PATH.search(line)
+    ]
+    assert not found, found
