@@ -1,0 +1,182 @@
+"""Log-probabilities under a head on CPU: one tile of rows at a time, gradients in the same pass."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from strop.ops.linear_log_prob import LogProbs
+
+TILE_BYTES = 64_000_000
+"""Logits held at once. Larger tiles gain little: the products are already at their full rate."""
+SLICE_BYTES = 4_000_000
+"""Of a head in a narrow dtype, what is widened at once; it should stay in the cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is not a tensor."""
+
+    scale: float
+    softcap: float | None
+    grad_enabled: bool
+
+
+def linear_log_prob(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    bias: Tensor | None,
+    scale: float,
+    softcap: float | None,
+) -> LogProbs:
+    """See `strop.ops.linear_log_prob`."""
+    settings = Settings(scale, softcap, torch.is_grad_enabled())
+    return LogProbs(*_LinearLogProb.apply(hidden, weight, bias, targets, settings))
+
+
+class _LinearLogProb(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        settings: Settings,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        head_trained = any(ctx.needs_input_grad[1:3])
+        hidden_only = ctx.needs_input_grad[0] and not head_trained and settings.grad_enabled
+        M = len(hidden)
+        wide = torch.promote_types(torch.promote_types(hidden.dtype, weight.dtype), torch.float32)
+        log_prob, entropy, lse = (hidden.new_empty(M, dtype=wide) for _ in range(3))
+        is_top1 = torch.empty(M, dtype=torch.bool, device=hidden.device)
+        dhidden = torch.empty_like(hidden) if hidden_only else None  # of log_prob, by row
+        for rows in _tiles(M, len(weight), wide):
+            z = _logits(hidden[rows], weight, bias, settings)
+            scored = _score(z, targets[rows])
+            log_prob[rows], entropy[rows], is_top1[rows], lse[rows] = scored
+            if dhidden is not None:
+                _gradient_(z, targets[rows], lse[rows], settings)
+                dhidden[rows] = _times_head(z, weight, hidden.dtype)
+        ctx.settings = settings
+        if dhidden is not None:
+            ctx.save_for_backward(dhidden)
+        elif head_trained and settings.grad_enabled:
+            ctx.save_for_backward(hidden, weight, bias, targets, lse)
+        ctx.mark_non_differentiable(entropy, is_top1)
+        return log_prob, entropy, is_top1
+
+    @staticmethod
+    def backward(
+        ctx: Any, dlog_prob: Tensor, *_: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None, None]:
+        if len(ctx.saved_tensors) == 1:
+            (dhidden,) = ctx.saved_tensors
+            return (dhidden * dlog_prob[:, None]).to(dhidden.dtype), None, None, None, None
+        return *_trained_head_backward(dlog_prob, ctx), None, None
+
+
+def _trained_head_backward(
+    dlog_prob: Tensor, ctx: Any
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    hidden, weight, bias, targets, lse = ctx.saved_tensors
+    hidden_needs, weight_needs, bias_needs = ctx.needs_input_grad[:3]
+    wide = lse.dtype
+    dhidden = torch.empty_like(hidden) if hidden_needs else None
+    dweight = torch.zeros_like(weight, dtype=wide) if weight_needs else None
+    dbias = torch.zeros_like(bias, dtype=wide) if bias_needs else None
+    for rows in _tiles(len(hidden), len(weight), wide):
+        z = _logits(hidden[rows], weight, bias, ctx.settings)
+        _gradient_(z, targets[rows], lse[rows], ctx.settings)
+        z.mul_(dlog_prob[rows, None])
+        if dhidden is not None:
+            dhidden[rows] = _times_head(z, weight, hidden.dtype)
+        if dweight is not None:
+            dweight.addmm_(z.T, hidden[rows].to(wide))
+        if dbias is not None:
+            dbias.add_(z.sum(0))
+    return (
+        dhidden,
+        None if dweight is None else dweight.to(weight.dtype),
+        None if dbias is None else dbias.to(bias.dtype),
+    )
+
+
+def _tiles(M: int, V: int, dtype: torch.dtype) -> Iterator[slice]:
+    rows = max(1, TILE_BYTES // (V * dtype.itemsize))
+    rows = math.ceil(M / math.ceil(M / rows)) if M else 1  # equal tiles: a short last one is slow
+    for start in range(0, M, rows):
+        yield slice(start, start + rows)
+
+
+def _slices(weight: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
+    """Yield the head in `dtype`: as it is, or a slice of the vocabulary at a time."""
+    V, D = weight.shape
+    if weight.dtype == dtype:
+        yield slice(0, V), weight
+        return
+    tokens = max(1, SLICE_BYTES // (D * dtype.itemsize))
+    buffer = weight.new_empty(min(tokens, V), D, dtype=dtype)
+    for start in range(0, V, tokens):
+        narrow = weight[start : start + tokens]
+        yield slice(start, start + len(narrow)), buffer[: len(narrow)].copy_(narrow)
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, settings: Settings) -> Tensor:
+    """Return [R, V] in float32 or wider."""
+    dtype = torch.promote_types(hidden.dtype, weight.dtype)
+    hidden = hidden.to(dtype)
+    z = hidden.new_empty(len(hidden), len(weight))
+    for tokens, dense in _slices(weight, dtype):
+        torch.mm(hidden, dense.T, out=z[:, tokens])
+    z = z.to(torch.promote_types(dtype, torch.float32))
+    if bias is not None:
+        z.add_(bias)
+    if settings.scale != 1:
+        z.mul_(settings.scale)
+    if settings.softcap is not None:
+        z.div_(settings.softcap).tanh_().mul_(settings.softcap)
+    return z
+
+
+def _score(z: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return log-probability, entropy, is-top-1 and log-sum-exp [R] of the rows of `z` [R, V]."""
+    top, best = z.max(-1, keepdim=True)
+    shifted = z - top
+    wanted = shifted.gather(-1, targets[:, None])[:, 0]
+    weights = shifted.exp()
+    total = weights.sum(-1)
+    log_total = total.log()
+    entropy = log_total - weights.mul_(shifted).sum(-1) / total
+    return wanted - log_total, entropy, best[:, 0] == targets, log_total + top[:, 0]
+
+
+def _gradient_(z: Tensor, targets: Tensor, lse: Tensor, settings: Settings) -> None:
+    """Overwrite `z` with the gradient of log_prob with respect to the product."""
+    slope = None
+    if settings.softcap is not None:
+        slope = (z / settings.softcap).square_().neg_().add_(1)
+    z.sub_(lse[:, None]).exp_().neg_()
+    z.scatter_add_(-1, targets[:, None], z.new_ones(len(z), 1))
+    if slope is not None:
+        z.mul_(slope)
+    if settings.scale != 1:
+        z.mul_(settings.scale)
+
+
+def _times_head(dz: Tensor, weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return dz [R, V] @ weight [V, D] in `dtype`."""
+    product_dtype = torch.promote_types(dtype, weight.dtype)
+    dz = dz.to(product_dtype)
+    out: Tensor | None = None
+    for tokens, dense in _slices(weight, product_dtype):
+        if out is None:
+            out = dz[:, tokens] @ dense
+        else:
+            out.addmm_(dz[:, tokens], dense)
+    assert out is not None, "a head without tokens has no target"
+    return out.to(dtype)

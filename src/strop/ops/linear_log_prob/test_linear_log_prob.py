@@ -1,0 +1,103 @@
+import pytest
+import torch
+
+from strop.core.errors import ShapeError, UnsupportedError
+from strop.ops.linear_log_prob import IMPLS, linear_log_prob
+from strop.ops.linear_log_prob.cases import TESTED, Case
+from strop.testing import check_against_reference, check_documented_shapes, saved_bytes
+
+
+@pytest.mark.parametrize("case", TESTED, ids=str)
+@pytest.mark.parametrize("impl", [i.name for i in IMPLS if i.name != "reference"])
+def test_agrees_with_reference_when_everything_is_trained(impl, case, device_for):
+    device = device_for(impl)
+    check_against_reference(
+        linear_log_prob, impl, *case.inputs(device), settings=case.settings(device)
+    )
+
+
+@pytest.mark.parametrize("case", TESTED, ids=str)
+def test_agrees_with_reference_when_the_head_is_frozen(case):
+    _, weight, targets = case.inputs("cpu")
+    settings = case.settings("cpu")
+
+    def frozen(hidden, *, impl):
+        return linear_log_prob(hidden, weight, targets, impl=impl, **settings)
+
+    check_against_reference(frozen, "cpu", case.inputs("cpu")[0])
+
+
+def test_docstring_tells_the_shapes():
+    case = Case(3, 4, 5, has_bias=True)
+    hidden, weight, targets = case.inputs("cpu")
+    settings = case.settings("cpu")
+    out = linear_log_prob(hidden, weight, targets, **settings)
+    named = {"hidden": hidden, "weight": weight, "targets": targets, "bias": settings["bias"]}
+    check_documented_shapes(linear_log_prob, named, out._asdict())
+
+
+def test_rows_of_equal_logits_have_full_entropy_and_the_first_token_on_top():
+    targets = torch.tensor([0, 3])
+    out = linear_log_prob(torch.zeros(2, 4), torch.ones(8, 4), targets)
+    torch.testing.assert_close(out.entropy, torch.full((2,), 8.0).log())
+    assert out.is_top1.tolist() == [True, False]
+
+
+def test_huge_logits_stay_finite():
+    hidden = torch.full((2, 1), 1e4, requires_grad=True)
+    weight = torch.tensor([[1.0], [-1.0], [0.5]])
+    out = linear_log_prob(hidden, weight, torch.tensor([0, 1]))
+    out.log_prob.sum().backward()
+    assert out.log_prob.tolist() == [0.0, -2e4]
+    assert out.entropy.abs().max() == 0
+    assert hidden.grad.isfinite().all()
+
+
+def test_a_temperature_is_a_scale_and_a_softcap():
+    hidden, weight, targets = Case(5, 7, 11).inputs("cpu")
+    z = 3 * torch.tanh(hidden @ weight.T / 3) / 0.7
+    got = linear_log_prob(hidden, weight, targets, scale=1 / 0.7, softcap=3 / 0.7)
+    torch.testing.assert_close(got.log_prob, z.log_softmax(-1).gather(1, targets[:, None])[:, 0])
+
+
+@pytest.mark.parametrize(
+    "wanted", [(True, False, False), (False, True, False), (False, False, True)]
+)
+@pytest.mark.parametrize("impl", [i.name for i in IMPLS])
+def test_gives_only_the_gradients_asked_for(impl, wanted, device_for):
+    case = Case(5, 7, 11, has_bias=True)
+    hidden, weight, targets = case.inputs(device_for(impl))
+    bias = case.settings(device_for(impl))["bias"]
+    tensors = (hidden, weight, bias)
+    for tensor, needed in zip(tensors, wanted, strict=True):
+        tensor.requires_grad_(needed)
+    linear_log_prob(hidden, weight, targets, bias=bias, impl=impl).log_prob.sum().backward()
+    assert tuple(t.grad is not None for t in tensors) == wanted
+
+
+def test_keeps_one_gradient_of_the_hidden_rows_when_the_head_is_frozen():
+    hidden, weight, targets = Case(64, 16, 515).inputs("cpu")
+    hidden.requires_grad_()
+    assert saved_bytes(lambda: linear_log_prob(hidden, weight, targets)) == 4 * 64 * 16
+
+
+def test_keeps_its_inputs_and_one_number_per_row_when_the_head_is_trained():
+    hidden, weight, targets = Case(64, 16, 515).inputs("cpu")
+    weight.requires_grad_()
+    kept = saved_bytes(lambda: linear_log_prob(hidden, weight, targets))
+    assert kept == hidden.nbytes + weight.nbytes + targets.nbytes + 4 * 64
+
+
+def test_rejects_a_target_outside_the_vocabulary():
+    with pytest.raises(ShapeError, match=r"row 1 has target 5, but the head has 5 tokens, 0 to 4"):
+        linear_log_prob(torch.zeros(2, 3), torch.zeros(5, 3), torch.tensor([0, 5]))
+
+
+def test_rejects_shapes_that_do_not_fit():
+    with pytest.raises(ShapeError, match=r"got hidden \[2, 3\], weight \[5, 4\]"):
+        linear_log_prob(torch.zeros(2, 3), torch.zeros(5, 4), torch.tensor([0, 1]))
+
+
+def test_an_unknown_implementation_is_named():
+    with pytest.raises(UnsupportedError, match="has 'cpu', 'reference'"):
+        linear_log_prob(torch.zeros(1, 3), torch.zeros(5, 3), torch.tensor([0]), impl="gpu")
