@@ -1,0 +1,59 @@
+"""`strop chat`: a talk on the terminal, or one question and its answer."""
+
+import sys
+from typing import Any
+
+from strop.cli.flags import UsageError
+
+
+def converse(which: str, *, max_tokens: int) -> None:
+    """Take lines from the terminal and print answers as they are made, until an empty line.
+
+    Raises:
+        StropError: the run or the model cannot be used.
+    """
+    from strop.evaluation.answers import answer
+    from strop.evaluation.measure import opened
+
+    model, tokenizer = opened(which)
+    print("An empty line ends the talk.")
+    messages: list[dict[str, str]] = []
+    while text := _asked():
+        messages.append({"role": "user", "content": text})
+        said = answer(model, tokenizer, messages, max_tokens=max_tokens, say=_say)
+        print()
+        messages.append({"role": "assistant", "content": said})
+
+
+def once(which: str, say: str | None, *, max_tokens: int) -> dict[str, Any]:
+    """Ask one question, read from standard input if `say` is None, and return the answer.
+
+    Raises:
+        UsageError: the question is empty.
+    """
+    text = sys.stdin.read() if say is None else say
+    if not text.strip():
+        raise UsageError('strop chat --json needs a question, as in: strop chat RUN --say "Hello"')
+    from strop.evaluation.answers import answer
+    from strop.evaluation.measure import opened
+
+    model, tokenizer = opened(which)
+
+    asked = [{"role": "user", "content": text}]
+    return {"asked": text, "answer": answer(model, tokenizer, asked, max_tokens=max_tokens)}
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the answer alone."""
+    print(result["answer"])
+
+
+def _asked() -> str:
+    try:
+        return input("> ").strip()
+    except EOFError:
+        return ""
+
+
+def _say(text: str) -> None:
+    print(text, end="", flush=True)

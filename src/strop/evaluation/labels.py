@@ -1,0 +1,34 @@
+"""Answers from a small set of labels: which they are, and the rows that put each to the model."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from strop.data import Row
+
+MOST_LABELS = 20
+
+
+def right_answer(row: Row) -> str | None:
+    """Return the last message of a row if the assistant says it, else None."""
+    if not row.messages or row.messages[-1]["role"] != "assistant":
+        return None
+    return str(row.messages[-1]["content"])
+
+
+def label_set(rows: Sequence[Row]) -> list[str] | None:
+    """Return the labels, sorted, if every answer is one of a few that repeat; else None.
+
+    At most 20 distinct answers count as labels, and each must serve two rows on average.
+    """
+    answers = [right_answer(row) for row in rows]
+    given = {a for a in answers if a is not None}
+    if None in answers or not 2 <= len(given) <= MOST_LABELS or 2 * len(given) > len(answers):
+        return None
+    return sorted(given)
+
+
+def with_answer(row: Row, text: str) -> Row:
+    """Return the row with `text` in place of its answer."""
+    assert row.messages
+    last = {**row.messages[-1], "content": text}
+    return dataclasses.replace(row, messages=[*row.messages[:-1], last])

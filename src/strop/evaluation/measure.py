@@ -1,0 +1,175 @@
+"""Asks a model about rows it has not seen and measures its answers."""
+
+import hashlib
+import json
+import math
+import random
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from strop.core.errors import ConfigError, DataError
+from strop.core.files import write_json
+from strop.data import Row, Rows, encode, read
+from strop.evaluation.intervals import bootstrap, wilson
+from strop.evaluation.labels import label_set, right_answer, with_answer
+from strop.evaluation.result import Estimate, Evaluation
+from strop.models import load
+from strop.models.compact import score
+from strop.training import Run
+
+PADDED_TOKENS = 2_000_000
+"""Token ids handed to the model at once, padding included: 16 MB."""
+
+
+def evaluate(
+    run_or_model: Any, data: Any, *, limit: int | None = None, seed: int = 0
+) -> Evaluation:
+    """Measure loss, perplexity and, where answers are labels, accuracy.
+
+        loss = -(sum over answer tokens of log p) / (number of answer tokens)
+
+    Answers are labels when at most 20 distinct ones serve all rows. The model's choice is then
+    the label with the highest total log-probability of its tokens and the end token after it.
+
+    Args:
+        run_or_model: a Run, its folder, a model's name or folder, or (model, tokenizer).
+        data: what `strop.data.read` takes.
+        limit: take only this many rows, drawn with `seed`; None takes all.
+        seed: of the rows drawn and of the bootstrap.
+
+    Raises:
+        DataError: no row has an answer, or rows cannot be used.
+        ConfigError: there is no such run or model, or `limit` is below 1.
+    """
+    rows = _drawn(read(data), limit, seed)
+    model, tokenizer = opened(run_or_model)
+    return _measured(model, tokenizer, rows, seed)
+
+
+def compare(
+    run: Run, data: Any, *, limit: int | None = None, seed: int = 0
+) -> tuple[Evaluation, Evaluation]:
+    """Measure a run and the model it started from on the same rows; keep both in evaluation.json.
+
+    What evaluation.json already holds for the same rows is not measured again for the base model.
+
+    Args:
+        run: a run with an adapter or a checkpoint.
+        data: what `strop.data.read` takes.
+        limit: as in `evaluate`.
+        seed: as in `evaluate`.
+
+    Returns:
+        The base model's evaluation and the tuned one's.
+    """
+    rows = _drawn(read(data), limit, seed)
+    kept = run.evaluation or {}
+    same = _fingerprint(rows)
+    if kept.get("rows_sha256") == same and kept.get("base"):
+        base = Evaluation.from_plain(kept["base"])
+    else:
+        base = _measured(*opened(run.settings["model"]), rows, seed)
+    tuned = _measured(*run.load(), rows, seed)
+    found = {
+        "data": rows.source,
+        "rows_sha256": same,
+        "seed": seed,
+        "base": base.plain(),
+        "tuned": tuned.plain(),
+    }
+    write_json(run.path / "evaluation.json", found)
+    return base, tuned
+
+
+def opened(run_or_model: Any) -> tuple[Any, Any]:
+    """Return model and tokenizer of a Run, its folder, a model's name or folder, or a pair."""
+    if isinstance(run_or_model, tuple):
+        return run_or_model
+    if isinstance(run_or_model, Run):
+        return run_or_model.load()
+    if (Path(run_or_model) / "run.json").is_file():
+        return Run.open(run_or_model).load()
+    return load(str(run_or_model))
+
+
+def _drawn(rows: Rows, limit: int | None, seed: int) -> Rows:
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit is {limit}; it must be at least 1")
+    if limit is None or limit >= len(rows.rows):
+        return rows
+    chosen = sorted(random.Random(seed).sample(range(len(rows.rows)), limit))
+    return Rows([rows.rows[i] for i in chosen], rows.format, rows.source)
+
+
+def _fingerprint(rows: Rows) -> str:
+    plain = json.dumps([[row.messages, row.text, row.tools] for row in rows.rows], sort_keys=True)
+    return hashlib.sha256(plain.encode()).hexdigest()
+
+
+def _measured(model: Any, tokenizer: Any, rows: Rows, seed: int) -> Evaluation:
+    start = time.perf_counter()
+    model.eval()
+    labels = label_set(rows.rows)
+    if labels is None:
+        scored = _scores(model, tokenizer, rows.rows)
+        truth = list(range(len(rows.rows)))
+    else:
+        asked = [with_answer(row, label) for row in rows.rows for label in labels]
+        scored = _scores(model, tokenizer, asked)
+        n = len(labels)
+        truth = [i * n + labels.index(right_answer(row) or "") for i, row in enumerate(rows.rows)]
+    sums = torch.stack([-scored[i].double().sum() for i in truth]).cpu()  # [B]
+    counts = torch.tensor([scored[i].numel() for i in truth])  # [B]
+    if not counts.sum():
+        raise DataError(f"no row of {rows.source} has an answer to measure")
+    loss = Estimate(float(sums.sum() / counts.sum()), *bootstrap(sums, counts, seed=seed))
+    perplexity = Estimate(*(math.exp(min(x, 700.0)) for x in (loss.value, loss.low, loss.high)))
+    confusion = _confusion(labels, rows.rows, scored) if labels else None
+    return Evaluation(
+        rows=len(rows.rows),
+        tokens=int(counts.sum()),
+        loss=loss,
+        perplexity=perplexity,
+        accuracy=_accuracy(confusion) if confusion else None,
+        confusion=confusion,
+        seconds=round(time.perf_counter() - start, 3),
+    )
+
+
+def _confusion(
+    labels: Sequence[str], rows: Sequence[Row], scored: Sequence[Tensor]
+) -> dict[str, dict[str, int]]:
+    table = {right: dict.fromkeys(labels, 0) for right in labels}
+    totals = [s.double().sum().item() for s in scored]
+    for i, row in enumerate(rows):
+        own = totals[i * len(labels) : (i + 1) * len(labels)]
+        table[right_answer(row) or ""][labels[own.index(max(own))]] += 1
+    return table
+
+
+def _accuracy(confusion: dict[str, dict[str, int]]) -> Estimate:
+    hits = sum(chosen[right] for right, chosen in confusion.items())
+    rows = sum(sum(chosen.values()) for chosen in confusion.values())
+    return Estimate(hits / rows, *wilson(hits, rows))
+
+
+def _scores(model: Any, tokenizer: Any, rows: Sequence[Row]) -> list[Tensor]:
+    """Return for each row the log-probabilities of its answer tokens."""
+    examples = [encode(row, tokenizer) for row in rows]
+    pairs = [(example.ids, example.labels) for example in examples]
+    scored: list[Tensor] = []
+    while pairs:
+        size, longest = 0, 0
+        for ids, _ in pairs:
+            longest = max(longest, len(ids))
+            if size and longest * (size + 1) > PADDED_TOKENS:
+                break
+            size += 1
+        scored += score(model, pairs[:size])
+        pairs = pairs[size:]
+    return scored

@@ -1,0 +1,50 @@
+"""What an evaluation found, as plain frozen data."""
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Estimate:
+    """A measured value and its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def apart_from(self, other: "Estimate") -> bool:
+        """Whether the two intervals do not overlap."""
+        return self.low > other.high or self.high < other.low
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """How well one model answers some rows."""
+
+    rows: int
+    """Rows that were asked."""
+    tokens: int
+    """Tokens of their answers, the end token of each included."""
+    loss: Estimate
+    """Mean negative log-probability of an answer token, in nats; the interval is a bootstrap's."""
+    perplexity: Estimate
+    """exp(loss)."""
+    accuracy: Estimate | None
+    """Share of rows answered right, with Wilson's interval; None where answers are no labels."""
+    confusion: dict[str, dict[str, int]] | None
+    """Rows by their right label and by the model's choice; None where answers are no labels."""
+    seconds: float
+    """Time it took."""
+
+    def plain(self) -> dict[str, Any]:
+        """Return everything as plain data, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_plain(cls, found: dict[str, Any]) -> "Evaluation":
+        """Return what `plain` made plain."""
+        estimates = {
+            name: Estimate(**found[name]) if found[name] else None
+            for name in ("loss", "perplexity", "accuracy")
+        }
+        return cls(**{**found, **estimates})
