@@ -1,0 +1,105 @@
+"""Gated linear unit on CPU: one pass forward, one backward that recomputes the activation."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BLOCK_BYTES = 1_000_000
+"""Rows taken at once by the plain formulas, so that their temporaries stay in the cache."""
+
+
+def glu(gate_up: Tensor, activation: str) -> Tensor:
+    """See `strop.ops.glu`."""
+    return _GLU.apply(gate_up, activation)
+
+
+def forward(gate_up: Tensor, activation: str) -> Tensor:
+    """Return act [N, F] of gate_up [N, 2F], without autograd."""
+    N, width = gate_up.shape
+    act = gate_up.new_empty(N, width // 2)
+    for rows in _blocks(gate_up):
+        gate, up = gate_up[rows].chunk(2, dim=-1)
+        torch.mul(_activated(gate, activation), up, out=act[rows])
+    return act
+
+
+def backward(
+    dact: Tensor,
+    gate_up: Tensor,
+    activation: str,
+    *,
+    act_needed: bool = True,
+    overwrite: bool = False,
+) -> tuple[Tensor, Tensor | None]:
+    """Return the gradient of `gate_up` and, recomputed in the same pass, act; without autograd.
+
+        dgate = dact * up * activation'(gate)        dup = dact * activation(gate)
+
+    Args:
+        dact: [N, F].
+        gate_up: [N, 2F] as given to `forward`.
+        activation: as given to `forward`.
+        act_needed: whether the second result is wanted.
+        overwrite: write the gradient over `gate_up` and return that.
+
+    Returns:
+        dgate_up [N, 2F], and act [N, F] or None.
+    """
+    wide = torch.promote_types(gate_up.dtype, torch.float32)
+    dgate_up = gate_up if overwrite else gate_up.new_empty(gate_up.shape)
+    act = torch.empty_like(dact, dtype=gate_up.dtype) if act_needed else None
+    for rows in _blocks(gate_up):
+        gate, up = gate_up[rows].chunk(2, dim=-1)
+        value = _activated(gate, activation)
+        if act is not None:
+            torch.mul(value, up, out=act[rows])
+        upstream = dact[rows].to(wide)
+        dgate = upstream * up * _slope(gate.to(wide), activation)
+        dup = upstream * value
+        dgate_up[rows].copy_(torch.cat((dgate, dup), dim=-1))
+    return dgate_up, act
+
+
+def _blocks(gate_up: Tensor) -> Iterator[slice]:
+    N, width = gate_up.shape
+    rows = max(1, BLOCK_BYTES // max(1, width * gate_up.element_size()))
+    for start in range(0, N, rows):
+        yield slice(start, min(start + rows, N))
+
+
+def _activated(gate: Tensor, activation: str) -> Tensor:
+    if activation == "silu":
+        return F.silu(gate)
+    return F.gelu(gate, approximate="tanh" if activation == "gelu_tanh" else "none")
+
+
+def _slope(gate: Tensor, activation: str) -> Tensor:
+    """Return the derivative of the activation at `gate`."""
+    if activation == "silu":
+        sigmoid = gate.sigmoid()
+        return sigmoid * (1 + gate * (1 - sigmoid))
+    if activation == "gelu":
+        density = torch.exp(-0.5 * gate.square()) / math.sqrt(2 * math.pi)
+        return 0.5 * (1 + torch.erf(gate / math.sqrt(2))) + gate * density
+    factor, cubic = math.sqrt(2 / math.pi), 0.044715
+    square = gate.square()
+    tanh = torch.tanh(factor * gate * (1 + cubic * square))
+    inner = factor * (1 + 3 * cubic * square)
+    return 0.5 * (1 + tanh + gate * (1 - tanh.square()) * inner)
+
+
+class _GLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gate_up: Tensor, activation: str) -> Tensor:
+        ctx.save_for_backward(gate_up)
+        ctx.activation = activation
+        return forward(gate_up, activation)
+
+    @staticmethod
+    def backward(ctx: Any, dact: Tensor) -> tuple[Tensor, None]:
+        (gate_up,) = ctx.saved_tensors
+        return backward(dact, gate_up, ctx.activation, act_needed=False)[0], None
