@@ -1,0 +1,238 @@
+"""Turns rows into token ids and labels."""
+
+import json
+import weakref
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from strop.core.errors import DataError
+from strop.data.rendering import Renderer, Span
+from strop.data.rows import NO_LOSS, BrokenRowsError, Example, Fault, Message, Row
+
+_BATCH = 1024
+
+
+@dataclass(slots=True)
+class Coder:
+    """What encoding needs of one tokenizer, prepared once."""
+
+    fast: Any
+    """A private copy of its `tokenizers` backend that neither cuts, pads nor moves offsets."""
+    renderer: Renderer | None
+    begin: list[int]
+    """What the tokenizer puts before a plain text: its begin token, or nothing."""
+    eos: int | None
+    specials: frozenset[int]
+    made_for: tuple[int, str | None]
+
+
+_coders: "weakref.WeakKeyDictionary[Any, Coder]" = weakref.WeakKeyDictionary()
+
+
+def coder(tokenizer: Any) -> Coder:
+    """Return what encoding needs of `tokenizer`, kept as long as it lives unchanged.
+
+    Raises:
+        DataError: it gives no character offsets.
+    """
+    state = (len(tokenizer), _template_of(tokenizer))
+    known = _coders.get(tokenizer)
+    if known is None or known.made_for != state:
+        known = _coders[tokenizer] = _new_coder(tokenizer, state)
+    return known
+
+
+def _called(tokenizer: Any) -> str:
+    return str(tokenizer.name_or_path or type(tokenizer).__name__)
+
+
+def _template_of(tokenizer: Any) -> str | None:
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    return template if isinstance(template, str) else None
+
+
+def _new_coder(tokenizer: Any, state: tuple[int, str | None]) -> Coder:
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise DataError(
+            f"the tokenizer {_called(tokenizer)} gives no character offsets, which exact "
+            "supervision needs; load it with use_fast=True"
+        )
+    fast = type(backend).from_str(backend.to_str())
+    fast.no_truncation()
+    fast.no_padding()
+    fast.post_processor = None  # a byte-level one may leave spaces out of the offsets
+    special = {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    named = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    names = {**special, **named}
+    renderer = None
+    if state[1] is not None:
+        title = f"the chat template of {_called(tokenizer)}"
+        renderer = Renderer(
+            state[1], list(names.values()), dict(tokenizer.special_tokens_map), title
+        )
+    return Coder(fast, renderer, _begin(tokenizer), tokenizer.eos_token_id, frozenset(names), state)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A row's text, the characters that carry loss, and whether an end token is to be added."""
+
+    text: str
+    spans: list[Span]
+    ends: bool
+    begins: list[int]
+
+
+def encode(row: Row, tokenizer: Any, *, max_length: int | None = None) -> Example:
+    """Return the row's token ids, and as labels those of the tokens that carry loss.
+
+    Loss lies on what the model writes: for a conversation each assistant message with its end
+    token, for a plain text all of it with the tokenizer's end-of-text token. A token that
+    straddles a border of an answer carries no loss, so that nothing a user wrote is trained on.
+
+    Args:
+        row: the row.
+        tokenizer: a `transformers` tokenizer with character offsets.
+        max_length: cut what is longer, at its end; None cuts nothing.
+
+    Raises:
+        DataError: the template refuses the row, or no token of it would carry loss.
+    """
+    return encode_all([row], tokenizer, max_length)[0]
+
+
+def encode_all(rows: Iterable[Row], tokenizer: Any, max_length: int | None = None) -> list[Example]:
+    """Return `encode` of each row; the tokenizer works on many at once.
+
+    Raises:
+        DataError: some rows cannot be encoded; the text lists each of them.
+    """
+    prepared = coder(tokenizer)
+    rows = list(rows)
+    examples: list[Example] = []
+    faults: list[Fault] = []
+    for at in range(0, len(rows), _BATCH):
+        plans: list[_Plan] = []
+        planned: list[Row] = []
+        for row in rows[at : at + _BATCH]:
+            try:
+                plans.append(_plan(row, tokenizer, prepared))
+                planned.append(row)
+            except DataError as e:
+                faults.append(Fault(row.line, str(e), "template"))
+        encoded = prepared.fast.encode_batch([p.text for p in plans], add_special_tokens=False)
+        for row, plan, code in zip(planned, plans, encoded, strict=True):
+            example = _example(row, plan, code, prepared, max_length)
+            if all(label == NO_LOSS for label in example.labels):
+                faults.append(Fault(row.line, _why_no_loss(example, max_length), "no_loss"))
+            examples.append(example)
+    if faults:
+        raise BrokenRowsError(f"encoding for {_called(tokenizer)}", faults, len(rows))
+    return examples
+
+
+def _why_no_loss(example: Example, max_length: int | None) -> str:
+    if example.cut:
+        return (
+            f"no token carries loss: the answer begins after the first {max_length} tokens and the "
+            "row is cut there; raise max_length or shorten the prompt"
+        )
+    return "no token carries loss: the answer shares its tokens with the text before it"
+
+
+def _plan(row: Row, tokenizer: Any, prepared: Coder) -> _Plan:
+    if row.messages is None:
+        text = row.text or ""
+        return _Plan(text, [Span(0, len(text), 0)], True, prepared.begin)
+    renderer = prepared.renderer
+    if renderer is None:
+        raise DataError(no_template(tokenizer))
+    rendered = renderer.render(row.messages, tools=row.tools)
+    theirs = tokenizer.apply_chat_template(row.messages, tools=row.tools, tokenize=False)
+    if theirs != rendered.text:
+        raise DataError(
+            f"{renderer.title} gives another text when its parts are tracked, so no exact spans "
+            "can be told; it may depend on the time or on chance"
+        )
+    return _Plan(rendered.text, rendered.spans, not rendered.closed and _ends(row.messages), [])
+
+
+def no_template(tokenizer: Any) -> str:
+    """Return the sentence for a tokenizer that cannot render conversations."""
+    return (
+        f"the tokenizer {_called(tokenizer)} has no chat template, "
+        "so conversations cannot be rendered; use the instruct version of the model, set "
+        "tokenizer.chat_template, or give the data as plain `text`"
+    )
+
+
+def _ends(messages: Sequence[Message]) -> bool:
+    return messages[-1]["role"] == "assistant"
+
+
+def _begin(tokenizer: Any) -> list[int]:
+    ids = tokenizer("a")["input_ids"]
+    bos = tokenizer.bos_token_id
+    return [bos] if bos is not None and ids and ids[0] == bos else []
+
+
+def _example(row: Row, plan: _Plan, code: Any, prepared: Coder, max_length: int | None) -> Example:
+    ids = plan.begins + code.ids
+    labels = [NO_LOSS] * len(ids)
+    skipped = len(plan.begins)
+    offsets = code.offsets
+    token = 0
+    for span in plan.spans:
+        while token < len(offsets) and offsets[token][0] < span.start:
+            token += 1
+        while token < len(offsets) and offsets[token][1] <= span.end:
+            labels[skipped + token] = ids[skipped + token]
+            token += 1
+    if plan.ends and prepared.eos is not None and (not ids or ids[-1] != prepared.eos):
+        ids.append(prepared.eos)
+        labels.append(prepared.eos)
+    cut = 0 if max_length is None else max(0, len(ids) - max_length)
+    if cut:
+        ids, labels = ids[:max_length], labels[:max_length]
+    return Example(ids, labels, row.line, cut)
+
+
+def prompt(row: Row, tokenizer: Any) -> tuple[list[int], str]:
+    """Return the tokens a model is given to produce the row's last answer, and that answer.
+
+    Raises:
+        DataError: the row is a plain text, has no answer, or the template refuses it.
+    """
+    last = _last_answer(row)
+    messages = row.messages or []
+    renderer = coder(tokenizer).renderer
+    if renderer is None:
+        raise DataError(no_template(tokenizer))
+    if last == 0:
+        raise DataError(f"line {row.line}: the answer stands first, nothing asks for it")
+    text = renderer.text(messages[:last], tools=row.tools, prompt=True)
+    ids = coder(tokenizer).fast.encode(str.__str__(text), add_special_tokens=False).ids
+    return ids, spoken_content(messages[last])
+
+
+def _last_answer(row: Row) -> int:
+    if row.messages is None:
+        raise DataError(f"line {row.line}: a plain text has no prompt and no answer")
+    for i in reversed(range(len(row.messages))):
+        if row.messages[i]["role"] == "assistant":
+            return i
+    raise DataError(f"line {row.line}: no message has the role assistant")
+
+
+def spoken_content(message: Message) -> str:
+    """Return the text of a message whose content is a text or a list of parts."""
+    content = message.get("content")
+    if isinstance(content, list):
+        return "".join(part.get("text", "") for part in content if isinstance(part, dict))
+    if content is None and message.get("tool_calls"):
+        return json.dumps(message["tool_calls"], ensure_ascii=False)
+    return content or ""

@@ -1,0 +1,125 @@
+"""Reads a source into rows, or says everything that is wrong with it at once."""
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from strop.core.errors import DataError
+from strop.data.formats import FORMATS, KNOWN_COLUMNS, Format, row_of
+from strop.data.rows import BrokenRowsError, Fault, Row, Rows
+from strop.data.sources import Record, records, source_name
+
+
+def read(source: Any, *, mapping: Mapping[str, str] | None = None) -> Rows:
+    """Read every row of `source`; the format is told by the columns of all rows together.
+
+    Args:
+        source: the path of a JSONL, JSON, CSV, TSV or Parquet file, a `datasets.Dataset`, or a list
+            of dictionaries.
+        mapping: for columns that bear other names, their name to the one strop knows, as
+            `{"question": "prompt", "reply": "completion"}`.
+
+    Returns:
+        The rows in their order. Nothing is left out.
+
+    Raises:
+        DataError: the source cannot be read, or some rows cannot be used; the text lists every one
+            of them with its line number and the reason.
+    """
+    rows, faults, layout, total = examine(source, mapping)
+    if faults:
+        raise BrokenRowsError(
+            source_name(source), faults, total, "Correct these rows or take them out."
+        )
+    return Rows(rows, layout.name, source_name(source))
+
+
+def examine(
+    source: Any, mapping: Mapping[str, str] | None = None
+) -> tuple[list[Row], list[Fault], Format, int]:
+    """Return the usable rows, the faults of the others, the format, and the number of rows.
+
+    Raises:
+        DataError: the source cannot be read at all, or its columns are not known.
+    """
+    found = list(records(source))
+    name = source_name(source)
+    if not found:
+        raise DataError(f"{name} holds no rows")
+    whole = [(line, item) for line, item in found if not isinstance(item, Fault)]
+    faults = [item for _, item in found if isinstance(item, Fault)]
+    if not whole:
+        raise BrokenRowsError(name, faults, len(found), "No row could be read.")
+    if mapping:
+        whole = _renamed(whole, mapping, name)
+    layout = recognised([record for _, record in whole], name)
+    rows: list[Row] = []
+    for line, record in whole:
+        columns = layout.columns(record)
+        if columns is None:
+            faults.append(Fault(line, _lacks(layout, record), "missing_column"))
+            continue
+        made = row_of(line, record, layout, columns)
+        if isinstance(made, Fault):
+            faults.append(made)
+        else:
+            rows.append(made)
+    return rows, faults, layout, len(found)
+
+
+def _renamed(
+    whole: list[tuple[int, Record]], mapping: Mapping[str, str], name: str
+) -> list[tuple[int, Record]]:
+    columns = {column for _, record in whole for column in record}
+    for theirs, ours in mapping.items():
+        if theirs not in columns:
+            close = difflib.get_close_matches(theirs, map(str, columns), 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise DataError(
+                f"{name} has no column {theirs!r} to map; it has {_spoken(columns)}{hint}"
+            )
+        if ours not in KNOWN_COLUMNS | {"system", "tools"}:
+            raise DataError(
+                f"{theirs!r} cannot be mapped to {ours!r}; known are {_spoken(KNOWN_COLUMNS)}"
+            )
+    return [(line, {mapping.get(c, c): v for c, v in r.items()}) for line, r in whole]
+
+
+def recognised(whole: list[Record], name: str) -> Format:
+    """Return the format that fits most of the records.
+
+    Raises:
+        DataError: none fits any.
+    """
+    shapes = Counter(tuple(record) for record in whole)
+    fits = {
+        layout: sum(
+            count for shape, count in shapes.items() if layout.columns(dict.fromkeys(shape))
+        )
+        for layout in FORMATS
+    }
+    best = max(FORMATS, key=lambda layout: fits[layout])
+    if not fits[best]:
+        columns = {column for record in whole for column in record}
+        known = "; ".join(layout.spoken() for layout in FORMATS)
+        raise DataError(
+            f"{name} has the columns {_spoken(columns)}, which are no known format. Known are: "
+            f"{known}. Rename the columns, or map them to these names, as in "
+            "mapping={'ask': 'prompt', 'reply': 'completion'}"
+        )
+    return best
+
+
+def _lacks(layout: Format, record: Record) -> str:
+    missing = [
+        " or ".join(names) for names in layout.needs if not any(name in record for name in names)
+    ]
+    has = _spoken(record) if record else "none"
+    return f"has no column {', '.join(missing)}, which the other rows have (its columns: {has})"
+
+
+def _spoken(columns: Any) -> str:
+    ordered = sorted(map(str, columns))
+    more = f" and {len(ordered) - 12} more" if len(ordered) > 12 else ""
+    return ", ".join(ordered[:12]) + more

@@ -1,0 +1,122 @@
+"""The sandbox chat templates run in: the one of transformers, and texts keep their origins.
+
+Filters, operators and calls that would give back a plain text are wrapped here, so that what a
+template computes from a message's text still belongs to that message.
+"""
+
+import functools
+import json
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from typing import Any
+
+import jinja2
+import jinja2.ext
+import jinja2.filters
+import jinja2.nodes
+from jinja2.compiler import CodeGenerator, Frame
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from strop.data.tracing import Traced, derived, joined, joined_with, owners
+
+
+class _Generator(CodeGenerator):
+    """Writes the operator `~` as a call that keeps origins."""
+
+    def visit_Concat(self, node: jinja2.nodes.Concat, frame: Frame) -> None:  # noqa: N802
+        self.write("environment.concat((")
+        for part in node.nodes:
+            self.visit(part, frame)
+            self.write(", ")
+        self.write("))")
+
+
+class GenerationTag(jinja2.ext.Extension):
+    """Accepts `{% generation %}`, with which some templates mark what a model wrote."""
+
+    tags = {"generation"}  # noqa: RUF012 - the type jinja2 declares
+
+    def parse(self, parser: Any) -> jinja2.nodes.Node:
+        """Return the block as a call that gives back what it holds."""
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return jinja2.nodes.CallBlock(self.call_method("_same"), [], [], body).set_lineno(line)
+
+    def _same(self, caller: Callable[[], str]) -> str:
+        return caller()
+
+
+def _tracing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the filter such that a text it computes from traced ones keeps their owner."""
+
+    @functools.wraps(function)
+    def traced(*args: Any, **kwargs: Any) -> Any:
+        made = function(*args, **kwargs)
+        if isinstance(made, str) and not isinstance(made, Traced) and owners((args, kwargs)):
+            return derived(made, (args, kwargs))
+        return made
+
+    return traced
+
+
+class TracingEnvironment(ImmutableSandboxedEnvironment):
+    """The sandbox chat templates run in, with the settings and names transformers gives them."""
+
+    code_generator_class = _Generator
+    intercepted_binops = frozenset("%")
+    concat = staticmethod(joined)
+
+    def __init__(self) -> None:
+        loops = jinja2.ext.LoopControlExtension
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, loops])
+        self.filters["tojson"] = _to_json
+        self.filters["join"] = _join
+        self.filters = {name: _tracing(function) for name, function in self.filters.items()}
+        self.globals["raise_exception"] = _refuse
+        self.globals["strftime_now"] = _now
+
+    def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call `obj` for a template; a text it makes from traced texts keeps their owner."""
+        text = getattr(obj, "__self__", None)
+        if isinstance(text, str) and obj.__name__ == "join":
+            return joined_with(text, args[0])
+        made = super().call(context, obj, *args, **kwargs)
+        if type(made) is str and owners((args, kwargs)):
+            return derived(made, (args, kwargs))
+        return made
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Apply `%`; a text formatted from traced texts keeps their owner."""
+        made = super().call_binop(context, operator, left, right)
+        if isinstance(made, str) and owners((left, right)):
+            return derived(str.__str__(made), (left, right))
+        return made
+
+
+def _to_json(
+    value: Any,
+    ensure_ascii: bool = False,
+    indent: int | None = None,
+    separators: tuple[str, str] | None = None,
+    sort_keys: bool = False,
+) -> str:
+    return json.dumps(
+        value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    )
+
+
+@jinja2.pass_environment
+def _join(
+    environment: Any, value: Iterable[Any], d: str = "", attribute: str | int | None = None
+) -> str:
+    if attribute is not None:
+        value = map(jinja2.filters.make_attrgetter(environment, attribute), value)
+    return joined_with(d, value)
+
+
+def _refuse(message: str) -> None:
+    raise jinja2.TemplateError(message)
+
+
+def _now(pattern: str) -> str:
+    return datetime.now().strftime(pattern)

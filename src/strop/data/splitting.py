@@ -1,0 +1,51 @@
+"""Splits off a held-out part."""
+
+import json
+import random
+from collections import defaultdict
+
+from strop.core.errors import DataError
+from strop.data.rows import Row, Rows
+
+
+def split(rows: Rows, *, held_out: float | int, seed: int) -> tuple[Rows, Rows]:
+    """Return the rows to train on and the rows held out, each in the order of the source.
+
+    Rows that are equal stay together, so that nothing held out is also trained on.
+
+    Args:
+        rows: all rows.
+        held_out: how many rows to hold out, or which share of them if below 1.
+        seed: the same seed gives the same parts.
+
+    Raises:
+        DataError: more rows are to be held out than can be.
+    """
+    wanted = round(len(rows) * held_out) if isinstance(held_out, float) else held_out
+    if wanted < 0 or (isinstance(held_out, float) and not 0 <= held_out < 1):
+        raise DataError(f"held_out is {held_out}; give a share from 0 to below 1, or a row count")
+    if len(rows) == 1:
+        wanted = 0
+    if isinstance(held_out, float) and held_out > 0 and len(rows) > 1:
+        wanted = max(1, min(wanted, len(rows) - 1))
+    if wanted and wanted >= len(rows):
+        raise DataError(
+            f"held_out is {held_out}, but {rows.source} has {len(rows)} rows, so none "
+            "would be left to train on; hold out fewer"
+        )
+    equal: dict[str, list[int]] = defaultdict(list)
+    for i, row in enumerate(rows):
+        equal[_content(row)].append(i)
+    groups = list(equal.values())
+    random.Random(seed).shuffle(groups)
+    held: set[int] = set()
+    for group in groups:
+        if len(held) + len(group) <= wanted:
+            held.update(group)
+    parts = ([r for i, r in enumerate(rows) if (i in held) == side] for side in (False, True))
+    train, test = (Rows(part, rows.format, rows.source) for part in parts)
+    return train, test
+
+
+def _content(row: Row) -> str:
+    return row.text if row.messages is None else json.dumps(row.messages, sort_keys=True)  # type: ignore[return-value]

@@ -1,0 +1,246 @@
+"""Texts that know, character by character, which message they came from.
+
+A chat template is rendered with `Traced` texts in place of the plain ones. Their value is the
+same, so the template takes the same branches and the output is the same string; every operation a
+template can do on a text keeps the origin of each character. What the
+template wrote itself has no owner.
+"""
+
+# ruff: noqa: D102 - the methods are those of `str`
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, SupportsIndex
+
+TEMPLATE = -1
+"""The owner of what the template wrote itself."""
+TOOLS = -2
+"""The owner of the tool descriptions."""
+
+Runs = tuple[tuple[int, int], ...]
+
+
+class UntraceableError(ValueError):
+    """The template did something to a text that mixes the origins of its characters."""
+
+
+class Traced(str):
+    """A text and the owner of each of its characters, as runs of (length, owner)."""
+
+    __slots__ = ("runs",)
+    runs: Runs
+
+    def __new__(cls, text: str, runs: Runs | None = None) -> "Traced":
+        if runs is None:  # the sandbox's own `format` makes its result this way
+            raise UntraceableError("it uses a message's text as a format string")
+        made = super().__new__(cls, text)
+        made.runs = runs
+        return made
+
+    @classmethod
+    def owned(cls, text: str, owner: int) -> "Traced":
+        """Return `text` as a whole owned by `owner`."""
+        return cls(text, ((len(text), owner),) if text else ())
+
+    def part(self, start: int, end: int) -> "Traced":
+        """Return the characters from `start` up to `end`."""
+        runs, at = [], 0
+        for length, owner in self.runs:
+            low, high = max(start, at), min(end, at + length)
+            if low < high:
+                runs.append((high - low, owner))
+            at += length
+        return Traced(str.__getitem__(self, slice(start, max(start, end))), tuple(runs))
+
+    def _found(self, parts: Iterable[str]) -> list[str]:
+        """Return `parts`, which stand in this text one after the other, as traced parts."""
+        made: list[str] = []
+        at = 0
+        for part in parts:
+            at = str.index(self, part, at)
+            made.append(self.part(at, at + len(part)))
+            at += len(part)
+        return made
+
+    def __str__(self) -> "Traced":
+        return self
+
+    def __add__(self, other: str) -> "Traced":
+        return joined((self, other))
+
+    def __radd__(self, other: str) -> "Traced":
+        return joined((other, self))
+
+    def __getitem__(self, key: SupportsIndex | slice) -> "Traced":
+        text = str.__getitem__(self, key)
+        if isinstance(key, slice):
+            start, end, step = key.indices(len(self))
+            if step == 1:
+                return self.part(start, end)
+            return joined([self.part(i, i + 1) for i in range(start, end, step)])
+        index = key.__index__()
+        index += len(self) if index < 0 else 0
+        return self.part(index, index + len(text))
+
+    def __iter__(self) -> Iterator[str]:
+        return (self.part(i, i + 1) for i in range(len(self)))
+
+    def lstrip(self, chars: str | None = None, /) -> "Traced":
+        return self.part(len(self) - len(str.lstrip(self, chars)), len(self))
+
+    def rstrip(self, chars: str | None = None, /) -> "Traced":
+        return self.part(0, len(str.rstrip(self, chars)))
+
+    def strip(self, chars: str | None = None, /) -> "Traced":
+        return self.lstrip(chars).rstrip(chars)
+
+    def removeprefix(self, prefix: str, /) -> "Traced":
+        return self.part(len(prefix) if str.startswith(self, prefix) else 0, len(self))
+
+    def removesuffix(self, suffix: str, /) -> "Traced":
+        return self.part(0, len(str.removesuffix(self, suffix)))
+
+    def _split_at(self, sep: str, where: list[int]) -> list[str]:
+        edges = [0, *[edge for at in where for edge in (at, at + len(sep))], len(self)]
+        return [self.part(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+    def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        if sep is None:
+            return self._found(str.split(self, None, maxsplit))
+        where, at, left = [], 0, maxsplit.__index__()
+        str.split(self, sep, maxsplit)  # raises what a plain text raises
+        while left != 0 and (at := str.find(self, sep, at)) >= 0:
+            where.append(at)
+            at, left = at + len(sep), left - 1
+        return self._split_at(sep, where)
+
+    def rsplit(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
+        if sep is None:
+            return self._found(str.rsplit(self, None, maxsplit))
+        where: list[int] = []
+        end, left = len(self), maxsplit.__index__()
+        str.rsplit(self, sep, maxsplit)
+        while left != 0 and (at := str.rfind(self, sep, 0, end)) >= 0:
+            where.insert(0, at)
+            end, left = at, left - 1
+        return self._split_at(sep, where)
+
+    def splitlines(self, keepends: bool = False) -> list[str]:
+        lines = self._found(str.splitlines(self, True))
+        if keepends:
+            return lines
+        bare = str.splitlines(self)
+        return [line[: len(text)] for line, text in zip(lines, bare, strict=True)]
+
+    def partition(self, sep: str, /) -> tuple[str, str, str]:
+        a, b, c = self._found(str.partition(self, sep))
+        return a, b, c
+
+    def rpartition(self, sep: str, /) -> tuple[str, str, str]:
+        first = len(str.rpartition(self, sep)[0])
+        width = len(sep) if sep in self else 0
+        return (
+            self.part(0, first),
+            self.part(first, first + width),
+            self.part(first + width, len(self)),
+        )
+
+    def replace(self, old: str, new: str, count: SupportsIndex = -1, /) -> "Traced":
+        if not old:
+            return derived(str.replace(self, old, new, count), (self, new))
+        parts = self.split(old, count)
+        owner = self.runs[0][1] if self.runs else TEMPLATE
+        between = new if isinstance(new, Traced) else Traced.owned(new, owner)
+        return joined([piece for part in parts for piece in (between, part)][1:])
+
+    def join(self, parts: Iterable[str], /) -> "Traced":
+        return joined_with(self, parts)
+
+    def __mul__(self, times: SupportsIndex) -> "Traced":
+        return joined([self] * times.__index__())
+
+    __rmul__ = __mul__
+
+
+def _changed(name: str) -> Callable[..., Traced]:
+    plain = getattr(str, name)
+
+    def method(self: Traced, *args: Any, **kwargs: Any) -> Traced:
+        text = plain(self, *args, **kwargs)
+        if len(text) == len(self):
+            return Traced(text, self.runs)
+        return derived(text, (self, args, kwargs))
+
+    return method
+
+
+for _name in (
+    *("lower", "upper", "title", "capitalize", "swapcase", "casefold", "translate"),
+    *("zfill", "center", "ljust", "rjust", "expandtabs"),
+):
+    setattr(Traced, _name, _changed(_name))
+
+
+def joined(parts: Iterable[Any]) -> Traced:
+    """Return the parts as one text; what is not traced belongs to the template."""
+    texts: list[str] = []
+    runs: list[tuple[int, int]] = []
+    for part in parts:
+        text = part if isinstance(part, str) else str(part)
+        if not text:
+            continue
+        texts.append(text)
+        new: Runs = text.runs if isinstance(text, Traced) else ((len(text), TEMPLATE),)
+        if runs and runs[-1][1] == new[0][1]:
+            runs[-1] = (runs[-1][0] + new[0][0], new[0][1])
+            runs.extend(new[1:])
+        else:
+            runs.extend(new)
+    return Traced("".join(texts), tuple(runs))
+
+
+def joined_with(separator: str, parts: Iterable[Any]) -> Traced:
+    """Return `separator.join(parts)`."""
+    return joined([piece for part in parts for piece in (separator, part)][1:])
+
+
+def owners(value: Any) -> set[int]:
+    """Return the owners of every traced text inside `value`."""
+    if isinstance(value, Traced):
+        return {owner for _, owner in value.runs}
+    if isinstance(value, OwnedDict):
+        return {value.owner}.union(*(owners(v) for v in value.values()))
+    if isinstance(value, dict):
+        return set().union(*(owners(v) for v in (*value.keys(), *value.values())))
+    if isinstance(value, (list, tuple)):
+        return set().union(*(owners(v) for v in value))
+    return set()
+
+
+def derived(text: str, origins: Any) -> Traced:
+    """Return `text`, computed from `origins` as a whole, as owned by their one owner.
+
+    Raises:
+        UntraceableError: they have more than one.
+    """
+    found = owners(origins) - {TEMPLATE}
+    if len(found) > 1:
+        raise UntraceableError("it mixes the texts of several messages in one operation")
+    return Traced.owned(text, found.pop() if found else TEMPLATE)
+
+
+class OwnedDict(dict[str, Any]):
+    """A mapping from a message, such as a tool call's arguments, that knows its owner."""
+
+    owner: int
+
+
+def owned(value: Any, owner: int) -> Any:
+    """Return a copy of `value` in which each text is traced to `owner`."""
+    if isinstance(value, str):
+        return Traced.owned(value, owner)
+    if isinstance(value, dict):
+        made = OwnedDict({Traced.owned(k, owner): owned(v, owner) for k, v in value.items()})
+        made.owner = owner
+        return made
+    if isinstance(value, (list, tuple)):
+        return [owned(item, owner) for item in value]
+    return value

@@ -1,0 +1,246 @@
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from strop.data import DataError, Row, encode, encode_all, prompt, read
+
+
+def beside(name):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
+    module = sys.modules.setdefault(name, importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(module)
+    return module
+
+
+oracle, support = beside("oracle"), beside("conftest")
+SMALL = {trim: support.small_tokenizer(trim_offsets=trim) for trim in (True, False)}
+
+
+def with_template(name, trim=True):
+    made = SMALL[trim]
+    made.chat_template = support.packaged_template(name)
+    return made
+
+
+def spoken(example, tokenizer):
+    return tokenizer.decode([i for i in example.labels if i >= 0])
+
+
+TEXTS = st.lists(
+    st.sampled_from(
+        [
+            *(
+                "hello",
+                " ",
+                "\n",
+                "\n\n",
+                "  ",
+                "positive",
+                "Ü",
+                "漢",
+                "🙂",
+                "\t",
+                "a",
+                ".",
+                "!\n\n",
+            ),
+            *("<|im_end|>", "<|im_start|>", "<|im_start|>assistant\n", "<start_of_turn>model\n"),
+            *("<end_of_turn>", "<|eot_id|>", "assistant", "<think>", "</think>", "<|assistant|>\n"),
+            *("<|start_header_id|>assistant<|end_header_id|>\n\n", "<|endoftext|>", "[/INST]", "x"),
+        ]
+    ),
+    max_size=6,
+).map("".join)
+QUESTIONS = st.one_of(TEXTS, st.text(st.characters(exclude_categories=["Cs"]), max_size=12))
+ANSWERS = QUESTIONS.map(lambda text: f"{text}yes{text.replace('</think>', '')}")
+
+
+@st.composite
+def conversations(draw):
+    made = [{"role": "system", "content": draw(QUESTIONS)}] if draw(st.booleans()) else []
+    for _ in range(draw(st.integers(1, 3))):
+        made.append({"role": "user", "content": draw(QUESTIONS)})
+        made.append({"role": "assistant", "content": draw(ANSWERS)})
+    return made
+
+
+@pytest.mark.parametrize("trim", [True, False], ids=["trimmed offsets", "whole offsets"])
+@pytest.mark.parametrize("name", oracle.FORMATS)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(messages=conversations())
+def test_labels_agree_with_formats_written_by_hand(name, trim, messages):
+    tokenizer = with_template(name, trim)
+    ids, labels = oracle.expected(oracle.FORMATS[name](messages), tokenizer)
+    example = encode(Row(1, messages), tokenizer)
+    assert example.ids == ids
+    assert example.labels == labels
+
+
+def test_answers_carry_loss_with_their_end_token_and_nothing_else(tokenizer):
+    rows = read(
+        [
+            {
+                "messages": [
+                    {"role": r, "content": c}
+                    for r, c in (
+                        ("user", "hi <|im_start|>assistant\nno<|im_end|>"),
+                        ("assistant", " yes "),
+                        ("user", "more"),
+                        ("assistant", "no"),
+                    )
+                ]
+            }
+        ]
+    )
+    assert spoken(encode(rows[0], tokenizer), tokenizer) == " yes <|im_end|>no<|im_end|>"
+
+
+def test_a_plain_text_is_all_learned_and_ends_with_the_end_token(tokenizer):
+    example = encode(Row(1, text="hello world"), tokenizer)
+    assert spoken(example, tokenizer) == "hello world<|endoftext|>"
+    assert example.ids == example.labels
+
+
+def test_an_end_token_the_template_lacks_is_added(tokenizer):
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
+    )
+    row = read([{"prompt": "hi", "completion": "yes"}])[0]
+    example = encode(row, tokenizer)
+    assert spoken(example, tokenizer) == " yes<|endoftext|>"
+
+
+def test_a_token_over_the_border_of_an_answer_carries_no_loss(tokenizer):
+    tokenizer.chat_template = "{% for m in messages %}{{ m.content }}{% endfor %}{{ '<|im_end|>' }}"
+    assert len(tokenizer(" positive", add_special_tokens=False)["input_ids"]) == 1
+    row = read([{"prompt": "it is pos", "completion": "itive"}])[0]
+    assert spoken(encode(row, tokenizer), tokenizer) == "<|im_end|>"
+
+
+def test_reasoning_that_a_template_drops_from_history_is_not_looked_for():
+    tokenizer = with_template("qwen3")
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "<think>\nhm\n</think>\n\nyes"},
+        {"role": "user", "content": "b"},
+        {"role": "assistant", "content": "no", "reasoning_content": "because"},
+    ]
+    example = encode(Row(1, messages), tokenizer)
+    assert spoken(example, tokenizer) == ("yes<|im_end|><think>\nbecause\n</think>\n\nno<|im_end|>")
+
+
+def test_tool_calls_are_learned_and_tool_results_are_not():
+    tokenizer = with_template("qwen3")
+    call = {
+        "type": "function",
+        "function": {"name": "add", "arguments": {"a": 1, "b": "<|im_end|>"}},
+    }
+    messages = [
+        {"role": "user", "content": "1+1?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "<|im_start|>assistant\n2"},
+        {"role": "assistant", "content": "two"},
+    ]
+    rows = read(
+        [{"messages": messages, "tools": [{"type": "function", "function": call["function"]}]}]
+    )
+    said = spoken(encode(rows[0], tokenizer), tokenizer)
+    assert said.count("<tool_call>") == 1
+    assert said.startswith("<tool_call>")
+    assert said.endswith("two<|im_end|>")
+    assert "assistant" not in said
+
+
+def test_what_is_cut_off_is_counted(tokenizer):
+    row = read([{"prompt": "hi", "completion": "word " * 50}])[0]
+    whole, cut = encode(row, tokenizer), encode(row, tokenizer, max_length=60)
+    assert len(cut.ids) == len(cut.labels) == 60
+    assert cut.ids == whole.ids[:60]
+    assert cut.cut == len(whole.ids) - 60
+
+
+def test_rows_left_without_loss_are_all_reported(tokenizer):
+    rows = read([{"prompt": p, "completion": "yes"} for p in ("long " * 100, "hi", "wide " * 100)])
+    with pytest.raises(DataError, match=r"lines 1, 3: no token carries loss.*first 80 tokens"):
+        encode_all(rows, tokenizer, 80)
+
+
+def test_encoding_many_rows_equals_encoding_each(tokenizer):
+    rows = read([{"prompt": f"what {i}", "completion": f"yes {i}"} for i in range(40)])
+    assert encode_all(rows, tokenizer, 70) == [encode(r, tokenizer, max_length=70) for r in rows]
+
+
+def test_the_prompt_is_what_the_answer_follows_in_training(tokenizer):
+    row = read([{"prompt": "what", "completion": "yes"}])[0]
+    ids, answer = prompt(row, tokenizer)
+    example = encode(row, tokenizer)
+    assert answer == "yes"
+    assert example.ids[: len(ids)] == ids
+    assert all(label == -100 for label in example.labels[: len(ids)])
+    assert example.labels[len(ids)] >= 0
+
+
+def test_a_tokenizer_without_template_says_so(tokenizer):
+    tokenizer.chat_template = None
+    row = read([{"prompt": "what", "completion": "yes"}])[0]
+    with pytest.raises(DataError, match="tokenizer small has no chat template"):
+        encode(row, tokenizer)
+    with pytest.raises(DataError, match="tokenizer small has no chat template"):
+        prompt(row, tokenizer)
+    assert encode(Row(1, text="plain"), tokenizer).ids
+
+
+REFUSED = {
+    "{{ messages | map(attribute='content') | list | tojson }}": "mixes the texts of several",
+    "{% for m in messages %}{% if m.role == 'user' %}{{ m.content }}{% endif %}{% endfor %}": (
+        "leaves out the answer in message 2"
+    ),
+    "{{ raise_exception('only systems') }}": "refuses the conversation: only systems",
+    "{{ messages[0].content.__class__.__mro__ }}": "refuses the conversation: access to attribute",
+    "{{ nothing.there }}": "refuses the conversation: 'nothing' is undefined",
+    "{% for m in %}": "not valid Jinja",
+}
+
+
+@pytest.mark.parametrize("template", REFUSED)
+def test_a_template_that_cannot_be_followed_is_named(template, tokenizer):
+    tokenizer.chat_template = template
+    row = read([{"prompt": "what", "completion": "yes"}])[0]
+    with pytest.raises(DataError, match=r"chat template.*" + REFUSED[template]):
+        encode(row, tokenizer)
+
+
+KEPT = {
+    "upper": "{{ m.content | upper }}",
+    "tilde": "{{ '' ~ m.content ~ '' }}",
+    "join": "{{ ['', m.content] | join('') }}",
+    "method join": "{{ ''.join([m.content]) }}",
+    "format": "{{ '%s' | format(m.content) }}",
+    "percent": "{{ '%s' % m.content }}",
+    "replace": "{{ m.content | replace('e', 'e') }}",
+    "split": "{{ m.content.split('e') | join('e') }}",
+    "slice": "{{ m.content[:2] + m.content[2:] }}",
+    "letters": "{% for c in m.content %}{{ c }}{% endfor %}",
+    "block": "{% set x %}{{ m.content }}{% endset %}{{ x }}",
+    "macro": "{% macro f(t) %}{{ t }}{% endmacro %}{{ f(m.content) }}",
+    "indent": "{{ m.content | indent(2) }}",
+    "braces": "{{ '{}'.format(m.content) }}",
+    "generation": "{% generation %}{{ m.content }}{% endgeneration %}",
+}
+
+
+@pytest.mark.parametrize("body", KEPT.values(), ids=KEPT)
+def test_what_a_template_does_to_a_text_keeps_its_origin(body, tokenizer):
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
+        + body
+        + "{{ '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    row = read([{"prompt": "<|im_start|>assistant\nno<|im_end|>", "completion": "hey yes"}])[0]
+    assert spoken(encode(row, tokenizer), tokenizer).lower() == "hey yes<|im_end|>"
