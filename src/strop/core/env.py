@@ -6,6 +6,12 @@ from pathlib import Path
 FORCED_IMPL = os.environ.get("STROP_IMPL")  # noqa: TID251
 """Run this implementation of every operation, or raise where it cannot run."""
 
+NATIVE = os.environ.get("STROP_NATIVE") != "0"  # noqa: TID251
+"""Whether C++ is compiled and used where it is faster; `STROP_NATIVE=0` says no."""
+
+CXX = os.environ.get("CXX") or "g++"  # noqa: TID251
+"""The C++ compiler."""
+
 
 def cache_folder() -> Path:
     """Return where converted models and fetched data are kept.

@@ -1,12 +1,20 @@
 """Gated linear unit on CPU: one pass forward, one backward that recomputes the activation."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from strop.core import native
+
+SOURCE = Path(__file__).with_name("cpu.cpp")
+SIGNATURES = {"glu_forward": "ppqqqqii", "glu_backward": "ppppqqqqqqii"}
+NUMBERS = {"silu": 0, "gelu_tanh": 1, "gelu": 2}
+"""What cpu.cpp calls the activations."""
 
 BLOCK_BYTES = 1_000_000
 """Rows taken at once by the plain formulas, so that their temporaries stay in the cache."""
@@ -21,6 +29,13 @@ def forward(gate_up: Tensor, activation: str) -> Tensor:
     """Return act [N, F] of gate_up [N, 2F], without autograd."""
     N, width = gate_up.shape
     act = gate_up.new_empty(N, width // 2)
+    if (run := _compiled("glu_forward", gate_up)) is not None:
+        gate_up = _neighbours(gate_up)
+        run(
+            gate_up.data_ptr(), act.data_ptr(), N, width // 2, gate_up.stride(0), act.stride(0),
+            NUMBERS[activation], torch.get_num_threads(),
+        )  # fmt: skip
+        return act
     for rows in _blocks(gate_up):
         gate, up = gate_up[rows].chunk(2, dim=-1)
         torch.mul(_activated(gate, activation), up, out=act[rows])
@@ -51,7 +66,16 @@ def backward(
     """
     wide = torch.promote_types(gate_up.dtype, torch.float32)
     dgate_up = gate_up if overwrite else gate_up.new_empty(gate_up.shape)
-    act = torch.empty_like(dact, dtype=gate_up.dtype) if act_needed else None
+    act = gate_up.new_empty(dact.shape) if act_needed else None
+    if (run := _compiled("glu_backward", dact, gate_up, dgate_up)) is not None:
+        dact, gate_up = _neighbours(dact), _neighbours(gate_up)
+        run(
+            dact.data_ptr(), gate_up.data_ptr(), dgate_up.data_ptr(),
+            None if act is None else act.data_ptr(), *dact.shape,
+            dact.stride(0), gate_up.stride(0), dgate_up.stride(0), dact.shape[1],
+            NUMBERS[activation], torch.get_num_threads(),
+        )  # fmt: skip
+        return dgate_up, act
     for rows in _blocks(gate_up):
         gate, up = gate_up[rows].chunk(2, dim=-1)
         value = _activated(gate, activation)
@@ -62,6 +86,20 @@ def backward(
         dup = upstream * value
         dgate_up[rows].copy_(torch.cat((dgate, dup), dim=-1))
     return dgate_up, act
+
+
+def _compiled(name: str, *tensors: Tensor) -> Callable[..., None] | None:
+    """Return a function of cpu.cpp if it can take the tensors, the last of which it may write."""
+    if any(t.dtype != torch.float32 for t in tensors):
+        return None
+    if name == "glu_backward" and tensors[-1].stride(-1) != 1:
+        return None
+    return native.function(SOURCE, name, SIGNATURES[name])
+
+
+def _neighbours(t: Tensor) -> Tensor:
+    """Return `t` with the features of a row side by side in memory."""
+    return t if t.stride(-1) == 1 else t.contiguous()
 
 
 def _blocks(gate_up: Tensor) -> Iterator[slice]:

@@ -39,8 +39,8 @@ def linear_log_prob(
 
     A tile has about 64 MB of logits; [M, V] is never held. With a frozen head the gradient of
     each row of `hidden` is computed while its tile is at hand, and [M, D] is all that is kept
-    for backward. With a trained head the inputs and one number per row are kept, and backward
-    computes the tiles again. A head in a narrower dtype than `hidden` is widened a slice at a time.
+    for backward. With a trained head the inputs are kept, and backward computes the tiles again.
+    A head in a narrower dtype than `hidden` is widened a slice at a time.
 
     Args:
         hidden: [M, D] floating point; M may be 0.

@@ -1,15 +1,18 @@
 """Log-probabilities under a head on CPU: one tile of rows at a time, gradients in the same pass."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from strop.core import native
 from strop.ops.linear_log_prob import LogProbs
 
+SOURCE = Path(__file__).with_name("cpu.cpp")
 TILE_BYTES = 64_000_000
 """Logits held at once. Larger tiles gain little: the products are already at their full rate."""
 SLICE_BYTES = 4_000_000
@@ -48,25 +51,24 @@ class _LinearLogProb(torch.autograd.Function):
         targets: Tensor,
         settings: Settings,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        head_trained = any(ctx.needs_input_grad[1:3])
-        hidden_only = ctx.needs_input_grad[0] and not head_trained and settings.grad_enabled
+        hidden_needs, *head_needs = ctx.needs_input_grad[:3]
+        head_trained = any(head_needs) and settings.grad_enabled
+        hidden_only = hidden_needs and settings.grad_enabled and not head_trained
         M = len(hidden)
-        wide = torch.promote_types(torch.promote_types(hidden.dtype, weight.dtype), torch.float32)
-        log_prob, entropy, lse = (hidden.new_empty(M, dtype=wide) for _ in range(3))
+        log_prob, entropy = hidden.new_empty((2, M), dtype=_wide(hidden, weight))
         is_top1 = torch.empty(M, dtype=torch.bool, device=hidden.device)
-        dhidden = torch.empty_like(hidden) if hidden_only else None  # of log_prob, by row
-        for rows in _tiles(M, len(weight), wide):
-            z = _logits(hidden[rows], weight, bias, settings)
-            scored = _score(z, targets[rows])
-            log_prob[rows], entropy[rows], is_top1[rows], lse[rows] = scored
+        dhidden = hidden.new_empty(hidden.shape) if hidden_only else None  # of log_prob, by row
+        for rows in _tiles(M, len(weight), log_prob.dtype):
+            z = _product(hidden[rows], weight)
+            scored = _score_(z, bias, targets[rows], settings, gradient=hidden_only)
+            log_prob[rows], entropy[rows], is_top1[rows] = scored
             if dhidden is not None:
-                _gradient_(z, targets[rows], lse[rows], settings)
                 dhidden[rows] = _times_head(z, weight, hidden.dtype)
         ctx.settings = settings
         if dhidden is not None:
             ctx.save_for_backward(dhidden)
-        elif head_trained and settings.grad_enabled:
-            ctx.save_for_backward(hidden, weight, bias, targets, lse)
+        elif head_trained:
+            ctx.save_for_backward(hidden, weight, bias, targets)
         ctx.mark_non_differentiable(entropy, is_top1)
         return log_prob, entropy, is_top1
 
@@ -83,27 +85,32 @@ class _LinearLogProb(torch.autograd.Function):
 def _trained_head_backward(
     dlog_prob: Tensor, ctx: Any
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    hidden, weight, bias, targets, lse = ctx.saved_tensors
+    hidden, weight, bias, targets = ctx.saved_tensors
     hidden_needs, weight_needs, bias_needs = ctx.needs_input_grad[:3]
-    wide = lse.dtype
-    dhidden = torch.empty_like(hidden) if hidden_needs else None
+    wide = dlog_prob.dtype
+    dhidden = hidden.new_empty(hidden.shape) if hidden_needs else None
     dweight = torch.zeros_like(weight, dtype=wide) if weight_needs else None
     dbias = torch.zeros_like(bias, dtype=wide) if bias_needs else None
     for rows in _tiles(len(hidden), len(weight), wide):
-        z = _logits(hidden[rows], weight, bias, ctx.settings)
-        _gradient_(z, targets[rows], lse[rows], ctx.settings)
-        z.mul_(dlog_prob[rows, None])
+        upstream = dlog_prob[rows, None]
+        z = _product(hidden[rows], weight)
+        _score_(z, bias, targets[rows], ctx.settings, gradient=True)
         if dhidden is not None:
-            dhidden[rows] = _times_head(z, weight, hidden.dtype)
+            dhidden[rows] = _times_head(z, weight, hidden.dtype) * upstream
         if dweight is not None:
-            dweight.addmm_(z.T, hidden[rows].to(wide))
+            dweight.addmm_(z.T, hidden[rows].to(wide) * upstream)
         if dbias is not None:
-            dbias.add_(z.sum(0))
+            dbias.addmv_(z.T, upstream[:, 0])
     return (
         dhidden,
         None if dweight is None else dweight.to(weight.dtype),
         None if dbias is None else dbias.to(bias.dtype),
     )
+
+
+def _wide(hidden: Tensor, weight: Tensor) -> torch.dtype:
+    narrow = torch.promote_types(hidden.dtype, weight.dtype)
+    return torch.promote_types(narrow, torch.float32)
 
 
 def _tiles(M: int, V: int, dtype: torch.dtype) -> Iterator[slice]:
@@ -126,25 +133,33 @@ def _slices(weight: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]
         yield slice(start, start + len(narrow)), buffer[: len(narrow)].copy_(narrow)
 
 
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, settings: Settings) -> Tensor:
-    """Return [R, V] in float32 or wider."""
+def _product(hidden: Tensor, weight: Tensor) -> Tensor:
+    """Return hidden [R, D] @ weight.T [D, V] in float32 or wider."""
     dtype = torch.promote_types(hidden.dtype, weight.dtype)
     hidden = hidden.to(dtype)
     z = hidden.new_empty(len(hidden), len(weight))
     for tokens, dense in _slices(weight, dtype):
         torch.mm(hidden, dense.T, out=z[:, tokens])
-    z = z.to(torch.promote_types(dtype, torch.float32))
+    return z.to(_wide(hidden, weight))
+
+
+def _score_(
+    z: Tensor, bias: Tensor | None, targets: Tensor, settings: Settings, *, gradient: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return log-probability, entropy and is-top-1 [R] for the products `z` [R, V].
+
+    `z` is overwritten: with the gradient of log_prob with respect to itself if `gradient`.
+    """
+    if z.dtype == torch.float32:
+        run = native.function(SOURCE, "score", "ppppppqqqffii")
+        if run is not None:
+            return _run_score(run, z, bias, targets, settings, gradient)
     if bias is not None:
         z.add_(bias)
     if settings.scale != 1:
         z.mul_(settings.scale)
     if settings.softcap is not None:
         z.div_(settings.softcap).tanh_().mul_(settings.softcap)
-    return z
-
-
-def _score(z: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return log-probability, entropy, is-top-1 and log-sum-exp [R] of the rows of `z` [R, V]."""
     top, best = z.max(-1, keepdim=True)
     shifted = z - top
     wanted = shifted.gather(-1, targets[:, None])[:, 0]
@@ -152,11 +167,34 @@ def _score(z: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     total = weights.sum(-1)
     log_total = total.log()
     entropy = log_total - weights.mul_(shifted).sum(-1) / total
-    return wanted - log_total, entropy, best[:, 0] == targets, log_total + top[:, 0]
+    if gradient:
+        _gradient_(z, targets, log_total + top[:, 0], settings)
+    return wanted - log_total, entropy, best[:, 0] == targets
+
+
+def _run_score(
+    run: Callable[..., None],
+    z: Tensor,
+    bias: Tensor | None,
+    targets: Tensor,
+    settings: Settings,
+    gradient: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    R, V = z.shape
+    log_prob, entropy = z.new_empty(2, R)
+    is_top1 = torch.empty(R, dtype=torch.bool)
+    bias = None if bias is None else bias.float().contiguous()
+    targets = targets.contiguous()
+    run(
+        z.data_ptr(), None if bias is None else bias.data_ptr(), targets.data_ptr(),
+        log_prob.data_ptr(), entropy.data_ptr(), is_top1.data_ptr(), R, V, z.stride(0),
+        settings.scale, settings.softcap or 0.0, gradient, torch.get_num_threads(),
+    )  # fmt: skip
+    return log_prob, entropy, is_top1
 
 
 def _gradient_(z: Tensor, targets: Tensor, lse: Tensor, settings: Settings) -> None:
-    """Overwrite `z` with the gradient of log_prob with respect to the product."""
+    """Overwrite the logits `z` with the gradient of log_prob with respect to the product."""
     slope = None
     if settings.softcap is not None:
         slope = (z / settings.softcap).square_().neg_().add_(1)

@@ -1,9 +1,16 @@
 """RMS normalisation on CPU: one pass over each row and direction, derivatives by hand."""
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from strop.core import native
+
+SOURCE = Path(__file__).with_name("cpu.cpp")
+SIGNATURES = {"rms_norm_forward": "ppppqqqqqqqfi", "rms_norm_backward": "ppppppqqqqqqqqqi"}
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float, unit_offset: bool) -> Tensor:
@@ -26,12 +33,21 @@ def forward(
     Returns:
         y [..., D] and scale [...], the scale in float32 or wider.
     """
+    out = x.new_empty(x.shape) if out is None else out
+    if (run := _compiled("rms_norm_forward", x, out)) is not None:
+        x, (N, H, D), strides = _rows(x)
+        factor = _factor(weight, torch.float32, unit_offset)
+        scale = x.new_empty(x.shape[:-1])
+        run(
+            *_pointers(x, factor, out, scale), N, H, D, *strides, *_rows(out)[2],
+            eps, torch.get_num_threads(),
+        )  # fmt: skip
+        return out, scale
     wide = x.to(_wide(x))
     scale = torch.rsqrt(wide.square().mean(-1) + eps)
     unit = wide * scale[..., None]
-    factor = weight.to(wide.dtype)
-    y = unit * (1 + factor) if unit_offset else unit.to(x.dtype) * factor
-    out = x.new_empty(x.shape) if out is None else out
+    factor = _factor(weight, wide.dtype, unit_offset)
+    y = (unit if unit_offset else unit.to(x.dtype)) * factor
     return out.copy_(y), scale
 
 
@@ -62,14 +78,76 @@ def backward(
     Returns:
         dx [..., D] in the dtype of `x`, and dweight [D] in the dtype of `weight` or None.
     """
+    out = x.new_empty(x.shape) if out is None else out
+    if (run := _compiled("rms_norm_backward", x, dy, out)) is not None:
+        factor = _factor(weight, torch.float32, unit_offset)
+        dfactor = _run_backward(run, dy, x, factor, scale, out, weight_needs_grad)
+        return out, None if dfactor is None else dfactor.to(weight.dtype)
     wide = _wide(x)
     unit = x.to(wide) * scale[..., None]
-    factor = weight.to(wide)
-    dunit = dy.to(wide) * (1 + factor if unit_offset else factor)
+    dunit = dy.to(wide) * _factor(weight, wide, unit_offset)
     dweight = _weight_gradient(dy, unit, x, weight, unit_offset) if weight_needs_grad else None
     dx = (dunit - unit * (dunit * unit).mean(-1, keepdim=True)).mul_(scale[..., None])
-    out = x.new_empty(x.shape) if out is None else out
     return out.copy_(dx), dweight
+
+
+def _run_backward(
+    run: Callable[..., None],
+    dy: Tensor,
+    x: Tensor,
+    factor: Tensor,
+    scale: Tensor,
+    out: Tensor | None,
+    weight_needs_grad: bool,
+) -> Tensor | None:
+    threads = torch.get_num_threads()
+    dy, (N, H, D), dy_strides = _rows(dy)
+    x, _, x_strides = _rows(x)
+    dfactor = x.new_zeros(threads, D) if weight_needs_grad else None
+    out_strides = (0, 0) if out is None else _rows(out)[2]
+    run(
+        *_pointers(dy, x, factor, scale, out, dfactor), N, H, D,
+        *dy_strides, *x_strides, *out_strides, threads,
+    )  # fmt: skip
+    return None if dfactor is None else dfactor.sum(0)
+
+
+def _weight_only(
+    dy: Tensor, x: Tensor, weight: Tensor, scale: Tensor, unit_offset: bool
+) -> Tensor | None:
+    if (run := _compiled("rms_norm_backward", x, dy)) is not None:
+        factor = _factor(weight, torch.float32, unit_offset)
+        dfactor = _run_backward(run, dy, x, factor, scale, None, True)
+        return None if dfactor is None else dfactor.to(weight.dtype)
+    unit = x.to(scale.dtype) * scale[..., None]
+    return _weight_gradient(dy, unit, x, weight, unit_offset)
+
+
+def _compiled(name: str, *tensors: Tensor) -> Callable[..., None] | None:
+    """Return a function of cpu.cpp if it can take the tensors, the last of which it writes."""
+    fits = all(t.dtype == torch.float32 and t.ndim in (2, 3) for t in tensors)
+    written = tensors[-1]
+    if not fits or (written.stride(-1) != 1 and written.shape[-1] > 1):
+        return None
+    return native.function(SOURCE, name, SIGNATURES[name])
+
+
+def _rows(t: Tensor) -> tuple[Tensor, tuple[int, int, int], tuple[int, int]]:
+    """Return `t` with neighbouring features, its sizes as [N, H, D], the strides of N and H."""
+    if t.stride(-1) != 1 and t.shape[-1] > 1:
+        t = t.contiguous()
+    if t.ndim == 2:
+        return t, (t.shape[0], 1, t.shape[1]), (t.stride(0), 0)
+    return t, (t.shape[0], t.shape[1], t.shape[2]), (t.stride(0), t.stride(1))
+
+
+def _pointers(*tensors: Tensor | None) -> list[int | None]:
+    return [None if t is None else t.data_ptr() for t in tensors]
+
+
+def _factor(weight: Tensor, dtype: torch.dtype, unit_offset: bool) -> Tensor:
+    factor = weight.detach().to(dtype).contiguous()
+    return 1 + factor if unit_offset else factor
 
 
 def _weight_gradient(
@@ -96,8 +174,7 @@ class _RMSNorm(torch.autograd.Function):
         x, weight, scale = ctx.saved_tensors
         x_needs, weight_needs = ctx.needs_input_grad[:2]
         if not x_needs:
-            unit = x.to(scale.dtype) * scale[..., None]
-            return None, _weight_gradient(dy, unit, x, weight, ctx.unit_offset), None, None
+            return None, _weight_only(dy, x, weight, scale, ctx.unit_offset), None, None
         dx, dweight = backward(
             dy, x, weight, scale, ctx.unit_offset, weight_needs_grad=weight_needs
         )

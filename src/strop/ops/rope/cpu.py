@@ -1,9 +1,14 @@
 """Rotary position embedding on CPU: in place, and its own backward with the angle negated."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from strop.core import native
+
+SOURCE = Path(__file__).with_name("cpu.cpp")
 
 
 def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -24,6 +29,18 @@ def rotate_(x: Tensor, cos: Tensor, sin: Tensor, inverse: bool = False) -> Tenso
         `x` itself.
     """
     P = cos.shape[-1]
+    if x.dtype == torch.float32 and (x.stride(-1) == 1 or x.shape[-1] == 1):
+        run = native.function(SOURCE, "rope_rotate", "pppqqqqqqqii")
+        if run is not None:
+            cos, sin = (
+                t.float() if t.stride(-1) == 1 else t.float().contiguous() for t in (cos, sin)
+            )
+            run(
+                x.data_ptr(), cos.data_ptr(), sin.data_ptr(), x.shape[0], x.shape[1], P,
+                x.stride(0), x.stride(1), cos.stride(0), sin.stride(0), inverse,
+                torch.get_num_threads(),
+            )  # fmt: skip
+            return x
     wide = torch.promote_types(x.dtype, torch.float32)
     cos, sin = cos[:, None].to(wide), sin[:, None].to(wide)  # [N, 1, P]
     if inverse:

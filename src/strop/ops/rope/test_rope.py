@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from strop.core import env
 from strop.core.errors import ShapeError, UnsupportedError
 from strop.ops.rope import IMPLS, cpu, rope
 from strop.ops.rope.cases import TESTED, Case
@@ -8,8 +9,10 @@ from strop.testing import check_against_reference, check_documented_shapes, save
 
 
 @pytest.mark.parametrize("case", TESTED, ids=str)
+@pytest.mark.parametrize("native", [True, False], ids=["compiled", "plain"])
 @pytest.mark.parametrize("impl", [i.name for i in IMPLS if i.name != "reference"])
-def test_agrees_with_reference(impl, case, device_for):
+def test_agrees_with_reference(impl, case, native, device_for, monkeypatch):
+    monkeypatch.setattr(env, "NATIVE", native)
     x, cos, sin = case.inputs(device_for(impl))
 
     def turned(x, *, impl):

@@ -1,0 +1,138 @@
+"""Compile an operation's C++ once per machine and load it; without a compiler there is none."""
+
+import ctypes
+import functools
+import hashlib
+import logging
+import platform
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from strop.core import env
+from strop.core.errors import UnsupportedError
+from strop.core.files import written_whole
+
+logger = logging.getLogger(__name__)
+
+HEADER = Path(__file__).with_name("lanes.h")
+"""Vector arithmetic that every C++ file may include."""
+COMPILE = ["-c", "-x", "c++", "-std=c++17", "-O3", "-march=native", "-fPIC", "-fopenmp"]
+COMPILE += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
+LINK = ["-shared"]
+"""Without -fopenmp: its symbols are found in the OpenMP runtime that PyTorch has loaded, so there
+is one pool of threads. Without -ffast-math: that would switch off denormals in the whole process.
+"""
+SECONDS = 120
+
+
+KINDS: dict[str, Any] = {
+    "p": ctypes.c_void_p,
+    "q": ctypes.c_int64,
+    "i": ctypes.c_int32,
+    "f": ctypes.c_float,
+}
+"""Letters of a signature: a pointer, whole numbers of 64 and 32 bits, a float."""
+
+
+def function(source: Path, name: str, signature: str) -> Callable[..., None] | None:
+    """Return one function of a C++ file, or None where the file cannot be compiled.
+
+    Args:
+        source: see `library`.
+        name: the function's name.
+        signature: one letter of `KINDS` for each of its arguments; it returns nothing.
+    """
+    return _function(source, name, signature) if env.NATIVE else None
+
+
+@functools.cache
+def _function(source: Path, name: str, signature: str) -> Callable[..., None] | None:
+    if (loaded := library(source)) is None:
+        return None
+    found = loaded[name]
+    found.argtypes = [KINDS[letter] for letter in signature]
+    found.restype = None
+    return found
+
+
+def library(source: Path) -> ctypes.CDLL | None:
+    """Return the compiled C++ file, or None where that cannot be had.
+
+    The result is kept in the cache folder under a name made from source, flags, compiler and
+    processor; processes that compile the same file at once do not disturb each other. Why there
+    is none is logged once. Calls release the GIL.
+
+    Args:
+        source: the C++ file; its functions are `extern "C"`.
+    """
+    return _library(source) if env.NATIVE else None
+
+
+@functools.cache
+def _library(source: Path) -> ctypes.CDLL | None:
+    if _compiler_version() is None:
+        return None
+    try:
+        compiled = _folder() / f"{_fingerprint(source)}.so"
+        if not compiled.exists():
+            _compile(source, compiled)
+        return ctypes.CDLL(str(compiled))
+    except subprocess.CalledProcessError as e:
+        reason = e.stderr.strip()[:2000]
+    except (OSError, subprocess.TimeoutExpired, UnsupportedError) as e:
+        reason = str(e)
+    logger.warning(
+        "%s/%s is not used, plain PyTorch is: %s", source.parent.name, source.name, reason
+    )
+    return None
+
+
+def _folder() -> Path:
+    return env.cache_folder() / "native"
+
+
+def _fingerprint(source: Path) -> str:
+    flags = [*COMPILE, *_machine_flags(), *LINK]
+    parts = [*flags, env.CXX, _compiler_version() or "", _processor()]
+    digest = hashlib.sha256("\0".join(parts).encode())
+    for file in (source, HEADER):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+@functools.cache
+def _compiler_version() -> str | None:
+    try:
+        return _run([env.CXX, "--version"])
+    except (OSError, subprocess.SubprocessError) as e:
+        logger.warning("plain PyTorch is used in place of C++: there is no compiler (%s)", e)
+        return None
+
+
+def _machine_flags() -> list[str]:
+    return ["-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else []
+
+
+def _compile(source: Path, compiled: Path) -> None:
+    with written_whole(compiled) as scratch:
+        half_done = scratch.with_suffix(".o")
+        flags = [*COMPILE, *_machine_flags(), "-I", str(HEADER.parent)]
+        _run([env.CXX, *flags, "-o", str(half_done), str(source)])
+        _run([env.CXX, *LINK, "-o", str(scratch), str(half_done)])
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS)
+    return done.stdout
+
+
+def _processor() -> str:
+    """Return what `-march=native` depends on."""
+    table = Path("/proc/cpuinfo")
+    if not table.exists():
+        return platform.processor()
+    lines = table.read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    kept = ("model", "cpu family", "vendor_id", "flags", "Features", "CPU part")
+    return "\n".join(line for line in lines if line.startswith(kept))
