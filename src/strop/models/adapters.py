@@ -1,0 +1,94 @@
+"""Reads PEFT's LoRA layers: weight, A, B, scale. The layers stay PEFT's, so do the files they save."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True, slots=True)
+class LinearParts:
+    """One linear layer, taken apart."""
+
+    weight: Tensor
+    """[E, D] frozen."""
+    bias: Tensor | None
+    """[E]"""
+    a: Tensor | None = None
+    """[R, D]; None without an adapter."""
+    b: Tensor | None = None
+    """[E, R]"""
+    scale: float = 1.0
+    magnitude: Tensor | None = None
+    """[E] DoRA's magnitude."""
+    dropout: float = 0.0
+
+
+def obstacle(layer: nn.Module) -> str | None:
+    """Say why `read` cannot take this layer apart, or None if it can."""
+    if type(layer) is nn.Linear:
+        return "its weight is trained" if layer.weight.requires_grad else None
+    if not isinstance(layer, LoraLinear):
+        return f"it is a {type(layer).__name__}"
+    base: Any = layer.base_layer
+    if type(base) is not nn.Linear:
+        return f"its base layer is a {type(base).__name__}"
+    if base.weight.requires_grad:
+        return "its base weight is trained"
+    if layer.fan_in_fan_out:
+        return "its weight is transposed"
+    names = [n for n in layer.active_adapters if n in layer.lora_A]
+    if len(names) > 1:
+        return f"it has {len(names)} active adapters"
+    if any(layer.lora_bias.get(n) for n in names):
+        return "its adapter has a bias"
+    variants = [n for n in names if n in layer.lora_variant and not layer.use_dora.get(n)]
+    return (
+        f"its adapter is a {type(layer.lora_variant[variants[0]]).__name__}" if variants else None
+    )
+
+
+def read(layer: Any) -> LinearParts:
+    """Take a layer apart as it is now: a switched-off or merged adapter is not there."""
+    if not isinstance(layer, LoraLinear):
+        return LinearParts(layer.weight, layer.bias)
+    base: Any = layer.base_layer
+    name = next((n for n in layer.active_adapters if n in layer.lora_A), None)
+    if name is None or layer.disable_adapters or layer.merged:
+        return LinearParts(base.weight, base.bias)
+    dropout = layer.lora_dropout[name]
+    magnitude = layer.lora_magnitude_vector[name].weight if layer.use_dora.get(name) else None
+    return LinearParts(
+        base.weight,
+        base.bias,
+        layer.lora_A[name].weight,
+        layer.lora_B[name].weight,
+        float(layer.scaling[name]),
+        magnitude,
+        float(getattr(dropout, "p", 0.0)) if layer.training else 0.0,
+    )
+
+
+def folded_weight(layer: Any) -> Tensor:
+    """Return W + scale * B A of a layer [E, D], differentiable in what is trained of it."""
+    if not isinstance(layer, LoraLinear):
+        weight: Tensor = layer.weight
+        return weight
+    parts = read(layer)
+    if parts.a is None or parts.b is None:
+        return parts.weight
+    return torch.addmm(parts.weight, parts.b, parts.a, alpha=parts.scale)
+
+
+def drops_out(model: nn.Module) -> bool:
+    """Say whether an adapter of `model` drops inputs at random now."""
+    return any(
+        isinstance(m, LoraLinear)
+        and m.training
+        and any(
+            getattr(m.lora_dropout[n], "p", 0.0) > 0 for n in m.active_adapters if n in m.lora_A
+        )
+        for m in model.modules()
+    )

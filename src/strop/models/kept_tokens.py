@@ -1,0 +1,189 @@
+"""Which tokens of a batch must be computed, and where each supervised label finds its hidden row.
+
+Integers only. Dropped are padding, every token after the last one that predicts a label, rows without
+labels, and all but one copy of a prefix that rows share.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from strop.core.errors import ShapeError
+from strop.ops.segment_attention.segments import Segments
+
+IGNORED = -100
+"""Label of a token that carries no loss."""
+SHORTEST_PREFIX = 32
+"""A shared prefix below this many tokens costs more in calls than it saves."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptTokens:
+    """One row of N tokens that stands for some rows of a batch."""
+
+    tokens: Tensor
+    """[N] token ids."""
+    positions: Tensor
+    """[N] position of each token in its sequence."""
+    segments: Segments
+    """The runs these tokens form."""
+    rows: Tensor
+    """[M] which of the N tokens predicts each label."""
+    targets: Tensor
+    """[M] the labels."""
+    slots: Tensor
+    """[M] where each label stands in the flattened [B, T - 1] grid of shifted labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    index: int
+    tokens: np.ndarray
+    positions: np.ndarray
+    sources: np.ndarray  # for each label, the token of this row that predicts it
+    targets: np.ndarray
+    slots: np.ndarray
+
+
+def keep_tokens(
+    input_ids: Tensor,
+    labels: Tensor,
+    attention_mask: Tensor | None = None,
+    position_ids: Tensor | None = None,
+    *,
+    budget: int | None = None,
+    share: bool = True,
+) -> list[KeptTokens] | None:
+    """Reduce a padded or packed batch to the tokens its loss needs, in pieces.
+
+    Args:
+        input_ids: [B, T] token ids.
+        labels: [B, T] the same ids where a token carries loss, -100 elsewhere; not shifted.
+        attention_mask: [B, T] 0 at padding, left or right; None means no padding.
+        position_ids: [B, T] positions; inside a row they restart where packed documents meet.
+        budget: largest number of tokens in a piece that holds more than one row.
+        share: compute a prefix that rows have in common once.
+
+    Returns:
+        The pieces, none at all if nothing carries loss. None if the batch has no such form: a hole
+        in the mask, or a label predicted by a padding token.
+
+    Raises:
+        ShapeError: the tensors do not fit each other.
+    """
+    for name, tensor in (("labels", labels), ("attention_mask", attention_mask)):
+        if tensor is not None and tensor.shape != input_ids.shape:
+            raise ShapeError(
+                f"the batch needs {name} of the shape of input_ids {list(input_ids.shape)}; "
+                f"got {list(tensor.shape)}"
+            )
+    rows = _rows(input_ids, labels, attention_mask, position_ids)
+    if rows is None:
+        return None
+    if share:
+        rows.sort(key=lambda r: (r.positions[:1].tolist(), r.tokens.tolist()))
+    common = [0, *(_common(a, b) if share else 0 for a, b in itertools.pairwise(rows))]
+    common = [n if n >= SHORTEST_PREFIX else 0 for n in common]
+    device = input_ids.device
+    return [_piece(rows[a:b], common[a + 1 : b], device) for a, b in _cut(rows, common, budget)]
+
+
+def _rows(
+    input_ids: Tensor, labels: Tensor, mask: Tensor | None, position_ids: Tensor | None
+) -> list[_Row] | None:
+    ids, wanted = input_ids.cpu().numpy(), labels.cpu().numpy()
+    B, T = ids.shape
+    present = np.ones_like(ids, dtype=bool) if mask is None else mask.cpu().numpy() != 0
+    places = None if position_ids is None else position_ids.expand(B, T).cpu().numpy()
+    found: list[_Row] = []
+    for b in range(B):
+        kept = np.flatnonzero(present[b])
+        scored = np.flatnonzero(wanted[b, 1:] != IGNORED) + 1
+        if not scored.size:
+            continue
+        if not kept.size or not present[b, scored - 1].all() or np.ptp(kept) != kept.size - 1:
+            return None
+        first = int(kept[0])
+        starts = [first]
+        if places is not None:
+            starts += [int(t) for t in kept[1:] if places[b, t] != places[b, t - 1] + 1]
+        for start, end in zip(starts, [*starts[1:], int(kept[-1]) + 1], strict=True):
+            at = scored[(scored > start) & (scored <= end)]
+            if not at.size:
+                continue
+            stop = int(at[-1])
+            own = np.arange(stop - start) if places is None else places[b, start:stop]
+            slots = b * (T - 1) + at - 1
+            found.append(
+                _Row(len(found), ids[b, start:stop], own, at - 1 - start, wanted[b, at], slots)
+            )
+    return found
+
+
+def _common(a: _Row, b: _Row) -> int:
+    """Return how many leading tokens two rows share, positions included."""
+    n = min(a.tokens.size, b.tokens.size)
+    same = (a.tokens[:n] == b.tokens[:n]) & (a.positions[:n] == b.positions[:n])
+    return n if same.all() else int(same.argmin())
+
+
+def _cut(rows: Sequence[_Row], common: list[int], budget: int | None) -> list[tuple[int, int]]:
+    """Return the pieces as index ranges, each within the budget if it holds several rows."""
+    pieces, first, size = [], 0, 0
+    for at, row in enumerate(rows):
+        new = row.tokens.size - (common[at] if at > first else 0)
+        if budget is not None and at > first and size + new > budget:
+            pieces.append((first, at))
+            first, size, new = at, 0, row.tokens.size
+        size += new
+    return [*pieces, (first, len(rows))] if rows else []
+
+
+def _piece(rows: Sequence[_Row], common: Sequence[int], device: torch.device) -> KeptTokens:
+    """Lay rows out depth-first; `common[i]` is the prefix that rows i and i + 1 share."""
+    tokens: list[np.ndarray] = []
+    positions: list[np.ndarray] = []
+    lengths: list[int] = []
+    parents: list[int | None] = []
+    size = 0
+    places: list[np.ndarray] = [np.empty(r.tokens.size, dtype=np.int64) for r in rows]
+
+    def lay(low: int, high: int, depth: int, parent: int | None) -> None:
+        nonlocal size
+        while low < high:
+            end = low + 1
+            while end < high and common[end - 1] >= depth + SHORTEST_PREFIX:
+                end += 1
+            reach = min(common[low : end - 1], default=rows[low].tokens.size)
+            run: int | None = parent
+            if reach > depth:
+                run = len(lengths)
+                lengths.append(reach - depth)
+                parents.append(parent)
+                tokens.append(rows[low].tokens[depth:reach])
+                positions.append(rows[low].positions[depth:reach])
+                for i in range(low, end):
+                    places[i][depth:reach] = np.arange(size, size + reach - depth)
+                size += reach - depth
+            if end - low > 1:
+                lay(low, end, reach, run)
+            low = end
+
+    lay(0, len(rows), 0, None)
+    sources = [place[row.sources] for place, row in zip(places, rows, strict=True)]
+
+    def tensor(parts: Sequence[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate(parts).astype(np.int64)).to(device)
+
+    return KeptTokens(
+        tensor(tokens),
+        tensor(positions),
+        Segments(tuple(lengths), tuple(parents)),
+        tensor(sources),
+        tensor([r.targets for r in rows]),
+        tensor([r.slots for r in rows]),
+    )

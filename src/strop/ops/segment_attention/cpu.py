@@ -1,0 +1,171 @@
+"""Attention among runs by flash kernels: each run over itself, each subtree over the run above it.
+
+The results of the calls merge by their log-sum-exp; in backward every call is given the merged
+output and log-sum-exp, so that its gradients are those of the whole (flash attention 2, section 3.1).
+Grouped-query heads are not repeated: the kernel takes fewer key heads.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from strop.ops.segment_attention import tiles
+from strop.ops.segment_attention.segments import Segments
+
+_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+
+
+def forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    segments: Segments,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+) -> tuple[Tensor, Tensor]:
+    """Return the output [N, H, C] and the log-sum-exp [H, N] that backward needs."""
+    if _needs_tiles(segments, window, softcap):
+        return tiles.forward(q, k, v, segments, scale, window, softcap)
+    N, H, C = q.shape
+    out = torch.empty(N, H, C, dtype=q.dtype, device=q.device)
+    wide = torch.promote_types(q.dtype, torch.float32)
+    lse = torch.empty(H, N, dtype=wide, device=q.device)
+    q, k, v = (_heads_first(t) for t in (q, k, v))
+    for start, length in zip(segments.starts, segments.lengths, strict=True):
+        own = slice(start, start + length)
+        part, part_lse = _flash(q[:, :, own], k[:, :, own], v[:, :, own], 0.0, True, scale=scale)
+        out[own] = part[0].transpose(0, 1)
+        lse[:, own] = part_lse[0]
+    for own, below in _prefixes(segments):
+        part, part_lse = _flash(q[:, :, below], k[:, :, own], v[:, :, own], 0.0, False, scale=scale)
+        merged = torch.logaddexp(lse[:, below], part_lse[0])
+        keep = torch.exp(lse[:, below] - merged).T[..., None].to(out.dtype)
+        take = torch.exp(part_lse[0] - merged).T[..., None].to(out.dtype)
+        out[below].mul_(keep).addcmul_(part[0].transpose(0, 1), take)
+        lse[:, below] = merged
+    return out, lse
+
+
+def backward(
+    dout: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    segments: Segments,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+    into: tuple[Tensor, Tensor, Tensor] | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of q [N, H, C], k and v [N, K, C].
+
+    Args:
+        dout: [N, H, C] gradient of the output.
+        q: as given to `forward`, likewise `k`, `v`, `segments`, `scale`, `window`, `softcap`.
+        k: see `q`.
+        v: see `q`.
+        out: as returned by `forward`, likewise `lse`.
+        lse: see `out`.
+        segments: see `q`.
+        scale: see `q`.
+        window: see `q`.
+        softcap: see `q`.
+        into: write into these three tensors, which may be views of one buffer, and return them.
+    """
+    dq, dk, dv = into or (torch.empty_like(q), torch.empty_like(k), torch.empty_like(v))
+    if _needs_tiles(segments, window, softcap):
+        dk.zero_()
+        dv.zero_()
+        tiles.backward(dout, q, k, v, out, lse, segments, scale, window, softcap, into=(dq, dk, dv))
+        return dq, dk, dv
+    q, k, v, dout, out = (_heads_first(t) for t in (q, k, v, dout, out))
+    for start, length in zip(segments.starts, segments.lengths, strict=True):
+        own = slice(start, start + length)
+        parts = _flash_gradients(dout, q, k, v, out, lse, (own, own), scale, causal=True)
+        for gradient, part in zip((dq, dk, dv), parts, strict=True):
+            gradient[own] = part[0].transpose(0, 1)
+    for own, below in _prefixes(segments):
+        parts = _flash_gradients(dout, q, k, v, out, lse, (below, own), scale, causal=False)
+        for gradient, part, rows in zip((dq, dk, dv), parts, (below, own, own), strict=True):
+            gradient[rows] += part[0].transpose(0, 1)
+    return dq, dk, dv
+
+
+class _SegmentAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, settings: tuple[Any, ...]) -> Tensor:
+        out, lse = forward(q, k, v, *settings)
+        ctx.settings = settings
+        ctx.save_for_backward(q, k, v, out, lse)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *dout: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = backward(dout[0], *ctx.saved_tensors, *ctx.settings)
+        needed = zip(gradients, ctx.needs_input_grad[:3], strict=True)
+        return *(g if wanted else None for g, wanted in needed), None
+
+
+def segment_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    segments: Segments,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+) -> Tensor:
+    """See `strop.ops.segment_attention`."""
+    attended: Tensor = _SegmentAttention.apply(q, k, v, (segments, scale, window, softcap))
+    return attended
+
+
+def _needs_tiles(segments: Segments, window: int | None, softcap: float | None) -> bool:
+    return softcap is not None or (window is not None and segments.depth_reach() > window)
+
+
+def _prefixes(segments: Segments) -> list[tuple[slice, slice]]:
+    """Return for each run that has descendants its own rows and the rows of those descendants."""
+    found = []
+    for start, length, end in zip(segments.starts, segments.lengths, segments.ends, strict=True):
+        if end > start + length:
+            found.append((slice(start, start + length), slice(start + length, end)))
+    return found
+
+
+def _heads_first(x: Tensor) -> Tensor:
+    """View [N, H, C] as the [1, H, N, C] that the kernels take."""
+    return x.transpose(0, 1)[None]
+
+
+def _flash_gradients(
+    dout: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    rows: tuple[slice, slice],
+    scale: float,
+    *,
+    causal: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what the keys of `rows[1]` give to the gradients of the queries of `rows[0]`."""
+    queries, keys = rows
+    found: tuple[Tensor, Tensor, Tensor] = _flash_backward(
+        dout[:, :, queries],
+        q[:, :, queries],
+        k[:, :, keys],
+        v[:, :, keys],
+        out[:, :, queries],
+        lse[None, :, queries],
+        0.0,
+        causal,
+        scale=scale,
+    )
+    return found

@@ -1,0 +1,81 @@
+"""Which tokens see which: runs of tokens in depth-first order, each with its parent run."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from strop.core.errors import ShapeError
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Runs of tokens that together form a forest, laid out depth-first in one row.
+
+    A token attends to every token of its ancestor runs and causally to its own run. A plain batch
+    of B sequences is B runs without parents; a prompt with several answers is one run with children.
+    Depth-first order means that the descendants of a run follow it without a gap.
+    """
+
+    lengths: tuple[int, ...]
+    """Tokens of each run."""
+    parents: tuple[int | None, ...]
+    """Index of the run each one continues, or None; a parent stands before its children."""
+
+    def __post_init__(self) -> None:
+        if len(self.lengths) != len(self.parents):
+            raise ShapeError(
+                f"Segments takes one parent per run; got {len(self.lengths)} lengths "
+                f"and {len(self.parents)} parents"
+            )
+        open_runs: list[int] = []
+        for run, (length, parent) in enumerate(zip(self.lengths, self.parents, strict=True)):
+            if length < 1:
+                raise ShapeError(f"run {run} has {length} tokens; every run holds at least one")
+            while open_runs and open_runs[-1] != parent:
+                open_runs.pop()
+            if parent is not None and not open_runs:
+                raise ShapeError(f"run {run} does not follow its parent {parent} depth-first")
+            open_runs.append(run)
+
+    @cached_property
+    def starts(self) -> tuple[int, ...]:
+        """First row of each run."""
+        found, at = [], 0
+        for length in self.lengths:
+            found.append(at)
+            at += length
+        return tuple(found)
+
+    @property
+    def size(self) -> int:
+        """Number of tokens N."""
+        return sum(self.lengths)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        """Tokens of all ancestors of each run: the depth of its first token."""
+        found: list[int] = []
+        for parent in self.parents:
+            found.append(0 if parent is None else found[parent] + self.lengths[parent])
+        return tuple(found)
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """Row after the last descendant of each run."""
+        found = [s + n for s, n in zip(self.starts, self.lengths, strict=True)]
+        for run in reversed(range(len(found))):
+            if (parent := self.parents[run]) is not None:
+                found[parent] = max(found[parent], found[run])
+        return tuple(found)
+
+    def ancestors(self, run: int) -> Iterator[int]:
+        """Yield the runs above `run`, nearest first."""
+        at = self.parents[run]
+        while at is not None:
+            yield at
+            at = self.parents[at]
+
+    def depth_reach(self) -> int:
+        """Return the length of the longest path from a root to a leaf, in tokens."""
+        ends = (o + n for o, n in zip(self.offsets, self.lengths, strict=True))
+        return max(ends, default=0)

@@ -1,0 +1,95 @@
+"""One line for a TRL trainer: the compact forward in, and out again."""
+
+from typing import Any
+
+import transformers
+from transformers import TrainerCallback
+
+from strop.core.errors import UnsupportedError
+from strop.models.compact import CompactForward, Undo, base_model, install
+
+
+class _Watch(TrainerCallback):
+    """Fails the first step if the trainer went around the compact forward; holds the way back."""
+
+    def __init__(self, compact: CompactForward, undo: Undo) -> None:
+        self.compact = compact
+        self.undo = undo
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Check that the forward of this step was strop's."""
+        if not self.compact.calls:
+            raise UnsupportedError(
+                "the first training step did not call strop's compact forward: something re-bound "
+                "the model's forward after strop.accelerate(trainer). Call it last, or take it out "
+                "with strop.restore(trainer)"
+            )
+
+
+def accelerate(
+    trainer: transformers.Trainer,
+    policy: str = "auto",
+    micro_batch_tokens: int | None = None,
+) -> None:
+    """Make a TRL trainer compute each token once and only what its loss needs.
+
+    The trainer's losses, metrics, data and saved files stay its own; results are equal to rounding.
+
+    Args:
+        trainer: a TRL trainer that asks its model for log-probabilities (SFT, DPO, KTO, GRPO, RLOO).
+        policy: what is kept for backward: "keep" is fastest, "checkpoint" keeps only the inputs of
+            blocks, "offload" moves those out of memory; "auto" is "keep".
+        micro_batch_tokens: compute at most this many tokens at once, exactly; None means no limit.
+
+    Raises:
+        UnsupportedError: the trainer is already accelerated, or its model has no fused head to serve.
+        ConfigError: a setting cannot work.
+    """
+    if _watch(trainer) is not None:
+        raise UnsupportedError(
+            "this trainer is already accelerated; strop.restore(trainer) undoes it"
+        )
+    base = base_model(trainer.model)
+    if "forward" not in vars(base):
+        raise UnsupportedError(
+            f"{type(trainer).__name__} has put no log-probability head on its model; "
+            "strop.accelerate takes TRL's trainers (trl 1.14 or newer)"
+        )
+    compact, undo = install(
+        trainer.model,
+        policy=policy,
+        micro_batch_tokens=micro_batch_tokens,
+        linear_loss=_loss_is_linear(trainer),
+    )
+    checkpointing = trainer.args.gradient_checkpointing
+    trainer.args.gradient_checkpointing = False  # strop's policy decides what is kept
+
+    def back() -> None:
+        undo()
+        trainer.args.gradient_checkpointing = checkpointing
+
+    trainer.add_callback(_Watch(compact, back))
+
+
+def restore(trainer: transformers.Trainer) -> None:
+    """Undo `accelerate`: the model, its forward and the trainer's settings are as they were.
+
+    Raises:
+        UnsupportedError: the trainer was not accelerated.
+    """
+    watch = _watch(trainer)
+    if watch is None:
+        raise UnsupportedError("this trainer is not accelerated; there is nothing to restore")
+    watch.undo()
+    trainer.remove_callback(watch)
+
+
+def _watch(trainer: transformers.Trainer) -> _Watch | None:
+    found = (c for c in trainer.callback_handler.callbacks if isinstance(c, _Watch))
+    return next(found, None)
+
+
+def _loss_is_linear(trainer: transformers.Trainer) -> bool:
+    """Say whether the loss is a constant times the sum of log-probabilities, as plain SFT's is."""
+    plain = getattr(trainer, "compute_loss_func", None) is None and trainer.label_smoother is None
+    return plain and getattr(trainer.args, "loss_type", None) == "nll"

@@ -1,0 +1,205 @@
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
+
+from strop.core.errors import DataError
+from strop.models.compact import base_model, install, score
+
+spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
+tiny = importlib.util.module_from_spec(spec)
+sys.modules["tiny"] = tiny
+spec.loader.exec_module(tiny)
+
+KEYS = ("input_ids", "attention_mask", "labels")
+OUTPUTS = ("log_probs", "entropy", "is_top1")
+
+
+def gradients_of(model, log_probs, slope):
+    weights = torch.ones_like(log_probs) if slope is None else slope.to(log_probs)
+    model.zero_grad()
+    (-(log_probs * weights).sum() / 7).backward()
+    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def step(model, batch, slope=None):
+    """Return the outputs of TRL's call and the gradient of every trained tensor."""
+    found = model(**batch, fused_lm_head=True, use_cache=False)
+    return found, gradients_of(model, found.log_probs, slope)
+
+
+def plain(model, batch, slope=None):
+    """Return the same from transformers' own logits, each row by itself without padding."""
+    log_probs, entropy, is_top1 = [], [], []
+    for ids, mask, labels in zip(*(batch[k] for k in KEYS), strict=True):
+        kept = mask.nonzero()[:, 0]
+        logits = model(input_ids=ids[kept][None], use_cache=False).logits[0, :-1]
+        places, scores = kept[1:] - 1, logits.log_softmax(-1)
+        wanted = labels[kept[1:]]
+        scored = wanted != -100
+        own = scores.gather(-1, wanted.clamp(min=0)[:, None])[:, 0] * scored
+        row = torch.zeros(len(ids) - 1, dtype=own.dtype)
+        log_probs.append(row.index_add(0, places, own))
+        entropy.append(row.index_add(0, places, -(scores.exp() * scores).sum(-1) * scored))
+        is_top1.append(row.index_add(0, places, ((scores.argmax(-1) == wanted) & scored).to(row)))
+    stacked = torch.stack(log_probs)
+    found = FusedCausalLMOutput(
+        log_probs=stacked,
+        entropy=torch.stack(entropy),
+        is_top1=torch.stack(is_top1),
+        label_mask=batch["labels"][:, 1:] != -100,
+    )
+    return found, gradients_of(model, stacked, slope)
+
+
+def assert_same(ours, theirs, tolerance):
+    (a, grads), (b, wanted) = ours, theirs
+    assert torch.equal(a.label_mask, b.label_mask)
+    for name in ("log_probs", "entropy"):
+        x, y = getattr(a, name), getattr(b, name)
+        assert (x - y).abs().max() <= tolerance * y.abs().max(), name
+    assert torch.equal(a.is_top1.bool(), b.is_top1.bool())
+    assert grads.keys() == wanted.keys()
+    for name, gradient in grads.items():
+        error = (gradient - wanted[name]).norm()
+        allowed = tolerance * max(wanted[name].norm(), 1e-6)
+        assert error <= allowed, f"{name}: {error:.1e}, allowed {allowed:.1e}"
+
+
+def compare(model, batch, *, tolerance=1e-9, slope=None, **settings):
+    add_fused_lm_head(base_model(model), outputs=OUTPUTS)
+    wanted = plain(model, batch, slope)
+    compact, undo = install(model, **settings)
+    ours = step(model, batch, slope)
+    undo()
+    assert compact.calls == 1
+    assert not compact.reported
+    assert_same(ours, wanted, tolerance)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("family", [*tiny.FAMILIES, *tiny.UNKNOWN])
+def test_equals_the_plain_path(family, side):
+    compare(tiny.model(family), tiny.batch(side=side))
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+@pytest.mark.parametrize("policy", ["keep", "checkpoint"])
+def test_shared_prefixes_and_pieces_change_nothing(family, policy):
+    batch = tiny.batch(shared=40, lengths=(60, 44, 50, 60, 12, 41))
+    compare(tiny.model(family), batch, policy=policy)
+    compare(tiny.model(family), batch, policy=policy, micro_batch_tokens=70)
+    compare(tiny.model(family), batch, policy=policy, micro_batch_tokens=70, linear_loss=True)
+
+
+def test_pieces_are_exact_for_any_slope_of_the_log_probabilities():
+    batch = tiny.batch()
+    slope = torch.rand(batch["labels"][:, 1:].shape, dtype=torch.float64)
+    for linear in (False, True):
+        compare(tiny.model("llama"), batch, slope=slope, micro_batch_tokens=50, linear_loss=linear)
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
+def test_equals_trl_on_a_padded_batch_in_float32(family, side):
+    model = tiny.model(family, dtype=torch.float32, attention="sdpa")
+    batch = tiny.batch(side=side)
+    add_fused_lm_head(base_model(model), outputs=OUTPUTS)
+    wanted, gradients = step(model, batch)
+    _, undo = install(model)
+    found, ours = step(model, batch)
+    undo()
+    assert abs(found.log_probs.sum() / wanted.log_probs.sum() - 1) <= 1e-5
+    for name, gradient in ours.items():
+        assert (gradient - gradients[name]).norm() <= 1e-4 * gradients[name].norm(), name
+
+
+@pytest.mark.parametrize("lengths", [(9,), (1, 20), (2,)])
+def test_small_batches(lengths):
+    compare(tiny.model("llama"), tiny.batch(lengths=lengths))
+
+
+def test_a_batch_without_labels_gives_a_differentiable_zero():
+    model = tiny.model("llama")
+    add_fused_lm_head(base_model(model), outputs=OUTPUTS)
+    batch = tiny.batch()
+    batch["labels"][:] = -100
+    _, undo = install(model)
+    found = model(**batch, fused_lm_head=True)
+    found.loss.backward()
+    undo()
+    assert found.loss == 0
+    assert all(p.grad is None or not p.grad.any() for p in model.parameters())
+
+
+def test_packed_documents_do_not_see_each_other():
+    model = tiny.model("llama")
+    add_fused_lm_head(base_model(model), outputs=OUTPUTS)
+    rows = tiny.batch(lengths=(20, 31, 9), prompt=1)
+    wanted = plain(model, rows)
+    lengths = rows["attention_mask"].sum(1).tolist()
+    packed = {
+        name: torch.cat([rows[name][b, :n] for b, n in enumerate(lengths)])[None]
+        for name in ("input_ids", "labels")
+    }
+    packed["position_ids"] = torch.cat([torch.arange(n) for n in lengths])[None]
+    _, undo = install(model)
+    found, gradients = step(model, packed)
+    undo()
+    torch.testing.assert_close(found.log_probs.sum(), wanted[0].log_probs.sum())
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, wanted[1][name])
+
+
+def test_undo_gives_back_forward_attention_and_outputs():
+    model = tiny.model("llama")
+    base = base_model(model)
+    batch = {k: v for k, v in tiny.batch().items() if k != "labels"}
+    before = model(**batch).logits
+    state = {k: v.clone() for k, v in model.state_dict().items()}
+    modules = [type(m) for m in model.modules()]
+    _, undo = install(model)
+    undo()
+    assert "forward" not in vars(base)
+    assert torch.equal(model(**batch).logits, before)
+    assert [type(m) for m in model.modules()] == modules
+    assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
+
+
+def test_a_label_beyond_the_vocabulary_is_named():
+    model = tiny.model("llama")
+    add_fused_lm_head(base_model(model), outputs=OUTPUTS)
+    batch = tiny.batch()
+    batch["labels"][2, 20] = 999
+    _, undo = install(model)
+    with pytest.raises(DataError, match="row 2 has the label 999 at token 20"):
+        model(**batch, fused_lm_head=True)
+    undo()
+
+
+def test_a_row_beyond_the_context_names_both_numbers():
+    model = tiny.model("llama")
+    add_fused_lm_head(base_model(model), outputs=OUTPUTS)
+    _, undo = install(model)
+    with pytest.raises(DataError, match=r"a row has 603 tokens .* context is 512"):
+        model(**tiny.batch(lengths=(600,)), fused_lm_head=True)
+    undo()
+
+
+def test_scores_of_examples_equal_those_of_the_model():
+    model = tiny.model("llama", lora=False)
+    batch = tiny.batch(shared=35, lengths=(60, 44, 50))
+    lengths = batch["attention_mask"].sum(1).tolist()
+    examples = [
+        (batch["input_ids"][b, :n].tolist(), batch["labels"][b, :n].tolist())
+        for b, n in enumerate(lengths)
+    ]
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    for b, found in enumerate(score(model, examples)):
+        wanted = batch["labels"][b, 1:]
+        at = wanted != -100
+        exact = logits[b, :-1].log_softmax(-1)[at].gather(1, wanted[at][:, None])[:, 0]
+        torch.testing.assert_close(found, exact)

@@ -1,0 +1,142 @@
+"""Tiny random models of every known family, and batches for them."""
+
+import functools
+
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+
+COMMON = {
+    "vocab_size": 211,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "attention_dropout": 0.0,
+}
+FAMILIES = {
+    "llama": ("LlamaConfig", {}),
+    "llama3": (
+        "LlamaConfig",
+        {
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 10000.0,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64,
+            },
+            "tie_word_embeddings": True,
+        },
+    ),
+    "mistral": ("MistralConfig", {"sliding_window": 24, "head_dim": 16}),
+    "qwen2": ("Qwen2Config", {}),
+    "qwen3": ("Qwen3Config", {"head_dim": 16}),
+    "phi3": ("Phi3Config", {"partial_rotary_factor": 0.5}),
+    "gemma2": (
+        "Gemma2Config",
+        {"head_dim": 16, "sliding_window": 24, "query_pre_attn_scalar": 16},
+    ),
+    "gemma3": (
+        "Gemma3TextConfig",
+        {
+            "head_dim": 16,
+            "sliding_window": 24,
+            "query_pre_attn_scalar": 16,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        },
+    ),
+}
+UNKNOWN = {
+    "olmo2": ("Olmo2Config", {}),  # norms after the blocks; strop has no row for it
+    "granite": ("GraniteConfig", {"logits_scaling": 4.0, "residual_multiplier": 0.7}),
+}
+
+
+def model(family, *, dtype=torch.float64, lora=True, attention="exact", **peft):
+    """Build the family's causal language model with random weights and a LoRA adapter not at zero."""
+    transformers.AttentionInterface.register("exact", exact_attention)
+    name, special = (FAMILIES | UNKNOWN)[family]
+    torch.manual_seed(0)
+    config = getattr(transformers, name)(**(COMMON | special))
+    base = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention).to(
+        dtype
+    )
+    for parameter in base.parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    if dtype == torch.float64:
+        widen(base)
+    if not lora:
+        return base
+    settings = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    tuned = get_peft_model(base, LoraConfig(**(settings | peft)), autocast_adapter_dtype=False)
+    for parameter_name, parameter in tuned.named_parameters():
+        if "lora_" in parameter_name:
+            torch.nn.init.normal_(parameter, std=0.1)
+    return tuned.to(dtype)
+
+
+def exact_attention(module, query, key, value, attention_mask, **settings):
+    """Attend causally without padding; transformers' eager form rounds its softmax to float32."""
+    repeats = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
+    scores = query @ key.mT * settings["scaling"]
+    if settings.get("softcap") is not None:
+        scores = settings["softcap"] * torch.tanh(scores / settings["softcap"])
+    place = torch.arange(query.shape[2])
+    gap = place[:, None] - place[None, :]
+    hidden = gap < 0
+    if settings.get("sliding_window") is not None:
+        hidden |= gap >= settings["sliding_window"]
+    weights = scores.masked_fill(hidden, -torch.inf).softmax(-1)
+    return (weights @ value).transpose(1, 2), None
+
+
+def widen(model):
+    """Let norms and rotary angles be float64 too: transformers rounds them to float32."""
+    for module in model.modules():
+        name = type(module).__name__
+        if name.endswith("RMSNorm"):
+            offset = 1.0 if name.startswith("Gemma") else 0.0
+            eps = module.eps if hasattr(module, "eps") else module.variance_epsilon
+            module.forward = functools.partial(_norm, module, offset, eps)
+        elif name.endswith("RotaryEmbedding"):
+            module.forward = functools.partial(_angles, module)
+    return model
+
+
+def _norm(module, offset, eps, x):
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * (offset + module.weight)
+
+
+def _angles(module, x, position_ids, layer_type=None):
+    prefix = "" if layer_type is None else f"{layer_type}_"
+    frequencies = getattr(module, f"{prefix}inv_freq").double()
+    scaling = getattr(module, f"{prefix}attention_scaling")
+    angles = position_ids[..., None].double() * frequencies
+    both = torch.cat([angles, angles], -1)
+    return (both.cos() * scaling).to(x.dtype), (both.sin() * scaling).to(x.dtype)
+
+
+def batch(*, side="right", lengths=(60, 7, 33, 60, 12), prompt=None, shared=0, seed=0, vocab=211):
+    """Return input_ids, attention_mask and labels of rows of random tokens, padded on one side."""
+    rng = torch.Generator().manual_seed(seed)
+    T = max(lengths) + 3
+    ids = torch.zeros(len(lengths), T, dtype=torch.int64)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, -100)
+    prefix = torch.randint(3, vocab, (max(shared, 1),), generator=rng)
+    for b, n in enumerate(lengths):
+        row = torch.randint(3, vocab, (n,), generator=rng)
+        row[: min(shared, n)] = prefix[: min(shared, n)]
+        at = slice(0, n) if side == "right" else slice(T - n, T)
+        ids[b, at], mask[b, at] = row, 1
+        first = (n // 2 if prompt is None else prompt) if n > 1 else 0
+        labels[b, at.start + first : at.stop] = row[first:]
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
