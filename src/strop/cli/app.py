@@ -1,5 +1,6 @@
 """The commands, their options and their help; each loads what it needs when it runs."""
 
+import functools
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,9 @@ app = typer.Typer(
     help="Fine-tune open language models on the hardware people have.",
     epilog="Example: strop train rows.jsonl --out runs/tone, then strop eval runs/tone test.jsonl",
 )
+
+STOPPED = 130
+"""Exit code of a training that Ctrl-C ended before its last step, as shells have it."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Which = Annotated[
@@ -89,7 +93,9 @@ def train(
 
     own = {"data": data, "model": model, "out": out}
     given.update({name: value for name, value in own.items() if value is not None})
-    respond(lambda: train_run(given, config=config, resume=resume), show, as_json=as_json)
+    work = functools.partial(train_run, given, config=config, resume=resume)
+    if not respond(work, show, as_json=as_json)["finished"]:
+        raise typer.Exit(STOPPED)
 
 
 @app.command("eval", cls=Command, epilog="Example: strop eval runs/tone held_out.jsonl --limit 300")

@@ -12,15 +12,18 @@ def converse(which: str, *, max_tokens: int) -> None:
     Raises:
         StropError: the run or the model cannot be used.
     """
-    from strop.evaluation.answers import answer
-    from strop.evaluation.measure import opened
+    from strop.evaluation import opened
+    from strop.models.generation import reply
 
     model, tokenizer = opened(which)
     print("An empty line ends the talk.")
     messages: list[dict[str, str]] = []
     while text := _asked():
         messages.append({"role": "user", "content": text})
-        said = answer(model, tokenizer, messages, max_tokens=max_tokens, say=_say)
+        said = ""
+        for piece in reply(model, tokenizer, messages, max_new_tokens=max_tokens):
+            print(piece, end="", flush=True)
+            said += piece
         print()
         messages.append({"role": "assistant", "content": said})
 
@@ -30,17 +33,17 @@ def once(which: str, say: str | None, *, max_tokens: int) -> dict[str, Any]:
 
     Raises:
         UsageError: the question is empty.
+        StropError: the run or the model cannot be used.
     """
     text = sys.stdin.read() if say is None else say
     if not text.strip():
-        raise UsageError('strop chat --json needs a question, as in: strop chat RUN --say "Hello"')
-    from strop.evaluation.answers import answer
-    from strop.evaluation.measure import opened
+        raise UsageError('strop chat needs a question, as in: strop chat RUN --say "Hello"')
+    from strop.evaluation import opened
+    from strop.models.generation import complete
 
     model, tokenizer = opened(which)
-
     asked = [{"role": "user", "content": text}]
-    return {"asked": text, "answer": answer(model, tokenizer, asked, max_tokens=max_tokens)}
+    return {"asked": text, "answer": complete(model, tokenizer, asked, max_new_tokens=max_tokens)}
 
 
 def show(result: dict[str, Any]) -> None:
@@ -53,7 +56,3 @@ def _asked() -> str:
         return input("> ").strip()
     except EOFError:
         return ""
-
-
-def _say(text: str) -> None:
-    print(text, end="", flush=True)

@@ -46,12 +46,13 @@ def show(result: dict[str, Any]) -> None:
         console.print(_confusion(confusion, columns[-1]))
 
 
-def _estimate(found: dict[str, float]) -> str:
-    return f"{found['value']:.3f}  ({found['low']:.3f} to {found['high']:.3f})"
+def _estimate(found: dict[str, Any]) -> str:
+    low, high = found["interval"]
+    return f"{found['value']:.3f}  ({low:.3f} to {high:.3f})"
 
 
-def _share(found: dict[str, float]) -> str:
-    value, low, high = (100 * found[name] for name in ("value", "low", "high"))
+def _share(found: dict[str, Any]) -> str:
+    value, low, high = (100 * x for x in (found["value"], *found["interval"]))
     return f"{value:.1f} %  ({low:.1f} to {high:.1f})"
 
 

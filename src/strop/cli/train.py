@@ -45,12 +45,20 @@ def train_run(
     start = time.perf_counter()
     run = train(data, resume=resume, **chosen)
     seconds = round(time.perf_counter() - start, 1)
-    return {"run": str(run.path), "report": str(run.report), "seconds": seconds}
+    return {
+        "run": str(run.path),
+        "finished": run.finished,
+        "report": str(run.report),
+        "seconds": seconds,
+    }
 
 
 def show(result: dict[str, Any]) -> None:
     """Say where the run lies and what to do with it."""
     console = Console()
-    console.print(f"run     {result['run']}", soft_wrap=True)
-    console.print(f"report  {result['report']}", soft_wrap=True)
-    console.print(f"next    strop eval {result['run']} ROWS, or strop chat {result['run']}")
+    run = result["run"]
+    steps = f"strop eval {run} ROWS, or strop chat {run}"
+    if not result["finished"]:
+        steps = f"strop train --resume {run}"
+    for name, what in (("run", run), ("report", result["report"]), ("next", steps)):
+        console.print(f"{name:7} {what}", soft_wrap=True, highlight=False)

@@ -1,6 +1,6 @@
 """Says what got better and what got worse, with confidence intervals."""
 
-from strop.evaluation.measure import compare, evaluate
+from strop.evaluation.measure import compare, evaluate, opened
 from strop.evaluation.result import Estimate, Evaluation
 
-__all__ = ["Estimate", "Evaluation", "compare", "evaluate"]
+__all__ = ["Estimate", "Evaluation", "compare", "evaluate", "opened"]

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from strop.core.errors import ConfigError, DataError
 from strop.core.files import write_json
-from strop.data import Row, Rows, encode, read
+from strop.data import Row, Rows, encode_all, read
 from strop.evaluation.intervals import bootstrap, wilson
 from strop.evaluation.labels import label_set, right_answer, with_answer
 from strop.evaluation.result import Estimate, Evaluation
 from strop.models import load
 from strop.models.compact import score
-from strop.training import Run
+from strop.training import Run, report
 
 PADDED_TOKENS = 2_000_000
 """Token ids handed to the model at once, padding included: 16 MB."""
@@ -54,7 +54,7 @@ def evaluate(
 def compare(
     run: Run, data: Any, *, limit: int | None = None, seed: int = 0
 ) -> tuple[Evaluation, Evaluation]:
-    """Measure a run and the model it started from on the same rows; keep both in evaluation.json.
+    """Measure a run and the model it started from on the same rows; keep both in its folder.
 
     What evaluation.json already holds for the same rows is not measured again for the base model.
 
@@ -65,7 +65,8 @@ def compare(
         seed: as in `evaluate`.
 
     Returns:
-        The base model's evaluation and the tuned one's.
+        The base model's evaluation and the tuned one's; they stand in evaluation.json and in
+        report.html as well.
     """
     rows = _drawn(read(data), limit, seed)
     kept = run.evaluation or {}
@@ -83,6 +84,7 @@ def compare(
         "tuned": tuned.plain(),
     }
     write_json(run.path / "evaluation.json", found)
+    report.write(run)
     return base, tuned
 
 
@@ -160,8 +162,7 @@ def _accuracy(confusion: dict[str, dict[str, int]]) -> Estimate:
 
 def _scores(model: Any, tokenizer: Any, rows: Sequence[Row]) -> list[Tensor]:
     """Return for each row the log-probabilities of its answer tokens."""
-    examples = [encode(row, tokenizer) for row in rows]
-    pairs = [(example.ids, example.labels) for example in examples]
+    pairs = [(example.ids, example.labels) for example in encode_all(rows, tokenizer)]
     scored: list[Tensor] = []
     while pairs:
         size, longest = 0, 0

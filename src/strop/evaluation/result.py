@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any
 
+_ESTIMATES = ("loss", "perplexity", "accuracy")
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Estimate:
@@ -37,14 +39,19 @@ class Evaluation:
     """Time it took."""
 
     def plain(self) -> dict[str, Any]:
-        """Return everything as plain data, ready for JSON."""
-        return dataclasses.asdict(self)
+        """Return everything as plain data, an estimate as its value and its interval."""
+        estimates = {
+            name: {"value": e.value, "interval": [e.low, e.high]}
+            for name in _ESTIMATES
+            if (e := getattr(self, name)) is not None
+        }
+        return {**dataclasses.asdict(self), **estimates}
 
     @classmethod
     def from_plain(cls, found: dict[str, Any]) -> "Evaluation":
         """Return what `plain` made plain."""
         estimates = {
-            name: Estimate(**found[name]) if found[name] else None
-            for name in ("loss", "perplexity", "accuracy")
+            name: Estimate(e["value"], *e["interval"]) if (e := found[name]) else None
+            for name in _ESTIMATES
         }
         return cls(**{**found, **estimates})

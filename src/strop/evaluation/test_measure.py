@@ -1,0 +1,126 @@
+import math
+
+import pytest
+import torch
+
+import strop
+from strop.core.errors import ConfigError, DataError
+from strop.data import encode, read
+from strop.evaluation import Estimate, Evaluation, compare, evaluate
+from strop.evaluation.labels import label_set
+
+TONES = ("positive", "negative", "so so")
+LABELLED = [
+    {"prompt": f"tone of text {i}: {'x' * (i % 7)}", "completion": TONES[i % 3]} for i in range(24)
+]
+FREE = [
+    {"prompt": f"count to {i}", "completion": " ".join(map(str, range(i)))} for i in range(1, 9)
+]
+
+
+def log_probs(model, tokenizer, row):
+    """Return the log-probabilities of a row's supervised tokens, by the plain forward."""
+    example = encode(row, tokenizer)
+    with torch.no_grad():
+        logits = model(torch.tensor([example.ids])).logits[0, :-1].double().log_softmax(-1)
+    labels = torch.tensor(example.labels[1:])
+    return logits[torch.arange(len(labels)), labels.clamp(min=0)][labels >= 0]
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_model):
+    return strop.load(str(tiny_model))
+
+
+def test_loss_and_perplexity_are_those_of_the_plain_forward(loaded):
+    found = evaluate(loaded, FREE)
+    scored = torch.cat([log_probs(*loaded, row) for row in read(FREE)])
+    assert found.tokens == scored.numel()
+    assert found.loss.value == pytest.approx(-scored.mean().item(), rel=1e-5)
+    assert found.perplexity.value == pytest.approx(math.exp(found.loss.value))
+    assert found.loss.low < found.loss.value < found.loss.high
+    assert found.accuracy is None
+    assert found.confusion is None
+
+
+def test_the_choice_is_the_label_with_the_highest_total_log_probability(loaded):
+    found = evaluate(loaded, LABELLED)
+    hits, table = 0, {right: dict.fromkeys(sorted(TONES), 0) for right in sorted(TONES)}
+    for row in LABELLED:
+        totals = {
+            tone: log_probs(*loaded, read([{**row, "completion": tone}])[0]).sum() for tone in TONES
+        }
+        choice = max(totals, key=totals.__getitem__)
+        table[row["completion"]][choice] += 1
+        hits += choice == row["completion"]
+    assert found.confusion == table
+    assert found.accuracy is not None
+    assert found.accuracy.value == hits / 24
+    assert found.accuracy.low < found.accuracy.value < found.accuracy.high
+
+
+def test_the_loss_of_labelled_rows_is_that_of_their_right_answers(loaded):
+    scored = torch.cat([log_probs(*loaded, row) for row in read(LABELLED)])
+    assert evaluate(loaded, LABELLED).loss.value == pytest.approx(-scored.mean().item(), rel=1e-5)
+
+
+def test_limit_draws_the_same_rows_for_the_same_seed(loaded):
+    first = evaluate(loaded, LABELLED, limit=9, seed=1)
+    again = evaluate(loaded, LABELLED, limit=9, seed=1)
+    other = evaluate(loaded, LABELLED, limit=9, seed=2)
+    assert first.rows == 9
+    assert (first.loss, first.confusion) == (again.loss, again.confusion)
+    assert first.loss != other.loss
+
+
+def test_a_limit_below_one_is_refused(loaded):
+    with pytest.raises(ConfigError, match="limit is 0; it must be at least 1"):
+        evaluate(loaded, LABELLED, limit=0)
+
+
+def test_rows_without_an_answer_are_named(loaded):
+    rows = [{"messages": [{"role": "user", "content": "hello"}]}] * 2
+    with pytest.raises(DataError, match="lines 1-2"):
+        evaluate(loaded, rows)
+
+
+def test_answers_are_labels_only_if_they_are_few_and_repeat():
+    assert label_set(read(LABELLED).rows) == sorted(TONES)
+    assert label_set(read(FREE).rows) is None
+    assert label_set(read(LABELLED[:5]).rows) is None
+    assert label_set(read([LABELLED[0]] * 9).rows) is None
+    assert label_set(read([{"text": "plain"}] * 9).rows) is None
+
+
+def test_an_evaluation_survives_being_written_and_read(loaded):
+    for rows in (LABELLED, FREE):
+        found = evaluate(loaded, rows)
+        assert Evaluation.from_plain(found.plain()) == found
+
+
+def test_intervals_apart_do_not_overlap():
+    assert Estimate(0.7, 0.65, 0.75).apart_from(Estimate(0.4, 0.35, 0.45))
+    assert not Estimate(0.7, 0.44, 0.75).apart_from(Estimate(0.4, 0.35, 0.45))
+
+
+def test_a_run_keeps_base_and_tuned_and_measures_the_base_once(tiny_model, tmp_path):
+    run = strop.train(
+        LABELLED,
+        model=str(tiny_model),
+        out=tmp_path / "run",
+        max_steps=3,
+        batch_size=8,
+        learning_rate=1e-2,
+        held_out=0,
+        quiet=True,
+    )
+    base, tuned = compare(run, LABELLED)
+    assert tuned.loss.value < base.loss.value
+    assert run.evaluation is not None
+    assert run.evaluation["base"] == base.plain()
+    assert run.evaluation["tuned"] == tuned.plain()
+    assert "Before and after" in run.report.read_text()
+    again, _ = compare(run, LABELLED)
+    assert again == base  # the seconds too: it was read, not measured
+    other, _ = compare(run, LABELLED, limit=9)
+    assert other.rows == 9
