@@ -1,6 +1,7 @@
 """Inputs on which every implementation of the gated linear unit is tested and timed."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,6 +28,10 @@ class Case:
         row = 2 * self.F * self.gap
         buffer = 2 * torch.randn(self.N, row + self.beside, generator=rng, device=device)
         return (buffer.to(self.dtype)[:, : row : self.gap],)
+
+    def settings(self, device: str) -> dict[str, Any]:
+        """Return the keyword arguments of the call."""
+        return {"activation": self.activation}
 
 
 ACTIVATIONS: list[Activation] = ["silu", "gelu_tanh", "gelu"]

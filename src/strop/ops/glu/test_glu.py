@@ -13,8 +13,8 @@ from strop.testing import check_against_reference, check_documented_shapes, save
 @pytest.mark.parametrize("impl", [i.name for i in IMPLS if i.name != "reference"])
 def test_agrees_with_reference(impl, case, native, device_for, monkeypatch):
     monkeypatch.setattr(env, "NATIVE", native)
-    settings = {"activation": case.activation}
-    check_against_reference(glu, impl, *case.inputs(device_for(impl)), settings=settings)
+    device = device_for(impl)
+    check_against_reference(glu, impl, *case.inputs(device), settings=case.settings(device))
 
 
 def test_docstring_tells_the_shapes():

@@ -51,8 +51,7 @@ TESTED = [
     Case(64, 64, 515, torch.float16, softcap=3.0),
     Case(64, 64, 515, torch.float32, head_dtype=torch.bfloat16),
     Case(64, 64, 515, torch.bfloat16, head_dtype=torch.float32),
-    Case(300, 16, 70_001),  # more than one tile
-    Case(30, 16, 70_001, head_dtype=torch.float16),  # more than one slice of the head
+    Case(3, 16, 262_147),  # the largest vocabulary in use is Gemma's 262,144
     Case(0, 8, 11),
 ]
 TIMED = [

@@ -3,7 +3,7 @@ import torch
 
 from strop.core import env
 from strop.core.errors import ShapeError, UnsupportedError
-from strop.ops.linear_log_prob import IMPLS, linear_log_prob
+from strop.ops.linear_log_prob import IMPLS, cpu, linear_log_prob
 from strop.ops.linear_log_prob.cases import TESTED, Case
 from strop.testing import check_against_reference, check_documented_shapes, saved_bytes
 
@@ -30,6 +30,20 @@ def test_agrees_with_reference_when_the_head_is_frozen(case, native, monkeypatch
 
     def frozen(hidden, *, impl):
         return linear_log_prob(hidden, weight, targets, impl=impl, **settings)
+
+    check_against_reference(frozen, "cpu", case.inputs("cpu")[0])
+
+
+@pytest.mark.parametrize("head_dtype", [torch.float32, torch.float16])
+def test_the_size_of_tiles_and_slices_changes_nothing(head_dtype, monkeypatch):
+    case = Case(61, 16, 515, head_dtype=head_dtype)
+    monkeypatch.setattr(cpu, "TILE_BYTES", 10 * 515 * 4)
+    monkeypatch.setattr(cpu, "SLICE_BYTES", 100 * 16 * 4)
+    check_against_reference(linear_log_prob, "cpu", *case.inputs("cpu"))
+    _, weight, targets = case.inputs("cpu")
+
+    def frozen(hidden, *, impl):
+        return linear_log_prob(hidden, weight, targets, impl=impl)
 
     check_against_reference(frozen, "cpu", case.inputs("cpu")[0])
 

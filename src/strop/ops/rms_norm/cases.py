@@ -1,6 +1,7 @@
 """Inputs on which every implementation of RMS normalisation is tested and timed."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,10 @@ class Case:
         x = buffer.to(self.dtype)[:, : row : self.gap]
         weight = torch.rand(self.D, generator=rng, device=device) + 0.5
         return x if self.H is None else x.unflatten(1, (self.H, self.D)), weight.to(self.dtype)
+
+    def settings(self, device: str) -> dict[str, Any]:
+        """Return the keyword arguments of the call."""
+        return {"unit_offset": self.unit_offset, "eps": self.eps}
 
 
 TESTED = [

@@ -1,6 +1,7 @@
 """Inputs on which every implementation of the rotary embedding is tested and timed."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,10 @@ class Case:
         P = self.C // 2 if self.P is None else self.P
         angles = 100 * torch.rand(self.N, P, generator=rng, device=device)
         return x, angles.cos().to(self.dtype), angles.sin().to(self.dtype)
+
+    def settings(self, device: str) -> dict[str, Any]:
+        """Return the keyword arguments of the call."""
+        return {}
 
 
 TESTED = [
