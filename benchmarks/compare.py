@@ -1,0 +1,222 @@
+"""Run modes side by side: interleaved, each in a fresh process, several rounds, medians, ratios.
+
+This process stays small: Linux counts the resident size of a parent in the peak of its child.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from strop.core import env, versions
+from strop.core.files import write_json
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "cpu"
+LARGEST_LOSS_DIFFERENCE = 1e-4
+"""Relative, in any step; a comparison beyond it is void."""
+QUIET = 0.05
+"""A measurement during which other programs took more of the machine than this is repeated."""
+Measurement = dict[str, Any]
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """Return the options that all benchmarks share."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--data", type=Path, default=env.cache_folder() / "data" / "alpaca")
+    parser.add_argument("--repeats", type=int, default=2, help="of a disturbed measurement")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    return parser
+
+
+def in_a_process(script: str, *args: str | Path) -> Measurement:
+    """Run a script beside this file and return the JSON of its last line."""
+    done = subprocess.run(
+        [sys.executable, str(HERE / script), *map(str, args)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"{script} {' '.join(map(str, args))} failed:\n{done.stderr[-4000:]}")
+    measured: Measurement = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def busy_seconds() -> float:
+    """Return the processor seconds that this machine has spent so far, on whatever."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    user, nice, system, _, _, irq, softirq, steal = map(int, fields[:8])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def children_seconds() -> float:
+    """Return the processor seconds of this process and of the children it has waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
+def undisturbed(repeats: int, script: str, *args: str | Path) -> Measurement:
+    """Measure, and again if other programs ran meanwhile; return the least disturbed."""
+    cores = len(os.sched_getaffinity(0))
+    tries = []
+    for _ in range(1 + repeats):
+        began, busy, own = time.perf_counter(), busy_seconds(), children_seconds()
+        measured = in_a_process(script, *args)
+        others = busy_seconds() - busy - (children_seconds() - own)
+        measured["others"] = others / (cores * (time.perf_counter() - began))
+        tries.append(measured)
+        if measured["others"] <= QUIET:
+            break
+    return min(tries, key=lambda m: m["others"])
+
+
+def compare(name: str, modes: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
+    """Measure every mode on a workload and return all that was found.
+
+    Returns:
+        The rows' token counts; per mode the seconds of a step, the peak RSS above that of bare
+        imports, the loss of every step, all medians over rounds; the largest differences of loss
+        and gradient norm between modes; the floor; and what the machine is.
+    """
+    rounds: list[dict[str, Measurement]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / f"{name}.json"
+        model = in_a_process("workloads.py", name, options.model, options.data, rows)["model"]
+        workload = json.loads(rows.read_text())
+        imports = in_a_process("worker.py", "imports")["peak_rss"]
+        for number in range(options.rounds):
+            found = {"floor": undisturbed(options.repeats, "floor.py", rows, model)}
+            for mode in modes:
+                found[mode] = undisturbed(options.repeats, "worker.py", rows, model, mode)
+                print(summary(number, mode, found[mode], imports), flush=True)
+            rounds.append(found)
+    reference = rounds[0][modes[0]]
+    differences = {
+        mode: differences_of(rounds[0][mode], reference, workload["loss_scale"]) for mode in modes
+    }
+    return {
+        "workload": name,
+        "void": any(d["loss"] > LARGEST_LOSS_DIFFERENCE for d in differences.values()),
+        "rounds": options.rounds,
+        "tokens": token_counts(workload),
+        "rss_of_imports": imports,
+        "modes": {mode: medians([r[mode] for r in rounds], imports) for mode in modes},
+        "floor": {
+            "seconds": statistics.median(step_seconds(r["floor"]) for r in rounds),
+            "tokens": rounds[0]["floor"]["tokens"],
+            "supervised": rounds[0]["floor"]["supervised"],
+        },
+        "over_floor": {
+            mode: statistics.median(
+                step_seconds(r[mode]) / step_seconds(r["floor"]) for r in rounds
+            )
+            for mode in modes
+        },
+        "largest_difference": differences,
+        "others": max(m["others"] for r in rounds for m in r.values()),
+        "time_ratios": time_ratios(rounds, modes),
+        **circumstances(),
+    }
+
+
+def summary(number: int, mode: str, measured: Measurement, imports: int) -> str:
+    """Return one line about one measurement."""
+    return (
+        f"round {number + 1}  {mode:20} {step_seconds(measured):7.2f} s a step  "
+        f"{(measured['peak_rss'] - imports) / 1e9:6.2f} GB  others {measured['others']:.0%}"
+    )
+
+
+def step_seconds(measured: Measurement) -> float:
+    """Return the mean seconds of the steps after the first."""
+    return float(statistics.mean(measured["seconds"][1:]))
+
+
+def medians(measured: Sequence[Measurement], imports: int) -> dict[str, Any]:
+    """Return the medians of one mode over the rounds."""
+    return {
+        "seconds": statistics.median(step_seconds(m) for m in measured),
+        "seconds_of_first_step": statistics.median(m["seconds"][0] for m in measured),
+        "rss": statistics.median(m["peak_rss"] for m in measured) - imports,
+        "loss": measured[0]["loss"],
+        "grad_norm": measured[0]["grad_norm"],
+        "rounds": [step_seconds(m) for m in measured],
+    }
+
+
+def time_ratios(
+    rounds: Sequence[dict[str, Measurement]], modes: Sequence[str]
+) -> dict[str, dict[str, float]]:
+    """Return how many times longer each mode takes than each other, median over rounds."""
+    return {
+        slow: {
+            fast: statistics.median(step_seconds(r[slow]) / step_seconds(r[fast]) for r in rounds)
+            for fast in modes
+            if fast != slow
+        }
+        for slow in modes
+    }
+
+
+def differences_of(
+    measured: Measurement, reference: Measurement, loss_scale: float | None
+) -> dict[str, float]:
+    """Return the largest relative difference of loss and of gradient norm in any step."""
+    return {
+        "loss": max(
+            abs(a - b) / (loss_scale or abs(b))
+            for a, b in zip(measured["loss"], reference["loss"], strict=True)
+        ),
+        "grad_norm": max(
+            abs(a - b) / abs(b)
+            for a, b in zip(measured["grad_norm"], reference["grad_norm"], strict=True)
+        ),
+    }
+
+
+def token_counts(workload: dict[str, Any]) -> list[int]:
+    """Return how many tokens each sequence of the workload has."""
+    return [len(ids) for row in workload["sequences"] for ids, _ in row]
+
+
+def circumstances() -> dict[str, Any]:
+    """Return commit, versions, date and machine."""
+    cpu = platform.processor()
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            cpu = line.partition(":")[2].strip()
+            break
+    return {
+        "commit": versions.commit(),
+        "versions": versions.installed(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "machine": {
+            "cpu": cpu,
+            "cores": len(os.sched_getaffinity(0)),
+            "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        },
+    }
+
+
+def best(result: dict[str, Any], among: Sequence[str], by: str) -> str:
+    """Return the mode with the smallest median of `by`."""
+    return min(among, key=lambda mode: result["modes"][mode][by])
+
+
+def save(result: dict[str, Any], out: Path) -> Path:
+    """Write a result under the name of its workload."""
+    path = out / f"{result['name']}.json"
+    write_json(path, result)
+    return path

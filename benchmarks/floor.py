@@ -1,0 +1,225 @@
+"""The floor: the matrix products that the mathematics of one step requires, and nothing else.
+
+Run as `python benchmarks/floor.py ROWS.json MODEL_FOLDER`; prints one line of JSON with the
+seconds of each step. Every product is timed with `torch.mm` or `torch.bmm` at the size it has in
+training, each layer with weights of its own, results written to memory that is already there.
+
+Counted: linear layers forward and towards their input, for every token up to the last that
+predicts a supervised one, prefixes that rows share counted once; the adapter folded into each
+weight once, and its four products of the adapter's rank in backward; the head forward and back on
+supervised rows; the causal half of attention, two products forward and four backward. Nothing
+flows back below the first layer's own adapters.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from worker import RANK, peak_rss
+
+SHARED_FROM = 32
+"""A common prefix shorter than this is computed once per row."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """The sizes of a Llama-like model."""
+
+    layers: int
+    width: int
+    inner: int
+    heads: int
+    key_heads: int
+    head_size: int
+    vocabulary: int
+
+    @classmethod
+    def of(cls, folder: Path) -> "Shape":
+        """Read the sizes from a model's `config.json`."""
+        c = json.loads((folder / "config.json").read_text())
+        return cls(
+            c["num_hidden_layers"],
+            c["hidden_size"],
+            c["intermediate_size"],
+            c["num_attention_heads"],
+            c["num_key_value_heads"],
+            c["head_dim"],
+            c["vocab_size"],
+        )
+
+    def linears(self) -> list[tuple[int, int]]:
+        """Return [out, in] of a block's linear layers: q, k, v first."""
+        q, kv, D, F = (
+            self.heads * self.head_size,
+            self.key_heads * self.head_size,
+            self.width,
+            self.inner,
+        )
+        return [(q, D), (kv, D), (kv, D), (D, q), (F, D), (F, D), (D, F)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What one step must compute."""
+
+    tokens: int
+    supervised: int
+    runs: list[tuple[int, int]]
+    """For each run of tokens, its length and how many tokens before it are shared with others."""
+
+
+def runs(rows: Sequence[list[int]], start: int = 0) -> list[tuple[int, int]]:
+    """Return (own length, ancestors) of each run when rows that begin alike share their prefix.
+
+    The rows must be sorted.
+    """
+    found: list[tuple[int, int]] = []
+    i = 0
+    while i < len(rows):
+        shared, j = len(rows[i]), i + 1
+        while j < len(rows):
+            common = common_prefix(rows[i], rows[j])
+            if common - start < SHARED_FROM:
+                break
+            shared, j = min(shared, common), j + 1
+        if j == i + 1:
+            found.append((len(rows[i]) - start, start))
+        else:
+            found.append((shared - start, start))
+            found.extend(runs([row for row in rows[i:j] if len(row) > shared], shared))
+        i = j
+    return [run for run in found if run[0] > 0]
+
+
+def common_prefix(a: list[int], b: list[int]) -> int:
+    """Return how many tokens two rows have in common from their beginning."""
+    for at, (x, y) in enumerate(zip(a, b, strict=False)):
+        if x != y:
+            return at
+    return min(len(a), len(b))
+
+
+def work_of(sequences: list[tuple[list[int], int]]) -> Work:
+    """Return what one step over these sequences must compute."""
+    kept = [ids[:-1] for ids, _ in sequences]  # the last token is predicted, never read
+    found = runs(sorted(kept))
+    return Work(
+        tokens=sum(own for own, _ in found),
+        supervised=sum(len(ids) - start for ids, start in sequences),
+        runs=found,
+    )
+
+
+class Products:
+    """Times the products of a step; memory and weights are made once."""
+
+    def __init__(self, shape: Shape, most_tokens: int, most_supervised: int) -> None:
+        self.shape = shape
+        make = torch.randn
+        self.weights = [[make(o, i) for o, i in shape.linears()] for _ in range(shape.layers)]
+        self.adapters = [(make(RANK, i), make(o, RANK)) for o, i in shape.linears()]
+        self.head = make(shape.vocabulary, shape.width)
+        self.inputs = {i: make(most_tokens, i) for _, i in shape.linears()}
+        self.outputs = {o: make(most_tokens, o) for o, _ in shape.linears()}
+        self.scratch = torch.empty(most_tokens * max(shape.inner, shape.vocabulary // 64))
+        self.tile = torch.empty(256, shape.vocabulary)
+
+    def into(self, *sizes: int) -> Tensor:
+        """Return memory of these sizes, overwritten by the next product."""
+        return self.scratch[: torch.Size(sizes).numel()].view(sizes)
+
+    def linear(self, N: int, weight: Tensor, index: int, *, towards_input: bool) -> None:
+        """Run one linear layer with its adapter, forward and backward, on N tokens."""
+        (J, K), (A, B) = weight.shape, self.adapters[index]  # J outputs, K inputs
+        x, dy = self.inputs[K][:N], self.outputs[J][:N]
+        torch.mm(B, A, out=self.into(J, K))  # folding
+        torch.mm(x, weight.T, out=self.into(N, J))
+        if towards_input:
+            torch.mm(dy, weight, out=self.into(N, K))
+        dyB = torch.mm(dy, B)
+        xA = torch.mm(x, A.T)
+        torch.mm(dyB.T, x, out=self.into(RANK, K))
+        torch.mm(dy.T, xA, out=self.into(J, RANK))
+
+    def attention(self, own: int, ancestors: int, *, gradient: bool) -> None:
+        """Run the products of one run's attention; half of those over itself are masked."""
+        H, D = self.shape.heads, self.shape.head_size
+        keys = ancestors + (own + 1) // 2
+        q, k = torch.empty(H, own, D).fill_(0.5), torch.empty(H, keys, D).fill_(0.5)
+        scores = torch.bmm(q, k.transpose(1, 2))
+        torch.bmm(scores, k)
+        if gradient:
+            torch.bmm(q, k.transpose(1, 2), out=scores)
+            torch.bmm(scores, k)
+            torch.bmm(scores.transpose(1, 2), q)
+            torch.bmm(scores.transpose(1, 2), q)
+
+    def forward_only(self, work: Work) -> None:
+        """Run a pass that needs no gradient, as that of a reference model."""
+        for layer in self.weights:
+            for weight in layer:
+                J, K = weight.shape
+                torch.mm(self.inputs[K][: work.tokens], weight.T, out=self.into(work.tokens, J))
+            for own, ancestors in work.runs:
+                self.attention(own, ancestors, gradient=False)
+        self.head_rows(work.supervised, gradient=False)
+
+    def head_rows(self, M: int, *, gradient: bool) -> None:
+        """Run the head on M supervised rows, a tile at a time."""
+        hidden = self.inputs[self.shape.width]
+        for start in range(0, M, 256):
+            size = min(256, M - start)
+            logits = self.tile[:size]
+            torch.mm(hidden[:size], self.head.T, out=logits)
+            if gradient:
+                torch.mm(logits, self.head, out=self.into(size, self.shape.width))
+
+    def step(self, work: Work, forwards_without_gradient: int) -> float:
+        """Return the seconds of one step's products."""
+        began = time.perf_counter()
+        for _ in range(forwards_without_gradient):
+            self.forward_only(work)
+        for depth, layer in enumerate(self.weights):
+            for index, weight in enumerate(layer):
+                read_below = depth > 0 or index > 2  # q, k, v of the first layer read embeddings
+                self.linear(work.tokens, weight, index, towards_input=read_below)
+            for own, ancestors in work.runs:
+                self.attention(own, ancestors, gradient=True)
+        self.head_rows(work.supervised, gradient=True)
+        return time.perf_counter() - began
+
+
+def measure(rows: Path, model_folder: Path) -> dict[str, Any]:
+    """Return the floor of every step of a workload."""
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    workload = json.loads(rows.read_text())
+    per_step = workload["rows_per_step"]
+    steps = [
+        work_of([s for row in workload["sequences"][i : i + per_step] for s in row])
+        for i in range(0, len(workload["sequences"]), per_step)
+    ]
+    products = Products(
+        Shape.of(model_folder), max(w.tokens for w in steps), max(w.supervised for w in steps)
+    )
+    extra = workload["forwards_without_gradient"]
+    products.step(steps[0], extra)
+    with torch.no_grad():
+        seconds = [products.step(work, extra) for work in steps]
+    return {
+        "mode": "floor",
+        "seconds": seconds,
+        "tokens": [work.tokens for work in steps],
+        "supervised": [work.supervised for work in steps],
+        "peak_rss": peak_rss(),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(Path(sys.argv[1]), Path(sys.argv[2]))))

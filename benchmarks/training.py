@@ -1,0 +1,46 @@
+"""strop beside TRL on the other kinds of training: one result per workload.
+
+Run as `python benchmarks/training.py [WORKLOAD ...]`; writes `benchmarks/results/cpu/NAME.json`.
+Ends with status 1 if the loss curves of a workload disagree, which makes that comparison void.
+"""
+
+import sys
+
+from compare import arguments, best, compare, save
+
+COMPARED = {
+    "instructions": ("trl-rows", "trl-rows-checkpoint", "strop"),
+    "equal": ("trl-rows", "trl-batch", "strop"),
+    "dpo": ("trl-rows", "trl-batch", "strop-unshared", "strop"),
+    "grpo": ("trl-rows", "trl-batch", "strop-unshared", "strop"),
+    "row-2048": ("trl-rows-checkpoint", "strop-checkpoint"),
+    "row-4096": ("trl-rows-checkpoint", "strop-checkpoint"),
+    "row-8192": ("trl-rows-checkpoint", "strop-checkpoint"),
+}
+"""Which modes run on a workload; the first is what the curves of the others are held to."""
+
+
+def main() -> int:
+    """Measure the workloads asked for, or all, and write each result."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("workloads", nargs="*", default=list(COMPARED))
+    options = parser.parse_args()
+    if unknown := set(options.workloads) - set(COMPARED):
+        parser.error(f"not known: {', '.join(unknown)}; there are {', '.join(COMPARED)}")
+    void = False
+    for name in options.workloads:
+        modes = COMPARED[name]
+        trl = [mode for mode in modes if mode.startswith("trl")]
+        result = compare(name, modes, options)
+        result |= {
+            "name": name,
+            "trl_fastest": best(result, trl, "seconds"),
+            "trl_leanest": best(result, trl, "rss"),
+        }
+        void |= result["void"]
+        print(f"{'VOID ' if result['void'] else ''}{save(result, options.out)}")
+    return int(void)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
