@@ -1,1 +1,8 @@
 """Finds and loads models, puts our layers in and takes them out, holds the one forward seam."""
+
+from strop.models.dtype import compute_dtype
+from strop.models.generation import complete, reply
+from strop.models.loading import load, resolve
+from strop.models.packaged import PACKAGED
+
+__all__ = ["PACKAGED", "complete", "compute_dtype", "load", "reply", "resolve"]

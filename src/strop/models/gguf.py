@@ -1,0 +1,177 @@
+"""Turn a GGUF file into a safetensors folder, once, in the cache."""
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock
+
+from strop.core import env
+from strop.core.errors import DataError, UnsupportedError
+from strop.core.files import write_json, written_whole
+from strop.models.packaged import PACKAGED, assemble, digest
+
+_RULES = 1
+"""Raise it when a conversion would come out different, and old caches are made anew."""
+
+_DIGITS_APART = ("smollm", "starcoder", "refact", "command-r", "codeshell")
+"""Byte-level vocabularies whose merges never cross a digit; transformers forgets that."""
+_PLAIN = ("gpt-2", "gpt2", "phi-2", "olmo", "mpt", "jais", "roberta-bpe", "gigachat")
+"""Byte-level vocabularies that are split by GPT-2's rule and nothing more."""
+
+
+def packaged_folder(name: str) -> Path:
+    """Return the safetensors folder of a packaged model, converting it on first use.
+
+    Raises:
+        MissingPackageError: its packages are absent; the text has the command.
+        DataError: the packages carry other bytes than the pinned ones.
+    """
+    row = PACKAGED[name]
+    with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
+        return _cached(
+            name,
+            row.sha256,
+            lambda: assemble(name, row, Path(scratch) / f"{name}.gguf"),
+            row.chat_template,
+        )
+
+
+def file_folder(file: Path) -> Path:
+    """Return the safetensors folder of a GGUF file, converting it on first use.
+
+    Raises:
+        DataError: the file is not GGUF, or is cut short.
+        UnsupportedError: its architecture or tokenizer is not known.
+    """
+    with file.open("rb") as stream:
+        if stream.read(4) != b"GGUF":
+            raise DataError(f"{file} is not a GGUF file: it does not begin with the bytes GGUF")
+    sha256 = digest([file])
+    return _cached(f"gguf-{sha256[:16]}", sha256, lambda: file, None)
+
+
+def _cached(name: str, sha256: str, find: Callable[[], Path], template: str | None) -> Path:
+    folder = env.cache_folder() / "models" / name
+    made_from = {"sha256": sha256, "rules": _RULES}
+    if _made_from(folder) == made_from:
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f".{name}.lock"):  # two processes, one conversion
+        if _made_from(folder) != made_from:
+            file = find()
+            with written_whole(folder) as scratch:
+                convert(file, scratch, name=name, chat_template=template)
+                write_json(scratch / "made_from.json", made_from)
+    return folder
+
+
+def _made_from(folder: Path) -> Any:
+    stamp = folder / "made_from.json"
+    return json.loads(stamp.read_text(encoding="utf-8")) if stamp.is_file() else None
+
+
+def convert(file: Path, folder: Path, *, name: str, chat_template: str | None = None) -> None:
+    """Write the model and tokenizer of a GGUF file as a safetensors folder.
+
+    Weights are dequantised to float32, which holds every value of the file exactly.
+
+    Args:
+        file: a GGUF file.
+        folder: made by this call.
+        name: what the model is called in its configuration.
+        chat_template: used if the file has none.
+
+    Raises:
+        DataError: the file is cut short, or lacks tensors.
+        UnsupportedError: its architecture or tokenizer is not known.
+    """
+    tokenizer = _tokenizer(file)
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = chat_template
+    model = _model(file)
+    model.config.name_or_path = name
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _model(file: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    try:
+        read, report = AutoModelForCausalLM.from_pretrained(
+            file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
+        )
+    except ValueError as e:
+        raise UnsupportedError(f"{file} cannot be converted: {e}") from e
+    if report["missing_keys"]:
+        raise DataError(f"{file} lacks tensors of its model: {sorted(report['missing_keys'])}")
+    config = read.config
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # the weights are plain now, and saving wants to know it
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    model.load_state_dict(read.state_dict(), assign=True)
+    model.tie_weights()
+    model.generation_config = read.generation_config
+    return model
+
+
+def _tokenizer(file: Path) -> Any:
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    kind, splitting = _splitting_rule(file)
+    try:
+        read = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    except ValueError as e:
+        raise UnsupportedError(f"the tokenizer of {file} cannot be converted: {e}") from e
+    backend = read.backend_tokenizer
+    if kind == "gpt2":
+        _split_as_trained(backend, splitting, file)
+    # The plain class keeps the backend as it is; model-specific ones build their own when loaded.
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        chat_template=read.chat_template,
+        clean_up_tokenization_spaces=False,
+        **read.special_tokens_map,
+    )
+
+
+def _splitting_rule(file: Path) -> tuple[str, str]:
+    """Return the kind of the vocabulary and the name of the rule that splits text into words."""
+    import gguf
+
+    try:
+        reader = gguf.GGUFReader(file)
+    except (ValueError, IndexError) as e:
+        raise DataError(
+            f"{file} cannot be read as GGUF, it may be cut short ({e}); fetch it again"
+        ) from e
+    fields = (reader.get_field(f"tokenizer.ggml.{key}") for key in ("model", "pre"))
+    kind, rule = (field.contents() if field else "" for field in fields)
+    return str(kind), str(rule)
+
+
+def _split_as_trained(backend: Any, rule: str, file: Path) -> None:
+    """Set the word splitter where transformers leaves GPT-2's for every vocabulary."""
+    from tokenizers import normalizers, pre_tokenizers
+
+    if rule == "qwen2":
+        backend.normalizer = normalizers.NFC()  # as the original tokenizer has it
+    if not isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel):
+        return
+    if rule in _DIGITS_APART:
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Digits(individual_digits=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+            ]
+        )
+    elif rule not in _PLAIN:
+        raise UnsupportedError(
+            f"{file} splits text by the rule {rule!r}, which is not known here, so its text would "
+            "be cut into wrong tokens; use the model's safetensors folder instead"
+        )

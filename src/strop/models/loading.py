@@ -1,0 +1,223 @@
+"""Find a model by whatever name the user has for it, and load it."""
+
+import http.client
+import json
+import threading
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from strop.core.errors import ConfigError, DataError, UnsupportedError
+from strop.models import gguf
+from strop.models.dtype import compute_dtype, default_device
+from strop.models.packaged import PACKAGED, nearest
+from strop.models.special_tokens import settle
+
+_HUB_SECONDS = 5.0
+"""How long the hub may take to answer at all before it counts as out of reach."""
+_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+def load(name: str | Path, bits: int = 16) -> tuple[Any, Any]:
+    """Load a model for training or generation, with its tokenizer.
+
+    Args:
+        name: a packaged model's name, a folder, a GGUF file, or a hub id.
+        bits: 16 holds the weights unquantised, in the compute dtype.
+
+    Returns:
+        The transformers model in `compute_dtype()`, in eval mode, on CUDA where there is one;
+        and its tokenizer, whose pad token differs from the end token if the vocabulary allows.
+
+    Raises:
+        ConfigError: nothing of that name is found; the text says what was looked for where.
+        DataError: a file of the model is missing, cut short or unreadable.
+        UnsupportedError: the kind of model, or `bits`, is not served.
+        MissingPackageError: a packaged model whose package is not installed.
+    """
+    if bits != 16:
+        raise UnsupportedError(
+            f"bits={bits!r} cannot be loaded: weights are held unquantised so far; use bits=16"
+        )
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = resolve(name)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=compute_dtype(),
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+    except RuntimeError as e:  # tensors of other shapes than the configuration says
+        raise DataError(f"the weights in {folder} do not fit its config.json: {e}") from e
+    if missing := sorted(report["missing_keys"]):
+        shown = ", ".join(missing[:3]) + (" and more" if len(missing) > 3 else "")
+        raise DataError(
+            f"the weights in {folder} lack {len(missing)} tensors that its config.json asks for "
+            f"({shown}); they would be random numbers, so get the whole model"
+        )
+    settle(model, tokenizer)
+    return model.to(default_device()).eval(), tokenizer
+
+
+def resolve(name: str | Path) -> Path:
+    """Return a local folder with `config.json`, safetensors and tokenizer for `name`.
+
+    Packaged models and GGUF files are converted on first use; a hub id is taken from the local
+    Hugging Face cache, else from the hub if it answers within seconds.
+
+    Raises:
+        ConfigError: nothing of that name is found; the text says what was looked for where.
+        DataError: a file of the model is missing, cut short or unreadable.
+        UnsupportedError: a kind of model that is not known.
+        MissingPackageError: a packaged model whose package is not installed.
+    """
+    text, path = str(name), Path(name).expanduser()
+    if path.is_dir():
+        return checked(path)
+    if path.is_file():
+        if path.suffix == ".gguf":
+            return gguf.file_folder(path)
+        raise ConfigError(f"{path} is a file but not a .gguf file; name a model folder instead")
+    if text in PACKAGED:
+        return gguf.packaged_folder(text)
+    return checked(_from_hub(text))
+
+
+def checked(folder: Path) -> Path:
+    """Return `folder` if everything a model needs lies in it, whole.
+
+    Raises:
+        DataError: a file is missing, cut short or unreadable.
+        UnsupportedError: the configuration is of a kind that is not known.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+    config = _config(folder)
+    kind = config.get("model_type")
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        own = " (it brings code of its own, which is never run)" if "auto_map" in config else ""
+        raise UnsupportedError(
+            f"{folder / 'config.json'} says model_type {kind!r}{own}, which is not a language "
+            "model that the installed transformers knows; upgrade transformers or use another one"
+        )
+    _check_weights(folder)
+    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
+        raise DataError(
+            f"{folder} has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}); copy the "
+            "tokenizer's files into it, or save them with tokenizer.save_pretrained"
+        )
+    return folder
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    file = folder / "config.json"
+    if not file.is_file():
+        hint = "copy it from where the model came from"
+        if (folder / "adapter_config.json").is_file():
+            hint = "it holds a PEFT adapter; name the base model, or the run that made the adapter"
+        elif ggufs := sorted(folder.glob("*.gguf")):
+            hint = f"it holds a GGUF file; name the file itself: {ggufs[0]}"
+        raise DataError(f"{folder} is not a model folder, it has no config.json; {hint}")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as e:
+        raise DataError(f"{file} is not valid JSON ({e}); copy it again") from e
+    if not isinstance(config, dict):
+        raise DataError(f"{file} holds no configuration; copy it again")
+    return config
+
+
+def _check_weights(folder: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    files = sorted(folder.glob("*.safetensors"))
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        if absent := sorted(named - {file.name for file in files}):
+            raise DataError(f"{folder} lacks {', '.join(absent)}, which {index.name} names")
+    if not files:
+        pickled = sorted(p.name for end in ("*.bin", "*.pt", "*.pth") for p in folder.glob(end))
+        hint = "copy the model's .safetensors files into it"
+        if pickled:
+            hint = f"{pickled[0]} may run code when read and is not opened; save it as safetensors"
+        raise DataError(f"{folder} has no weights, that is no .safetensors file; {hint}")
+    for file in files:
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except SafetensorError as e:
+            size = file.stat().st_size
+            raise DataError(
+                f"{file} ({size:,} bytes) is damaged or cut short: {e}; copy it again"
+            ) from e
+
+
+def _from_hub(name: str) -> Path:
+    import huggingface_hub
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    near = nearest(name)
+    meant = f"did you mean {near}? " if near else ""
+    known = f"{meant}Packaged models: {', '.join(PACKAGED)}"
+    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith(".gguf")
+    if looks_local or "\\" in name:
+        raise ConfigError(f"there is no folder or file {name}; {known}")
+    try:
+        cached = Path(
+            huggingface_hub.snapshot_download(
+                name, allow_patterns=_HUB_FILES, local_files_only=True
+            )
+        )
+    except HFValidationError as e:
+        raise ConfigError(f"{name!r} is no folder, file or hub id ({e}); {known}") from e
+    except LocalEntryNotFoundError:
+        cached = None
+    if cached and (cached / "config.json").is_file() and any(cached.glob("*.safetensors")):
+        return cached
+    if problem := _hub_problem():
+        raise ConfigError(
+            f"no model {name!r}: no folder or file of that name, not a packaged model, not in the "
+            f"local Hugging Face cache, and the hub at {huggingface_hub.constants.ENDPOINT} "
+            f"{problem}; {known}"
+        )
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=_HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError) as e:
+        said = str(e).strip().splitlines()[0]
+        raise ConfigError(
+            f"no model {name!r}: no folder or file of that name, not a packaged model, not in the "
+            f"local Hugging Face cache, and the hub does not give it ({said}); {known}"
+        ) from e
+
+
+def _hub_problem() -> str | None:
+    """Say why the hub cannot be asked, or None; takes seconds at most, whatever the network."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "is switched off by HF_HUB_OFFLINE"
+    answer = [f"did not answer within {_HUB_SECONDS:.0f} seconds"]
+
+    def ask() -> None:
+        # Not by huggingface_hub, which tries five times and says so each time.
+        try:
+            urllib.request.urlopen(constants.ENDPOINT, timeout=_HUB_SECONDS).close()
+        except urllib.error.HTTPError:
+            answer.append("")  # it is there
+        except (OSError, http.client.HTTPException, ValueError) as e:
+            answer.append(f"cannot be reached ({e})")
+        else:
+            answer.append("")
+
+    asking = threading.Thread(target=ask, daemon=True)  # a name server may hang beyond any timeout
+    asking.start()
+    asking.join(_HUB_SECONDS + 1)
+    return answer[-1] or None

@@ -1,0 +1,35 @@
+"""Which tokens pad and which end an answer."""
+
+from typing import Any
+
+_PADS = ("<pad>", "<|pad|>", "<|finetune_right_pad_id|>", "[PAD]", "<|endoftext|>", "<unk>")
+"""Tokens that may pad, best first; padding is masked out, so any token that ends nothing serves."""
+_TURN_ENDS = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|eot|>", "<|end|>", "<turn|>")
+"""Tokens by which chat templates end a turn."""
+
+
+def settle(model: Any, tokenizer: Any) -> None:
+    """Give model and tokenizer the same pad token, and the model every token that ends an answer.
+
+    A pad token equal to the end token would teach trainers to ignore the end, so another is taken
+    where the vocabulary has one. Changes `tokenizer.pad_token`, `pad_token_id` of both
+    configurations and `generation_config.eos_token_id`; nothing else.
+    """
+    ends = end_ids(model, tokenizer)
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id in ends:
+        vocabulary = tokenizer.get_vocab()
+        free = (token for token in _PADS if vocabulary.get(token, -1) not in {-1, *ends})
+        tokenizer.pad_token = next(free, tokenizer.pad_token or tokenizer.eos_token)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    model.generation_config.eos_token_id = ends
+
+
+def end_ids(model: Any, tokenizer: Any) -> list[int]:
+    """Return the ids that end an answer: the model's, the tokenizer's, the chat template's."""
+    stated = model.generation_config.eos_token_id
+    ids = set(stated if isinstance(stated, list) else [stated]) | {tokenizer.eos_token_id}
+    template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
+    vocabulary = tokenizer.get_vocab()
+    ids |= {vocabulary[end] for end in _TURN_ENDS if end in vocabulary and end in template}
+    return sorted(ids - {None})
