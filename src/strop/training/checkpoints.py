@@ -1,0 +1,86 @@
+"""Checkpoints that are known to be whole, and what is said when one cannot be written."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from strop.core.errors import UnsupportedError
+from strop.core.files import write_json
+
+MARK = "whole.json"
+"""Written last: the sizes of all files of a checkpoint. Without it a checkpoint is a torso."""
+KEPT = 2
+"""Whole checkpoints that stay on disk."""
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the optimizer step after which a checkpoint was taken."""
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def whole(folder: Path) -> list[Path]:
+    """Return the whole checkpoints in `folder`, oldest step first."""
+    found = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
+    return sorted(found, key=step_of)
+
+
+def newest(folder: Path) -> Path | None:
+    """Return the last whole checkpoint in `folder`, or None."""
+    return next(reversed(whole(folder)), None)
+
+
+def seal(checkpoint: Path) -> None:
+    """Force the files of `checkpoint` to the disk and mark it as whole."""
+    sizes = {}
+    for path in sorted(checkpoint.iterdir()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        sizes[path.name] = path.stat().st_size
+    write_json(checkpoint / MARK, sizes)
+
+
+def tidy(folder: Path) -> None:
+    """Delete torsos and all but the newest whole checkpoints."""
+    kept = whole(folder)[-KEPT:]
+    for path in folder.glob("checkpoint-*"):
+        if path not in kept:
+            shutil.rmtree(path)
+
+
+@contextlib.contextmanager
+def saving(path: Path) -> Iterator[None]:
+    """Explain what fails while `path` is written.
+
+    The writers below report a full disk each in its own way: safetensors as SafetensorError,
+    torch as RuntimeError without a cause, Python as OSError.
+
+    Raises:
+        UnsupportedError: names the path, the reason, the room left, and how to go on.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as e:
+        beside = next(p for p in path.parents if p.exists())
+        free = shutil.disk_usage(beside).free
+        raise UnsupportedError(
+            f"saving {path} failed ({_first_line(e)}) with {free / 1e6:,.0f} MB free there; "
+            "make room, or move the run to a larger disk, then resume it"
+        ) from e
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    mark = checkpoint / MARK
+    if not mark.is_file():
+        return False
+    sizes = json.loads(mark.read_text(encoding="utf-8"))
+    files = [checkpoint / name for name in sizes]
+    return all(f.is_file() and f.stat().st_size == sizes[f.name] for f in files)
+
+
+def _first_line(e: BaseException) -> str:
+    return (str(e).splitlines() or [type(e).__name__])[0]

@@ -1,0 +1,194 @@
+"""report.html: a run as one self-contained page."""
+
+import html
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from strop.core.files import written_whole
+from strop.training.curve import curve
+from strop.training.run import Run
+
+
+def write(run: Run) -> None:
+    """Write `run.report` from what lies in the run folder; later calls replace it."""
+    record = run.record
+    title = f"{_name(record)} on {record['data']['source']}"
+    body = "".join(
+        [
+            _headline(record, title),
+            _losses(run.log),
+            _before_after(run.evaluation),
+            _cost(record),
+            _data(record["data"]),
+            _samples(record.get("samples", [])),
+            _settings(record),
+        ]
+    )
+    page = _PAGE.format(title=html.escape(title), style=_STYLE, body=body)
+    with written_whole(run.report) as scratch:
+        scratch.write_text(page, encoding="utf-8")
+
+
+def _headline(record: Mapping[str, Any], title: str) -> str:
+    done, planned = record.get("steps_done", 0), record["steps"]
+    state = "finished" if record["status"] == "finished" else "stopped before its end"
+    line = f"{state} after {done:,} of {planned:,} steps, started {record['started']}"
+    return f"<h1>{html.escape(title)}</h1><p class='quiet'>{html.escape(line)}</p>"
+
+
+def _losses(log: Iterable[Mapping[str, Any]]) -> str:
+    lines = list(log)
+    trained = [(x["step"], x["loss"]) for x in lines if "loss" in x]
+    held_out = [(x["step"], x["held_out_loss"]) for x in lines if "held_out_loss" in x]
+    if not trained:
+        return ""
+    legend = "<span class='train'>━ training rows</span>"
+    sentence = (
+        f"Loss on the training rows: {trained[0][1]:.3f} at first, {trained[-1][1]:.3f} last."
+    )
+    if held_out:
+        legend += " <span class='held'>━ held-out rows</span>"
+        sentence += (
+            f" On rows the model never saw: {held_out[0][1]:.3f} at first, "
+            f"{held_out[-1][1]:.3f} last."
+        )
+    return _section("Loss", f"<p>{sentence}</p><p>{legend}</p>{curve(trained, held_out)}")
+
+
+def _before_after(evaluation: Mapping[str, Any] | None) -> str:
+    """Return a table of the measures that `base` and `tuned` share, with their intervals."""
+    if not evaluation:
+        return ""
+    before, after = (_measures(evaluation.get(side)) for side in ("base", "tuned"))
+    names = [name for name in after if name in before] or list(after)
+    if not names:
+        return ""
+    rows = [[name, before.get(name, ""), after[name]] for name in names]
+    return _section("Before and after", _table(rows, ["on held-out rows", "before", "after"]))
+
+
+def _measures(side: Any) -> dict[str, str]:
+    if not isinstance(side, Mapping):
+        return {}
+    shown = {}
+    for name, value in side.items():
+        interval = side.get(f"{name}_interval")
+        if isinstance(value, Mapping):
+            interval, value = value.get("interval"), value.get("value")
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        share = name == "accuracy"
+        text = _number(value, share)
+        if interval:
+            text += f" ({_number(interval[0], share)} to {_number(interval[1], share)})"
+        shown[name.replace("_", " ")] = text
+    return shown
+
+
+def _number(value: float, share: bool) -> str:
+    return f"{100 * value:.1f} %" if share else f"{value:,.4g}"
+
+
+def _cost(record: Mapping[str, Any]) -> str:
+    measured = record.get("measured")
+    if not measured:
+        return ""
+    rows = [
+        ["time", _duration(measured["seconds"])],
+        ["tokens trained on", f"{measured['tokens']:,}"],
+        ["tokens a second", f"{measured['tokens_per_second']:,.0f}"],
+        *([f"peak {kind} memory", _size(n)] for kind, n in measured["peak_memory"].items()),
+    ]
+    return _section("Cost", _table(rows))
+
+
+def _data(data: Mapping[str, Any]) -> str:
+    rows = [
+        ["source", data["source"]],
+        ["format", data["format"]],
+        ["rows trained on", f"{data['rows']:,}"],
+        ["rows held out", f"{data['held_out_rows']:,}"],
+        ["tokens", f"{data['tokens']:,}"],
+        ["of these with loss", f"{data['supervised_tokens']:,}"],
+        ["longest row", f"{data['longest_row']:,} tokens"],
+        ["rows cut", f"{len(data['cut_lines']):,}"],
+        ["SHA-256 of the tokens", data["sha256"]],
+    ]
+    return _section("Data", _table(rows))
+
+
+def _samples(samples: Iterable[Iterable[tuple[str, bool]]]) -> str:
+    blocks = []
+    for pieces in samples:
+        text = "".join(
+            f"<mark>{html.escape(piece)}</mark>" if supervised else html.escape(piece)
+            for piece, supervised in pieces
+        )
+        blocks.append(f"<pre>{text}</pre>")
+    note = "<p>The model learns to write the <mark>marked</mark> text; it only reads the rest.</p>"
+    return _section("First rows, as the model sees them", note + "".join(blocks)) if blocks else ""
+
+
+def _settings(record: Mapping[str, Any]) -> str:
+    facts = {**record["settings"], **record["model"], **record["versions"]}
+    facts["commit"] = record.get("commit")
+    rows = [[name, "" if value is None else value] for name, value in facts.items()]
+    return _section("Settings, model and versions", _table(rows))
+
+
+def _name(record: Mapping[str, Any]) -> str:
+    return str(record["settings"]["model"]).rstrip("/").rpartition("/")[2] or "model"
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{title}</h2>{content}</section>"
+
+
+def _table(rows: Iterable[Iterable[Any]], head: Iterable[str] = ()) -> str:
+    def line(cells: Iterable[Any], tag: str) -> str:
+        return "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in cells) + "</tr>"
+
+    top = line(head, "th") if head else ""
+    return f"<table>{top}{''.join(line(row, 'td') for row in rows)}</table>"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(seconds, 60)
+    return f"{minutes:.0f} min {rest:.0f} s" if minutes else f"{rest:.1f} s"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
+
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>{style}</style></head><body><main>{body}</main></body></html>
+"""
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1d2430; --quiet: #667085; --line: #d9dee7;
+  --page: #f6f7f9; --card: #fff; --train: #2f6fde; --held: #d9622b; --mark: #cdebd3; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --quiet: #98a2b3; --line: #333b48;
+  --page: #14181f; --card: #1c222c; --train: #7aa7ff; --held: #ff9b66; --mark: #22543a; } }
+body { margin: 0; background: var(--page); color: var(--ink);
+  font: 15px/1.5 system-ui, sans-serif; }
+main { max-width: 860px; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.4rem; margin: 0; overflow-wrap: anywhere; } h2 { font-size: 1.05rem; margin: 0; }
+section { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
+  padding: 1rem 1.25rem; margin: 1rem 0; }
+.quiet { color: var(--quiet); margin: .2rem 0; }
+.train { color: var(--train); } .held { color: var(--held); margin-left: 1rem; }
+table { border-collapse: collapse; width: 100%; margin-top: .5rem; }
+td, th { border-bottom: 1px solid var(--line); padding: .3rem .6rem .3rem 0; text-align: left;
+  vertical-align: top; overflow-wrap: anywhere; }
+td:first-child { color: var(--quiet); width: 14rem; } tr:last-child td { border-bottom: 0; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--page); padding: .6rem;
+  border-radius: 6px; font-size: 13px; max-height: 16rem; overflow-y: auto; }
+mark { background: var(--mark); color: inherit; border-radius: 3px; }
+svg { width: 100%; height: auto; } svg text { fill: var(--quiet); font-size: 12px; }
+svg .grid { stroke: var(--line); } svg polyline { fill: none; stroke-width: 1.8; }
+svg .raw { stroke: var(--train); opacity: .25; } svg .smooth { stroke: var(--train); }
+svg .held { stroke: var(--held); } svg circle { fill: var(--held); }
+"""

@@ -1,0 +1,117 @@
+"""The folder that a run leaves behind."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from strop.core.errors import ConfigError
+from strop.core.files import write_json
+from strop.training import checkpoints
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Run:
+    """A training run on disk: its settings, its log, its checkpoints and its adapter."""
+
+    path: Path
+    """The folder."""
+
+    @classmethod
+    def open(cls, path: str | Path) -> "Run":
+        """Return the run in folder `path`.
+
+        Raises:
+            ConfigError: the folder holds no run.
+        """
+        run = cls(Path(path))
+        if not run.record_file.is_file():
+            where = "has no run.json" if run.path.is_dir() else "is not a folder"
+            raise ConfigError(f"{path} is not a run: it {where}; give the folder that train wrote")
+        return run
+
+    @property
+    def record_file(self) -> Path:
+        """run.json: settings as resolved, versions, data, what was measured."""
+        return self.path / "run.json"
+
+    @property
+    def log_file(self) -> Path:
+        """log.jsonl: one line a step."""
+        return self.path / "log.jsonl"
+
+    @property
+    def adapter_folder(self) -> Path:
+        """adapter/: the finished adapter as PEFT writes it."""
+        return self.path / "adapter"
+
+    @property
+    def checkpoints_folder(self) -> Path:
+        """checkpoints/: from which an interrupted run goes on."""
+        return self.path / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        """report.html: the run as one page."""
+        return self.path / "report.html"
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What run.json holds."""
+        try:
+            return dict(json.loads(self.record_file.read_text(encoding="utf-8")))
+        except ValueError as e:
+            raise ConfigError(f"{self.record_file} is damaged: {e}") from e
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings as resolved; `Settings.read` takes them."""
+        return dict(self.record["settings"])
+
+    @property
+    def finished(self) -> bool:
+        """Whether training ran to its end; if not, resume it."""
+        return bool(self.record["status"] == "finished")
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """The lines of log.jsonl; a line cut off by a crash is left out."""
+        if not self.log_file.is_file():
+            return []
+        lines = self.log_file.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("}\n")]
+
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """What evaluation.json holds, or None before an evaluation."""
+        path = self.path / "evaluation.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def update(self, **facts: Any) -> None:
+        """Write `facts` into run.json beside what it holds."""
+        write_json(self.record_file, {**self.record, **facts})
+
+    def weights(self) -> Path:
+        """Return the finished adapter, or else the last whole checkpoint.
+
+        Raises:
+            ConfigError: the run has neither.
+        """
+        if self.adapter_folder.is_dir():
+            return self.adapter_folder
+        if (last := checkpoints.newest(self.checkpoints_folder)) is None:
+            raise ConfigError(
+                f"{self.path} has no adapter and no whole checkpoint yet; resume the run first"
+            )
+        return last
+
+    def load(self) -> tuple[Any, Any]:
+        """Return the model with the adapter of this run in it, in eval mode, and the tokenizer."""
+        from peft import PeftModel
+
+        from strop.models import load
+
+        weights = self.weights()
+        settings = self.settings
+        model, tokenizer = load(settings["model"], bits=settings["bits"])
+        return PeftModel.from_pretrained(model, weights).eval(), tokenizer

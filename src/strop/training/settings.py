@@ -1,0 +1,120 @@
+"""Every setting of a run, declared once: type, default and meaning."""
+
+import ast
+import dataclasses
+import functools
+import itertools
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from strop.core.config import Config
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(Config):
+    """What a training run does; Python keywords, command-line flags and YAML all arrive here."""
+
+    model: str = "smollm2-135m-instruct"
+    """Model to fine-tune: a packaged name, a folder, a GGUF file or a hub id."""
+    data: str | None = None
+    """File to train on: JSONL, JSON, CSV or Parquet; empty when rows come from Python."""
+    out: str | None = None
+    """Folder of the run; without it the next free one under runs/."""
+    held_out: int | float = 0.05
+    """Rows kept back to measure the loss on: a share below 1, or a whole number of rows."""
+    seed: int = 0
+    """Decides the split, the adapter's first weights and the order of the rows."""
+    epochs: float = 1.0
+    """Times every row is seen; max_steps, where set, decides instead."""
+    max_steps: int | None = None
+    """Optimizer steps to take, however many epochs that is."""
+    learning_rate: float = 2e-4
+    """Highest learning rate, reached after the warmup."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate goes on after the warmup."""
+    warmup: float = 0.03
+    """Share of all steps in which the learning rate rises from 0."""
+    batch_size: int = 16
+    """Rows per optimizer step; strop splits them by tokens, so memory does not grow with it."""
+    max_length: int | None = None
+    """Tokens after which a row is cut; without it the model's context, at most 4096."""
+    rank: int = 16
+    """Columns of the adapter's A; what it can learn and its memory grow with it."""
+    alpha: int | float = 32
+    """The adapter's update is multiplied by alpha / rank."""
+    dropout: float = 0.0
+    """Share of the adapter's inputs set to zero in training."""
+    target_modules: str | list[str] = "all-linear"
+    """Which layers get an adapter: all-linear, or a list of names such as q_proj."""
+    weight_decay: float = 0.0
+    """How strongly AdamW pulls the adapter towards 0."""
+    max_grad_norm: float = 1.0
+    """Longer gradients are scaled to this length; 0 leaves them as they are."""
+    save_every: int | None = None
+    """Steps between checkpoints; without it about ten times a run."""
+    eval_every: int | None = None
+    """Steps between losses on the held-out rows; without it after every epoch."""
+    bits: Literal[16] = 16
+    """Bits in which the frozen weights are held."""
+    accelerate: bool = True
+    """Compute each token once, without padding; false trains the plain TRL way."""
+    policy: Literal["auto", "keep", "checkpoint", "offload"] = "auto"
+    """What is kept for the backward pass: most of it, block inputs only, or those moved away."""
+    micro_batch_tokens: int | None = None
+    """Most tokens computed at once; without it chosen for the machine."""
+    trainer: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Further arguments of TRL's SFTConfig, passed on as written."""
+
+    def problems(self) -> Iterator[str]:
+        """Yield one sentence for each value that cannot work."""
+        for name in _AT_LEAST_ONE:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                yield f"{name} is {value}; it must be at least 1"
+        for name in ("learning_rate", "epochs", "alpha"):
+            if not getattr(self, name) > 0:
+                yield f"{name} is {getattr(self, name)}; it must be above 0"
+        for name in ("weight_decay", "max_grad_norm", "held_out", "seed"):
+            if not getattr(self, name) >= 0:
+                yield f"{name} is {getattr(self, name)}; it must not be below 0"
+        for name in ("warmup", "dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                yield f"{name} is {getattr(self, name)}; it is a share, from 0 to below 1"
+        if isinstance(self.held_out, float) and self.held_out >= 1:
+            yield f"held_out is {self.held_out}; a share is below 1, a number of rows is whole"
+        if self.max_length is not None and self.max_length < 2:
+            yield f"max_length is {self.max_length}; a row needs at least 2 tokens"
+        if not self.accelerate and self.micro_batch_tokens is not None:
+            yield "micro_batch_tokens has no effect with accelerate=false; leave one of them out"
+        if not self.accelerate and self.policy == "offload":
+            yield "policy is offload, which needs accelerate=true"
+
+
+_AT_LEAST_ONE = (
+    "batch_size",
+    "rank",
+    "max_steps",
+    "save_every",
+    "eval_every",
+    "micro_batch_tokens",
+)
+
+
+@functools.cache
+def described() -> dict[str, tuple[Any, Any, str]]:
+    """Return type, default and one line of meaning of each setting, in the order declared."""
+    body = ast.parse(Path(__file__).read_text(encoding="utf-8")).body
+    declared = next(n for n in body if isinstance(n, ast.ClassDef) and n.name == "Settings").body
+    docs = {
+        field.target.id: line.value.value
+        for field, line in itertools.pairwise(declared)
+        if isinstance(field, ast.AnnAssign)
+        and isinstance(field.target, ast.Name)
+        and isinstance(line, ast.Expr)
+        and isinstance(line.value, ast.Constant)
+    }
+    hints = typing.get_type_hints(Settings)
+    defaults = Settings().plain()
+    return {name: (hints[name], defaults[name], str(docs[name])) for name in defaults}

@@ -1,0 +1,258 @@
+"""Supervised fine-tuning from data to run folder."""
+
+import dataclasses
+import datetime
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+from rich.console import Console
+
+from strop.core import versions
+from strop.core.errors import ConfigError, DataError, UnsupportedError
+from strop.core.files import write_json, written_whole
+from strop.models import load
+from strop.training import checkpoints, memory, report
+from strop.training.interrupt import Interrupt
+from strop.training.material import Material, length_limit, prepare
+from strop.training.run import Run
+from strop.training.settings import Settings
+from strop.training.trainer import Trainer, arguments, build, steps
+from strop.training.watching import Keep, Record, Show
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    data: Any = None,
+    *,
+    model: Any = None,
+    tokenizer: Any = None,
+    out: str | Path | None = None,
+    resume: str | Path | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> Run:
+    """Fine-tune `model` on `data` with a LoRA adapter and return the run.
+
+    Ctrl-C and SIGTERM end the current step, save a checkpoint and return; a second one raises
+    KeyboardInterrupt at once. A run that was stopped, or killed, goes on with `resume` from its
+    last whole checkpoint and ends with the same adapter, bit for bit, as one never stopped.
+
+    Args:
+        data: a file, a `datasets.Dataset` or a list of dicts. When resuming, only needed where
+            the run was given rows rather than a file.
+        model: a name as `strop.load` takes it, or a transformers model; None takes the default
+            of `Settings`. A model object gets the adapter put into it.
+        tokenizer: of a model object; with a name, replaces the model's own.
+        out: folder of the run, new or empty; None takes the next free one under `runs/`.
+        resume: folder of a run to go on with.
+        quiet: show nothing on the terminal.
+        **settings: fields of `Settings`.
+
+    Returns:
+        The run; `run.finished` is False when it was stopped before its end.
+
+    Raises:
+        ConfigError: settings that cannot work, `out` is in use, or `resume` is no open run.
+        DataError: rows that cannot be used, all of them listed.
+        UnsupportedError: the disk is full, or the loss is no longer a number.
+    """
+    given = dict(settings)
+    if isinstance(data, str | Path):
+        given["data"] = str(Path(data).absolute())
+    if isinstance(model, str | Path):
+        given["model"] = _lasting(str(model))
+    elif model is not None:
+        given["model"] = model.name_or_path
+    if resume is not None:
+        run, chosen = _reopen(resume, given, out)
+    else:
+        run, chosen = _start(given, out)
+    source = data if data is not None else chosen.data
+    if source is None:
+        raise DataError("there is no data to train on; give a file, a dataset or a list of rows")
+    model, tokenizer = _model(model, tokenizer, chosen)
+    chosen = dataclasses.replace(chosen, max_length=length_limit(chosen, model.config))
+    material = prepare(source, tokenizer, chosen)
+    console = Console(stderr=True, quiet=quiet)
+    _Training(run, chosen, material, console).go(model, tokenizer, resumed=resume is not None)
+    return run
+
+
+class _Training:
+    """One call of `train`, once everything is loaded."""
+
+    def __init__(self, run: Run, settings: Settings, material: Material, console: Console) -> None:
+        self.run = run
+        self.settings = settings
+        self.material = material
+        self.console = console
+        self.interrupt = Interrupt()
+
+    def go(self, model: Any, tokenizer: Any, *, resumed: bool) -> None:
+        """Train from the last whole checkpoint, or from the start, and write the run's files."""
+        run, settings = self.run, self.settings
+        evaluate = bool(self.material.held_out)
+        folder = run.checkpoints_folder
+        args = arguments(settings, folder, len(self.material.train), model, evaluate)
+        if resumed:
+            _check_same(run.record, self.material, model)
+            checkpoints.tidy(folder)
+        last = checkpoints.newest(folder)
+        args.eval_on_start = evaluate and last is None
+        record = Record(run, checkpoints.step_of(last) if last else 0)
+        keep = Keep(self.interrupt, evaluate)
+        if not resumed:
+            self._write_record(model)
+        trainer = build(settings, args, model, tokenizer, self.material.sets(), [keep, record])
+        trained, _ = trainer.model.get_nb_trainable_parameters()
+        run.update(model={**run.record["model"], "trained_parameters": trained})
+        undo = _accelerated(trainer, settings)
+        try:
+            self._train(trainer, last)
+        finally:
+            undo()
+        self._finish(trainer, record)
+
+    def _train(self, trainer: Trainer, last: Path | None) -> None:
+        show = Show(self.console) if self.console.is_terminal and not self.console.quiet else None
+        if show is not None:
+            trainer.add_callback(show)
+        try:
+            with self.interrupt.listening(self.console):
+                trainer.train(resume_from_checkpoint=str(last) if last else None)
+        finally:
+            if show is not None:
+                show.close()
+
+    def _write_record(self, model: Any) -> None:
+        now = datetime.datetime.now(datetime.UTC)
+        record = {
+            "status": "running",
+            "started": now.isoformat(timespec="seconds"),
+            "settings": {**self.settings.plain(), "out": str(self.run.path)},
+            "model": {
+                "family": model.config.model_type,
+                "parameters": model.num_parameters(),
+                "dtype": _dtype(model),
+                "device": str(model.device),
+            },
+            "data": self.material.facts,
+            "steps": steps(self.settings, len(self.material.train))[1],
+            "versions": versions.installed(),
+            "commit": versions.commit(),
+            "samples": self.material.samples,
+        }
+        write_json(self.run.record_file, record)
+
+    def _finish(self, trainer: Trainer, record: Record) -> None:
+        run, state = self.run, trainer.state
+        finished = state.global_step >= state.max_steps
+        if finished:
+            with checkpoints.saving(run.adapter_folder), written_whole(run.adapter_folder) as path:
+                trainer.save_model(str(path))
+        run.update(
+            status="finished" if finished else "interrupted",
+            steps_done=state.global_step,
+            measured={
+                "seconds": round(record.seconds, 3),
+                "tokens": record.tokens,
+                "tokens_per_second": round(record.tokens / max(record.seconds, 1e-9), 1),
+                "peak_memory": memory.peak(),
+            },
+        )
+        report.write(run)
+        if not finished:
+            self.console.print(
+                f"stopped after step {state.global_step} of {state.max_steps}; "
+                f"go on with: strop train --resume {run.path}",
+                soft_wrap=True,
+            )
+
+
+def _start(given: dict[str, Any], out: str | Path | None) -> tuple[Run, Settings]:
+    if out is not None:
+        given = {**given, "out": str(out)}
+    settings = Settings.read(given)
+    path = Path(settings.out) if settings.out else _free_folder(settings)
+    if (path / "run.json").is_file():
+        raise ConfigError(
+            f"{path} already holds a run; resume it with resume={path}, or give another out"
+        )
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise ConfigError(f"out is {path}, which is not an empty folder; give another one")
+    return Run(path), dataclasses.replace(settings, out=str(path))
+
+
+def _free_folder(settings: Settings) -> Path:
+    stem = Path(settings.data).stem if settings.data else "rows"
+    number = 1
+    while (path := Path("runs") / f"{stem}-{number}").exists():
+        number += 1
+    return path
+
+
+def _reopen(
+    resume: str | Path, given: dict[str, Any], out: str | Path | None
+) -> tuple[Run, Settings]:
+    run = Run.open(resume)
+    if run.finished:
+        raise ConfigError(f"{run.path} is finished; there is nothing to resume")
+    if out is not None and Path(out).absolute() != run.path.absolute():
+        raise ConfigError(f"out is {out}, but the run to resume stays in {run.path}")
+    recorded = run.settings
+    changed = [name for name in given if name not in recorded or given[name] != recorded[name]]
+    if changed:
+        listed = ", ".join(f"{name} is {recorded.get(name)!r}" for name in changed)
+        raise ConfigError(
+            f"a resumed run keeps its settings, and in {run.path} {listed}; "
+            f"leave out {', '.join(changed)}, or start a new run"
+        )
+    return run, Settings.read(recorded)
+
+
+def _check_same(record: dict[str, Any], material: Material, model: Any) -> None:
+    if record["data"]["sha256"] != material.facts["sha256"]:
+        raise DataError(
+            f"{material.facts['source']} no longer gives the tokens this run was started with; "
+            "restore the data, or start a new run"
+        )
+    if record["model"]["dtype"] != _dtype(model):
+        raise UnsupportedError(
+            f"the run was started in {record['model']['dtype']} and the model is now "
+            f"{_dtype(model)}; resume on the machine it was started on, or start a new run"
+        )
+
+
+def _model(model: Any, tokenizer: Any, settings: Settings) -> tuple[Any, Any]:
+    if model is None or isinstance(model, str | Path):
+        loaded, own = load(settings.model, bits=settings.bits)
+        return loaded, own if tokenizer is None else tokenizer
+    if tokenizer is None:
+        raise ConfigError("a model object comes without its tokenizer; give tokenizer= as well")
+    if isinstance(model, PeftModel):
+        raise ConfigError(
+            "the model already has an adapter; give the model without one, "
+            "or merge it first with merge_and_unload()"
+        )
+    return model, tokenizer
+
+
+def _accelerated(trainer: Trainer, settings: Settings) -> Callable[[], None]:
+    if not settings.accelerate:
+        return lambda: None
+    from strop.training.acceleration import accelerate, restore
+
+    accelerate(trainer, policy=settings.policy, micro_batch_tokens=settings.micro_batch_tokens)
+    return lambda: restore(trainer)
+
+
+def _lasting(name: str) -> str:
+    return str(Path(name).absolute()) if Path(name).exists() else name
+
+
+def _dtype(model: Any) -> str:
+    return str(model.dtype).removeprefix("torch.")

@@ -1,0 +1,160 @@
+"""TRL's trainer as strop sets it up: settings turned into its arguments, nothing sent anywhere."""
+
+import dataclasses
+import difflib
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from peft import LoraConfig
+from transformers import PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from strop.core.errors import ConfigError
+from strop.training.checkpoints import saving
+from strop.training.settings import Settings
+
+
+class Trainer(SFTTrainer):
+    """TRL's SFTTrainer that keeps to itself and saves only what a resume needs.
+
+    Overriding is the seam: no module, class or environment variable of another package changes.
+    """
+
+    def _send_telemetry(self) -> None:
+        """Send nothing; TRL would report model family and device to the hub once per trainer."""
+
+    def create_model_card(self, *args: Any, **named: Any) -> None:
+        """Write no card; run.json and report.html say more."""
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the adapter only: no tokenizer, no pickled arguments."""
+        folder = Path(output_dir or self.args.output_dir)
+        # False: "auto" may ask the hub whether the vocabulary grew.
+        self.model.save_pretrained(folder, save_embedding_layers=False)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+        with saving(folder):
+            super()._save_checkpoint(model, trial)
+
+
+def steps(settings: Settings, rows: int) -> tuple[int, int]:
+    """Return the optimizer steps of an epoch and of the whole run on `rows` rows."""
+    per_epoch = math.ceil(rows / settings.batch_size)
+    return per_epoch, settings.max_steps or math.ceil(settings.epochs * per_epoch)
+
+
+def arguments(settings: Settings, folder: Path, rows: int, model: Any, evaluate: bool) -> SFTConfig:
+    """Return TRL's configuration for a run on `rows` training rows.
+
+    Raises:
+        ConfigError: `settings.trainer` names something SFTConfig does not have, or that strop
+            sets itself, or a value SFTConfig rejects.
+    """
+    per_epoch, total = steps(settings, rows)
+    rows_at_once = settings.batch_size if settings.accelerate else 1
+    own: dict[str, Any] = {
+        "output_dir": str(folder),
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "num_train_epochs": settings.epochs,
+        "max_steps": settings.max_steps or -1,
+        "learning_rate": settings.learning_rate,
+        "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(
+            settings.schedule, settings.schedule
+        ),
+        # A float below 1 is a share to TrainingArguments, so a whole number is given.
+        "warmup_steps": math.ceil(settings.warmup * total),
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "per_device_train_batch_size": rows_at_once,
+        "per_device_eval_batch_size": rows_at_once,
+        "gradient_accumulation_steps": settings.batch_size // rows_at_once,
+        "activation_checkpointing": settings.policy == "checkpoint" and not settings.accelerate,
+        "max_length": None,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "bf16": model.dtype == torch.bfloat16,
+        "use_cpu": model.device.type == "cpu",
+        "save_steps": settings.save_every or max(1, math.ceil(total / 10)),
+        # Steps rather than epochs: then a loss is measured before the checkpoint of its step is
+        # saved, and the random state that a resume restores is the one after it.
+        "eval_strategy": "steps" if evaluate else "no",
+        "eval_steps": settings.eval_every or per_epoch,
+        "logging_steps": 1,
+        "logging_nan_inf_filter": False,
+        "report_to": "none",
+        "disable_tqdm": True,
+    }
+    _check_names(settings.trainer, own)
+    try:
+        return SFTConfig(**own, **settings.trainer)
+    except (ValueError, TypeError) as e:
+        raise ConfigError(f"trainer: SFTConfig refuses {settings.trainer}: {e}") from e
+
+
+def build(
+    settings: Settings,
+    args: SFTConfig,
+    model: Any,
+    tokenizer: Any,
+    sets: tuple[datasets.Dataset, datasets.Dataset | None],
+    callbacks: list[TrainerCallback],
+) -> Trainer:
+    """Return a trainer for `model`, which gets a fresh adapter.
+
+    Args:
+        settings: decide the adapter.
+        args: what `arguments` returned.
+        model: a transformers model without an adapter; PEFT puts the adapter into it.
+        tokenizer: gives the padding token.
+        sets: training rows, and held-out rows or None, as input_ids and labels.
+        callbacks: are told of every step.
+
+    Raises:
+        ConfigError: PEFT finds no layer with a name in `target_modules`.
+    """
+    modules = settings.target_modules
+    lora = LoraConfig(
+        r=settings.rank,
+        lora_alpha=settings.alpha,
+        lora_dropout=settings.dropout,
+        target_modules=modules,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        with warnings.catch_warnings():
+            # PEFT asks transformers by a name that transformers has deprecated.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            trainer = Trainer(
+                model,
+                args=args,
+                train_dataset=sets[0],
+                eval_dataset=sets[1],
+                processing_class=tokenizer,
+                peft_config=lora,
+                callbacks=callbacks,
+            )
+    except ValueError as e:
+        if "arget modules" not in str(e):
+            raise
+        raise ConfigError(f"target_modules is {modules!r}: {e}") from e
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _check_names(given: dict[str, Any], own: dict[str, Any]) -> None:
+    known = [f.name for f in dataclasses.fields(SFTConfig) if f.init]
+    wrong = []
+    for name in given:
+        if name in own:
+            wrong.append(f"trainer.{name} is decided by strop's own settings; leave it out")
+        elif name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else "see SFTConfig in TRL's documentation"
+            wrong.append(f"trainer.{name} is not an argument of SFTConfig; {hint}")
+    if wrong:
+        raise ConfigError("the settings cannot be used:\n  " + "\n  ".join(wrong))

@@ -1,0 +1,200 @@
+"""A run that is stopped or killed goes on and ends as if nothing had happened."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny import save_chats
+
+from strop.training import Run, checkpoints
+
+pytestmark = pytest.mark.slow
+
+STEPS = 40
+OPTIONS = {
+    "epochs": 2.5,
+    "batch_size": 4,
+    "held_out": 4,
+    "save_every": 6,
+    "eval_every": 7,
+    "learning_rate": 1e-2,
+    "schedule": "cosine",
+    "dropout": 0.1,  # draws random numbers in every step
+    "quiet": True,
+}
+
+
+class Child:
+    """A Python process that trains."""
+
+    def __init__(self, call: str, words: Path) -> None:
+        self.words = words
+        words.parent.mkdir(parents=True, exist_ok=True)
+        with words.open("w") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "ignore", "-c", f"import strop\n{call}"],
+                stderr=stderr,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},  # noqa: TID251
+            )
+
+    @property
+    def said(self) -> str:
+        return self.words.read_text()
+
+    def ended(self) -> int:
+        return self.process.wait(timeout=120)
+
+    def send(self, *signals: signal.Signals) -> None:
+        for number in signals:
+            self.process.send_signal(number)
+
+    def at_step(self, run: Path, step: int) -> None:
+        deadline = time.monotonic() + 60
+        while not any(line["step"] >= step for line in Run(run).log):
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def start(data: Path, model: Path, out: Path, **changes: object) -> Child:
+    options = OPTIONS | {"model": str(model), "out": str(out)} | changes
+    return Child(f"strop.train({str(data)!r}, **{options!r})", out.with_suffix(".words"))
+
+
+def resume(run: Path) -> None:
+    child = Child(f"strop.train(resume={str(run)!r}, quiet=True)", run.with_suffix(".words"))
+    assert child.ended() == 0, child.said
+
+
+def adapter(run: Path) -> bytes:
+    return (run / "adapter" / "adapter_model.safetensors").read_bytes()
+
+
+def losses(run: Path) -> list[tuple[int, float | None, float | None]]:
+    return [(x["step"], x.get("loss"), x.get("held_out_loss")) for x in Run(run).log]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return save_chats(tmp_path_factory.mktemp("data") / "sums.jsonl", 68)
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory, data, tiny_model):
+    out = tmp_path_factory.mktemp("whole") / "run"
+    child = start(data, tiny_model, out)
+    assert child.ended() == 0, child.said
+    assert Run.open(out).record["steps"] == STEPS
+    return out
+
+
+def test_ctrl_c_saves_a_checkpoint_and_the_resumed_run_ends_with_the_same_bytes(
+    tmp_path, data, tiny_model, whole_run
+):
+    out = tmp_path / "run"
+    child = start(data, tiny_model, out)
+    child.at_step(out, 9)
+    child.send(signal.SIGINT)
+    assert child.ended() == 0, child.said
+    run = Run.open(out)
+    stopped_after = run.log[-1]["step"]
+    assert not run.finished
+    assert stopped_after < STEPS
+    assert checkpoints.step_of(checkpoints.newest(run.checkpoints_folder)) == stopped_after
+    resume(out)
+    assert run.finished
+    assert adapter(out) == adapter(whole_run)
+    assert losses(out) == losses(whole_run)
+
+
+def test_a_killed_run_goes_on_from_its_last_whole_checkpoint(tmp_path, data, tiny_model, whole_run):
+    out = tmp_path / "run"
+    child = start(data, tiny_model, out)
+    child.at_step(out, 16)
+    child.kill()
+    resume(out)
+    assert adapter(out) == adapter(whole_run)
+    assert losses(out) == losses(whole_run)
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(
+    tmp_path, data, tiny_model, whole_run
+):
+    out = tmp_path / "run"
+    child = start(data, tiny_model, out)
+    child.at_step(out, 1)
+    child.kill()
+    resume(out)
+    assert adapter(out) == adapter(whole_run)
+
+
+def test_a_half_written_checkpoint_is_passed_over(tmp_path, data, tiny_model, whole_run):
+    out = tmp_path / "run"
+    child = start(data, tiny_model, out)
+    child.at_step(out, 20)
+    child.kill()
+    folder = out / "checkpoints"
+    last = checkpoints.newest(folder)
+    torso = folder / f"checkpoint-{checkpoints.step_of(last) + 1}"
+    shutil.copytree(last, torso)
+    (torso / checkpoints.MARK).unlink()
+    cut = torso / "optimizer.pt"
+    cut.write_bytes(cut.read_bytes()[:100])
+    with (out / "log.jsonl").open("a") as log:
+        log.write('{"step": 99, "lo')
+    assert checkpoints.newest(folder) == last
+    resume(out)
+    assert adapter(out) == adapter(whole_run)
+    assert losses(out) == losses(whole_run)
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path, data, tiny_model):
+    out = tmp_path / "run"
+    child = start(data, tiny_model, out, epochs=500.0, save_every=100000)
+    child.at_step(out, 2)
+    # Held while the signals arrive, so that no step can end between them.
+    child.send(signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT)
+    assert child.ended() != 0
+    assert "KeyboardInterrupt" in child.said
+    assert json.loads((out / "run.json").read_text())["status"] == "running"
+
+
+def test_a_full_disk_is_explained_and_the_last_whole_checkpoint_is_kept(
+    tmp_path, data, tiny_model, whole_run
+):
+    out = tmp_path / "run"
+    # Once two checkpoints exist, no file may grow beyond 20 kB: safetensors and torch then fail
+    # as they do on a full disk.
+    child = Child(
+        "import resource, signal; from strop.training import checkpoints\n"
+        "from strop.core.errors import UnsupportedError\n"
+        "seal = checkpoints.seal\n"
+        "def seal_and_fill(path):\n"
+        "    seal(path)\n"
+        "    if checkpoints.step_of(path) == 12:\n"
+        "        resource.setrlimit(resource.RLIMIT_FSIZE, (20000, resource.RLIM_INFINITY))\n"
+        "checkpoints.seal = seal_and_fill\n"
+        f"options = {OPTIONS | {'model': str(tiny_model), 'out': str(out)}!r}\n"
+        "try:\n"
+        f"    strop.train({str(data)!r}, **options)\n"
+        "except UnsupportedError as e:\n"
+        "    raise SystemExit(str(e))\n",
+        tmp_path / "words",
+    )
+    assert child.ended() == 1
+    assert "checkpoint-18 failed" in child.said
+    assert "make room" in child.said
+    assert "Traceback" not in child.said
+    assert checkpoints.step_of(checkpoints.newest(out / "checkpoints")) == 12
+    resume(out)
+    assert adapter(out) == adapter(whole_run)
