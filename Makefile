@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 SOURCES := src tests scripts examples benchmarks conftest.py
 
-.PHONY: help install demo check lint test fetch bench-sft numbers clean
+.PHONY: help install demo check lint test fetch bench-sft numbers pages clean
 
 help:
 	@echo "make install    .venv with strop, its development tools and the peers it is compared with"
@@ -13,6 +13,7 @@ help:
 	@echo "make check      lint, types, import contracts, fast tests"
 	@echo "make test       every test, those with the real model too"
 	@echo "make bench-sft  strop beside transformers + PEFT + TRL"
+	@echo "make pages      write docs/settings.md from the declared settings"
 	@echo "make numbers    write the newest results into README.md"
 
 install: $(STAMP)
@@ -45,10 +46,14 @@ test: fetch
 	$(BIN)/python -m pytest
 
 bench-sft: fetch
-	$(BIN)/python benchmarks/sft.py
+	$(BIN)/python scripts/fetch.py alpaca
+	$(BIN)/python benchmarks/sft.py --data .cache/data
 
 numbers: $(STAMP)
 	$(BIN)/python scripts/readme_numbers.py
+
+pages: $(STAMP)
+	$(BIN)/python scripts/settings_page.py
 
 clean:
 	rm -rf .venv build dist

@@ -52,7 +52,12 @@ def evaluate(
 
 
 def compare(
-    run: Run, data: Any, *, limit: int | None = None, seed: int = 0
+    run: Run,
+    data: Any,
+    *,
+    base: Evaluation | None = None,
+    limit: int | None = None,
+    seed: int = 0,
 ) -> tuple[Evaluation, Evaluation]:
     """Measure a run and the model it started from on the same rows; keep both in its folder.
 
@@ -61,6 +66,7 @@ def compare(
     Args:
         run: a run with an adapter or a checkpoint.
         data: what `strop.data.read` takes.
+        base: the base model on the same rows, where that is known already.
         limit: as in `evaluate`.
         seed: as in `evaluate`.
 
@@ -71,9 +77,9 @@ def compare(
     rows = _drawn(read(data), limit, seed)
     kept = run.evaluation or {}
     same = _fingerprint(rows)
-    if kept.get("rows_sha256") == same and kept.get("base"):
+    if base is None and kept.get("rows_sha256") == same:
         base = Evaluation.from_plain(kept["base"])
-    else:
+    if base is None:
         base = _measured(*opened(run.settings["model"]), rows, seed)
     tuned = _measured(*run.load(), rows, seed)
     found = {

@@ -1,0 +1,77 @@
+"""Write the measured numbers into README.md, between its markers, from benchmarks/results.
+
+Every number there comes from here; without results the block says that there are none.
+"""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+RESULTS = ROOT / "benchmarks" / "results" / "cpu"
+BLOCK = re.compile(r"(<!-- numbers: [^\n]* -->\n).*?(<!-- end of numbers -->)", re.DOTALL)
+NONE = (
+    "No results have been recorded yet; `make bench-sft numbers` measures on your machine and "
+    "writes them here."
+)
+
+
+def main() -> int:
+    """Rewrite the block; exit code 1 if the README has lost its markers."""
+    text = README.read_text(encoding="utf-8")
+    files = sorted(RESULTS.glob("*.json"))
+    results = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    made, found = BLOCK.subn(lambda m: f"{m[1]}{block(results)}\n{m[2]}", text)
+    if found != 1:
+        print(f"{README.name} has {found} blocks between number markers, expected one")
+        return 1
+    README.write_text(made, encoding="utf-8")
+    return 0
+
+
+def block(results: list[dict[str, Any]]) -> str:
+    """Return what stands between the markers."""
+    if not results:
+        return NONE
+    newest = max(results, key=lambda r: str(r["date"]))
+    return "\n\n".join([*headline(results), circumstances(newest), table()])
+
+
+def headline(results: list[dict[str, Any]]) -> list[str]:
+    """Return one sentence about the comparison on chats, where it was made."""
+    sft = next((r for r in results if r.get("name") == "sft"), None)
+    if sft is None:
+        return []
+    return [
+        f"Fine-tuning by LoRA on chats of very different lengths, strop is "
+        f"{sft['faster_than_trl_best']:.1f} times as fast as TRL at its best setting for the "
+        f"machine and {sft['faster_than_trl_default']:.1f} times as fast as TRL at its defaults; "
+        f"its lean setting takes {sft['lean_memory_of_trl_leanest']:.0%} of the memory of TRL's "
+        f"leanest. The losses of all steps agree to {sft['largest_loss_difference']:.0e}."
+    ]
+
+
+def circumstances(result: dict[str, Any]) -> str:
+    """Return on what and how it was measured."""
+    machine, versions = result["machine"], result["versions"]
+    others = f"transformers {versions['transformers']}, trl {versions['trl']}"
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB; torch "
+        f"{versions['torch']}, {others}, commit {result['commit']}, {result['date']}. Each "
+        "measurement in a fresh process, the modes in turn, medians of the rounds; memory is peak "
+        "RSS above bare imports; the floor is the time of the matrix products alone."
+    )
+
+
+def table() -> str:
+    """Return the table of everything on file, as benchmarks/table.py prints it."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "table.py"), str(RESULTS)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

