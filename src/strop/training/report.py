@@ -56,37 +56,24 @@ def _losses(log: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _before_after(evaluation: Mapping[str, Any] | None) -> str:
-    """Return a table of the measures that `base` and `tuned` share, with their intervals."""
+    """Return a table of what the model measured before and after, with 95 % intervals."""
     if not evaluation:
         return ""
-    before, after = (_measures(evaluation.get(side)) for side in ("base", "tuned"))
-    names = [name for name in after if name in before] or list(after)
-    if not names:
-        return ""
-    rows = [[name, before.get(name, ""), after[name]] for name in names]
-    return _section("Before and after", _table(rows, ["on held-out rows", "before", "after"]))
+    base, tuned = evaluation["base"], evaluation["tuned"]
+    rows = [
+        [name, _estimate(base[name], share), _estimate(tuned[name], share)]
+        for name, share in (("accuracy", True), ("loss", False), ("perplexity", False))
+        if base.get(name) and tuned.get(name)
+    ]
+    note = f"{tuned['rows']:,} rows of {evaluation['data']}, with 95 % intervals"
+    content = f"<p class='quiet'>{html.escape(note)}</p>{_table(rows, ['', 'before', 'after'])}"
+    return _section("Before and after", content)
 
 
-def _measures(side: Any) -> dict[str, str]:
-    if not isinstance(side, Mapping):
-        return {}
-    shown = {}
-    for name, value in side.items():
-        interval = side.get(f"{name}_interval")
-        if isinstance(value, Mapping):
-            interval, value = value.get("interval"), value.get("value")
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            continue
-        share = name == "accuracy"
-        text = _number(value, share)
-        if interval:
-            text += f" ({_number(interval[0], share)} to {_number(interval[1], share)})"
-        shown[name.replace("_", " ")] = text
-    return shown
-
-
-def _number(value: float, share: bool) -> str:
-    return f"{100 * value:.1f} %" if share else f"{value:,.4g}"
+def _estimate(found: Mapping[str, Any], share: bool) -> str:
+    values = (found["value"], *found["interval"])
+    value, low, high = (f"{100 * v:.1f} %" if share else f"{v:,.3f}" for v in values)
+    return f"{value} ({low} to {high})"
 
 
 def _cost(record: Mapping[str, Any]) -> str:
