@@ -57,26 +57,28 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
 
 def _option(name: str, hint: Any, default: Any, doc: str) -> inspect.Parameter:
     """Return the option of one setting."""
-    shown = doc if default in (None, "", {}) else f"{doc} [default: {default}]"
-    kind: Any
-    if hint is bool:
-        both = f"{flag(name)}/--no-{flag(name)[2:]}"
-        option = typer.Option(both, help=shown, rich_help_panel="Settings")
-        kind = Annotated[bool | None, option]
-    else:
-        option = typer.Option(
-            flag(name), help=shown, metavar=f"<{_metavar(hint)}>", rich_help_panel="Settings"
-        )
-        kind = Annotated[str | None, option]
+    choices = typing.get_args(hint) if typing.get_origin(hint) is typing.Literal else ()
+    known = "" if len(choices) < 2 else f" One of {', '.join(map(str, choices))}."
+    usual = "" if default in (None, "", {}) else f" Default: {_plain(default)}."
+    option = typer.Option(
+        flag(name),
+        help=f"{doc}{known}{usual}",
+        metavar=f"<{_metavar(hint)}>",
+        rich_help_panel="Settings",
+    )
+    kind = Annotated[str | None, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=kind)
+
+
+def _plain(default: Any) -> str:
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def _metavar(hint: Any) -> str:
     """Name a type as the help shows it."""
-    origin = typing.get_origin(hint)
-    if origin is typing.Literal:
-        return "|".join(str(choice) for choice in typing.get_args(hint))
-    if origin in (typing.Union, types.UnionType):
-        kinds = [kind for kind in typing.get_args(hint) if kind is not type(None)]
-        return "|".join(dict.fromkeys(_metavar(kind) for kind in kinds))
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        kinds = {_metavar(kind) for kind in typing.get_args(hint) if kind is not type(None)}
+        return kinds.pop() if len(kinds) == 1 else "float" if "float" in kinds else "str"
+    if typing.get_origin(hint) is typing.Literal:
+        return "str"
     return {int: "int", float: "float", str: "str", bool: "bool"}.get(hint, "yaml")
