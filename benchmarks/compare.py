@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from strop.core import env, versions
+from strop.core import versions
 from strop.core.files import write_json
 
 HERE = Path(__file__).parent
@@ -34,7 +34,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", default="smollm2-135m-instruct")
-    parser.add_argument("--data", type=Path, default=env.cache_folder() / "data" / "alpaca")
+    parser.add_argument("--data", type=Path, default=HERE.parent / ".cache" / "data")
     parser.add_argument("--repeats", type=int, default=2, help="of a disturbed measurement")
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser

@@ -1,8 +1,8 @@
 """The rows every mode trains on: real text, chosen with a fixed seed, written once per comparison.
 
 Run as `python benchmarks/workloads.py NAME MODEL DATA_FOLDER OUT.json`; prints the model's folder
-as a line of JSON. The data folder holds the example files of LLaMA-Factory's source package, which
-`scripts/fetch.py alpaca` brings.
+as a line of JSON. The data folder holds what
+`scripts/fetch.py alpaca glaive dpo` brings.
 """
 
 import dataclasses
@@ -36,8 +36,8 @@ class Workload:
 
 
 def alpaca_chats(folder: Path) -> Iterator[list[Row]]:
-    """Yield the single-turn chats of `alpaca_en_demo.json`."""
-    for row in json.loads((folder / "alpaca_en_demo.json").read_text(encoding="utf-8")):
+    """Yield the single-turn chats of `alpaca.json`."""
+    for row in json.loads((folder / "alpaca.json").read_text(encoding="utf-8")):
         asked = f"{row['instruction']}\n{row['input']}" if row["input"] else row["instruction"]
         yield [
             {"role": "user", "content": asked},
@@ -48,7 +48,7 @@ def alpaca_chats(folder: Path) -> Iterator[list[Row]]:
 def longer_chats(folder: Path) -> Iterator[list[Row]]:
     """Yield the chats of several turns in the tool-call and the preference file."""
     roles = {"human": "user", "gpt": "assistant", "system": "system"}
-    for name in ("glaive_toolcall_en_demo.json", "dpo_en_demo.json"):
+    for name in ("glaive.json", "dpo.json"):
         for row in json.loads((folder / name).read_text(encoding="utf-8")):
             turns = row["conversations"] + ([row["chosen"]] if "chosen" in row else [])
             if all(turn["from"] in roles for turn in turns):
@@ -99,8 +99,8 @@ def chats_with_instructions(
 
 
 def passages(tokenizer: Any, folder: Path, length: int) -> Iterator[list[int]]:
-    """Yield runs of `length` tokens of encyclopedia text, without overlap."""
-    text = (folder / "wiki_demo.txt").read_text(encoding="utf-8")[: length * 700]
+    """Yield runs of `length` tokens of running text, the answers of `alpaca.json`, each once."""
+    text = "\n\n".join(chat[-1]["content"] for chat in alpaca_chats(folder))
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     for start in range(0, len(ids) - length, length):
         yield ids[start : start + length]
