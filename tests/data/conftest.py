@@ -27,12 +27,12 @@ SMOLLM2 = (
 )
 
 
-def small_tokenizer(*, trim_offsets: bool = True) -> PreTrainedTokenizerFast:
+def small_tokenizer(*, trim_offsets: bool = True, specials=SPECIALS) -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.BPE())
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     backend.post_processor = processors.ByteLevel(trim_offsets=trim_offsets)
-    specials = [AddedToken(s, special=True, normalized=False) for s in SPECIALS]
+    specials = [AddedToken(s, special=True, normalized=False) for s in specials]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
         vocab_size=600, special_tokens=specials, initial_alphabet=alphabet, show_progress=False

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from strop.data import DataError, Row, encode, encode_all, prompt, read
+from strop.data import DataError, Row, Supervision, encode, encode_all, prompt, read
 
 
 def beside(name):
@@ -156,6 +156,37 @@ def test_tool_calls_are_learned_and_tool_results_are_not():
     assert "assistant" not in said
 
 
+CHAT = [
+    {"role": "user", "content": "a"},
+    {"role": "assistant", "content": "<think>\nhm\n</think>\n\nyes", "weight": 0},
+    {"role": "user", "content": "b"},
+    {"role": "assistant", "content": "no", "reasoning_content": "because", "weight": 0.5},
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (Supervision(answers="last"), "<think>\nbecause\n</think>\n\nno<|im_end|>"),
+        (Supervision(reasoning=False), "yes<|im_end|>no<|im_end|>"),
+        (Supervision(end_token=False, reasoning=False), "yesno"),
+    ],
+    ids=["last", "no reasoning", "no end"],
+)
+def test_what_is_learned_of_an_answer_can_be_chosen(wanted, said):
+    tokenizer = with_template("qwen3")
+    bare = [{k: v for k, v in m.items() if k != "weight"} for m in CHAT]
+    assert spoken(encode(Row(1, bare), tokenizer, supervision=wanted), tokenizer) == said
+
+
+def test_weights_of_messages_become_weights_of_tokens():
+    tokenizer = with_template("qwen3")
+    example = encode(read([{"messages": CHAT}])[0], tokenizer)
+    assert spoken(example, tokenizer) == "<think>\nbecause\n</think>\n\nno<|im_end|>"
+    learned = {w for w, label in zip(example.weights, example.labels, strict=True) if label >= 0}
+    assert learned == {0.5}
+
+
 def test_what_is_cut_off_is_counted(tokenizer):
     row = read([{"prompt": "hi", "completion": "word " * 50}])[0]
     whole, cut = encode(row, tokenizer), encode(row, tokenizer, max_length=60)
@@ -185,8 +216,8 @@ def test_the_prompt_is_what_the_answer_follows_in_training(tokenizer):
     assert example.labels[len(ids)] >= 0
 
 
-def test_a_tokenizer_without_template_says_so(tokenizer):
-    tokenizer.chat_template = None
+def test_a_tokenizer_without_template_says_so():
+    tokenizer = support.small_tokenizer(specials=["<|endoftext|>", "<s>"])
     row = read([{"prompt": "what", "completion": "yes"}])[0]
     with pytest.raises(DataError, match="tokenizer small has no chat template"):
         encode(row, tokenizer)

@@ -134,7 +134,9 @@ def test_a_csv_row_with_too_many_fields_is_a_fault(tmp_path):
 
 
 def test_unknown_columns_are_answered_with_the_known_ones(jsonl):
-    with pytest.raises(DataError, match=r"has the columns ask, reply.*Known are: messages;.*text"):
+    with pytest.raises(
+        DataError, match=r"has the columns ask, reply.*Known are: .*messages;.*text"
+    ):
         read(jsonl({"ask": "a", "reply": "b"}))
 
 

@@ -5,6 +5,8 @@ from strop.data.encoding import encode, encode_all, prompt
 from strop.data.reading import read
 from strop.data.rows import BrokenRowsError, Example, Fault, Message, Row, Rows
 from strop.data.splitting import split
+from strop.data.supervision import Supervision
+from strop.data.templates import family_of, family_template, template_of
 
 __all__ = [
     "BrokenRowsError",
@@ -14,9 +16,13 @@ __all__ = [
     "Message",
     "Row",
     "Rows",
+    "Supervision",
     "encode",
     "encode_all",
+    "family_of",
+    "family_template",
     "prompt",
     "read",
     "split",
+    "template_of",
 ]

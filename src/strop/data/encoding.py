@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from strop.core.errors import DataError
-from strop.data.rendering import Renderer, Span
+from strop.data.rendering import Rendered, Renderer, Span
 from strop.data.rows import NO_LOSS, BrokenRowsError, Example, Fault, Message, Row
+from strop.data.supervision import EVERYTHING, Supervision, learned
+from strop.data.templates import template_of
 
 _BATCH = 1024
 
@@ -36,7 +38,7 @@ def coder(tokenizer: Any) -> Coder:
     Raises:
         DataError: it gives no character offsets.
     """
-    state = (len(tokenizer), _template_of(tokenizer))
+    state = (len(tokenizer), template_of(tokenizer))
     known = _coders.get(tokenizer)
     if known is None or known.made_for != state:
         known = _coders[tokenizer] = _new_coder(tokenizer, state)
@@ -45,13 +47,6 @@ def coder(tokenizer: Any) -> Coder:
 
 def _called(tokenizer: Any) -> str:
     return str(tokenizer.name_or_path or type(tokenizer).__name__)
-
-
-def _template_of(tokenizer: Any) -> str | None:
-    template = tokenizer.chat_template
-    if isinstance(template, dict):
-        template = template.get("default")
-    return template if isinstance(template, str) else None
 
 
 def _new_coder(tokenizer: Any, state: tuple[int, str | None]) -> Coder:
@@ -87,7 +82,13 @@ class _Plan:
     begins: list[int]
 
 
-def encode(row: Row, tokenizer: Any, *, max_length: int | None = None) -> Example:
+def encode(
+    row: Row,
+    tokenizer: Any,
+    *,
+    max_length: int | None = None,
+    supervision: Supervision = EVERYTHING,
+) -> Example:
     """Return the row's token ids, and as labels those of the tokens that carry loss.
 
     Loss lies on what the model writes: for a conversation each assistant message with its end
@@ -98,14 +99,20 @@ def encode(row: Row, tokenizer: Any, *, max_length: int | None = None) -> Exampl
         row: the row.
         tokenizer: a `transformers` tokenizer with character offsets.
         max_length: cut what is longer, at its end; None cuts nothing.
+        supervision: which parts of the answers carry loss.
 
     Raises:
         DataError: the template refuses the row, or no token of it would carry loss.
     """
-    return encode_all([row], tokenizer, max_length)[0]
+    return encode_all([row], tokenizer, max_length, supervision)[0]
 
 
-def encode_all(rows: Iterable[Row], tokenizer: Any, max_length: int | None = None) -> list[Example]:
+def encode_all(
+    rows: Iterable[Row],
+    tokenizer: Any,
+    max_length: int | None = None,
+    supervision: Supervision = EVERYTHING,
+) -> list[Example]:
     """Return `encode` of each row; the tokenizer works on many at once.
 
     Raises:
@@ -120,7 +127,7 @@ def encode_all(rows: Iterable[Row], tokenizer: Any, max_length: int | None = Non
         planned: list[Row] = []
         for row in rows[at : at + _BATCH]:
             try:
-                plans.append(_plan(row, tokenizer, prepared))
+                plans.append(_plan(row, tokenizer, prepared, supervision))
                 planned.append(row)
             except DataError as e:
                 faults.append(Fault(row.line, str(e), "template"))
@@ -144,29 +151,52 @@ def _why_no_loss(example: Example, max_length: int | None) -> str:
     return "no token carries loss: the answer shares its tokens with the text before it"
 
 
-def _plan(row: Row, tokenizer: Any, prepared: Coder) -> _Plan:
+def _plan(row: Row, tokenizer: Any, prepared: Coder, supervision: Supervision) -> _Plan:
     if row.messages is None:
         text = row.text or ""
         return _Plan(text, [Span(0, len(text), 0)], True, prepared.begin)
+    rendered = rendered_row(row, tokenizer, prepared)
+    spans = learned(rendered, row.messages, supervision, row.weights)
+    ends = not rendered.closed and row.messages[-1]["role"] == "assistant"
+    return _Plan(rendered.text, spans, ends and supervision.end_token, [])
+
+
+def rendered_row(row: Row, tokenizer: Any, prepared: Coder, *, checked: bool = True) -> Rendered:
+    """Return a conversation as text with its spans.
+
+    Args:
+        row: a row with messages.
+        tokenizer: the tokenizer.
+        prepared: what `coder` made of it.
+        checked: whether the text is compared with what the tokenizer itself renders.
+
+    Raises:
+        DataError: there is no template, it refuses the row, or the texts differ.
+    """
     renderer = prepared.renderer
+    messages = row.messages or []
     if renderer is None:
         raise DataError(no_template(tokenizer))
-    rendered = renderer.render(row.messages, tools=row.tools)
-    theirs = tokenizer.apply_chat_template(row.messages, tools=row.tools, tokenize=False)
-    if theirs != rendered.text:
-        raise DataError(
-            f"{renderer.title} gives another text when its parts are tracked, so no exact spans "
-            "can be told; it may depend on the time or on chance"
+    rendered = renderer.render(messages, tools=row.tools)
+    if checked:
+        theirs = tokenizer.apply_chat_template(
+            messages, tools=row.tools, chat_template=renderer.source, tokenize=False
         )
-    return _Plan(rendered.text, rendered.spans, not rendered.closed and _ends(row.messages), [])
+        if theirs != rendered.text:
+            raise DataError(
+                f"{renderer.title} gives another text when its parts are tracked, so no exact "
+                "spans can be told; it may depend on the time or on chance"
+            )
+    return rendered
 
 
 def no_template(tokenizer: Any) -> str:
     """Return the sentence for a tokenizer that cannot render conversations."""
     return (
         f"the tokenizer {_called(tokenizer)} has no chat template, "
-        "so conversations cannot be rendered; use the instruct version of the model, set "
-        "tokenizer.chat_template, or give the data as plain `text`"
+        "and its tokens are of no family strop knows, so conversations cannot be rendered; use the "
+        "instruct version of the model, set tokenizer.chat_template (strop.data.family_template has "
+        "some), or give the data as plain `text`"
     )
 
 
@@ -183,6 +213,7 @@ def _begin(tokenizer: Any) -> list[int]:
 def _example(row: Row, plan: _Plan, code: Any, prepared: Coder, max_length: int | None) -> Example:
     ids = plan.begins + code.ids
     labels = [NO_LOSS] * len(ids)
+    weights = None if row.weights is None else [1.0] * len(ids)
     skipped = len(plan.begins)
     offsets = code.offsets
     token = 0
@@ -191,14 +222,19 @@ def _example(row: Row, plan: _Plan, code: Any, prepared: Coder, max_length: int 
             token += 1
         while token < len(offsets) and offsets[token][1] <= span.end:
             labels[skipped + token] = ids[skipped + token]
+            if weights is not None and row.weights is not None:
+                weights[skipped + token] = row.weights[span.message]
             token += 1
     if plan.ends and prepared.eos is not None and (not ids or ids[-1] != prepared.eos):
         ids.append(prepared.eos)
         labels.append(prepared.eos)
+        if weights is not None and row.weights is not None:
+            weights.append(row.weights[-1])
     cut = 0 if max_length is None else max(0, len(ids) - max_length)
     if cut:
         ids, labels = ids[:max_length], labels[:max_length]
-    return Example(ids, labels, row.line, cut)
+        weights = weights and weights[:max_length]
+    return Example(ids, labels, row.line, cut, weights)
 
 
 def prompt(row: Row, tokenizer: Any) -> tuple[list[int], str]:

@@ -79,7 +79,7 @@ def _renamed(
             raise DataError(
                 f"{name} has no column {theirs!r} to map; it has {_spoken(columns)}{hint}"
             )
-        if ours not in KNOWN_COLUMNS | {"system", "tools"}:
+        if ours not in KNOWN_COLUMNS:
             raise DataError(
                 f"{theirs!r} cannot be mapped to {ours!r}; known are {_spoken(KNOWN_COLUMNS)}"
             )

@@ -37,6 +37,8 @@ class Span:
     start: int
     end: int
     message: int
+    body: int = -1
+    """Where its end token begins; `end` if it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class Renderer:
     def __init__(
         self, source: str, specials: Sequence[str], names: dict[str, Any], title: str
     ) -> None:
+        self.source = source
         self.template = _compiled(source)
         self.names = names
         self.title = title
@@ -159,22 +162,26 @@ class Renderer:
             raise DataError(f"{self.title} leaves out the answer in message {i + 1}")
         start = self._start(text, messages, i, tools, (before, first))
         behind = str.__getitem__(text, slice(last, after))
-        end, closed = self._end(behind)
-        return Span(start, last + end, i), closed
+        body, end, closed = self._end(behind)
+        return Span(start, last + end, i, last + body), closed
 
-    def _end(self, behind: str) -> tuple[int, bool]:
-        """Return how much of the template's text behind an answer belongs to it, and if it ends."""
+    def _end(self, behind: str) -> tuple[int, int, bool]:
+        """Say how much of the template's text behind an answer belongs to it.
+
+        Returns:
+            Where its end token begins and ends, and whether it is a special token.
+        """
         if self.closes and (run := self.special_run.search(behind)):
-            ends = run.start() + run.group().find(self.closing) + len(self.closing)
-            if self.closing in run.group():
-                return ends, True
+            at = run.group().find(self.closing)
+            if at >= 0:
+                return run.start(), run.start() + at + len(self.closing), True
             first = self.special.match(behind, run.start())
             assert first is not None
-            return first.end(), True
+            return first.start(), first.end(), True
         at = behind.find(self.closing) if self.closing else -1
         if at >= 0:  # the tokenizer does not know the template's end token
-            return at + len(self.closing), self.closes
-        return 0, False
+            return at, at + len(self.closing), self.closes
+        return 0, 0, False
 
     def _start(
         self,

@@ -26,6 +26,12 @@ class Row:
     """The plain text, or None for a conversation."""
     tools: list[dict[str, Any]] | None = None
     """The tools the conversation may call, as JSON schemas."""
+    rejected: list[Message] | None = None
+    """In preference data, the worse conversation; `messages` is the better one."""
+    label: bool | None = None
+    """In KTO data, whether the answer is wanted."""
+    weights: tuple[float, ...] | None = None
+    """How much each message counts in the loss, where the data says so; 0 takes no part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,8 @@ class Example:
     """The line of its row."""
     cut: int = 0
     """How many tokens were cut off at the end to meet `max_length`."""
+    weights: list[float] | None = None
+    """How much each token's loss counts, where the row says so; None counts each once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import sys
 from collections.abc import Iterable, Iterator
@@ -9,30 +10,43 @@ from pathlib import Path
 from typing import IO, Any
 
 from strop.core.errors import DataError
+from strop.data.opening import (
+    LONGEST_LINE,
+    TEXT_SUFFIXES,
+    kind_of,
+    lines_of,
+    not_utf8,
+    opened,
+    text_of,
+    whole,
+)
 from strop.data.rows import Fault
 
 Record = dict[str, Any]
 Found = tuple[int, Record | Fault]
 """A line number, and the record there or why there is none."""
 
-LONGEST_LINE = 64 * 2**20
-"""Bytes one row may have; a longer one is taken for a file that is not what its name says."""
-
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+HUB = "hf:"
+"""How a source on the hub begins: `hf:owner/name` or `hf:owner/name:split`."""
 
 
 def records(source: Any) -> Iterator[Found]:
     """Yield each row of `source` with its line number.
 
     Args:
-        source: the path of a JSONL, JSON, CSV, TSV or Parquet file, a `datasets` object, or an
+        source: the path of a JSONL, JSON, CSV, TSV or Parquet file, plain or gzip; of a text,
+            Markdown, HTML or PDF file or a folder of such; of a folder written by `datasets`;
+            `hf:owner/name:split` for a data set to fetch from the hub; a `datasets` object; or an
             iterable of dictionaries.
 
     Raises:
         DataError: the source as a whole cannot be read.
     """
-    if isinstance(source, (str, Path)):
-        yield from _of_file(Path(source))
+    if isinstance(source, str) and source.startswith(HUB):
+        yield from _of_hub(source)
+    elif isinstance(source, (str, Path)):
+        yield from _of_path(Path(source))
     elif _is_datasets(source):
         yield from _of_dataset(source)
     elif isinstance(source, Iterable) and not isinstance(source, (bytes, dict)):
@@ -63,9 +77,11 @@ def spoken_type(value: Any) -> str:
         int: "a number",
         float: "a number",
         bool: "a truth value",
+        list: "a list",
+        dict: "an object",
+        type(None): "null",
     }
-    more: dict[type, str] = {list: "a list", dict: "an object", type(None): "null"}
-    return (names | more).get(type(value), f"a {type(value).__name__}")
+    return names.get(type(value), f"a {type(value).__name__}")
 
 
 def _is_datasets(source: Any) -> bool:
@@ -79,72 +95,87 @@ def _of_dataset(source: Any) -> Iterator[Found]:
     yield from enumerate(source, 1)
 
 
-def _of_file(path: Path) -> Iterator[Found]:
+def _of_hub(source: str) -> Iterator[Found]:
+    import datasets
+
+    name, _, part = source.removeprefix(HUB).partition(":")
+    try:
+        found = datasets.load_dataset(name, split=part or None)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as e:
+        raise DataError(f"{source} cannot be fetched from the hub: {e}") from e
+    yield from _of_dataset(found)
+
+
+def _of_path(path: Path) -> Iterator[Found]:
     if not path.exists():
         raise DataError(f"there is no file {path}{_nearby(path)}")
     if path.is_dir():
-        raise DataError(f"{path} is a folder{_holding(path)}; give one file")
+        yield from _of_folder(path)
+        return
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty (0 bytes)")
-    suffix = path.suffix.lower()
-    if suffix == ".parquet":
+    kind = kind_of(path)
+    if kind == ".parquet":
         yield from _of_parquet(path)
-    elif suffix in (".csv", ".tsv"):
-        yield from _of_csv(path, "\t" if suffix == ".tsv" else None)
-    elif suffix in (".jsonl", ".ndjson"):
+    elif kind in (".csv", ".tsv"):
+        yield from _of_csv(path, "\t" if kind == ".tsv" else None)
+    elif kind in (".jsonl", ".ndjson"):
         yield from _of_jsonl(path)
-    elif suffix == ".json":
+    elif kind == ".json":
         yield from _of_jsonl(path) if _has_one_object_per_line(path) else _of_json(path)
+    elif kind in TEXT_SUFFIXES:
+        yield from _of_texts([path])
     else:
-        raise DataError(
-            f"{path}: files named *{suffix or 'without a suffix'} are not read; give one of "
-            + ", ".join(f"*{s}" for s in SUFFIXES)
-        )
+        known = ", ".join(f"*{s}" for s in (*SUFFIXES, *TEXT_SUFFIXES))
+        named = f"files named *{kind}" if kind else "files without a suffix"
+        raise DataError(f"{path}: {named} are not read; give one of {known}")
 
 
 def _nearby(path: Path) -> str:
     if not path.parent.is_dir():
         return f"; the folder {path.parent} does not exist either"
-    return _holding(path.parent)
+    names = sorted(p.name for p in path.parent.iterdir() if kind_of(p) in SUFFIXES)
+    if not names:
+        return ""
+    return f"; {path.parent} holds {', '.join(names[:8])}{' …' if len(names) > 8 else ''}"
 
 
-def _holding(folder: Path) -> str:
-    names = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
-    return (
-        f"; {folder} holds {', '.join(names[:8])}{' …' if len(names) > 8 else ''}" if names else ""
-    )
+def _of_folder(path: Path) -> Iterator[Found]:
+    if (path / "dataset_dict.json").is_file():
+        parts = sorted(p.name for p in path.iterdir() if p.is_dir())
+        raise DataError(f"{path} has the splits {', '.join(parts)}; give one, as {path / parts[0]}")
+    if (path / "dataset_info.json").is_file():
+        import datasets
+
+        yield from _of_dataset(datasets.load_from_disk(str(path)))
+        return
+    texts = sorted(p for p in path.rglob("*") if p.is_file() and kind_of(p) in TEXT_SUFFIXES)
+    tables = sorted(p.name for p in path.iterdir() if kind_of(p) in SUFFIXES)
+    if tables:
+        one = f"{path / tables[0]}"
+        raise DataError(f"{path} is a folder with {', '.join(tables[:8])}; give one, as {one}")
+    if not texts:
+        kinds = ", ".join(f"*{s}" for s in (*SUFFIXES, *TEXT_SUFFIXES))
+        raise DataError(f"{path} is a folder without data; looked for {kinds}")
+    yield from _of_texts(texts)
 
 
-def _lines(file: IO[bytes], path: Path) -> Iterator[tuple[int, str | Fault]]:
-    """Yield each line as text, or the fault where it is not UTF-8."""
-    offset = 0
-    number = 0
-    while raw := file.readline(LONGEST_LINE + 1):
-        number += 1
-        if len(raw) > LONGEST_LINE:
-            raise DataError(
-                f"{path}: line {number} is longer than {LONGEST_LINE // 2**20} MiB; a JSONL or CSV "
-                "file has one row per line"
-            )
+def _of_texts(paths: list[Path]) -> Iterator[Found]:
+    for number, path in enumerate(paths, 1):
         try:
-            yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as e:
-            byte = raw[e.start]
-            yield (
-                number,
-                Fault(
-                    number,
-                    f"not UTF-8: byte 0x{byte:02x} at offset {offset + e.start} of the file; save "
-                    "the file as UTF-8",
-                    "not_utf8",
-                ),
-            )
-        offset += len(raw)
+            text = text_of(path)
+        except DataError as e:
+            yield number, Fault(number, str(e), "unreadable_file")
+            continue
+        if text.strip():
+            yield number, {"text": text}
+        else:
+            yield number, Fault(number, f"{path} holds no text", "empty_text")
 
 
 def _of_jsonl(path: Path) -> Iterator[Found]:
-    with path.open("rb") as file:
-        for number, line in _lines(file, path):
+    with opened(path) as file:
+        for number, line in lines_of(file, path):
             if isinstance(line, Fault):
                 yield number, line
             elif line.strip():
@@ -163,7 +194,7 @@ def _parsed(line: str, number: int) -> Record | Fault:
 
 
 def _has_one_object_per_line(path: Path) -> bool:
-    with path.open("rb") as file:
+    with opened(path) as file:
         first = b""
         while not first.strip():
             first = file.readline(LONGEST_LINE)
@@ -178,17 +209,16 @@ def _has_one_object_per_line(path: Path) -> bool:
 
 def _of_json(path: Path) -> Iterator[Found]:
     try:
-        value = json.loads(path.read_bytes().decode("utf-8-sig"))
+        value = json.loads(whole(path).decode("utf-8-sig"))
     except UnicodeDecodeError as e:
-        raise DataError(
-            f"{path} is not UTF-8: byte 0x{e.object[e.start]:02x} at offset {e.start}"
-        ) from e
+        raise DataError(f"{path} is {not_utf8(e)}") from e
     except json.JSONDecodeError as e:
-        raise DataError(
-            f"{path} is not valid JSON: {e.msg} at line {e.lineno}, column {e.colno}"
-        ) from e
+        where = f"line {e.lineno}, column {e.colno}"
+        raise DataError(f"{path} is not valid JSON: {e.msg} at {where}") from e
     except RecursionError as e:
         raise DataError(f"{path} is not usable JSON: nested too deeply") from e
+    except ValueError as e:  # a number with more digits than Python converts
+        raise DataError(f"{path} is not usable JSON: {e}") from e
     if isinstance(value, dict):
         lists = [v for v in value.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
         columns = [v for v in value.values() if isinstance(v, list)]
@@ -212,12 +242,12 @@ def _of_csv(path: Path, delimiter: str | None) -> Iterator[Found]:
     broken: list[Fault] = []
 
     def texts(file: IO[bytes]) -> Iterator[str]:
-        for _, line in _lines(file, path):
+        for _, line in lines_of(file, path):
             if isinstance(line, Fault):
                 broken.append(line)
             yield line if isinstance(line, str) else "\ufffd\n"
 
-    with path.open("rb") as file, _long_fields():
+    with opened(path) as file, _long_fields():
         lines = texts(file)
         head = next(lines, "")
         if broken:
@@ -245,7 +275,7 @@ def _chained(first: str, rest: Iterator[str]) -> Iterator[str]:
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:
-    twice = sorted({c for c in columns if columns.count(c) > 1})
+    twice = sorted({c for c in columns if columns.count(c) > 1}) if len(columns) < 1000 else []
     if twice:
         raise DataError(f"{path}: the column {', '.join(twice)} occurs more than once in line 1")
 
@@ -263,7 +293,8 @@ def _of_parquet(path: Path) -> Iterator[Found]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        packed = path.suffix.lower() == ".gz"
+        with pq.ParquetFile(io.BytesIO(whole(path)) if packed else path) as file:
             number = 0
             for batch in file.iter_batches(1024):
                 for item in batch.to_pylist():

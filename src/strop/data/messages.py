@@ -1,0 +1,216 @@
+"""Brings the messages of any layout into one form: `role` and `content`, as templates want them."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from strop.data.rows import Message
+from strop.data.sources import Record, spoken_type
+
+
+class FaultyRecordError(ValueError):
+    """A record that cannot become a row; the text says why."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+ROLES = ("system", "developer", "user", "assistant", "tool")
+_ROLE_OF = {
+    "human": "user",
+    "prompter": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "ai": "assistant",
+    "function_call": "assistant",
+    "observation": "tool",
+    "function": "tool",
+    "function_response": "tool",
+    "ipython": "tool",
+    **{role: role for role in ROLES},
+}
+_REASONING = ("reasoning_content", "reasoning", "thinking")
+_WEIGHT = ("weight", "train")
+
+
+def text_in(record: Record, column: str, *, empty: bool = True) -> str:
+    """Return the text in a column, or raise what is wrong with it."""
+    value = record[column]
+    if not isinstance(value, str):
+        raise FaultyRecordError("bad_type", f"{column} is {spoken_type(value)}, not a text")
+    if not empty and not value.strip():
+        kind = "empty_text" if column == "text" else "empty_answer"
+        raise FaultyRecordError(kind, f"{column} is empty")
+    return value
+
+
+def optional_text(record: Record, *columns: str) -> str:
+    """Return the text of the first of the columns that holds one, or an empty text."""
+    for column in columns:
+        if record.get(column) not in (None, ""):
+            return text_in(record, column)
+    return ""
+
+
+def listed(value: Any, column: str) -> list[Any]:
+    """Return the list in a column, where a table may hold it as JSON text."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as e:
+            raise FaultyRecordError("bad_json", f"{column} is not valid JSON: {e}") from e
+    if not isinstance(value, list):
+        raise FaultyRecordError("bad_type", f"{column} is {spoken_type(value)}, not a list")
+    if not value:
+        raise FaultyRecordError("no_answer", f"{column} is an empty list")
+    return value
+
+
+def conversation(values: Sequence[Any], record: Record, *, answered: bool = True) -> list[Message]:
+    """Return the messages in one form, with the record's system prompt first.
+
+    Args:
+        values: the messages as the data has them.
+        record: where a system prompt may stand beside them.
+        answered: whether there must be an answer.
+    """
+    messages = [m for i, value in enumerate(values, 1) for m in _messages(value, i)]
+    system = optional_text(record, "system", "system_prompt")
+    if system and messages[0]["role"] != "system":
+        messages.insert(0, {"role": "system", "content": system})
+    if answered and not any(m["role"] == "assistant" for m in messages):
+        raise FaultyRecordError("no_answer", "no answer: no message has the role assistant")
+    return messages
+
+
+def asked(question: str, answer: str | None, record: Record) -> list[Message]:
+    """Return a conversation of one question and, unless None, its answer."""
+    system = optional_text(record, "system", "system_prompt")
+    made = [{"role": "system", "content": system}] if system else []
+    for pair in record.get("history") or ():
+        if not (isinstance(pair, (list, tuple)) and len(pair) == 2):
+            raise FaultyRecordError("bad_type", "history is not a list of [question, answer] pairs")
+        made += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
+    made.append({"role": "user", "content": question})
+    if answer is not None:
+        made.append({"role": "assistant", "content": answer})
+    return made
+
+
+def _messages(value: Any, number: int) -> list[Message]:
+    """Return the message, or both of a pair such as `{"user": ..., "assistant": ...}`."""
+    if isinstance(value, dict) and "role" not in value and "from" not in value:
+        spoken = [k for k in value if str(k).lower() in _ROLE_OF]
+        if spoken and len(spoken) == len(value):
+            return [_message({"role": k, "content": value[k]}, number) for k in spoken]
+    return [_message(value, number)]
+
+
+def _message(value: Any, number: int) -> Message:
+    if not isinstance(value, dict):
+        raise FaultyRecordError("bad_type", f"message {number} is {spoken_type(value)}")
+    role_key = next((k for k in ("role", "from") if k in value), None)
+    if role_key is None:
+        fields = ", ".join(map(str, value))
+        raise FaultyRecordError("no_role", f"message {number} has no role (its fields: {fields})")
+    role = value[role_key]
+    if not isinstance(role, str) or role.strip().lower() not in _ROLE_OF:
+        raise FaultyRecordError(
+            "unknown_role",
+            f"message {number} has the unknown role {role!r}; known are {', '.join(ROLES)} "
+            "(and human, gpt, observation as in ShareGPT)",
+        )
+    content_key = next((k for k in ("content", "value", "text") if k in value), "content")
+    more = {k: v for k, v in value.items() if k not in (role_key, content_key) and v is not None}
+    message = {"role": _ROLE_OF[role.strip().lower()], "content": value.get(content_key), **more}
+    if role.strip().lower() == "function_call" and isinstance(message["content"], str):
+        _call_of_sharegpt(message, number)
+    _unify(message, number)
+    return message
+
+
+def _call_of_sharegpt(message: Message, number: int) -> None:
+    try:
+        call = json.loads(message["content"])
+    except (ValueError, RecursionError) as e:
+        reason = f"the function_call in message {number} is not valid JSON: {e}"
+        raise FaultyRecordError("bad_json", reason) from e
+    calls = call if isinstance(call, list) else [call]
+    message["tool_calls"] = [{"type": "function", "function": c} for c in calls]
+    message["content"] = None
+
+
+def _unify(message: Message, number: int) -> None:
+    """Make the content a text, name the reasoning `reasoning_content`, parse call arguments."""
+    content = message["content"]
+    if isinstance(content, list):
+        content = _of_parts(content, message, number)
+    reasoning = next((message[k] for k in _REASONING if message.get(k)), None)
+    for key in _REASONING:
+        message.pop(key, None)
+    if reasoning is not None:
+        if not isinstance(reasoning, str):
+            reason = f"the reasoning of message {number} is {spoken_type(reasoning)}, not a text"
+            raise FaultyRecordError("bad_type", reason)
+        message["reasoning_content"] = reasoning
+    calls = message.get("tool_calls")
+    if calls is not None:
+        message["tool_calls"] = [_call(c, number) for c in listed(calls, "tool_calls")]
+    if content is None and (calls or reasoning):
+        content = ""
+    if not isinstance(content, str):
+        reason = f"the content of message {number} is {spoken_type(content)}, not a text"
+        raise FaultyRecordError("bad_type", reason)
+    if message["role"] == "assistant" and not calls and not content.strip():
+        raise FaultyRecordError("empty_answer", f"the answer in message {number} is empty")
+    message["content"] = content
+
+
+def _of_parts(parts: list[Any], message: Message, number: int) -> str:
+    texts: list[str] = []
+    for part in parts:
+        kind = part.get("type", "text") if isinstance(part, dict) else None
+        inner = part.get("text", part.get("thinking")) if isinstance(part, dict) else None
+        if kind not in ("text", "thinking", "reasoning") or not isinstance(inner, str):
+            reason = (
+                f"message {number} has a part of type {kind!r}, where only texts can be learned"
+            )
+            raise FaultyRecordError("bad_type", reason)
+        if kind == "text":
+            texts.append(inner)
+        else:
+            message["reasoning_content"] = message.get("reasoning_content", "") + inner
+    return "".join(texts)
+
+
+def _call(call: Any, number: int) -> Any:
+    """Return a tool call with its arguments as an object, which every template can write."""
+    function = call.get("function", call) if isinstance(call, dict) else None
+    if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+        raise FaultyRecordError("bad_type", f"a tool call in message {number} has no function name")
+    arguments = function.get("arguments", {})
+    if isinstance(arguments, str):
+        try:
+            parsed = json.loads(arguments)
+        except (ValueError, RecursionError):
+            parsed = None
+        arguments = parsed if isinstance(parsed, dict) else arguments
+    made = {**function, "arguments": arguments}
+    return {**call, "function": made} if "function" in call else made
+
+
+def weights_of(messages: list[Message]) -> tuple[float, ...] | None:
+    """Take each message's `weight` or `train` field out of it; None if no message has one."""
+    if not any(key in m for m in messages for key in _WEIGHT):
+        return None
+    weights = []
+    for number, message in enumerate(messages, 1):
+        given = [message.pop(key) for key in _WEIGHT if key in message]
+        weight = given[0] if given else 1.0
+        if not isinstance(weight, (int, float)) or weight < 0:
+            raise FaultyRecordError("bad_type", f"message {number} has the weight {weight!r}")
+        weights.append(float(weight))
+    return tuple(weights)

@@ -1,0 +1,92 @@
+"""The chat templates of model families, for tokenizers that carry none.
+
+A family is a row of `FAMILIES` and a file in `families/`.
+"""
+
+import difflib
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from strop.core.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How one family of models writes conversations, and how its tokenizer is recognised."""
+
+    template: str
+    """The file in `families/`, without its suffix."""
+    marks: tuple[str, ...] = ()
+    """Added tokens that its tokenizers all have; none where they have no tokens of their own."""
+    called: str = ""
+    """A pattern for the model's name, for families without tokens of their own."""
+
+
+FAMILIES = {
+    "phi4": Family("phi4", ("<|im_start|>", "<|im_sep|>", "<|im_end|>")),
+    "qwen3": Family("qwen3", ("<|im_start|>", "<|im_end|>", "<think>", "</tool_response>")),
+    "qwen2_5": Family("qwen2_5", ("<|im_start|>", "<|im_end|>", "<tool_call>", "<|fim_pad|>")),
+    "chatml": Family("chatml", ("<|im_start|>", "<|im_end|>")),
+    "llama3_1": Family(
+        "llama3_1", ("<|start_header_id|>", "<|eot_id|>", "<|eom_id|>", "<|python_tag|>")
+    ),
+    "llama3": Family("llama3", ("<|start_header_id|>", "<|eot_id|>")),
+    "gemma": Family("gemma", ("<start_of_turn>", "<end_of_turn>")),
+    "phi3": Family("phi3", ("<|user|>", "<|assistant|>", "<|end|>")),
+    "mistral_v7_tekken": Family(
+        "mistral_v7_tekken", ("[INST]", "[/INST]", "[SYSTEM_PROMPT]", "<SPECIAL_20>")
+    ),
+    "mistral_v7": Family("mistral_v7", ("[INST]", "[/INST]", "[SYSTEM_PROMPT]")),
+    "mistral_v3_tekken": Family("mistral_v3_tekken", ("[INST]", "[/INST]", "<SPECIAL_20>")),
+    "mistral_v3": Family("mistral_v3", ("[INST]", "[/INST]")),
+    "mistral_v1": Family("mistral_v1", called=r"mi[sx]tral.*v0\.[12]"),
+    "llama2": Family("llama2", called=r"llama-?_?2.*chat"),
+    "vicuna": Family("vicuna", called=r"vicuna"),
+    "zephyr": Family("zephyr", called=r"zephyr"),
+    "alpaca": Family("alpaca", called=r"alpaca"),
+}
+"""Every family, the one whose tokenizers are told apart by more tokens first."""
+
+
+@cache
+def family_template(name: str) -> str:
+    """Return the template of a family.
+
+    Raises:
+        ConfigError: no family has this name.
+    """
+    if name not in FAMILIES:
+        close = difflib.get_close_matches(name, FAMILIES, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(
+            f"{name!r} is no family of templates; known are {', '.join(FAMILIES)}{hint}"
+        )
+    folder = resources.files("strop.data") / "families"
+    return (folder / f"{FAMILIES[name].template}.jinja").read_text("utf-8")
+
+
+def family_of(tokenizer: Any) -> str | None:
+    """Return the family whose tokens the tokenizer has, or whose name its name bears, or None."""
+    added = {token.content for token in tokenizer.added_tokens_decoder.values()}
+    for name, family in FAMILIES.items():
+        if family.marks and added.issuperset(family.marks):
+            return name
+    title = str(tokenizer.name_or_path or "").lower()
+    for name, family in FAMILIES.items():
+        if family.called and re.search(family.called, title):
+            return name
+    return None
+
+
+def template_of(tokenizer: Any) -> str | None:
+    """Return the tokenizer's chat template, or its family's where it carries none, or None."""
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+    if isinstance(template, str):
+        return template
+    family = family_of(tokenizer)
+    return None if family is None else family_template(family)
