@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 SOURCES := src tests scripts examples benchmarks conftest.py
 
-.PHONY: help install demo check lint test fetch bench-sft numbers pages clean
+.PHONY: help install demo check lint test fetch bench bench-sft numbers pages clean
 
 help:
 	@echo "make install    .venv with strop, its development tools and the peers it is compared with"
@@ -13,6 +13,7 @@ help:
 	@echo "make check      lint, types, import contracts, fast tests"
 	@echo "make test       every test, those with the real model too"
 	@echo "make bench-sft  strop beside transformers + PEFT + TRL"
+	@echo "make bench      the same, and the other kinds of training"
 	@echo "make pages      write docs/settings.md from the declared settings"
 	@echo "make numbers    write the newest results into README.md"
 
@@ -46,8 +47,12 @@ test: fetch
 	$(BIN)/python -m pytest
 
 bench-sft: fetch
-	$(BIN)/python scripts/fetch.py alpaca
-	$(BIN)/python benchmarks/sft.py --data .cache/data
+	$(BIN)/python scripts/fetch.py alpaca glaive dpo
+	$(BIN)/python benchmarks/sft.py
+
+bench: bench-sft
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/table.py
 
 numbers: $(STAMP)
 	$(BIN)/python scripts/readme_numbers.py
