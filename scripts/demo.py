@@ -30,6 +30,8 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=1200, help="rows to train on")
     parser.add_argument("--epochs", type=float, default=1.0)
     wanted = parser.parse_args()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # keep the order of both where they go to one file
     try:
         return demo(wanted.rows, wanted.epochs)
     except StropError as e:

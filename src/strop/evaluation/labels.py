@@ -9,10 +9,11 @@ MOST_LABELS = 20
 
 
 def right_answer(row: Row) -> str | None:
-    """Return the last message of a row if the assistant says it, else None."""
+    """Return the last message of a row if the assistant says it as plain text, else None."""
     if not row.messages or row.messages[-1]["role"] != "assistant":
         return None
-    return str(row.messages[-1]["content"])
+    content = row.messages[-1].get("content")
+    return content if isinstance(content, str) else None
 
 
 def label_set(rows: Sequence[Row]) -> list[str] | None:
