@@ -58,8 +58,9 @@ class _LinearLogProb(torch.autograd.Function):
         log_prob, entropy = hidden.new_empty((2, M), dtype=_wide(hidden, weight))
         is_top1 = torch.empty(M, dtype=torch.bool, device=hidden.device)
         dhidden = hidden.new_empty(hidden.shape) if hidden_only else None  # of log_prob, by row
+        buffer = _buffer(hidden, weight)
         for rows in _tiles(M, len(weight), log_prob.dtype):
-            z = _product(hidden[rows], weight)
+            z = _product(hidden[rows], weight, buffer)
             scored = _score_(z, bias, targets[rows], settings, gradient=hidden_only)
             log_prob[rows], entropy[rows], is_top1[rows] = scored
             if dhidden is not None:
@@ -91,9 +92,10 @@ def _trained_head_backward(
     dhidden = hidden.new_empty(hidden.shape) if hidden_needs else None
     dweight = torch.zeros_like(weight, dtype=wide) if weight_needs else None
     dbias = torch.zeros_like(bias, dtype=wide) if bias_needs else None
+    buffer = _buffer(hidden, weight)
     for rows in _tiles(len(hidden), len(weight), wide):
         upstream = dlog_prob[rows, None]
-        z = _product(hidden[rows], weight)
+        z = _product(hidden[rows], weight, buffer)
         _score_(z, bias, targets[rows], ctx.settings, gradient=True)
         if dhidden is not None:
             dhidden[rows] = _times_head(z, weight, hidden.dtype) * upstream
@@ -113,11 +115,23 @@ def _wide(hidden: Tensor, weight: Tensor) -> torch.dtype:
     return torch.promote_types(narrow, torch.float32)
 
 
+def _tile_rows(M: int, V: int, dtype: torch.dtype) -> int:
+    """Return how many rows a tile has; all have the same, for a short last one would be slow."""
+    most = max(1, TILE_BYTES // (V * dtype.itemsize))
+    return math.ceil(M / math.ceil(M / most)) if M else 1
+
+
 def _tiles(M: int, V: int, dtype: torch.dtype) -> Iterator[slice]:
-    rows = max(1, TILE_BYTES // (V * dtype.itemsize))
-    rows = math.ceil(M / math.ceil(M / rows)) if M else 1  # equal tiles: a short last one is slow
+    rows = _tile_rows(M, V, dtype)
     for start in range(0, M, rows):
-        yield slice(start, start + rows)
+        yield slice(start, min(start + rows, M))
+
+
+def _buffer(hidden: Tensor, weight: Tensor) -> Tensor:
+    """Return space for the products of one tile; fresh pages for each would cost time."""
+    rows = _tile_rows(len(hidden), len(weight), _wide(hidden, weight))
+    dtype = torch.promote_types(hidden.dtype, weight.dtype)
+    return hidden.new_empty(rows, len(weight), dtype=dtype)
 
 
 def _slices(weight: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
@@ -133,12 +147,11 @@ def _slices(weight: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]
         yield slice(start, start + len(narrow)), buffer[: len(narrow)].copy_(narrow)
 
 
-def _product(hidden: Tensor, weight: Tensor) -> Tensor:
-    """Return hidden [R, D] @ weight.T [D, V] in float32 or wider."""
-    dtype = torch.promote_types(hidden.dtype, weight.dtype)
-    hidden = hidden.to(dtype)
-    z = hidden.new_empty(len(hidden), len(weight))
-    for tokens, dense in _slices(weight, dtype):
+def _product(hidden: Tensor, weight: Tensor, buffer: Tensor) -> Tensor:
+    """Return hidden [R, D] @ weight.T [D, V] in float32 or wider; `buffer` is overwritten."""
+    z = buffer[: len(hidden)]
+    hidden = hidden.to(z.dtype)
+    for tokens, dense in _slices(weight, z.dtype):
         torch.mm(hidden, dense.T, out=z[:, tokens])
     return z.to(_wide(hidden, weight))
 
