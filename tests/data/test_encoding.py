@@ -235,6 +235,22 @@ REFUSED = {
     "{{ messages[0].content.__class__.__mro__ }}": "refuses the conversation: access to attribute",
     "{{ nothing.there }}": "refuses the conversation: 'nothing' is undefined",
     "{% for m in %}": "not valid Jinja",
+    "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}": "steps",
+    "{% macro f(n) %}{% if n %}{{ f(n - 1) + f(n - 1) }}{% endif %}{% endmacro %}{{ f(99) }}": "steps",
+    "{{ 'a' * 999999999 }}": "grows without bound",
+    "{{ 999999999 * 'a' }}": "grows without bound",
+    "{{ '%999999999d' % 1 }}": "grows without bound",
+    "{{ 9 ** 9999999999 }}": "computes with the number",
+    "{{ 'a'.ljust(999999999) }}": "computes with the number",
+    "{{ 'a' | center(999999999) }}": "computes with the number",
+    "{% set n = namespace(s='a') %}{% for i in range(99) %}{% set n.s = n.s + n.s %}{% endfor %}": (
+        "grows without bound"
+    ),
+    "{% set n = namespace(s='a') %}{% for i in range(99) %}{% set n.s = n.s ~ n.s %}{% endfor %}": (
+        "grows without bound"
+    ),
+    "{{ messages[0].content.format(messages) }}": "as a format string",
+    "{{ cycler.__init__.__globals__ }}": "access to attribute",
 }
 
 

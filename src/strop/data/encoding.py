@@ -1,8 +1,9 @@
 """Turns rows into token ids and labels."""
 
+import itertools
 import json
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +46,8 @@ def coder(tokenizer: Any) -> Coder:
     return known
 
 
-def _called(tokenizer: Any) -> str:
+def called(tokenizer: Any) -> str:
+    """Return how texts call the tokenizer."""
     return str(tokenizer.name_or_path or type(tokenizer).__name__)
 
 
@@ -53,7 +55,7 @@ def _new_coder(tokenizer: Any, state: tuple[int, str | None]) -> Coder:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise DataError(
-            f"the tokenizer {_called(tokenizer)} gives no character offsets, which exact "
+            f"the tokenizer {called(tokenizer)} gives no character offsets, which exact "
             "supervision needs; load it with use_fast=True"
         )
     fast = type(backend).from_str(backend.to_str())
@@ -65,7 +67,7 @@ def _new_coder(tokenizer: Any, state: tuple[int, str | None]) -> Coder:
     names = {**special, **named}
     renderer = None
     if state[1] is not None:
-        title = f"the chat template of {_called(tokenizer)}"
+        title = f"the chat template of {called(tokenizer)}"
         renderer = Renderer(
             state[1], list(names.values()), dict(tokenizer.special_tokens_map), title
         )
@@ -73,7 +75,7 @@ def _new_coder(tokenizer: Any, state: tuple[int, str | None]) -> Coder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Plan:
+class Plan:
     """A row's text, the characters that carry loss, and whether an end token is to be added."""
 
     text: str
@@ -118,31 +120,65 @@ def encode_all(
     Raises:
         DataError: some rows cannot be encoded; the text lists each of them.
     """
-    prepared = coder(tokenizer)
-    rows = list(rows)
     examples: list[Example] = []
     faults: list[Fault] = []
-    for at in range(0, len(rows), _BATCH):
-        plans: list[_Plan] = []
-        planned: list[Row] = []
-        for row in rows[at : at + _BATCH]:
-            try:
-                plans.append(_plan(row, tokenizer, prepared, supervision))
-                planned.append(row)
-            except DataError as e:
-                faults.append(Fault(row.line, str(e), "template"))
-        encoded = prepared.fast.encode_batch([p.text for p in plans], add_special_tokens=False)
-        for row, plan, code in zip(planned, plans, encoded, strict=True):
-            example = _example(row, plan, code, prepared, max_length)
-            if all(label == NO_LOSS for label in example.labels):
-                faults.append(Fault(row.line, _why_no_loss(example, max_length), "no_loss"))
-            examples.append(example)
+    total = 0
+    for made in encoded(rows, tokenizer, max_length, supervision):
+        total += 1
+        if isinstance(made, Fault):
+            faults.append(made)
+        else:
+            examples.append(made)
     if faults:
-        raise BrokenRowsError(f"encoding for {_called(tokenizer)}", faults, len(rows))
+        raise BrokenRowsError(f"encoding for {called(tokenizer)}", faults, total)
     return examples
 
 
-def _why_no_loss(example: Example, max_length: int | None) -> str:
+def encoded(
+    rows: Iterable[Row],
+    tokenizer: Any,
+    max_length: int | None = None,
+    supervision: Supervision = EVERYTHING,
+    *,
+    verified: int | None = None,
+) -> Iterator[Example | Fault]:
+    """Yield each row's example, or why there is none, in order.
+
+    Args:
+        rows: the rows.
+        tokenizer: a `transformers` tokenizer with character offsets.
+        max_length: cut what is longer, at its end; None cuts nothing.
+        supervision: which parts of the answers carry loss.
+        verified: compare only this many texts with what the tokenizer itself renders.
+    """
+    prepared = coder(tokenizer)
+    remaining = iter(rows)
+    seen = 0
+    while batch := list(itertools.islice(remaining, _BATCH)):
+        plans: list[Plan | Fault] = []
+        for row in batch:
+            seen += 1
+            try:
+                checked = verified is None or seen <= verified
+                plans.append(planned(row, tokenizer, prepared, supervision, checked))
+            except DataError as e:
+                plans.append(Fault(row.line, str(e), "template"))
+        texts = [plan.text for plan in plans if isinstance(plan, Plan)]
+        codes = iter(prepared.fast.encode_batch(texts, add_special_tokens=False))
+        for row, plan in zip(batch, plans, strict=True):
+            if isinstance(plan, Fault):
+                yield plan
+                continue
+            example = _example(row, plan, next(codes), prepared, max_length)
+            if all(label == NO_LOSS for label in example.labels):
+                yield Fault(row.line, _why_no_loss(row, example, max_length), "no_loss")
+            else:
+                yield example
+
+
+def _why_no_loss(row: Row, example: Example, max_length: int | None) -> str:
+    if row.messages is not None and not any(m["role"] == "assistant" for m in row.messages):
+        return "no token carries loss: there is no answer in it"
     if example.cut:
         return (
             f"no token carries loss: the answer begins after the first {max_length} tokens and the "
@@ -151,14 +187,17 @@ def _why_no_loss(example: Example, max_length: int | None) -> str:
     return "no token carries loss: the answer shares its tokens with the text before it"
 
 
-def _plan(row: Row, tokenizer: Any, prepared: Coder, supervision: Supervision) -> _Plan:
+def planned(
+    row: Row, tokenizer: Any, prepared: Coder, supervision: Supervision, checked: bool
+) -> Plan:
+    """Return the text of a row and which of its characters carry loss."""
     if row.messages is None:
         text = row.text or ""
-        return _Plan(text, [Span(0, len(text), 0)], True, prepared.begin)
-    rendered = rendered_row(row, tokenizer, prepared)
+        return Plan(text, [Span(0, len(text), 0)], True, prepared.begin)
+    rendered = rendered_row(row, tokenizer, prepared, checked=checked)
     spans = learned(rendered, row.messages, supervision, row.weights)
     ends = not rendered.closed and row.messages[-1]["role"] == "assistant"
-    return _Plan(rendered.text, spans, ends and supervision.end_token, [])
+    return Plan(rendered.text, spans, ends and supervision.end_token, [])
 
 
 def rendered_row(row: Row, tokenizer: Any, prepared: Coder, *, checked: bool = True) -> Rendered:
@@ -193,15 +232,11 @@ def rendered_row(row: Row, tokenizer: Any, prepared: Coder, *, checked: bool = T
 def no_template(tokenizer: Any) -> str:
     """Return the sentence for a tokenizer that cannot render conversations."""
     return (
-        f"the tokenizer {_called(tokenizer)} has no chat template, "
+        f"the tokenizer {called(tokenizer)} has no chat template, "
         "and its tokens are of no family strop knows, so conversations cannot be rendered; use the "
         "instruct version of the model, set tokenizer.chat_template (strop.data.family_template has "
         "some), or give the data as plain `text`"
     )
-
-
-def _ends(messages: Sequence[Message]) -> bool:
-    return messages[-1]["role"] == "assistant"
 
 
 def _begin(tokenizer: Any) -> list[int]:
@@ -210,7 +245,7 @@ def _begin(tokenizer: Any) -> list[int]:
     return [bos] if bos is not None and ids and ids[0] == bos else []
 
 
-def _example(row: Row, plan: _Plan, code: Any, prepared: Coder, max_length: int | None) -> Example:
+def _example(row: Row, plan: Plan, code: Any, prepared: Coder, max_length: int | None) -> Example:
     ids = plan.begins + code.ids
     labels = [NO_LOSS] * len(ids)
     weights = None if row.weights is None else [1.0] * len(ids)

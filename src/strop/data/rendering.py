@@ -25,6 +25,12 @@ NAMES = frozenset(("role", "name", "id", "type", "tool_call_id"))
 REASONING = ("reasoning_content", "thinking", "reasoning")
 """Names under which data sets keep a message's reasoning; templates read the first two."""
 
+_FAILURES = (
+    *(TypeError, ValueError, ArithmeticError, KeyError, IndexError, AttributeError),
+    *(RecursionError, MemoryError),
+)
+"""What a template raises that meets something it was not written for."""
+
 _PROBE = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 _MARK = re.compile(r"[\w<|/]*$")
 """The beginning of a word or a mark such as `<think>`, of which only a part agrees."""
@@ -119,6 +125,7 @@ class Renderer:
         Raises:
             DataError: the template refuses the conversation, or fails on it.
         """
+        self.template.environment.steps = 0  # type: ignore[attr-defined]
         try:
             made = self.template.render(
                 messages=_traced(messages),
@@ -134,7 +141,15 @@ class Renderer:
             ) from e
         except jinja2.TemplateError as e:
             raise DataError(f"{self.title} refuses the conversation: {e.message}") from e
-        except (TypeError, ValueError, KeyError, IndexError, AttributeError, RecursionError) as e:
+        except (
+            TypeError,
+            ValueError,
+            ArithmeticError,
+            KeyError,
+            IndexError,
+            AttributeError,
+            RecursionError,
+        ) as e:
             raise DataError(f"{self.title} fails on the conversation: {e}") from e
         assert isinstance(made, Traced)
         return made

@@ -1,11 +1,13 @@
 """The sandbox chat templates run in: the one of transformers, and texts keep their origins.
 
 Filters, operators and calls that would give back a plain text are wrapped here, so that what a
-template computes from a message's text still belongs to that message.
+template computes from a message's text still belongs to that message. Templates come from
+strangers, so loops and texts that grow without bound are refused.
 """
 
 import functools
 import json
+import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any
@@ -19,9 +21,22 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from strop.data.tracing import Traced, derived, joined, joined_with, owners
 
+MOST_STEPS = 2_000_000
+"""Turns of loops and calls of macros one rendering may take."""
+
+LONGEST_TEXT = 64 * 2**20
+"""Characters a text may reach while a template computes it."""
+
+_LARGEST_NUMBER = 1_000_000
+
 
 class _Generator(CodeGenerator):
-    """Writes the operator `~` as a call that keeps origins."""
+    """Writes the operator `~` as a call that keeps origins, and counts steps."""
+
+    def visit_EnvironmentAttribute(  # noqa: N802
+        self, node: jinja2.nodes.EnvironmentAttribute, frame: Frame
+    ) -> None:
+        self.write(f"environment.{node.name}" + ("()" if node.name == "tick" else ""))
 
     def visit_Concat(self, node: jinja2.nodes.Concat, frame: Frame) -> None:  # noqa: N802
         self.write("environment.concat((")
@@ -51,6 +66,7 @@ def _tracing(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def traced(*args: Any, **kwargs: Any) -> Any:
+        _refuse_huge(args, kwargs)
         made = function(*args, **kwargs)
         if isinstance(made, str) and not isinstance(made, Traced) and owners((args, kwargs)):
             return derived(made, (args, kwargs))
@@ -63,8 +79,9 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
     """The sandbox chat templates run in, with the settings and names transformers gives them."""
 
     code_generator_class = _Generator
-    intercepted_binops = frozenset("%")
-    concat = staticmethod(joined)
+    intercepted_binops = frozenset(("%", "+", "*", "**"))
+    concat = staticmethod(lambda parts: _bounded(parts))
+    steps = 0
 
     def __init__(self) -> None:
         loops = jinja2.ext.LoopControlExtension
@@ -72,11 +89,27 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         self.filters["tojson"] = _to_json
         self.filters["join"] = _join
         self.filters = {name: _tracing(function) for name, function in self.filters.items()}
+        del self.globals["lipsum"]
         self.globals["raise_exception"] = _refuse
         self.globals["strftime_now"] = _now
 
+    def _parse(self, source: str, name: str | None, filename: str | None) -> jinja2.nodes.Template:
+        tree = super()._parse(source, name, filename)
+        nodes: Iterable[Any] = tree.find_all((jinja2.nodes.For, jinja2.nodes.Macro))
+        for node in nodes:
+            count = jinja2.nodes.ExprStmt(jinja2.nodes.EnvironmentAttribute("tick"))
+            node.body.insert(0, count.set_lineno(node.lineno))
+        return tree
+
+    def tick(self) -> None:
+        """Count one turn of a loop, and refuse a rendering that takes too many."""
+        self.steps += 1
+        if self.steps > MOST_STEPS:
+            raise jinja2.TemplateError(f"it takes more than {MOST_STEPS:,} steps")
+
     def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call `obj` for a template; a text it makes from traced texts keeps their owner."""
+        _refuse_huge(args, kwargs)
         text = getattr(obj, "__self__", None)
         if isinstance(text, str) and obj.__name__ == "join":
             return joined_with(text, args[0])
@@ -86,11 +119,40 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         return made
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Apply `%`; a text formatted from traced texts keeps their owner."""
+        """Apply an operator; a text made from traced texts keeps their owner."""
+        if operator == "+":
+            made = left + right
+            if isinstance(made, (str, list)) and len(made) > LONGEST_TEXT:
+                raise jinja2.TemplateError("it makes a text that grows without bound")
+            return made
+        _refuse_huge((left, right) if operator == "**" else (), {})
+        if operator == "*" and not isinstance(left, (int, float)) | isinstance(right, float):
+            left, right = right, left
+        grown = operator == "*" and isinstance(right, (str, list, tuple))
+        if grown and len(right) * max(int(left), 0) > _LARGEST_NUMBER:
+            raise jinja2.TemplateError("it makes a text that grows without bound")
+        if operator == "%" and isinstance(left, str) and _WIDE.search(left):
+            raise jinja2.TemplateError("it makes a text that grows without bound")
         made = super().call_binop(context, operator, left, right)
-        if isinstance(made, str) and owners((left, right)):
+        if operator == "%" and isinstance(made, str) and owners((left, right)):
             return derived(str.__str__(made), (left, right))
         return made
+
+
+def _bounded(parts: Iterable[Any]) -> Traced:
+    made = joined(parts)
+    if len(made) > LONGEST_TEXT:
+        raise jinja2.TemplateError("it makes a text that grows without bound")
+    return made
+
+
+_WIDE = re.compile(r"%[^%a-zA-Z]*(\d{6}|\*)")
+
+
+def _refuse_huge(args: Any, kwargs: dict[str, Any]) -> None:
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, int) and abs(value) > _LARGEST_NUMBER:
+            raise jinja2.TemplateError(f"it computes with the number {value:.3g}")
 
 
 def _to_json(
