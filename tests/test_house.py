@@ -1,5 +1,6 @@
 """Rules of the house that no other tool checks: names, sizes, forbidden words."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -30,13 +31,29 @@ def named(paths):
 
 
 def test_no_file_has_a_name_that_says_nothing():
-    vague = [p for p in SOURCES for part in (*p.parts, p.stem) if VAGUE.match(part)]
+    parts = {p: (*p.relative_to(ROOT).parts, p.stem) for p in SOURCES}
+    vague = [p for p in SOURCES if any(map(VAGUE.match, parts[p]))]
     assert not vague, f"name a file after what is in it: {vague}"
 
 
 @pytest.mark.parametrize("path", named(p for p in SOURCES if p.name != "triton.py"))
 def test_a_file_has_under_400_lines(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) < 400
+
+
+def test_a_function_has_under_60_lines_besides_its_docstring():
+    found = [
+        f"{path.relative_to(ROOT)}: {node.name}"
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and body_lines(node) >= 60
+    ]
+    assert not found, found
+
+
+def body_lines(function):
+    first = function.body[0].end_lineno if ast.get_docstring(function) else function.lineno
+    return function.end_lineno - first
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)
