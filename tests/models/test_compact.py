@@ -77,6 +77,8 @@ def compare(model, batch, *, tolerance=1e-9, slope=None, **settings):
     undo()
     assert compact.calls == 1
     assert not compact.reported
+    if settings.get("fuse") == "always":
+        assert not compact.backbone.reported
     assert_same(ours, wanted, tolerance)
 
 
@@ -86,13 +88,21 @@ def test_equals_the_plain_path(family, side):
     compare(tiny.model(family), tiny.batch(side=side))
 
 
+@pytest.mark.parametrize("policy", ["keep", "checkpoint", "offload"])
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_fused_halves_equal_the_plain_path(family, policy):
+    compare(tiny.model(family), tiny.batch(), policy=policy, fuse="always")
+
+
+@pytest.mark.parametrize("fuse", ["always", "never"])
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 @pytest.mark.parametrize("policy", ["keep", "checkpoint"])
-def test_shared_prefixes_and_pieces_change_nothing(family, policy):
+def test_shared_prefixes_and_pieces_change_nothing(family, policy, fuse):
     batch = tiny.batch(shared=40, lengths=(60, 44, 50, 60, 12, 41))
-    compare(tiny.model(family), batch, policy=policy)
-    compare(tiny.model(family), batch, policy=policy, micro_batch_tokens=70)
-    compare(tiny.model(family), batch, policy=policy, micro_batch_tokens=70, linear_loss=True)
+    how = {"policy": policy, "fuse": fuse}
+    compare(tiny.model(family), batch, **how)
+    compare(tiny.model(family), batch, **how, micro_batch_tokens=70)
+    compare(tiny.model(family), batch, **how, micro_batch_tokens=70, linear_loss=True)
 
 
 def test_pieces_are_exact_for_any_slope_of_the_log_probabilities():

@@ -1,29 +1,12 @@
 """Reads PEFT's LoRA layers: weight, A, B, scale. The layers stay PEFT's, so do the files they save."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True, slots=True)
-class LinearParts:
-    """One linear layer, taken apart."""
-
-    weight: Tensor
-    """[E, D] frozen."""
-    bias: Tensor | None
-    """[E]"""
-    a: Tensor | None = None
-    """[R, D]; None without an adapter."""
-    b: Tensor | None = None
-    """[E, R]"""
-    scale: float = 1.0
-    magnitude: Tensor | None = None
-    """[E] DoRA's magnitude."""
-    dropout: float = 0.0
+from strop.ops.lora_linear.parts import LinearParts
 
 
 def obstacle(layer: nn.Module) -> str | None:
@@ -78,7 +61,9 @@ def folded_weight(layer: Any) -> Tensor:
         return weight
     parts = read(layer)
     if parts.a is None or parts.b is None:
-        return parts.weight
+        plain: Tensor = layer.weight
+        return plain
+    assert isinstance(parts.weight, Tensor)
     return torch.addmm(parts.weight, parts.b, parts.a, alpha=parts.scale)
 
 

@@ -1,20 +1,32 @@
-"""From kept tokens to the hidden rows that the head scores, through transformers' own blocks."""
+"""From kept tokens to the hidden rows that the head scores.
+
+A decoder whose blocks are of a known family runs block by block through strop's halves; any other, and
+any single block with an obstacle, runs through transformers' own code with strop's attention.
+"""
 
 import contextlib
 import functools
+import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from strop.core.errors import ConfigError
-from strop.models import attention
+from strop.layers.attention_half import Attended
+from strop.layers.block import run_block, run_half
+from strop.layers.spill import Spill
+from strop.models import attention, blocks
 from strop.models.adapters import drops_out
+from strop.models.families import FAMILIES
 from strop.models.kept_tokens import KeptTokens
+from strop.ops.lora_linear.parts import Workspace
 
+log = logging.getLogger("strop")
 POLICIES = ("auto", "keep", "checkpoint", "offload")
+FUSE = ("auto", "always", "never")
 
 
 @dataclass(slots=True)
@@ -23,6 +35,9 @@ class Backbone:
 
     model: Any
     policy: str
+    fuse: str
+    workspace: Workspace = field(default_factory=Workspace)
+    reported: set[str] = field(default_factory=set)
 
     def shares_prefixes(self) -> bool:
         """Say whether a shared prefix may be computed once: not where dropout makes copies differ."""
@@ -33,35 +48,124 @@ class Backbone:
         embedded = self.model.get_input_embeddings()(kept.tokens)
         if not any(p.requires_grad for p in self.model.get_input_embeddings().parameters()):
             embedded = embedded.detach()  # nothing below the lowest adapter wants a gradient
-        with attention.in_use(self.model), _checkpointing(self.model, self.policy == "checkpoint"):
-            decoded = self.model.base_model(
+        decoder = self.model.base_model
+        if self._knows(decoder, embedded):
+            return self._by_halves(decoder, embedded, kept)
+        with self._as_written():
+            decoded = decoder(
                 inputs_embeds=embedded[None],
                 position_ids=kept.positions[None],
-                attention_mask=embedded.new_empty(1, 1, 0, 0),  # a 4-d mask is passed on as it is
+                attention_mask=_no_mask(embedded),
                 use_cache=False,
                 segments=kept.segments,
             )
         hidden: Tensor = decoded.last_hidden_state[0].index_select(0, kept.rows)
         return hidden
 
+    def _knows(self, decoder: Any, embedded: Tensor) -> bool:
+        if self.fuse == "never" or (self.fuse == "auto" and embedded.dtype == torch.float64):
+            return False  # transformers rounds norms to float32, also in a float64 model
+        found = getattr(decoder, "layers", None)
+        if found is None or not len(found):
+            self._report("its decoder has no list of blocks")
+            return False
+        kinds = {type(block).__name__ for block in found}
+        if not kinds <= FAMILIES.keys():
+            self._report(f"{', '.join(sorted(kinds - FAMILIES.keys()))} is no known kind of block")
+            return False
+        return True
 
-def attach(model: nn.Module, *, policy: str) -> tuple[Backbone, Callable[[], None]]:
-    """Return the backbone of `model` and the function that takes it out again.
+    def _by_halves(self, decoder: Any, hidden: Tensor, kept: KeptTokens) -> Tensor:
+        rows, back = torch.unique(kept.rows, return_inverse=True)
+        spill = Spill() if self.policy == "offload" else None
+        angles = _angles(decoder, hidden, kept.positions)
+        for i, block in enumerate(decoder.layers):
+            cos, sin = angles(block)
+            if (why := blocks.obstacle(block)) is not None:
+                self._report(f"block {i}: {why}")
+                hidden = self._one_as_written(block, hidden, kept, (cos, sin))
+                continue
+            P = cos.shape[-1] // 2
+            attended = Attended(kept.segments, cos[0, :, :P], sin[0, :, :P])
+            read = blocks.read(block, attended, self.workspace, spill)
+            if i == len(decoder.layers) - 1:  # above it only the scored rows are of use
+                hidden = run_half(read.attention, hidden).index_select(0, rows)
+                hidden = run_half(read.mlp, hidden).index_select(0, back)
+                normed: Tensor = decoder.norm(hidden)
+                return normed
+            if self.policy in ("checkpoint", "offload"):
+                hidden = run_block(read, hidden)
+            else:
+                hidden = run_half(read.mlp, run_half(read.attention, hidden))
+        normed = decoder.norm(hidden.index_select(0, kept.rows))
+        return normed
+
+    def _one_as_written(
+        self, block: Any, hidden: Tensor, kept: KeptTokens, angles: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        with self._as_written():
+            decoded = block(
+                hidden[None],
+                attention_mask=_no_mask(hidden),
+                position_ids=kept.positions[None],
+                position_embeddings=angles,
+                segments=kept.segments,
+            )
+        row: Tensor = decoded[0]
+        return row
+
+    @contextlib.contextmanager
+    def _as_written(self) -> Iterator[None]:
+        checkpointed = self.policy in ("checkpoint", "offload")
+        with attention.in_use(self.model), _checkpointing(self.model, checkpointed):
+            yield
+
+    def _report(self, why: str) -> None:
+        if why not in self.reported:
+            self.reported.add(why)
+            log.warning("strop's fused blocks are off for %s: %s", type(self.model).__name__, why)
+
+
+def attach(model: nn.Module, *, policy: str, fuse: str) -> Backbone:
+    """Return the backbone of `model`.
 
     Raises:
-        ConfigError: `policy` is unknown.
+        ConfigError: `policy` or `fuse` is unknown.
     """
-    if policy not in POLICIES:
-        raise ConfigError(f"policy is {policy!r}; it must be one of {', '.join(POLICIES)}")
-    return Backbone(model, policy), lambda: None
+    for name, value, known in (("policy", policy, POLICIES), ("fuse", fuse, FUSE)):
+        if value not in known:
+            raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
+    return Backbone(model, policy, fuse)
+
+
+def _no_mask(like: Tensor) -> Tensor:
+    """Return an empty 4-d mask: transformers passes those on as they are."""
+    return like.new_empty(1, 1, 0, 0)
+
+
+def _angles(
+    decoder: Any, hidden: Tensor, positions: Tensor
+) -> Callable[[Any], tuple[Tensor, Tensor]]:
+    """Return a function from a block to its cosines and sines [1, N, 2 P], made once per kind."""
+    made: dict[str | None, tuple[Tensor, Tensor]] = {}
+    by_kind = type(decoder.rotary_emb).__name__.startswith("Gemma3")
+
+    def angles(block: Any) -> tuple[Tensor, Tensor]:
+        kind = block.self_attn.layer_type if by_kind else None
+        if kind not in made:
+            extra = () if kind is None else (kind,)
+            made[kind] = decoder.rotary_emb(hidden[None], positions[None], *extra)
+        return made[kind]
+
+    return angles
 
 
 @contextlib.contextmanager
 def _checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
     """Let every block keep only its input, or everything, whatever the trainer switched on."""
-    blocks: list[Any] = [m for m in model.modules() if hasattr(m, "gradient_checkpointing")]
-    before = [(m, m.gradient_checkpointing) for m in blocks]
-    for block in blocks:
+    found: list[Any] = [m for m in model.modules() if hasattr(m, "gradient_checkpointing")]
+    before = [(m, m.gradient_checkpointing) for m in found]
+    for block in found:
         block.gradient_checkpointing = wanted
         if wanted:
             block._gradient_checkpointing_func = functools.partial(_checkpoint, model)

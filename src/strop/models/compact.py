@@ -135,6 +135,7 @@ def install(
     policy: str = "auto",
     micro_batch_tokens: int | None = None,
     linear_loss: bool = False,
+    fuse: str = "auto",
 ) -> tuple[CompactForward, Undo]:
     """Bind the compact forward to `model` and return it with the function that takes it out again.
 
@@ -143,6 +144,7 @@ def install(
         policy: what is kept for backward: "keep", "checkpoint", "offload", or "auto".
         micro_batch_tokens: largest number of tokens computed at once; None means all.
         linear_loss: the loss is a constant times the sum of the log-probabilities (SFT).
+        fuse: run known blocks through strop's halves: "always", "never", or "auto": not in float64.
 
     Raises:
         ConfigError: `policy` is unknown or the token budget is not positive.
@@ -151,7 +153,7 @@ def install(
         raise ConfigError(f"micro_batch_tokens is {micro_batch_tokens}; it must be at least 1")
     base = base_model(model)
     bound = vars(base).get("forward")
-    backbone, detach = attach(base, policy=policy)
+    backbone = attach(base, policy=policy, fuse=fuse)
     compact = CompactForward(base, base.forward, backbone, micro_batch_tokens, linear_loss)
 
     @functools.wraps(type(base).forward)
@@ -173,7 +175,6 @@ def install(
             del base.forward
         else:
             base.forward = bound
-        detach()
 
     return compact, undo
 

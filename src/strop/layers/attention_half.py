@@ -1,0 +1,170 @@
+"""The attention half of a decoder block as one function: x + W_o attend(rope(W_qkv norm(x)))."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from strop.ops.lora_linear import cpu as linear
+from strop.ops.lora_linear.parts import LinearParts, Workspace
+from strop.ops.rms_norm import cpu as norm
+from strop.ops.rope import cpu as rope
+from strop.ops.segment_attention import cpu as attention
+from strop.ops.segment_attention.segments import Segments
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """An RMS norm of a decoder block."""
+
+    weight: Tensor
+    """[D], or [C] for a norm of each head."""
+    eps: float
+    unit_offset: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Attended:
+    """Which tokens see each other and under which angle; the same for all blocks of one kind."""
+
+    segments: Segments
+    cos: Tensor
+    """[N, P]"""
+    sin: Tensor
+    """[N, P]"""
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionHalf:
+    """What one block's attention half computes.
+
+        h = norm(x);  q, k, v = W_qkv h;  q, k = rope(head_norm(q, k))
+        y = x + post_norm(W_o attend(q, k, v))
+
+    Kept for backward under the policy "keep", in numbers per token: x (D), the row scale (1), q, k and v
+    before norm and rotation (H C + 2 K C), the attention's output (H C) and log-sum-exp (H); with a
+    post-norm its input (D) and scale (1).
+    """
+
+    norm: Norm
+    qkv: tuple[LinearParts, ...]
+    o: LinearParts
+    heads: int
+    key_heads: int
+    features: int
+    """C, of one head."""
+    scale: float
+    window: int | None
+    softcap: float | None
+    q_norm: Norm | None
+    k_norm: Norm | None
+    post_norm: Norm | None
+    attended: Attended
+    workspace: Workspace
+
+    @property
+    def trained(self) -> tuple[Tensor, ...]:
+        """The adapters' tensors, in the order of `gradients`."""
+        return tuple(t for part in (*self.qkv, self.o) for t in part.trained)
+
+    def masks(self, x: Tensor) -> tuple[linear.Masks, linear.Masks]:
+        """Draw what the adapters do not see: of the block's input, and of the attention's output."""
+        width = self.heads * self.features
+        wide = x.new_empty(len(x), width) if self.o.dropout else x
+        return linear.draw_masks(x, self.qkv), linear.draw_masks(wide, (self.o,))
+
+    def run(
+        self, x: Tensor, masks: tuple[linear.Masks, linear.Masks], *, finish: bool = True
+    ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+        """Return y [N, D] and what backward needs beside x.
+
+        Args:
+            x: [N, D].
+            masks: from `masks`.
+            finish: False leaves out y, when only what backward needs is wanted again.
+        """
+        h, scale = norm.forward(x, self.norm.weight, self.norm.eps, self.norm.unit_offset)
+        qkv = linear.forward(h, self.qkv, masks[0], self.workspace)
+        q, k, v, _ = self._rotated(qkv, fresh=True)
+        out, lse = attention.forward(q, k, v, *self._settings())
+        kept = (scale, qkv, out, lse)
+        flat = out.flatten(1)
+        if self.post_norm is None:
+            if not finish:
+                return None, kept
+            return linear.forward(flat, (self.o,), masks[1], self.workspace, add_to=x), kept
+        projected = linear.forward(flat, (self.o,), masks[1], self.workspace)
+        post = self.post_norm
+        y, post_scale = norm.forward(projected, post.weight, post.eps, post.unit_offset)
+        return y.add_(x), (*kept, projected, post_scale)
+
+    def gradients(
+        self,
+        dy: Tensor,
+        x: Tensor,
+        kept: tuple[Tensor, ...],
+        masks: tuple[linear.Masks, linear.Masks],
+        *,
+        x_needs_grad: bool,
+    ) -> tuple[Tensor | None, linear.Gradients]:
+        """Return the gradient of x [N, D], or None, and those of `trained`."""
+        scale, qkv, out, lse, *post = kept
+        above = dy
+        if self.post_norm is not None:
+            weight, offset = self.post_norm.weight, self.post_norm.unit_offset
+            above = norm.backward(dy, post[0], weight, post[1], offset)[0]
+        o = (self.o,), masks[1], self.workspace
+        o_gradients = linear.adapter_gradients(above, out.flatten(1), *o)
+        dout = linear.input_gradient(above, *o)
+        q, k, v, scales = self._rotated(qkv, fresh=False)
+        dqkv = torch.empty_like(qkv)
+        parts = self._split(dqkv)
+        attention.backward(dout.view(out.shape), q, k, v, out, lse, *self._settings(), into=parts)
+        cos, sin = self.attended.cos, self.attended.sin
+        for part in parts[:2]:
+            rope.rotate_(part, cos, sin, inverse=True)
+        before = self._split(qkv)
+        for i, own_scale in enumerate(scales):
+            own = self.q_norm if i == 0 else self.k_norm
+            assert own is not None
+            weight, offset = own.weight, own.unit_offset
+            norm.backward(parts[i], before[i], weight, own_scale, offset, out=parts[i])
+        h, _ = norm.forward(x, self.norm.weight, self.norm.eps, self.norm.unit_offset)
+        gradients = linear.adapter_gradients(dqkv, h, self.qkv, masks[0], self.workspace)
+        gradients += o_gradients
+        if not x_needs_grad:
+            return None, gradients
+        dh = linear.input_gradient(dqkv, self.qkv, masks[0], self.workspace)
+        dx = norm.backward(dh, x, self.norm.weight, scale, self.norm.unit_offset, out=dh)[0]
+        return dx.add_(dy), gradients
+
+    def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """View [N, (H + 2 K) C] as q [N, H, C], k and v [N, K, C]."""
+        by_head = qkv.view(len(qkv), -1, self.features)
+        q, k, v = by_head.split([self.heads, self.key_heads, self.key_heads], 1)
+        return q, k, v
+
+    def _rotated(
+        self, qkv: Tensor, *, fresh: bool
+    ) -> tuple[Tensor, Tensor, Tensor, tuple[Tensor, ...]]:
+        """Return q and k with norms and rotation applied, v, and the scales of the head norms.
+
+        Without head norms a `fresh` product is rotated where it lies, and is then not fresh any more.
+        """
+        q, k, v = self._split(qkv)
+        scales: list[Tensor] = []
+        cos, sin = self.attended.cos, self.attended.sin
+        if self.q_norm is None or self.k_norm is None:
+            if fresh:
+                rope.rotate_(q, cos, sin)
+                rope.rotate_(k, cos, sin)
+            return q, k, v, ()
+        turned = []
+        for part, own in ((q, self.q_norm), (k, self.k_norm)):
+            unit, own_scale = norm.forward(part, own.weight, own.eps, own.unit_offset)
+            turned.append(rope.rotate_(unit, cos, sin))
+            scales.append(own_scale)
+        return turned[0], turned[1], v, tuple(scales)
+
+    def _settings(self) -> tuple[Segments, float, int | None, float | None]:
+        return self.attended.segments, self.scale, self.window, self.softcap

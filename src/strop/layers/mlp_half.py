@@ -1,0 +1,86 @@
+"""The MLP half of a decoder block as one function: x + W_down glu(W_gate_up norm(x))."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from strop.layers.attention_half import Norm
+from strop.ops.glu import cpu as glu
+from strop.ops.lora_linear import cpu as linear
+from strop.ops.lora_linear.parts import LinearParts, Workspace
+from strop.ops.rms_norm import cpu as norm
+
+
+@dataclass(frozen=True, slots=True)
+class MlpHalf:
+    """What one block's MLP half computes.
+
+        h = norm(x);  y = x + post_norm(W_down (act(W_gate h) * W_up h))
+
+    Kept for backward under the policy "keep", in numbers per token: x (D), the row scale (1), gate
+    and up (2 F); with a post-norm its input (D) and scale (1). The activation is computed again.
+    """
+
+    norm: Norm
+    gate_up: tuple[LinearParts, ...]
+    down: LinearParts
+    activation: str
+    post_norm: Norm | None
+    workspace: Workspace
+
+    @property
+    def trained(self) -> tuple[Tensor, ...]:
+        """The adapters' tensors, in the order of `gradients`."""
+        return tuple(t for part in (*self.gate_up, self.down) for t in part.trained)
+
+    def masks(self, x: Tensor) -> tuple[linear.Masks, linear.Masks]:
+        """Draw what the adapters do not see: of the half's input, and of the activation."""
+        wide = x.new_empty(len(x), self.down.weight.shape[1]) if self.down.dropout else x
+        return linear.draw_masks(x, self.gate_up), linear.draw_masks(wide, (self.down,))
+
+    def run(
+        self, x: Tensor, masks: tuple[linear.Masks, linear.Masks], *, finish: bool = True
+    ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+        """Return y [N, D] and what backward needs beside x; see `AttentionHalf.run`."""
+        h, scale = norm.forward(x, self.norm.weight, self.norm.eps, self.norm.unit_offset)
+        gate_up = linear.forward(h, self.gate_up, masks[0], self.workspace)
+        kept = (scale, gate_up)
+        if not finish and self.post_norm is None:
+            return None, kept
+        act = glu.forward(gate_up, self.activation)
+        if self.post_norm is None:
+            return linear.forward(act, (self.down,), masks[1], self.workspace, add_to=x), kept
+        projected = linear.forward(act, (self.down,), masks[1], self.workspace)
+        post = self.post_norm
+        y, post_scale = norm.forward(projected, post.weight, post.eps, post.unit_offset)
+        return y.add_(x), (*kept, projected, post_scale)
+
+    def gradients(
+        self,
+        dy: Tensor,
+        x: Tensor,
+        kept: tuple[Tensor, ...],
+        masks: tuple[linear.Masks, linear.Masks],
+        *,
+        x_needs_grad: bool,
+    ) -> tuple[Tensor | None, linear.Gradients]:
+        """Return the gradient of x [N, D], or None, and those of `trained`."""
+        scale, gate_up, *post = kept
+        above = dy
+        if self.post_norm is not None:
+            weight, offset = self.post_norm.weight, self.post_norm.unit_offset
+            above = norm.backward(dy, post[0], weight, post[1], offset)[0]
+        down = (self.down,), masks[1], self.workspace
+        dact = linear.input_gradient(above, *down)
+        dgate_up, act = glu.backward(
+            dact, gate_up, self.activation, act_needed=self.down.a is not None
+        )
+        down_gradients = [] if act is None else linear.adapter_gradients(above, act, *down)
+        h, _ = norm.forward(x, self.norm.weight, self.norm.eps, self.norm.unit_offset)
+        gradients = linear.adapter_gradients(dgate_up, h, self.gate_up, masks[0], self.workspace)
+        gradients += down_gradients
+        if not x_needs_grad:
+            return None, gradients
+        dh = linear.input_gradient(dgate_up, self.gate_up, masks[0], self.workspace)
+        dx = norm.backward(dh, x, self.norm.weight, scale, self.norm.unit_offset, out=dh)[0]
+        return dx.add_(dy), gradients

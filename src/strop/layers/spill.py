@@ -1,0 +1,61 @@
+"""Tensors put aside in a file, so that they take no memory until they are wanted again."""
+
+import os
+import tempfile
+import weakref
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from strop.core.errors import UnsupportedError
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tensor lies in the file."""
+
+    offset: int
+    shape: torch.Size
+    dtype: torch.dtype
+    device: torch.device
+
+
+class Spill:
+    """A nameless temporary file that holds tensors last in, first out."""
+
+    def __init__(self) -> None:
+        self._file, name = tempfile.mkstemp(prefix="strop-")
+        os.unlink(name)  # the file lives as long as its descriptor
+        weakref.finalize(self, os.close, self._file)
+        self._end = 0
+
+    def put(self, tensor: Tensor) -> Place:
+        """Write a tensor and return its place.
+
+        Raises:
+            UnsupportedError: the disk is full.
+        """
+        place = Place(self._end, tensor.shape, tensor.dtype, tensor.device)
+        raw = tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data.cast("B")
+        try:
+            while raw:
+                written = os.pwrite(self._file, raw, self._end)
+                raw, self._end = raw[written:], self._end + written
+        except OSError as e:
+            raise UnsupportedError(
+                f"policy 'offload' needs room in {tempfile.gettempdir()} for {raw.nbytes} bytes "
+                f"more and got: {e.strerror}; free some, set TMPDIR, or use policy 'checkpoint'"
+            ) from e
+        return place
+
+    def take(self, place: Place) -> Tensor:
+        """Read a tensor back; places taken after it was put are free again."""
+        found = torch.empty(place.shape, dtype=place.dtype)
+        raw = found.view(torch.uint8).numpy().data.cast("B")
+        at = place.offset
+        while raw:
+            read = os.preadv(self._file, [raw], at)
+            raw, at = raw[read:], at + read
+        self._end = place.offset
+        return found.to(place.device)

@@ -1,0 +1,112 @@
+"""Reads transformers' decoder blocks into strop's halves; the blocks themselves stay as they are."""
+
+from typing import Any
+
+from torch import Tensor
+
+from strop.layers.attention_half import Attended, AttentionHalf, Norm
+from strop.layers.block import Block
+from strop.layers.mlp_half import MlpHalf
+from strop.layers.spill import Spill
+from strop.models import adapters
+from strop.models.families import ACTIVATIONS, FAMILIES, Family
+from strop.ops.lora_linear.parts import Workspace
+
+
+def obstacle(block: Any) -> str | None:
+    """Say why a decoder block runs as transformers wrote it, or None if strop's halves serve it."""
+    family = FAMILIES.get(type(block).__name__)
+    if family is None:
+        return f"{type(block).__name__} is not a known kind of block"
+    attention, mlp = block.self_attn, block.mlp
+    if activation_of(block) is None:
+        return f"the activation of {type(block.mlp).__name__} is not known"
+    if block.training and _dropouts(block):
+        return "it drops activations at random"
+    if getattr(attention, "is_causal", True) is False:
+        return "its attention is not causal"
+    for norm in _norms(block, family):
+        if norm.weight.requires_grad:
+            return "its norms are trained"
+    linears = [getattr(attention, n) for n in (*family.qkv, "o_proj")]
+    linears += [getattr(mlp, n) for n in (*family.gate_up, "down_proj")]
+    for linear in linears:
+        if (why := adapters.obstacle(linear)) is not None:
+            return f"of one of its linear layers: {why}"
+    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in block.modules())
+    return "it carries forward hooks" if hooked else None
+
+
+def activation_of(block: Any) -> str | None:
+    """Return the name `ops.glu` has for the block's activation, or None."""
+    config = block.self_attn.config
+    name = getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", None)
+    return ACTIVATIONS.get(str(name))
+
+
+def read(block: Any, attended: Attended, workspace: Workspace, spill: Spill | None) -> Block:
+    """Read a block that has no obstacle, as it is now."""
+    family = FAMILIES[type(block).__name__]
+    activation = activation_of(block)
+    assert activation is not None
+    mlp = MlpHalf(
+        norm=_norm(getattr(block, family.mlp_norm), family),
+        gate_up=tuple(adapters.read(getattr(block.mlp, n)) for n in family.gate_up),
+        down=adapters.read(block.mlp.down_proj),
+        activation=activation,
+        post_norm=_maybe(block, family.post_mlp_norm, family),
+        workspace=workspace,
+    )
+    return Block(_attention(block, family, attended, workspace), mlp, spill)
+
+
+def _attention(
+    block: Any, family: Family, attended: Attended, workspace: Workspace
+) -> AttentionHalf:
+    module, config = block.self_attn, block.self_attn.config
+    window = None
+    if family.window_of is not None:
+        window = (module if family.window_of == "attention" else config).sliding_window
+    return AttentionHalf(
+        norm=_norm(block.input_layernorm, family),
+        qkv=tuple(adapters.read(getattr(module, n)) for n in family.qkv),
+        o=adapters.read(module.o_proj),
+        heads=config.num_attention_heads,
+        key_heads=config.num_key_value_heads,
+        features=module.head_dim,
+        scale=module.scaling,
+        window=window,
+        softcap=module.attn_logit_softcapping if family.softcap else None,
+        q_norm=_norm(module.q_norm, family) if family.head_norms else None,
+        k_norm=_norm(module.k_norm, family) if family.head_norms else None,
+        post_norm=_maybe(block, family.post_attention_norm, family),
+        attended=attended,
+        workspace=workspace,
+    )
+
+
+def final_norm(norm: Any, unit_offset: bool) -> Norm:
+    """Read an RMS norm of transformers."""
+    eps = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
+    weight: Tensor = norm.weight
+    return Norm(weight, float(eps), unit_offset)
+
+
+def _norm(norm: Any, family: Family) -> Norm:
+    return final_norm(norm, family.unit_offset)
+
+
+def _maybe(block: Any, name: str | None, family: Family) -> Norm | None:
+    return None if name is None else _norm(getattr(block, name), family)
+
+
+def _norms(block: Any, family: Family) -> list[Any]:
+    names = ["input_layernorm", family.mlp_norm, family.post_attention_norm, family.post_mlp_norm]
+    found = [getattr(block, name) for name in names if name is not None]
+    return found + ([block.self_attn.q_norm, block.self_attn.k_norm] if family.head_norms else [])
+
+
+def _dropouts(block: Any) -> bool:
+    shares = [block.self_attn.attention_dropout]
+    shares += [getattr(block.self_attn.config, "resid_pdrop", 0.0)]
+    return any(share > 0 for share in shares)

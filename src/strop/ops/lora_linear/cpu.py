@@ -1,0 +1,255 @@
+"""Linear layers that share an input as one product, with their adapters.
+
+In float32 and wider an adapter is folded into the dense weight, so that forward and the gradient of
+the input are one product each. In 16 bits it stays beside the weight: folding would round it away.
+The gradients of A and B never need the gradient of W.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from strop.ops.lora_linear.parts import LinearParts, Workspace, write_dense
+
+Masks = tuple[Tensor | None, ...]
+Gradients = list[Tensor | None]
+
+
+def draw_masks(x: Tensor, parts: Sequence[LinearParts]) -> Masks:
+    """Return for each layer which inputs its adapter sees [N, D] bool, or None if it sees all."""
+    return tuple(
+        None if part.dropout == 0 or part.a is None else torch.rand_like(x) >= part.dropout
+        for part in parts
+    )
+
+
+def forward(
+    x: Tensor,
+    parts: Sequence[LinearParts],
+    masks: Masks,
+    workspace: Workspace,
+    *,
+    add_to: Tensor | None = None,
+) -> Tensor:
+    """Return the layers' outputs side by side [N, sum of E], without autograd.
+
+    Args:
+        x: [N, D].
+        parts: layers with the same D.
+        masks: from `draw_masks`.
+        workspace: where dense weights are made.
+        add_to: [N, E] added to the result, of a single layer.
+    """
+    if folds(x, masks):
+        weight = _folded(parts, x, workspace)
+        out = torch.mm(x, weight.T) if add_to is None else torch.addmm(add_to, x, weight.T)
+        return _add_bias(out, parts)
+    widths = [part.weight.shape[0] for part in parts]
+    out = x.new_empty(len(x), sum(widths))
+    for part, mask, own in zip(parts, masks, out.split(widths, 1), strict=True):
+        _separate(x, part, mask, workspace, own)
+    _add_bias(out, parts)
+    return out if add_to is None else out.add_(add_to)
+
+
+def input_gradient(
+    dy: Tensor, parts: Sequence[LinearParts], masks: Masks, workspace: Workspace
+) -> Tensor:
+    """Return the gradient of the input [N, D] given that of the outputs side by side [N, sum of E]."""
+    D = parts[0].weight.shape[1]
+    if folds(dy, masks):
+        return torch.mm(dy, _folded(parts, dy.new_empty(0, D), workspace))
+    dx = dy.new_zeros(len(dy), D)
+    for own, part, mask in zip(_outputs(dy, parts), parts, masks, strict=True):
+        weight = _dense(part, dx, workspace)
+        factor = _row_factor(part, weight)
+        upstream = own if factor is None else own * factor.T.to(own.dtype)
+        dx += torch.mm(upstream, weight)
+        if part.a is not None and part.b is not None:
+            lifted = torch.mm(upstream.to(part.b.dtype), part.b).mul_(part.scale)
+            seen = torch.mm(lifted, part.a)
+            dx += (seen if mask is None else seen * mask / (1 - part.dropout)).to(dx.dtype)
+    return dx
+
+
+def adapter_gradients(
+    dy: Tensor, x: Tensor, parts: Sequence[LinearParts], masks: Masks, workspace: Workspace
+) -> Gradients:
+    """Return the gradients of every layer's `trained`, in order.
+
+    dA = scale * (dy B)^T x        dB = scale * dy^T (x A^T)
+    """
+    slices = _outputs(dy, parts)
+    if folds(x, masks):
+        return _folded_gradients(slices, x, parts, workspace)
+    gradients: Gradients = []
+    for own, part, mask in zip(slices, parts, masks, strict=True):
+        gradients += _separate_gradients(own, x, part, mask, workspace)
+    return gradients
+
+
+def _outputs(dy: Tensor, parts: Sequence[LinearParts]) -> tuple[Tensor, ...]:
+    return dy.split([part.weight.shape[0] for part in parts], 1)
+
+
+def folds(x: Tensor, masks: Masks) -> bool:
+    """Say whether adapters are added to the weight before the product."""
+    return x.dtype in (torch.float32, torch.float64) and all(mask is None for mask in masks)
+
+
+def _folded(parts: Sequence[LinearParts], x: Tensor, workspace: Workspace) -> Tensor:
+    """Return [sum of E, D]: W + scale B A of each layer, scaled by row for DoRA."""
+    first = parts[0]
+    if len(parts) == 1 and first.a is None and isinstance(first.weight, Tensor):
+        if first.weight.dtype == x.dtype:
+            return plain
+    heights = [part.weight.shape[0] for part in parts]
+    weight = workspace.take("weight", (sum(heights), x.shape[1]), x)
+    for part, own in zip(parts, weight.split(heights), strict=True):
+        _fold_one(part, own)
+        if part.magnitude is not None:
+            own.mul_((part.magnitude / torch.linalg.vector_norm(own, dim=1))[:, None])
+    return weight
+
+
+def _fold_one(part: LinearParts, out: Tensor) -> None:
+    if part.a is None or part.b is None:
+        write_dense(part.weight, out)
+    elif isinstance(part.weight, Tensor) and part.weight.dtype == out.dtype:
+        b, a = part.b.to(out.dtype), part.a.to(out.dtype)
+        torch.addmm(part.weight, b, a, alpha=part.scale, out=out)
+    else:
+        write_dense(part.weight, out)
+        out.addmm_(part.b.to(out.dtype), part.a.to(out.dtype), alpha=part.scale)
+
+
+def _folded_gradients(
+    slices: Sequence[Tensor], x: Tensor, parts: Sequence[LinearParts], workspace: Workspace
+) -> Gradients:
+    down = [p.a.to(x.dtype) for p in parts if p.a is not None and p.magnitude is None]
+    narrow = torch.mm(x, torch.cat(down).T) if down else x.new_empty(0, 0)  # [N, sum of R]
+    lifted = torch.empty_like(narrow)
+    at = 0
+    gradients: Gradients = []
+    places: list[tuple[int, LinearParts, slice]] = []
+    for own, part in zip(slices, parts, strict=True):
+        if part.a is None or part.b is None:
+            continue
+        if part.magnitude is not None:
+            gradients += _dora_gradients(own, x, part, workspace)
+            continue
+        R = part.a.shape[0]
+        ranks = slice(at, at + R)
+        lifted[:, ranks] = torch.mm(own, part.b.to(x.dtype))
+        db = torch.mm(own.T, narrow[:, ranks]).mul_(part.scale).to(part.b.dtype)
+        places.append((len(gradients), part, ranks))
+        gradients += [None, db]
+        at += R
+    if places:
+        da = torch.mm(lifted.T, x)  # [sum of R, D]
+        for place, part, ranks in places:
+            assert part.a is not None
+            gradients[place] = da[ranks].mul_(part.scale).to(part.a.dtype)
+    return gradients
+
+
+def _dora_gradients(dy: Tensor, x: Tensor, part: LinearParts, workspace: Workspace) -> Gradients:
+    """Return the gradients of A, B and the magnitude; the row norms are constants (DoRA, 4.3)."""
+    assert part.a is not None
+    assert part.b is not None
+    assert part.magnitude is not None
+    rows = workspace.take("dora", tuple(part.weight.shape), x)
+    _fold_one(part, rows)
+    norm = torch.linalg.vector_norm(rows, dim=1)
+    dweight = torch.mm(dy.T, x)  # [E, D]
+    dmagnitude = (dweight * rows).sum(1) / norm
+    dweight.mul_((part.magnitude / norm)[:, None])
+    da = torch.mm(part.b.to(x.dtype).T, dweight).mul_(part.scale)
+    db = torch.mm(dweight, part.a.to(x.dtype).T).mul_(part.scale)
+    made = zip((da, db, dmagnitude), (part.a, part.b, part.magnitude), strict=True)
+    return [gradient.to(tensor.dtype) for gradient, tensor in made]
+
+
+def _add_bias(out: Tensor, parts: Sequence[LinearParts]) -> Tensor:
+    at = 0
+    for part in parts:
+        if part.bias is not None:
+            out[:, at : at + part.weight.shape[0]] += part.bias.to(out.dtype)
+        at += part.weight.shape[0]
+    return out
+
+
+def _dense(part: LinearParts, x: Tensor, workspace: Workspace) -> Tensor:
+    if isinstance(part.weight, Tensor) and part.weight.dtype == x.dtype:
+        return part.weight
+    return write_dense(part.weight, workspace.take("weight", tuple(part.weight.shape), x))
+
+
+def _seen(x: Tensor, part: LinearParts, mask: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Return what the adapter sees of `x`, in the adapter's dtype."""
+    wide = x.to(dtype)
+    return wide if mask is None else wide * mask / (1 - part.dropout)
+
+
+def _row_factor(part: LinearParts, weight: Tensor) -> Tensor | None:
+    """Return DoRA's factor of each output [E, 1], or None."""
+    if part.magnitude is None or part.a is None or part.b is None:
+        return None
+    rows = torch.addmm(weight.to(part.a.dtype), part.b, part.a, alpha=part.scale)
+    return (part.magnitude / torch.linalg.vector_norm(rows, dim=1))[:, None]
+
+
+def _separate(
+    x: Tensor, part: LinearParts, mask: Tensor | None, workspace: Workspace, out: Tensor
+) -> None:
+    weight = _dense(part, x, workspace)
+    out.copy_(torch.mm(x, weight.T))
+    if part.a is None or part.b is None:
+        return
+    narrow = torch.mm(_seen(x, part, mask, part.a.dtype), part.a.T)  # [N, R]
+    out += torch.mm(narrow, part.b.T).mul_(part.scale).to(out.dtype)
+    if (factor := _row_factor(part, weight)) is not None:
+        out.mul_(factor.T.to(out.dtype))
+
+
+def _separate_gradients(
+    dy: Tensor, x: Tensor, part: LinearParts, mask: Tensor | None, workspace: Workspace
+) -> Gradients:
+    if part.a is None or part.b is None:
+        return []
+    weight = _dense(part, x, workspace)
+    factor = _row_factor(part, weight)
+    seen = _seen(x, part, mask, part.a.dtype)
+    narrow = torch.mm(seen, part.a.T)  # [N, R]
+    wide = dy.to(part.a.dtype)
+    extra: Gradients = []
+    if factor is not None and part.magnitude is not None:
+        plain = torch.mm(x, weight.T).to(wide.dtype) + torch.mm(narrow, part.b.T) * part.scale
+        extra = [(wide * plain).sum(0) * factor[:, 0] / part.magnitude]
+        wide = wide * factor.T
+    lifted = torch.mm(wide, part.b)  # [N, R]
+    da, db = torch.mm(lifted.T, seen), torch.mm(wide.T, narrow)
+    return [da.mul_(part.scale), db.mul_(part.scale), *extra]
+
+
+class _LoraLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, part: LinearParts, *trained: Tensor) -> Tensor:
+        ctx.part, ctx.masks, ctx.workspace = part, draw_masks(x, (part,)), Workspace()
+        ctx.save_for_backward(x)
+        return forward(x, (part,), ctx.masks, ctx.workspace)
+
+    @staticmethod
+    def backward(ctx: Any, *dy: Tensor) -> tuple[Tensor | None, ...]:
+        (x,) = ctx.saved_tensors
+        call = (ctx.part,), ctx.masks, ctx.workspace
+        dx = input_gradient(dy[0], *call) if ctx.needs_input_grad[0] else None
+        return dx, None, *adapter_gradients(dy[0], x, *call)
+
+
+def lora_linear(x: Tensor, part: LinearParts) -> Tensor:
+    """See `strop.ops.lora_linear`."""
+    out: Tensor = _LoraLinear.apply(x, part, *part.trained)
+    return out
