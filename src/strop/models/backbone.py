@@ -91,13 +91,15 @@ class Backbone:
             if i == len(decoder.layers) - 1:  # above it only the scored rows are of use
                 hidden = run_half(read.attention, hidden).index_select(0, rows)
                 hidden = run_half(read.mlp, hidden).index_select(0, back)
-                normed: Tensor = decoder.norm(hidden)
-                return normed
+                return self._normed(decoder, hidden)
             if self.policy in ("checkpoint", "offload"):
                 hidden = run_block(read, hidden)
             else:
                 hidden = run_half(read.mlp, run_half(read.attention, hidden))
-        normed = decoder.norm(hidden.index_select(0, kept.rows))
+        return self._normed(decoder, hidden.index_select(0, kept.rows))
+
+    def _normed(self, decoder: Any, hidden: Tensor) -> Tensor:
+        normed: Tensor = decoder.norm(hidden)
         return normed
 
     def _one_as_written(

@@ -102,9 +102,9 @@ def folds(x: Tensor, masks: Masks) -> bool:
 def _folded(parts: Sequence[LinearParts], x: Tensor, workspace: Workspace) -> Tensor:
     """Return [sum of E, D]: W + scale B A of each layer, scaled by row for DoRA."""
     first = parts[0]
-    if len(parts) == 1 and first.a is None and isinstance(first.weight, Tensor):
-        if first.weight.dtype == x.dtype:
-            return plain
+    plain = first.weight if len(parts) == 1 and first.a is None else None
+    if isinstance(plain, Tensor) and plain.dtype == x.dtype:
+        return plain
     heights = [part.weight.shape[0] for part in parts]
     weight = workspace.take("weight", (sum(heights), x.shape[1]), x)
     for part, own in zip(parts, weight.split(heights), strict=True):
