@@ -1,21 +1,16 @@
 """Log-probabilities of given tokens under a language-model head, without the logits."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from strop.core.dispatch import Impl, choose
 from strop.core.errors import ShapeError
+from strop.ops.linear_log_prob.log_probs import LogProbs
 
-
-class LogProbs(NamedTuple):
-    """What is known of each target token; see `linear_log_prob`."""
-
-    log_prob: Tensor
-    entropy: Tensor
-    is_top1: Tensor
+__all__ = ["IMPLS", "LogProbs", "linear_log_prob"]
 
 
 def linear_log_prob(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from strop.core import native
-from strop.ops.linear_log_prob import LogProbs
+from strop.ops.linear_log_prob.log_probs import LogProbs
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
 TILE_BYTES = 64_000_000

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from strop.ops.linear_log_prob import LogProbs
+from strop.ops.linear_log_prob.log_probs import LogProbs
 
 
 def linear_log_prob(
