@@ -193,6 +193,7 @@ def test_a_full_disk_is_explained_and_the_last_whole_checkpoint_is_kept(
     )
     assert child.ended() == 1
     assert "checkpoint-18 failed" in child.said
+    assert not (out / "checkpoints" / "checkpoint-18").exists()
     assert "make room" in child.said
     assert "Traceback" not in child.said
     assert checkpoints.step_of(checkpoints.newest(out / "checkpoints")) == 12

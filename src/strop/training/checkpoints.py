@@ -9,13 +9,15 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from strop.core.errors import UnsupportedError
+from strop.core.errors import StropError, UnsupportedError
 from strop.core.files import write_json
 
 MARK = "whole.json"
 """Written last: the sizes of all files of a checkpoint. Without it a checkpoint is a torso."""
 KEPT = 2
 """Whole checkpoints that stay on disk."""
+_FULL = 1_000_000
+"""With fewer bytes free a failed write needs no other explanation."""
 
 
 def step_of(checkpoint: Path) -> int:
@@ -64,11 +66,14 @@ def saving(path: Path) -> Iterator[None]:
     """
     try:
         yield
+    except StropError:
+        raise
     except (OSError, RuntimeError, SafetensorError) as e:
         beside = next(p for p in path.parents if p.exists())
         free = shutil.disk_usage(beside).free
+        why = "the disk is full" if free < _FULL else f"{(str(e) or repr(e)).splitlines()[0]}"
         raise UnsupportedError(
-            f"saving {path} failed ({_first_line(e)}) with {free / 1e6:,.0f} MB free there; "
+            f"saving {path} failed: {why}, with {free / 1e6:,.0f} MB free there; "
             "make room, or move the run to a larger disk, then resume it"
         ) from e
 
@@ -80,7 +85,3 @@ def _is_whole(checkpoint: Path) -> bool:
     sizes = json.loads(mark.read_text(encoding="utf-8"))
     files = [checkpoint / name for name in sizes]
     return all(f.is_file() and f.stat().st_size == sizes[f.name] for f in files)
-
-
-def _first_line(e: BaseException) -> str:
-    return (str(e).splitlines() or [type(e).__name__])[0]

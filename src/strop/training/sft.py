@@ -106,7 +106,8 @@ class _Training:
         record = Record(run, checkpoints.step_of(last) if last else 0)
         keep = Keep(self.interrupt, evaluate)
         if not resumed:
-            self._write_record(model)
+            with checkpoints.saving(run.path):
+                self._write_record(model)
         trainer = build(settings, args, model, tokenizer, self.material.sets(), [keep, record])
         trained, _ = trainer.model.get_nb_trainable_parameters()
         run.update(model={**run.record["model"], "trained_parameters": trained})
@@ -115,7 +116,8 @@ class _Training:
             self._train(trainer, last)
         finally:
             undo()
-        self._finish(trainer, record)
+        with checkpoints.saving(run.path):
+            self._finish(trainer, record)
 
     def _train(self, trainer: Trainer, last: Path | None) -> None:
         show = Show(self.console) if self.console.is_terminal and not self.console.quiet else None

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import math
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from peft import LoraConfig
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from strop.core.errors import ConfigError
+from strop.core.errors import ConfigError, UnsupportedError
 from strop.training.checkpoints import saving
 from strop.training.settings import Settings
 
@@ -38,8 +39,12 @@ class Trainer(SFTTrainer):
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
-        with saving(folder):
-            super()._save_checkpoint(model, trial)
+        try:
+            with saving(folder):
+                super()._save_checkpoint(model, trial)
+        except UnsupportedError:
+            shutil.rmtree(folder, ignore_errors=True)  # a torso would only take up room
+            raise
 
 
 def steps(settings: Settings, rows: int) -> tuple[int, int]:

@@ -43,7 +43,7 @@ class Record(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Take out the lines of steps that are done again, and start the clock."""
-        with written_whole(self.path) as scratch:
+        with checkpoints.saving(self.path), written_whole(self.path) as scratch:
             scratch.write_text("".join(map(_line, self._kept)), encoding="utf-8")
         self._started = time.monotonic()
 
