@@ -1,11 +1,12 @@
 """Asks a model about rows it has not seen and measures its answers."""
 
+import contextlib
 import hashlib
 import json
 import math
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,16 +122,16 @@ def _fingerprint(rows: Rows) -> str:
 
 def _measured(model: Any, tokenizer: Any, rows: Rows, seed: int) -> Evaluation:
     start = time.perf_counter()
-    model.eval()
     labels = label_set(rows.rows)
     if labels is None:
-        scored = _scores(model, tokenizer, rows.rows)
-        truth = list(range(len(rows.rows)))
+        asked = rows.rows
+        truth = list(range(len(asked)))
     else:
         asked = [with_answer(row, label) for row in rows.rows for label in labels]
-        scored = _scores(model, tokenizer, asked)
         n = len(labels)
         truth = [i * n + labels.index(right_answer(row) or "") for i, row in enumerate(rows.rows)]
+    with _asked_only(model):
+        scored = _scores(model, tokenizer, asked)
     sums = torch.stack([-scored[i].double().sum() for i in truth]).cpu()  # [B]
     counts = torch.tensor([scored[i].numel() for i in truth])  # [B]
     if not counts.sum():
@@ -147,6 +148,25 @@ def _measured(model: Any, tokenizer: Any, rows: Rows, seed: int) -> Evaluation:
         confusion=confusion,
         seconds=round(time.perf_counter() - start, 3),
     )
+
+
+@contextlib.contextmanager
+def _asked_only(model: Any) -> Iterator[None]:
+    """Hold the model in eval mode with nothing to train inside the block, and as it was after it.
+
+    What is trained may not be folded into other weights or computed in a fused block.
+    """
+    was_training = model.training
+    trained = [p for p in model.parameters() if p.requires_grad]
+    model.eval()
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        model.train(was_training)
 
 
 def _confusion(

@@ -64,6 +64,16 @@ def test_the_loss_of_labelled_rows_is_that_of_their_right_answers(loaded):
     assert evaluate(loaded, LABELLED).loss.value == pytest.approx(-scored.mean().item(), rel=1e-5)
 
 
+def test_a_model_that_is_being_trained_is_left_as_it_was(loaded):
+    model, _ = loaded
+    before = [p.requires_grad for p in model.parameters()]
+    model.train()
+    evaluate(loaded, FREE)
+    assert model.training
+    assert [p.requires_grad for p in model.parameters()] == before
+    model.eval()
+
+
 def test_limit_draws_the_same_rows_for_the_same_seed(loaded):
     first = evaluate(loaded, LABELLED, limit=9, seed=1)
     again = evaluate(loaded, LABELLED, limit=9, seed=1)
