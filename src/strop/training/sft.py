@@ -225,7 +225,8 @@ def _check_same(record: dict[str, Any], material: Material, model: Any) -> None:
     if record["model"]["dtype"] != _dtype(model):
         raise UnsupportedError(
             f"the run was started in {record['model']['dtype']} and the model is now "
-            f"{_dtype(model)}; resume on the machine it was started on, or start a new run"
+            f"{_dtype(model)}, the faster format by a timing; try again while the machine is "
+            "quiet, or resume on the machine it was started on"
         )
 
 

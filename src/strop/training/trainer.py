@@ -83,6 +83,7 @@ def arguments(settings: Settings, folder: Path, rows: int, model: Any, evaluate:
         "max_length": None,
         "dataset_kwargs": {"skip_prepare_dataset": True},
         "bf16": model.dtype == torch.bfloat16,
+        "fp16": model.dtype == torch.float16,
         "use_cpu": model.device.type == "cpu",
         "save_steps": settings.save_every or max(1, math.ceil(total / 10)),
         # Steps rather than epochs: then a loss is measured before the checkpoint of its step is

@@ -1,0 +1,94 @@
+"""Only checkpoints written to their end count; a failed write is explained."""
+
+import errno
+import os
+import signal
+import threading
+
+import pytest
+from rich.console import Console
+from safetensors import SafetensorError
+
+from strop.core.errors import DataError, UnsupportedError
+from strop.training import checkpoints
+from strop.training.interrupt import Interrupt
+
+
+def written(folder, step, *, sealed=True):
+    path = folder / f"checkpoint-{step}"
+    path.mkdir()
+    (path / "adapter_model.safetensors").write_bytes(b"x" * 100)
+    if sealed:
+        checkpoints.seal(path)
+    return path
+
+
+def test_the_newest_is_the_last_step_that_was_sealed(tmp_path):
+    for step in (100, 20, 3):
+        written(tmp_path, step)
+    written(tmp_path, 200, sealed=False)
+    assert checkpoints.newest(tmp_path).name == "checkpoint-100"
+
+
+def test_a_sealed_checkpoint_with_a_file_cut_short_does_not_count(tmp_path):
+    path = written(tmp_path, 5)
+    (path / "adapter_model.safetensors").write_bytes(b"x" * 99)
+    assert checkpoints.newest(tmp_path) is None
+
+
+def test_tidying_keeps_the_two_newest_whole_ones(tmp_path):
+    for step in (1, 2, 10):
+        written(tmp_path, step)
+    written(tmp_path, 11, sealed=False)
+    checkpoints.tidy(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint-2", "checkpoint-10"}
+
+
+def test_a_folder_that_does_not_exist_holds_no_checkpoint(tmp_path):
+    assert checkpoints.newest(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        SafetensorError("Error while serializing: No space left on device"),
+        RuntimeError("unexpected pos 64 vs 0"),
+    ],
+)
+def test_a_failed_write_names_file_reason_and_remedy(tmp_path, failure):
+    path = tmp_path / "run" / "checkpoint-7"
+    with pytest.raises(UnsupportedError, match=r"checkpoint-7 failed: .* make room") as caught:  # noqa: SIM117
+        with checkpoints.saving(path):
+            raise failure
+    assert str(failure).splitlines()[0] in str(caught.value)
+
+
+def test_an_error_that_is_already_explained_passes_through(tmp_path):
+    with pytest.raises(DataError, match="as it was"), checkpoints.saving(tmp_path / "x"):
+        raise DataError("as it was")
+
+
+def test_the_first_signal_asks_and_the_second_stops():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    interrupt = Interrupt()
+    with interrupt.listening(Console(quiet=True)):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert interrupt.asked
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))
+
+
+def test_another_thread_can_train_without_handlers():
+    before = signal.getsignal(signal.SIGINT)
+    seen = []
+
+    def listen():
+        with Interrupt().listening(Console(quiet=True)):
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert seen == [before]
