@@ -26,6 +26,10 @@ from worker import RANK, peak_rss
 
 SHARED_FROM = 32
 """A common prefix shorter than this is computed once per row."""
+QUERIES = 256
+"""Attention's products run over this many queries at once, so that scores stay small."""
+HEAD_ROWS = 256
+"""The head's products run over this many rows at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +124,9 @@ def work_of(sequences: list[tuple[list[int], int]]) -> Work:
 class Products:
     """Times the products of a step; memory and weights are made once."""
 
-    def __init__(self, shape: Shape, most_tokens: int, most_supervised: int) -> None:
+    def __init__(self, shape: Shape, steps: Sequence[Work]) -> None:
+        most_tokens = max(max(work.tokens, work.supervised) for work in steps)
+        longest = max(sum(run) for work in steps for run in work.runs)
         self.shape = shape
         make = torch.randn
         self.weights = [[make(o, i) for o, i in shape.linears()] for _ in range(shape.layers)]
@@ -128,8 +134,13 @@ class Products:
         self.head = make(shape.vocabulary, shape.width)
         self.inputs = {i: make(most_tokens, i) for _, i in shape.linears()}
         self.outputs = {o: make(most_tokens, o) for o, _ in shape.linears()}
-        self.scratch = torch.empty(most_tokens * max(shape.inner, shape.vocabulary // 64))
-        self.tile = torch.empty(256, shape.vocabulary)
+        per_head = (shape.heads, longest, shape.head_size)
+        self.queries, self.keys = make(shape.heads, QUERIES, shape.head_size), make(per_head)
+        self.queries_out, self.keys_out = torch.zeros_like(self.queries), torch.zeros(per_head)
+        widest = max(max(w.shape) for w in self.weights[0])
+        largest = max(most_tokens * widest, widest * widest, shape.heads * QUERIES * longest)
+        self.scratch = torch.zeros(largest)
+        self.tile = torch.zeros(HEAD_ROWS, shape.vocabulary)
 
     def into(self, *sizes: int) -> Tensor:
         """Return memory of these sizes, overwritten by the next product."""
@@ -149,17 +160,23 @@ class Products:
         torch.mm(dy.T, xA, out=self.into(J, RANK))
 
     def attention(self, own: int, ancestors: int, *, gradient: bool) -> None:
-        """Run the products of one run's attention; half of those over itself are masked."""
-        H, D = self.shape.heads, self.shape.head_size
-        keys = ancestors + (own + 1) // 2
-        q, k = torch.empty(H, own, D).fill_(0.5), torch.empty(H, keys, D).fill_(0.5)
-        scores = torch.bmm(q, k.transpose(1, 2))
-        torch.bmm(scores, k)
-        if gradient:
+        """Run the products of one run's attention, a tile of queries at a time.
+
+        A tile meets the keys before it and, of its own, on average half.
+        """
+        H = self.shape.heads
+        for start in range(0, own, QUERIES):
+            size = min(QUERIES, own - start)
+            keys = ancestors + start + (size + 1) // 2
+            q, k = self.queries[:, :size], self.keys[:, :keys]
+            scores = self.into(H, size, keys)
             torch.bmm(q, k.transpose(1, 2), out=scores)
-            torch.bmm(scores, k)
-            torch.bmm(scores.transpose(1, 2), q)
-            torch.bmm(scores.transpose(1, 2), q)
+            torch.bmm(scores, k, out=self.queries_out[:, :size])
+            if gradient:
+                torch.bmm(q, k.transpose(1, 2), out=scores)
+                torch.bmm(scores, k, out=self.queries_out[:, :size])
+                for _ in range(2):
+                    torch.bmm(scores.transpose(1, 2), q, out=self.keys_out[:, :keys])
 
     def forward_only(self, work: Work) -> None:
         """Run a pass that needs no gradient, as that of a reference model."""
@@ -174,8 +191,8 @@ class Products:
     def head_rows(self, M: int, *, gradient: bool) -> None:
         """Run the head on M supervised rows, a tile at a time."""
         hidden = self.inputs[self.shape.width]
-        for start in range(0, M, 256):
-            size = min(256, M - start)
+        for start in range(0, M, HEAD_ROWS):
+            size = min(HEAD_ROWS, M - start)
             logits = self.tile[:size]
             torch.mm(hidden[:size], self.head.T, out=logits)
             if gradient:
@@ -205,9 +222,7 @@ def measure(rows: Path, model_folder: Path) -> dict[str, Any]:
         work_of([s for row in workload["sequences"][i : i + per_step] for s in row])
         for i in range(0, len(workload["sequences"]), per_step)
     ]
-    products = Products(
-        Shape.of(model_folder), max(w.tokens for w in steps), max(w.supervised for w in steps)
-    )
+    products = Products(Shape.of(model_folder), steps)
     extra = workload["forwards_without_gradient"]
     products.step(steps[0], extra)
     with torch.no_grad():
