@@ -158,6 +158,15 @@ def test_a_resumed_run_keeps_its_settings(tmp_path, finished):
         strop.train(resume=stopped.path, rank=8)
 
 
+def test_a_resumed_run_names_versions_that_changed(tmp_path, finished, caplog):
+    stopped = _opened_again(finished, tmp_path)
+    stopped.update(versions={**stopped.record["versions"], "trl": "1.0"})
+    with caplog.at_level(logging.WARNING):
+        run = strop.train(resume=stopped.path, quiet=True)
+    assert "trl was 1.0 and is now" in caplog.text
+    assert run.finished
+
+
 def test_a_resumed_run_wants_the_data_it_was_started_with(tmp_path, finished):
     stopped = _opened_again(finished, tmp_path)
     changed = save_chats(tmp_path / "sums.jsonl", 19)

@@ -217,6 +217,7 @@ def _reopen(
 
 
 def _check_same(record: dict[str, Any], material: Material, model: Any) -> None:
+    """Refuse to go on with other tokens or another number format; name other versions."""
     if record["data"]["sha256"] != material.facts["sha256"]:
         raise DataError(
             f"{material.facts['source']} no longer gives the tokens this run was started with; "
@@ -228,6 +229,15 @@ def _check_same(record: dict[str, Any], material: Material, model: Any) -> None:
             f"{_dtype(model)}, the faster format by a timing; try again while the machine is "
             "quiet, or resume on the machine it was started on"
         )
+    before = {**record["versions"], "commit": record["commit"]}
+    now = {**versions.installed(), "commit": versions.commit()}
+    changed = [
+        f"{name} was {before[name]} and is now {now.get(name)}"
+        for name in before
+        if before[name] != now.get(name)
+    ]
+    if changed:
+        logger.warning("the resumed run may end with other last bits: %s", "; ".join(changed))
 
 
 def _model(model: Any, tokenizer: Any, settings: Settings) -> tuple[Any, Any]:
