@@ -36,9 +36,14 @@ def read(source: Any, *, mapping: Mapping[str, str] | None = None) -> Rows:
 
 
 def examine(
-    source: Any, mapping: Mapping[str, str] | None = None
+    source: Any, mapping: Mapping[str, str] | None = None, columns: Counter[str] | None = None
 ) -> tuple[list[Row], list[Fault], Format, int]:
     """Return the usable rows, the faults of the others, the format, and the number of rows.
+
+    Args:
+        source: what `read` takes.
+        mapping: names of columns.
+        columns: filled with how many rows have each column.
 
     Raises:
         DataError: the source cannot be read at all, or its columns are not known.
@@ -53,14 +58,16 @@ def examine(
         raise BrokenRowsError(name, faults, len(found), "No row could be read.")
     if mapping:
         whole = _renamed(whole, mapping, name)
+    if columns is not None:
+        columns.update(column for _, record in whole for column in record)
     layout = recognised([record for _, record in whole], name)
     rows: list[Row] = []
     for line, record in whole:
-        columns = layout.columns(record)
-        if columns is None:
+        its = layout.columns(record)
+        if its is None:
             faults.append(Fault(line, _lacks(layout, record), "missing_column"))
             continue
-        made = row_of(line, record, layout, columns)
+        made = row_of(line, record, layout, its)
         if isinstance(made, Fault):
             faults.append(made)
         else:

@@ -112,6 +112,7 @@ class Renderer:
         self.special = re.compile("|".join(map(re.escape, longest)) or r"(?!)")
         self._leads: dict[str, str | None] = {}
         self.special_run = re.compile(f"(?:{self.special.pattern})+")
+        self.text_of_marks = ""
         closing = self._probe()
         run = self.special_run.search(closing)
         self.closes = run is not None
@@ -239,6 +240,7 @@ class Renderer:
             text = self.text(_PROBE)
         except DataError:  # a template for one fixed purpose; each row will say what it needs
             return ""
+        self.text_of_marks = str.__str__(text)
         _, first, last, after = _extent(text, 1)
         return str.__getitem__(text, slice(last, after)) if first >= 0 else ""
 

@@ -1,0 +1,275 @@
+"""Checks data: what is wrong with it, what will be learned from it, and what it costs."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from strop.data.contents import SIGNS, signs_in
+from strop.data.encoding import spoken_content
+from strop.data.languages import language
+from strop.data.likeness import Likeness
+from strop.data.reading import examine
+from strop.data.report import Finding, Report, excerpt, ordered
+from strop.data.rows import BrokenRowsError, Fault, Row
+from strop.data.sources import source_name
+from strop.data.supervision import EVERYTHING, Supervision
+from strop.data.tokens import TokenCheck
+from strop.data.turns import Answers, disorder
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage, the rows done and the rows in all."""
+
+_STEP = 1000
+_FAULTS = {
+    "empty_answer": ("empty_answers", "Write the answer or take the row out."),
+    "no_answer": ("no_answer", "Add an answer or take the row out."),
+    "not_utf8": ("not_utf8", "Save the file as UTF-8."),
+}
+
+
+@dataclass(slots=True)
+class _Found:
+    """Findings that grow row by row."""
+
+    lines: list[int] = field(default_factory=list)
+    example: str = ""
+
+
+def check(
+    source: Any,
+    tokenizer: Any = None,
+    *,
+    max_length: int | None = None,
+    held_out: Any = None,
+    mapping: Mapping[str, str] | None = None,
+    supervision: Supervision = EVERYTHING,
+    progress: Progress | None = None,
+) -> Report:
+    """Say what is wrong with data, what is learned from it, and what it costs.
+
+    Args:
+        source: what `read` takes.
+        tokenizer: the model's tokenizer; None leaves out what needs tokens.
+        max_length: the length at which training would cut rows.
+        held_out: the data to be tested on, to find rows that stand in both.
+        mapping: names of columns, as for `read`.
+        supervision: which parts of the answers carry loss.
+        progress: told of the rows done.
+
+    Raises:
+        DataError: the source cannot be read at all.
+    """
+    tell = progress or (lambda stage, done, total: None)
+    tell("reading", 0, 0)
+    rows, faults, layout, total, columns = _examined(source, mapping)
+    findings = [*_of_faults(faults)]
+    if rows:
+        reading = used_columns(layout, columns)
+        findings += _unused(columns, reading, layout)
+        likeness = Likeness()
+        languages: Counter[str] = Counter()
+        findings += _of_rows(rows, likeness, languages, tell)
+        findings += _of_likeness(likeness)
+        findings += _of_languages(languages, len(rows))
+        if held_out is not None:
+            findings += _of_leaks(likeness, held_out, mapping)
+    tokens = None
+    if rows and tokenizer is not None:
+        tokens = TokenCheck(tokenizer, max_length, supervision)
+        findings += tokens.run(rows, lambda done: tell("tokens", done, len(rows)))
+    lengths = tokens.lengths() if tokens else None
+    usable = len(rows) - (len(tokens.unusable) if tokens else 0)
+    return Report(
+        source_name(source),
+        layout.name if layout else "",
+        total,
+        usable,
+        dict(columns),
+        ordered(findings),
+        lengths,
+        dict(languages) if rows else {},
+    )
+
+
+def _examined(source: Any, mapping: Mapping[str, str] | None) -> Any:
+    """Return `examine`'s parts, also where no row can be read."""
+    columns: Counter[str] = Counter()
+    try:
+        rows, faults, layout, total = examine(source, mapping, columns)
+    except BrokenRowsError as e:
+        return [], e.faults, None, e.total, columns
+    return rows, faults, layout, total, columns
+
+
+def used_columns(layout: Any, columns: Mapping[str, int]) -> set[str]:
+    """Return the columns that the format reads."""
+    known = {name for names in layout.needs for name in names} | set(layout.also)
+    return {name for name in columns if name in known}
+
+
+def _unused(columns: Mapping[str, int], reading: set[str], layout: Any) -> Iterator[Finding]:
+    unused = [str(name) for name in columns if name not in reading]
+    if unused:
+        more = f" and {len(unused) - 8} more" if len(unused) > 8 else ""
+        yield Finding(
+            "unused_columns",
+            "info",
+            [],
+            f"the format {layout.name} does not read the columns {', '.join(unused[:8])}{more}",
+            "Nothing, if they are notes; else say what they are with --map.",
+        )
+
+
+def _of_faults(faults: list[Fault]) -> Iterator[Finding]:
+    kinds: dict[str, list[Fault]] = defaultdict(list)
+    for fault in faults:
+        kinds[fault.kind].append(fault)
+    for kind, found in kinds.items():
+        name, remedy = _FAULTS.get(kind, (kind, "Correct the rows or take them out."))
+        reasons = list(dict.fromkeys(fault.reason for fault in found))
+        more = f", and {len(reasons) - 1} more reasons" if len(reasons) > 1 else ""
+        lines = sorted({fault.line for fault in found})
+        yield Finding(name, "error", lines, reasons[0] + more, remedy, reasons[0])
+
+
+def _of_rows(
+    rows: list[Row], likeness: Likeness, languages: Counter[str], tell: Progress
+) -> Iterator[Finding]:
+    signs: dict[str, _Found] = defaultdict(_Found)
+    orders: dict[str, _Found] = defaultdict(_Found)
+    unasked = _Found()
+    mixed = _Found()
+    answers = Answers()
+    for done, row in enumerate(rows, 1):
+        for text, answer in _texts(row):
+            for sign, (start, end) in signs_in(text, answer):
+                found = signs[sign.kind]
+                if not found.lines or found.lines[-1] != row.line:
+                    found.lines.append(row.line)
+                found.example = found.example or excerpt(text, start, end)
+        for problem in disorder(row):
+            orders[problem].lines.append(row.line)
+        if row.messages and not any(
+            m["role"] in ("user", "tool") and spoken_content(m).strip() for m in row.messages
+        ):
+            unasked.lines.append(row.line)
+        _take_language(row, languages, mixed)
+        answers.add(row)
+        likeness.add(row)
+        if done % _STEP == 0 or done == len(rows):
+            tell("contents", done, len(rows))
+    for sign in SIGNS:
+        if sign.kind in signs:
+            lines = signs[sign.kind].lines
+            message = f"{_rows(len(lines))} {sign.message}"
+            example = signs[sign.kind].example
+            yield Finding(sign.kind, sign.severity, lines, message, sign.remedy, example)
+    for problem, found in orders.items():
+        message = f"in {_rows(len(found.lines))} {problem}"
+        remedy = "Most templates expect: system, then user and assistant in turn."
+        yield Finding("roles_out_of_order", "warning", found.lines, message, remedy)
+    if unasked.lines:
+        message = f"{_rows(len(unasked.lines))} have an answer but nothing that asks for it"
+        yield Finding("empty_prompts", "warning", unasked.lines, message, "Write the question.")
+    if mixed.lines:
+        message = f"{_rows(len(mixed.lines))} answer in another language than they are asked in"
+        remedy = "Nothing, if they translate."
+        yield Finding("answers_in_another_language", "info", mixed.lines, message, remedy)
+    yield from answers.findings()
+
+
+def _texts(row: Row) -> Iterator[tuple[str, bool]]:
+    if row.messages is None:
+        yield row.text or "", False
+    for message in row.messages or ():
+        yield spoken_content(message), message["role"] == "assistant"
+
+
+def _take_language(row: Row, languages: Counter[str], mixed: _Found) -> None:
+    said = [(language(text), answer) for text, answer in _texts(row)]
+    last = said[-1][0]
+    if last is not None:
+        languages[last] += 1
+    asked = {name for name, answer in said if name is not None and not answer}
+    if row.messages and last is not None and asked and last not in asked:
+        mixed.lines.append(row.line)
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
+def _of_languages(languages: Counter[str], total: int) -> Iterator[Finding]:
+    told = languages.total()
+    several = {name: n for name, n in languages.items() if n >= 5 and n >= 0.01 * told}
+    if len(several) > 1 and total >= 20:
+        shares = ", ".join(f"{n:,} {name}" for name, n in languages.most_common(6))
+        yield Finding(
+            "mixed_languages",
+            "info",
+            [],
+            f"the rows are in several languages: {shares}",
+            "Nothing, if that is meant; else take the others out.",
+        )
+
+
+def _of_likeness(likeness: Likeness) -> Iterator[Finding]:
+    if equal := likeness.equal():
+        extra = sorted(line for lines in equal for line in lines[1:])
+        yield Finding(
+            "duplicates",
+            "warning",
+            extra,
+            f"{_rows(len(extra))} repeat an earlier one word for word",
+            "Take them out, or run with --fix: what is repeated is learned more than the rest.",
+            f"lines {equal[0][0]} and {equal[0][1]}",
+        )
+    if near := likeness.nearly_equal():
+        extra = sorted({line for lines in near for line in lines[1:]})
+        yield Finding(
+            "near_duplicates",
+            "info",
+            extra,
+            f"{_rows(len(extra))} are nearly equal to another one",
+            "Look at a few; keep one of each group if they say the same.",
+            f"lines {near[0][0]} and {near[0][1]}",
+        )
+    if differing := likeness.contradicting():
+        lines = sorted(line for found in differing for line in found)
+        yield Finding(
+            "contradictory_answers",
+            "info",
+            lines,
+            f"{len(differing):,} questions are answered in more than one way",
+            "Nothing, if several answers are right; else decide for one.",
+            f"lines {differing[0][0]} and {differing[0][1]}",
+        )
+
+
+def _of_leaks(
+    likeness: Likeness, held_out: Any, mapping: Mapping[str, str] | None
+) -> Iterator[Finding]:
+    others = Likeness()
+    for row in examine(held_out, mapping)[0]:
+        others.add(row)
+    shared = sorted(
+        line for key, lines in likeness.whole.items() if key in others.whole for line in lines
+    )
+    if shared:
+        yield Finding(
+            "leak",
+            "error",
+            shared,
+            f"{_rows(len(shared))} stand in the held-out part as well, so the test tells nothing",
+            "Take them out of one of the two.",
+        )
+    near = sorted({lines[0] for lines in likeness.nearly_equal(others)} - set(shared))
+    if near:
+        yield Finding(
+            "near_leak",
+            "warning",
+            near,
+            f"{_rows(len(near))} are nearly equal to one of the held-out part",
+            "Take them out of one of the two.",
+        )

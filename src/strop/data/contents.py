@@ -1,0 +1,200 @@
+"""Looks into single texts: what should not be learned, and what got broken on the way."""
+
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from strop.data.report import Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """Something to look for in a text."""
+
+    kind: str
+    severity: Severity
+    message: str
+    remedy: str
+    find: Callable[[str], tuple[int, int] | None]
+    """Returns where it is, or None."""
+    answers: bool = False
+    """Whether only answers are looked at."""
+
+
+def _pattern(
+    pattern: str, needs: str = "", flags: int = 0
+) -> Callable[[str], tuple[int, int] | None]:
+    """Return a search for a pattern, skipped where none of the characters of `needs` occurs."""
+    compiled = re.compile(pattern, flags)
+
+    def find(text: str) -> tuple[int, int] | None:
+        if needs and not any(mark in text for mark in needs.split()):
+            return None
+        found = compiled.search(text)
+        return found.span() if found else None
+
+    return find
+
+
+_DIGITS = re.compile(r"\d")
+_CARD = re.compile(r"(?<![\d.,-])(?:\d[ -]?){12,18}\d(?![\d.,-]?\d)")
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")
+_PHONE = re.compile(
+    r"(?<![\w.-])(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,4}\)[ .-]?|\d{2,4}[ .-])\d{3,4}[ .-]\d{3,5}(?![\w.-]*\d)"
+)
+_EMAIL = re.compile(r"[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*\.[A-Za-z]{2,}")
+_SSN = re.compile(r"(?<![\d-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\d-])")
+
+
+def _luhn(digits: str) -> bool:
+    total = 0
+    for i, digit in enumerate(reversed(digits)):
+        value = int(digit) * (2 if i % 2 else 1)
+        total += value - 9 if value > 9 else value
+    return total % 10 == 0 and len(set(digits)) > 1
+
+
+def _is_iban(text: str) -> bool:
+    bare = text.replace(" ", "")
+    moved = bare[4:] + bare[:4]
+    return 15 <= len(bare) <= 34 and int("".join(str(int(c, 36)) for c in moved)) % 97 == 1
+
+
+def _personal(text: str) -> tuple[int, int] | None:
+    if "@" in text:
+        for found in _EMAIL.finditer(text):
+            if not re.search(r"@(?:[\w-]+\.)*(?:example|test|localhost)\b", found.group()):
+                return found.span()
+    if not _DIGITS.search(text):
+        return None
+    for found in _CARD.finditer(text):
+        if _luhn(re.sub(r"\D", "", found.group())):
+            return found.span()
+    for found in _IBAN.finditer(text):
+        if _is_iban(found.group()):
+            return found.span()
+    number = _SSN.search(text) or _PHONE.search(text)
+    return number.span() if number else None
+
+
+def _repeats(text: str) -> tuple[int, int] | None:
+    """Find texts that say the same again and again: they shrink to almost nothing."""
+    if len(text) < 400:
+        return None
+    raw = text[:20_000].encode("utf-8", "replace")
+    return (0, 40) if len(zlib.compress(raw, 1)) < 0.08 * len(raw) else None
+
+
+_BROKEN = re.compile("Ã[\x80-\xbf]|Â[\xa0-\xbf]|â€[\x80-\xbf™œ˜“”¢¦]|ðŸ|ï»¿|\ufffd")
+
+
+def _mojibake(text: str) -> tuple[int, int] | None:
+    found = None if text.isascii() else _BROKEN.search(text)
+    return found.span() if found else None
+
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ufeff]")
+
+SIGNS = (
+    Sign(
+        "secrets",
+        "warning",
+        "hold what looks like a key or a password",
+        "Take it out and withdraw the key: a model can be made to repeat what it learned.",
+        _pattern(
+            r"\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}\b|\bgithub_pat_\w{40,}"
+            r"|\bsk-(?:proj-|ant-)?[A-Za-z0-9_-]{24,}|\bxox[abprs]-[A-Za-z0-9-]{10,}"
+            r"|\bAIza[0-9A-Za-z_-]{35}\b|\bhf_[A-Za-z0-9]{30,}\b|\bglpat-[\w-]{20}\b"
+            r"|-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"
+            r"|(?i:\b(?:password|passwd|api[_-]?key|secret)\s*[:=]\s*[\"'][^\s\"']{8,}[\"'])",
+            needs="AKIA gh github_pat_ sk- xox AIza hf_ glpat- PRIVATE eyJ = :",
+        ),
+    ),
+    Sign(
+        "personal_data",
+        "warning",
+        "hold what looks like an e-mail address, a telephone, card, account or insurance number",
+        "Replace it by a placeholder unless the model is meant to repeat it.",
+        _personal,
+    ),
+    Sign(
+        "refusals",
+        "warning",
+        "answer with a refusal",
+        "Take these rows out, or the model learns to refuse.",
+        _pattern(
+            r"\A\W*(?:i'?m|i am|we are|we're)? ?(?:very |so |truly )?(?:sorry|apologi[sz]e)[,.]? "
+            r"?(?:but )?(?:as an ai|i (?:can(?:no|')?t|am (?:not able|unable)|'?m (?:not able|unable)))"
+            r"|\bas an? (?:ai|artificial intelligence)(?: language)? (?:model|assistant)\b"
+            r"|\A\W*i (?:can(?:no|')?t|am unable to|'?m unable to) "
+            r"(?:assist|help|comply|fulfil|provide|generate|create)",
+            flags=re.IGNORECASE,
+        ),
+        answers=True,
+    ),
+    Sign(
+        "mojibake",
+        "warning",
+        "hold broken characters, as Ã© for é",
+        "Read the original with the right encoding, or run with --fix.",
+        _mojibake,
+    ),
+    Sign(
+        "control_characters",
+        "warning",
+        "hold invisible control characters",
+        "Take them out, or run with --fix.",
+        lambda text: found.span() if (found := _CONTROL.search(text)) else None,
+    ),
+    Sign(
+        "repetition",
+        "warning",
+        "say the same again and again",
+        "Shorten or drop them: a model learns to loop from such texts.",
+        _repeats,
+    ),
+    Sign(
+        "template_markers",
+        "warning",
+        "hold the markers of a chat template in their text",
+        "The template writes the markers itself; take them out unless they are meant literally.",
+        _pattern(
+            r"<\|(?:im_start|im_end|eot_id|start_header_id|end_header_id|endoftext|user|assistant|"
+            r"system|end|begin_of_text|end_of_text)\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
+            r"|(?m:^### (?:Instruction|Response|Input):)|</?s>",
+            needs="<| INST SYS> _of_turn ### s>",
+        ),
+    ),
+)
+
+
+def signs_in(text: str, answer: bool) -> Iterator[tuple[Sign, tuple[int, int]]]:
+    """Yield each sign found in a text, and where."""
+    for sign in SIGNS:
+        if (answer or not sign.answers) and (place := sign.find(text)):
+            yield sign, place
+
+
+def repaired(text: str) -> str:
+    """Return the text without control characters and with broken characters set right."""
+    if not text.isascii() and _BROKEN.search(text):
+        text = _unbroken(text)
+    return _CONTROL.sub("", text)
+
+
+def _unbroken(text: str) -> str:
+    """Undo the reading of UTF-8 as a one-byte encoding, where that gives sense."""
+    for encoding in ("cp1252", "latin-1"):
+        try:
+            return text.encode(encoding).decode("utf-8")
+        except UnicodeError:
+            continue
+    return re.sub("[Ââãð][\x80-\xff€™œ˜“”¢¦Ÿ]{1,3}|Ã.", _unbroken_part, text)
+
+
+def _unbroken_part(found: re.Match[str]) -> str:
+    try:
+        return found.group().encode("cp1252").decode("utf-8")
+    except UnicodeError:
+        return found.group()

@@ -1,0 +1,184 @@
+"""Checks what the model will see: lengths, limits, begin and end tokens, the template's fit."""
+
+import re
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from strop.data.encoding import called, coder, encoded, spoken_content
+from strop.data.report import Finding, Lengths, excerpt
+from strop.data.rows import NO_LOSS, Example, Fault, Row
+from strop.data.supervision import Supervision
+from strop.data.templates import family_of
+
+_VERIFIED = 64
+_MARK = re.compile(r"<\|[\w▁ -]+\|>|\[/?[A-Z_]{4,}\]|<(?:start|end)_of_turn>|<｜[^｜<>]+｜>")
+
+
+class TokenCheck:
+    """Encodes every row as training would, and keeps what is worth knowing."""
+
+    def __init__(self, tokenizer: Any, max_length: int | None, supervision: Supervision) -> None:
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+        self.supervision = supervision
+        self.coder = coder(tokenizer)
+        self.counts = array("I")
+        self.supervised = 0
+        self.cut = 0
+        self.unusable: list[int] = []
+
+    def run(self, rows: list[Row], tell: Callable[[int], None]) -> list[Finding]:
+        """Encode the rows and return what was found."""
+        lines: dict[str, list[int]] = defaultdict(list)
+        faults: dict[tuple[str, str], list[int]] = defaultdict(list)
+        examples = encoded(
+            rows, self.tokenizer, self.max_length, self.supervision, verified=_VERIFIED
+        )
+        marks: dict[str, tuple[list[int], str]] = {}
+        for done, (row, made) in enumerate(zip(rows, examples, strict=True), 1):
+            if isinstance(made, Fault):
+                faults[made.kind, made.reason].append(row.line)
+                self.unusable.append(row.line)
+            else:
+                for kind in self._judged(made):
+                    lines[kind].append(row.line)
+            self._take_marks(row, marks)
+            if done % 1000 == 0 or done == len(rows):
+                tell(done)
+        return [
+            *self._of_template(),
+            *self._of_faults(faults),
+            *self._of_lines(lines),
+            *self._of_marks(marks),
+        ]
+
+    def _judged(self, example: Example) -> Iterator[str]:
+        ids, labels = example.ids, example.labels
+        self.counts.append(len(ids))
+        self.supervised += len(labels) - labels.count(NO_LOSS)
+        self.cut += example.cut
+        if example.cut:
+            yield "cut" if labels[-1] != NO_LOSS else "context_cut"
+        bos, begins = self.tokenizer.bos_token_id, self.coder.begin
+        if bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
+            yield "double_begin"
+        if begins and ids[0] != begins[0]:
+            yield "missing_begin"
+        last = next((label for label in reversed(labels) if label != NO_LOSS), NO_LOSS)
+        if self.supervision.end_token and not example.cut and last not in self.coder.specials:
+            yield "missing_end"
+        eos = self.coder.eos
+        if eos is not None and len(ids) > 1 and ids[-1] == ids[-2] == eos:
+            yield "double_end"
+
+    def lengths(self) -> Lengths | None:
+        """Return the lengths of the rows that could be encoded."""
+        if not self.counts:
+            return None
+        return Lengths(sorted(self.counts), self.supervised, self.cut)
+
+    def _of_faults(self, faults: dict[tuple[str, str], list[int]]) -> Iterator[Finding]:
+        for (kind, reason), lines in faults.items():
+            name = "no_supervised_token" if kind == "no_loss" else "template_refuses"
+            remedy = (
+                "Raise max_length or shorten the rows."
+                if kind == "no_loss"
+                else "Bring the conversations into the order the template expects."
+            )
+            yield Finding(name, "error", lines, reason, remedy)
+
+    def _of_lines(self, lines: dict[str, list[int]]) -> Iterator[Finding]:
+        for kind, (severity, message, remedy) in _ABOUT.items():
+            if kind in lines:
+                count = len(lines[kind])
+                rows = "1 row" if count == 1 else f"{count:,} rows"
+                text = f"{rows} {message.format(limit=self.max_length)}"
+                yield Finding(kind, severity, lines[kind], text, remedy)
+
+    def _take_marks(self, row: Row, marks: dict[str, tuple[list[int], str]]) -> None:
+        special = self.coder.renderer.special if self.coder.renderer else None
+        if special is None:
+            return
+        for text in [spoken_content(m) for m in row.messages or ()] or [row.text or ""]:
+            if found := special.search(text):
+                lines, _ = marks.setdefault(found.group(), ([], excerpt(text, *found.span())))
+                if not lines or lines[-1] != row.line:
+                    lines.append(row.line)
+
+    def _of_marks(self, marks: dict[str, tuple[list[int], str]]) -> Iterator[Finding]:
+        for mark, (lines, example) in marks.items():
+            count = "1 row" if len(lines) == 1 else f"{len(lines):,} rows"
+            yield Finding(
+                "special_token_in_text",
+                "warning",
+                lines,
+                f"{count} spell the special token {mark} in their text, which becomes the token itself",
+                "Take it out, or break it up with a space.",
+                example,
+            )
+
+    def _of_template(self) -> Iterator[Finding]:
+        renderer = self.coder.renderer
+        if renderer is None:
+            return
+        if self.tokenizer.chat_template is None:
+            yield Finding(
+                "family_template",
+                "info",
+                [],
+                f"{called(self.tokenizer)} carries no chat template; that of its family "
+                f"{family_of(self.tokenizer)} is taken",
+                "Use the same template when the model is served.",
+            )
+        known = self.tokenizer.get_vocab()
+        absent = sorted({m for m in _MARK.findall(renderer.text_of_marks) if m not in known})
+        if absent:
+            yield Finding(
+                "unfit_template",
+                "error",
+                [],
+                f"{renderer.title} writes {', '.join(absent)}, which are no tokens of this tokenizer: "
+                "the model was not trained with this template",
+                "Set tokenizer.chat_template to the one the model was trained with.",
+            )
+        elif not renderer.closes:
+            yield Finding(
+                "template_without_end",
+                "info",
+                [],
+                f"{renderer.title} ends answers with no special token; the tokenizer's end token is "
+                "added behind the last one",
+                "Nothing.",
+            )
+
+
+_ABOUT: dict[str, tuple[Any, str, str]] = {
+    "cut": (
+        "warning",
+        "have an answer that is cut off at {limit} tokens",
+        "Raise max_length, or the model learns to stop nowhere.",
+    ),
+    "context_cut": ("info", "are cut at {limit} tokens behind what is learned", "Nothing."),
+    "double_begin": (
+        "warning",
+        "begin with two begin tokens",
+        "Take the begin token out of the data: the tokenizer or the template writes it.",
+    ),
+    "missing_begin": (
+        "warning",
+        "begin without the begin token the tokenizer puts before a text",
+        "Check that the chat template is the model's own.",
+    ),
+    "missing_end": (
+        "warning",
+        "end their last answer without an end token",
+        "Set tokenizer.eos_token, or the model learns to stop nowhere.",
+    ),
+    "double_end": (
+        "warning",
+        "end with two end tokens",
+        "Take the end token out of the data: it is added.",
+    ),
+}

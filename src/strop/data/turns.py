@@ -1,0 +1,106 @@
+"""Looks at the order of turns, and at answers taken together."""
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from strop.data.encoding import spoken_content
+from strop.data.report import Finding
+from strop.data.rows import Row
+
+
+def disorder(row: Row) -> Iterator[str]:
+    """Yield what is unusual in the order of a conversation's roles."""
+    roles = [m["role"] for m in row.messages or ()]
+    if any(role in ("system", "developer") for role in roles[1:]):
+        yield "a system message stands behind the first place"
+    turns = [r for r in roles if r not in ("system", "developer")]
+    if turns and turns[0] == "assistant":
+        yield "an answer stands first"
+    for before, after in itertools.pairwise(turns):
+        if before == after == "user" or before == after == "assistant":
+            yield f"two {before} messages follow each other"
+            break
+    calls = [bool(m.get("tool_calls")) for m in row.messages or ()]
+    if "tool" in roles and not any(calls[: roles.index("tool")]):
+        yield "a tool result stands before any tool call"
+
+
+@dataclass(slots=True)
+class Answers:
+    """Collects the answers of all rows, to judge them together."""
+
+    short: Counter[str] = field(default_factory=Counter)
+    lines: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    answered: int = 0
+    long: int = 0
+    unfinished: list[int] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        """Take a row's last answer in."""
+        if not row.messages or row.messages[-1]["role"] != "assistant":
+            return
+        answer = spoken_content(row.messages[-1]).strip()
+        self.answered += 1
+        if len(answer) <= 40 and len(self.short) <= 1000:
+            self.short[answer] += 1
+            self.lines[answer].append(row.line)
+        if len(answer) >= 200:
+            self.long += 1
+            if answer[-1].isalnum() or answer[-1] in ",;":
+                self.unfinished.append(row.line)
+
+    def _labels(self) -> Counter[str] | None:
+        """Return the answers as labels, if there are few and each occurs again and again."""
+        few = len(self.short) <= max(2, min(50, self.answered // 10))
+        if self.answered < 30 or not few or self.short.total() < 0.95 * self.answered:
+            return None
+        return self.short
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield what the answers show together."""
+        if labels := self._labels():
+            yield from self._imbalance(labels)
+            yield from self._variants(labels)
+        if self.long >= 20 and 0 < len(self.unfinished) < 0.2 * self.long:
+            yield Finding(
+                "unfinished_answers",
+                "info",
+                sorted(self.unfinished),
+                f"{len(self.unfinished)} long answers end in the middle of a sentence, where most do "
+                "not",
+                "Look whether they were cut off when the data was made.",
+            )
+
+    def _imbalance(self, labels: Counter[str]) -> Iterator[Finding]:
+        most, least = labels.most_common()[0], labels.most_common()[-1]
+        if len(labels) == 1:
+            text = f"every answer is {most[0]!r}"
+        elif most[1] > 8 * least[1] or most[1] > 0.8 * self.answered:
+            shares = ", ".join(f"{n:,} × {label!r}" for label, n in labels.most_common(6))
+            text = f"the answers are unevenly spread: {shares}"
+        else:
+            return
+        yield Finding(
+            "label_imbalance",
+            "warning",
+            sorted(self.lines[least[0]]) if len(labels) > 1 else [],
+            text,
+            "Add rows of the rare answers or drop some of the frequent; judge by accuracy per answer.",
+        )
+
+    def _variants(self, labels: Counter[str]) -> Iterator[Finding]:
+        same: dict[str, list[str]] = defaultdict(list)
+        for label in labels:
+            same[label.lower().strip(" .!\"'")].append(label)
+        for spellings in same.values():
+            if len(spellings) > 1:
+                rare = sorted(spellings, key=lambda s: -labels[s])[1:]
+                yield Finding(
+                    "label_variants",
+                    "warning",
+                    sorted(line for label in rare for line in self.lines[label]),
+                    "one answer is spelt in several ways: " + ", ".join(map(repr, spellings)),
+                    "Spell it one way, or run with --fix, which takes the most frequent.",
+                )
