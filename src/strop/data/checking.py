@@ -225,6 +225,14 @@ def _of_likeness(likeness: Likeness) -> Iterator[Finding]:
             "Take them out, or run with --fix: what is repeated is learned more than the rest.",
             f"lines {equal[0][0]} and {equal[0][1]}",
         )
+    if not likeness.sketching:
+        yield Finding(
+            "near_duplicates_not_checked",
+            "info",
+            [],
+            "rows that are nearly equal were not looked for, as rensa is not installed",
+            'Run: pip install "strop[data]"',
+        )
     if near := likeness.nearly_equal():
         extra = sorted({line for lines in near for line in lines[1:]})
         yield Finding(

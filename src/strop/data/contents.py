@@ -108,7 +108,7 @@ SIGNS = (
             r"|\bAIza[0-9A-Za-z_-]{35}\b|\bhf_[A-Za-z0-9]{30,}\b|\bglpat-[\w-]{20}\b"
             r"|-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"
             r"|(?i:\b(?:password|passwd|api[_-]?key|secret)\s*[:=]\s*[\"'][^\s\"']{8,}[\"'])",
-            needs="AKIA gh github_pat_ sk- xox AIza hf_ glpat- PRIVATE eyJ = :",
+            needs="AKIA ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ sk- xox AIza hf_ glpat- PRIVATE eyJ ' \"",
         ),
     ),
     Sign(
@@ -129,6 +129,7 @@ SIGNS = (
             r"|\bas an? (?:ai|artificial intelligence)(?: language)? (?:model|assistant)\b"
             r"|\A\W*i (?:can(?:no|')?t|am unable to|'?m unable to) "
             r"(?:assist|help|comply|fulfil|provide|generate|create)",
+            needs="AI artificial rtificial sorry Sorry apologi Apologi unable can't cannot cant",
             flags=re.IGNORECASE,
         ),
         answers=True,

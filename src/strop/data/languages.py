@@ -1,7 +1,6 @@
 """Tells the language of a text, roughly: by its script, and for Latin letters by common words."""
 
 import re
-from collections import Counter
 
 _SCRIPTS = {
     "Chinese": re.compile("[\u4e00-\u9fff]"),
@@ -40,10 +39,12 @@ def language(text: str) -> str | None:
         best = max(counts, key=lambda name: counts[name])
         if letters and counts[best] > 0.3 * letters:
             return best
-    votes: Counter[str] = Counter()
+    votes: dict[str, int] = {}
     for word in head.lower().split():
-        votes.update(_LANGUAGE_OF.get(word, ()))
+        for name in _LANGUAGE_OF.get(word, ()):
+            votes[name] = votes.get(name, 0) + 1
     if not votes:
         return None
-    (first, most), *others = votes.most_common(2)
-    return first if most >= 3 and (not others or most >= 1.5 * others[0][1]) else None
+    first, *others = sorted(votes, key=lambda name: -votes[name])
+    clear = not others or votes[first] >= 1.5 * votes[others[0]]
+    return first if votes[first] >= 3 and clear else None

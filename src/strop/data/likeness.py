@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from strop.core.errors import MissingPackageError
 from strop.data.encoding import spoken_content
 from strop.data.rows import Row
 
@@ -48,6 +47,8 @@ class Likeness:
     answers: dict[bytes, dict[bytes, int]] = field(default_factory=lambda: defaultdict(dict))
     shingles: list[list[str]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
+    sketching: bool = field(default_factory=lambda: importlib.util.find_spec("rensa") is not None)
+    """Whether the package that finds near-duplicates is installed."""
     sketches: list[NDArray[np.uint32]] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
@@ -59,7 +60,7 @@ class Likeness:
         if row.messages and row.label is None:
             answer = digest(spoken_content(row.messages[-1]))
             self.answers[digest(question_of(row))].setdefault(answer, row.line)
-        if first:
+        if first and self.sketching:
             words = text.lower().split()
             triples = [" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))]
             self.shingles.append(triples[:2000])
@@ -68,10 +69,6 @@ class Likeness:
                 self._sketch()
 
     def _sketch(self) -> None:
-        if importlib.util.find_spec("rensa") is None:
-            raise MissingPackageError(
-                'finding near-duplicates needs rensa; run: pip install "strop[data]"'
-            )
         import rensa
 
         made = rensa.RMinHash.digests_from_token_sets(self.shingles, PERMUTATIONS, 42)

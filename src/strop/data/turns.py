@@ -51,7 +51,7 @@ class Answers:
             if answer[-1].isalnum() or answer[-1] in ",;":
                 self.unfinished.append(row.line)
 
-    def _labels(self) -> Counter[str] | None:
+    def labels(self) -> Counter[str] | None:
         """Return the answers as labels, if there are few and each occurs again and again."""
         few = len(self.short) <= max(2, min(50, self.answered // 10))
         if self.answered < 30 or not few or self.short.total() < 0.95 * self.answered:
@@ -60,9 +60,9 @@ class Answers:
 
     def findings(self) -> Iterator[Finding]:
         """Yield what the answers show together."""
-        if labels := self._labels():
-            yield from self._imbalance(labels)
-            yield from self._variants(labels)
+        if found := self.labels():
+            yield from self._imbalance(found)
+            yield from self._variants(found)
         if self.long >= 20 and 0 < len(self.unfinished) < 0.2 * self.long:
             yield Finding(
                 "unfinished_answers",

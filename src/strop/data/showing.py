@@ -1,0 +1,104 @@
+"""Shows a row as the model will see it: what is learned, what is context, special, cut off."""
+
+import html
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from strop.core.errors import DataError
+from strop.data.encoding import coder, encode, planned
+from strop.data.rows import NO_LOSS, Row, Rows
+from strop.data.supervision import EVERYTHING, Supervision
+
+Kind = Literal["supervised", "context", "special", "special_supervised", "cut"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Neighbouring tokens of one kind."""
+
+    text: str
+    kind: Kind
+    tokens: int
+
+
+def show(
+    row: Row,
+    tokenizer: Any,
+    *,
+    max_length: int | None = None,
+    supervision: Supervision = EVERYTHING,
+) -> list[Piece]:
+    """Return the row's text in pieces, each with what becomes of it in training.
+
+    The pieces together are the whole text, also where tokens share a character.
+
+    Raises:
+        DataError: the row cannot be encoded.
+    """
+    prepared = coder(tokenizer)
+    plan = planned(row, tokenizer, prepared, supervision, True)
+    example = encode(row, tokenizer, supervision=supervision)
+    code = prepared.fast.encode(plan.text, add_special_tokens=False)
+    lead = len(plan.begins)
+    pieces: list[Piece] = []
+    at = 0
+    for i, (token, label) in enumerate(zip(example.ids, example.labels, strict=True)):
+        if lead <= i < lead + len(code.ids):
+            end = max(at, code.offsets[i - lead][1])
+            text, at = plan.text[at:end], end
+        else:
+            text = tokenizer.convert_ids_to_tokens(token)
+        kind: Kind = "supervised" if label != NO_LOSS else "context"
+        if token in prepared.specials:
+            kind = "special" if label == NO_LOSS else "special_supervised"
+        if max_length is not None and i >= max_length:
+            kind = "cut"
+        pieces.append(Piece(text, kind, 1))
+    return list(_joined(pieces))
+
+
+def _joined(pieces: Iterable[Piece]) -> Iterable[Piece]:
+    held: Piece | None = None
+    for piece in pieces:
+        if held is not None and held.kind == piece.kind:
+            held = Piece(held.text + piece.text, held.kind, held.tokens + piece.tokens)
+            continue
+        if held is not None:
+            yield held
+        held = piece
+    if held is not None:
+        yield held
+
+
+def row_at(rows: Rows, line: int) -> Row:
+    """Return the row that begins at a line of the source.
+
+    Raises:
+        DataError: none does.
+    """
+    for row in rows:
+        if row.line == line:
+            return row
+    last = rows[len(rows) - 1].line
+    raise DataError(f"{rows.source} has no row at line {line}; its rows stand at 1 to {last}")
+
+
+STYLE = """<style>
+.row-text{white-space:pre-wrap;font-family:monospace;line-height:1.5}
+.row-text .supervised{background:#c6efce;color:#14532d}
+.row-text .special{color:#6b7280;font-style:italic}
+.row-text .special_supervised{background:#86d39a;color:#14532d;font-style:italic}
+.row-text .cut{color:#9ca3af;text-decoration:line-through}
+</style>"""
+"""What `as_html` needs once on a page."""
+
+
+def as_html(pieces: Iterable[Piece]) -> str:
+    """Return the pieces as HTML; everything from the data is escaped."""
+    spans = (
+        f'<span class="{piece.kind}" title="{piece.tokens} tokens, {piece.kind}">'
+        f"{html.escape(piece.text)}</span>"
+        for piece in pieces
+    )
+    return f'<div class="row-text">{"".join(spans)}</div>'
