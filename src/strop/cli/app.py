@@ -1,7 +1,9 @@
 """The commands, their options and their help; each loads what it needs when it runs."""
 
 import functools
+import logging
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +37,7 @@ Which = Annotated[
 def run() -> None:
     """Run the command line; errors end as one message and an exit code, 2 for wrong usage."""
     as_json = "--json" in sys.argv
+    _quieten()
     try:
         app()
     except SystemExit as e:
@@ -47,6 +50,12 @@ def run() -> None:
     except StropError as e:
         fail(str(e), as_json=as_json)
         sys.exit(1)
+
+
+def _quieten() -> None:
+    """Keep from the terminal what other packages say to programmers."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it where it is there
 
 
 @app.callback(invoke_without_command=True)

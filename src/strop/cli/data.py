@@ -1,0 +1,242 @@
+"""`strop data`: says what is wrong with data, and shows rows as the model will see them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from strop.cli.output import respond
+from strop.core.errors import ConfigError
+
+data = typer.Typer(name="data", no_args_is_help=True, help="Look at data before training on it.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+File = Annotated[str, typer.Argument(metavar="FILE", help="A file, a folder, or hf:owner/name.")]
+Model = Annotated[str | None, typer.Option(help="The model to be trained: its tokens are counted.")]
+Limit = Annotated[int | None, typer.Option(help="Where training will cut rows, in tokens.")]
+Names = Annotated[
+    str | None,
+    typer.Option("--map", help="Columns by other names: question=prompt,reply=completion."),
+]
+
+_COLOUR = {"error": "bold red", "warning": "yellow", "info": "cyan"}
+_PIECE = {
+    "supervised": "black on green",
+    "context": "",
+    "special": "dim italic",
+    "special_supervised": "italic black on bright_green",
+    "cut": "dim strike",
+}
+
+
+@data.command("check", epilog="Example: strop data check rows.jsonl --model smollm2-135m-instruct")
+def check_command(
+    file: File,
+    model: Model = None,
+    max_length: Limit = None,
+    held_out: Annotated[
+        str | None, typer.Option(help="The test data: rows that stand in both are found.")
+    ] = None,
+    names: Names = None,
+    speed: Annotated[
+        float | None, typer.Option(help="Tokens per second in training, to tell the time.")
+    ] = None,
+    fix: Annotated[
+        Path | None, typer.Option(help="Write the cleaned rows here, the changes beside it.")
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Write the histogram of lengths here, as SVG.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what is wrong with data, what is learned from it and what it costs; exit 1 if severe."""
+    wanted = {"max_length": max_length, "held_out": held_out, "mapping": mapping_of(names)}
+    result = respond(
+        lambda: _checked(
+            file, model, wanted, speed=speed, fix_to=fix, picture_to=picture, quiet=as_json
+        ),
+        _show_report,
+        as_json=as_json,
+    )
+    if result["severe"]:
+        raise typer.Exit(1)
+
+
+@data.command(
+    "show", epilog="Example: strop data show rows.jsonl --row 3 --model smollm2-135m-instruct"
+)
+def show_command(
+    file: File,
+    row: Annotated[int, typer.Option(help="The line at which the row begins.")] = 1,
+    model: Annotated[str, typer.Option(help="The model to be trained.")] = "smollm2-135m-instruct",
+    max_length: Limit = None,
+    names: Names = None,
+    as_json: Json = False,
+) -> None:
+    """Show one row as the model will see it: learned, context, special tokens, cut off."""
+    respond(
+        lambda: _shown(file, row, model, max_length, mapping_of(names)),
+        _show_pieces,
+        as_json=as_json,
+    )
+
+
+def mapping_of(names: str | None) -> dict[str, str] | None:
+    """Return `a=b,c=d` as a mapping.
+
+    Raises:
+        ConfigError: it is not of this form.
+    """
+    if names is None:
+        return None
+    pairs = [pair.split("=") for pair in names.split(",")]
+    if any(len(pair) != 2 or not all(part.strip() for part in pair) for pair in pairs):
+        raise ConfigError(f"--map is {names!r}; write it as question=prompt,reply=completion")
+    return {theirs.strip(): ours.strip() for theirs, ours in pairs}
+
+
+def _checked(
+    file: str,
+    model: str | None,
+    wanted: dict[str, Any],
+    *,
+    speed: float | None,
+    fix_to: Path | None,
+    picture_to: Path | None,
+    quiet: bool,
+) -> dict[str, Any]:
+    from strop.core.files import written_whole
+    from strop.data import check, fix
+    from strop.data.report import picture
+
+    tokenizer = _tokenizer(model) if model else None
+    with _progress(quiet) as bar:
+        report = check(file, tokenizer, progress=_teller(bar), **wanted)
+    if picture_to is not None and report.lengths is not None:
+        with written_whole(picture_to) as scratch:
+            scratch.write_text(picture(report.lengths.histogram()), encoding="utf-8")
+    result = {**report.as_json(), "severe": report.severe}
+    if speed:
+        result["minutes"] = report.minutes(speed)
+    if fix_to is not None:
+        changes = fix(file, fix_to, mapping=wanted["mapping"])
+        result["fixed"] = {"file": str(fix_to), "changes": len(changes)}
+    return result
+
+
+def _tokenizer(model: str) -> Any:
+    from strop.models.loading import load_tokenizer
+
+    return load_tokenizer(model)
+
+
+def _progress(quiet: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=quiet,
+    )
+
+
+def _teller(bar: Progress) -> Callable[[str, int, int], None]:
+    tasks: dict[str, Any] = {}
+
+    def tell(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = bar.add_task(stage)
+        bar.update(tasks[stage], completed=done, total=total or None)
+
+    return tell
+
+
+def _show_report(result: dict[str, Any]) -> None:
+    console = Console()
+    console.print(
+        f"{result['source']}: {result['usable']:,} of {result['rows']:,} rows can be used; "
+        f"format {result['format'] or 'unknown'} (columns: "
+        + ", ".join(f"{name} in {count:,}" for name, count in list(result["columns"].items())[:8])
+        + ")",
+        highlight=False,
+        markup=False,
+    )
+    if result["lengths"] is not None:
+        _show_lengths(console, result)
+    for finding in result["findings"]:
+        line = Text(f"{finding['severity']:8}", style=_COLOUR[finding["severity"]])
+        line.append(f"{finding['kind']}: ", style="bold").append(
+            finding["message"], style="default"
+        )
+        console.print(line)
+        if finding["rows"]:
+            from strop.data.rows import spoken_lines
+
+            console.print(
+                Text(f"         {_shortened(spoken_lines(finding['rows']))}", style="dim")
+            )
+        if finding["example"]:
+            console.print(Text(f"         for example: {finding['example']}", style="dim"))
+        console.print(Text(f"         {finding['remedy']}"))
+    if not result["findings"]:
+        console.print("nothing to complain about")
+    if "fixed" in result:
+        fixed = result["fixed"]
+        console.print(f"{fixed['changes']} changes; the cleaned rows are in {fixed['file']}")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 90 else text[:90].rsplit(",", 1)[0] + ", …"
+
+
+def _show_lengths(console: Console, result: dict[str, Any]) -> None:
+    lengths = result["lengths"]
+    share = 100 * lengths["supervised"] / max(1, lengths["tokens"])
+    time = f", about {result['minutes']:.0f} minutes an epoch" if result.get("minutes") else ""
+    table = Table(
+        title=f"{lengths['tokens']:,} tokens, {share:.0f} % learned, median {lengths['median']}, "
+        f"95 % up to {lengths['p95']}, longest {lengths['longest']}{time}",
+        show_header=False,
+        box=None,
+    )
+    most = max(count for _, _, count in lengths["histogram"])
+    for low, high, count in lengths["histogram"]:
+        table.add_row(f"{low}-{high - 1}", "█" * round(40 * count / most), f"{count:,}")
+    console.print(table)
+
+
+def _shown(
+    file: str, row: int, model: str, max_length: int | None, mapping: dict[str, str] | None
+) -> dict[str, Any]:
+    from strop.data import read, show
+    from strop.data.showing import row_at
+
+    pieces = show(
+        row_at(read(file, mapping=mapping), row), _tokenizer(model), max_length=max_length
+    )
+    return {
+        "row": row,
+        "pieces": [{"text": p.text, "kind": p.kind, "tokens": p.tokens} for p in pieces],
+    }
+
+
+def _show_pieces(result: dict[str, Any]) -> None:
+    console = Console()
+    text = Text()
+    for piece in result["pieces"]:
+        text.append(piece["text"], style=_PIECE[piece["kind"]])
+    console.print(text, soft_wrap=True)
+    kinds = dict.fromkeys(_PIECE, 0)
+    for piece in result["pieces"]:
+        kinds[piece["kind"]] += piece["tokens"]
+    legend = Text("\n")
+    for kind, count in kinds.items():
+        if count:
+            legend.append(kind.replace("_", ", "), style=_PIECE[kind]).append(f" {count}  ")
+    console.print(legend)
