@@ -130,7 +130,7 @@ def _checked(
 
 
 def _tokenizer(model: str) -> Any:
-    from strop.models.loading import load_tokenizer
+    from strop.models.tokenizers import load_tokenizer
 
     return load_tokenizer(model)
 

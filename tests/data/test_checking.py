@@ -1,0 +1,218 @@
+import importlib.util
+import itertools
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from strop.cli.data import data as app
+from strop.cli.data import mapping_of
+from strop.core.errors import ConfigError
+from strop.data import DataError, as_html, check, fix, read, show
+from strop.data.report import Lengths, picture
+
+
+def beside(name):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
+    module = sys.modules.setdefault(name, importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(module)
+    return module
+
+
+broken, support = beside("broken"), beside("conftest")
+CASES = [
+    pytest.param(*case, severity, id=name)
+    for severity, cases in (
+        ("error", broken.ERRORS),
+        ("warning", broken.WARNINGS),
+        ("info", broken.INFOS),
+    )
+    for name, case in cases.items()
+]
+
+
+def test_there_are_at_least_sixty_broken_data_sets():
+    assert len(CASES) + len(broken.TOKENS) >= 60
+
+
+@pytest.mark.parametrize(("name", "content", "kind", "lines", "severity"), CASES)
+def test_every_fault_is_found_where_it_is(name, content, kind, lines, severity, tmp_path):
+    path = tmp_path / name
+    path.write_bytes(content)
+    report = check(path)
+    found = [f for f in report.findings if f.kind == kind]
+    assert found, [f.kind for f in report.findings]
+    assert found[0].severity == severity
+    assert found[0].message
+    assert found[0].remedy
+    if lines is not None:
+        assert found[0].rows == lines
+    assert report.severe == (severity == "error")
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "kind", "severity", "lines"), broken.TOKENS.values(), ids=broken.TOKENS
+)
+def test_every_fault_of_tokens_is_found(
+    content, arguments, kind, severity, lines, tmp_path, tokenizer
+):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(content)
+    report = check(path, tokenizer, **arguments)
+    found = [f for f in report.findings if f.kind == kind]
+    assert found, [f.kind for f in report.findings]
+    assert (found[0].severity, found[0].rows) == (severity, lines)
+
+
+def test_good_rows_give_no_finding(tokenizer, tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(broken.lines(broken.good()))
+    report = check(tmp_path / "a.jsonl", tokenizer, max_length=500)
+    assert report.findings == []
+    assert (report.total, report.usable, report.format) == (40, 40, "messages")
+    assert report.columns == {"messages": 40}
+    assert 0 < report.lengths.supervised < report.lengths.total
+
+
+def test_rows_that_stand_in_both_parts_are_found(tmp_path):
+    rows = broken.good()
+    other = tmp_path / "held.jsonl"
+    other.write_bytes(broken.lines(rows[10:12]))
+    (tmp_path / "a.jsonl").write_bytes(broken.lines(rows))
+    report = check(tmp_path / "a.jsonl", held_out=other)
+    assert [(f.kind, f.rows) for f in report.findings] == [("leak", [11, 12])]
+
+
+def test_rows_nearly_equal_to_a_held_out_one_are_found(tmp_path):
+    row = broken.chat(("user", broken.LONG), ("assistant", "a"))
+    near = broken.chat(("user", broken.LONG + " really"), ("assistant", "a"))
+    report = check([*broken.good(), row], held_out=[*broken.good(3)[:0], near])
+    assert [(f.kind, f.rows) for f in report.findings] == [("near_leak", [41])]
+
+
+def test_a_template_of_another_model_is_found(tokenizer):
+    tokenizer.chat_template = SMALL_FOREIGN
+    report = check(broken.good(), tokenizer)
+    assert "unfit_template" in [f.kind for f in report.findings if f.severity == "error"]
+
+
+SMALL_FOREIGN = (
+    "{% for m in messages %}{{ '<|turn_start|>' + m.role + ' ' + m.content + '<|turn_stop|>' }}"
+    "{% endfor %}"
+)
+
+
+def test_a_template_that_refuses_rows_names_them(tokenizer):
+    tokenizer.chat_template = support.packaged_template("gemma")
+    rows = broken.good()
+    rows[4]["messages"].insert(0, {"role": "system", "content": "x"})
+    report = check(rows, tokenizer)
+    found = next(f for f in report.findings if f.kind == "template_refuses")
+    assert (found.rows, found.severity) == ([5], "error")
+    assert "System role not supported" in found.message
+    assert report.usable == 39
+
+
+def test_the_family_template_is_named_where_the_tokenizer_has_none(tokenizer):
+    tokenizer.chat_template = None
+    report = check(broken.good(), tokenizer)
+    assert [f.kind for f in report.findings] == ["family_template"]
+
+
+def test_a_second_begin_token_is_found(tokenizer):
+    tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
+    tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
+    assert "double_begin" in [f.kind for f in check(broken.good(), tokenizer).findings]
+
+
+def test_a_second_end_token_is_found(tokenizer):
+    tokenizer.eos_token = "<|im_end|>"
+    rows = [{"text": broken.sentence(1) + "<|im_end|>" * 2}, {"text": broken.sentence(2)}]
+    found = {f.kind: f.rows for f in check(rows, tokenizer).findings}
+    assert found["double_end"] == [1]
+
+
+def test_histogram_counts_every_row_once():
+    for counts in ([5], [0, 1, 2], list(range(1000)), [3] * 50 + [90_000]):
+        lengths = Lengths(sorted(counts), 1, 0)
+        bins = lengths.histogram()
+        assert sum(n for _, _, n in bins) == len(counts)
+        assert all(a[1] == b[0] for a, b in itertools.pairwise(bins))
+        assert bins[-1][1] > counts[-1]
+        assert picture(bins).startswith("<svg")
+
+
+def test_fixing_drops_what_is_broken_and_mends_what_can_be(tmp_path):
+    rows = [
+        *broken.good(30),
+        broken.chat(("user", "cafÃ©\x07?"), ("assistant", "ouÃ¯")),
+        broken.good(3)[2],
+        "{",
+        {"messages": [{"role": "user", "content": "a"}]},
+    ]
+    (tmp_path / "a.jsonl").write_bytes(broken.lines(rows))
+    changes = fix(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert [(c.line, c.action) for c in changes] == [
+        (31, "changed"),
+        (31, "changed"),
+        (32, "dropped"),
+        (33, "dropped"),
+        (34, "dropped"),
+    ]
+    kept = read(tmp_path / "b.jsonl")
+    assert len(kept) == 31
+    assert [m["content"] for m in kept[30].messages] == ["café?", "ouï"]
+    assert not check(tmp_path / "b.jsonl").severe
+    listed = (tmp_path / "b.changes.jsonl").read_text(encoding="utf-8").splitlines()
+    assert json.loads(listed[2]) == {"line": 32, "action": "dropped", "reason": "repeats line 3"}
+
+
+def test_fixing_never_overwrites_the_source(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(broken.lines(broken.good(2)))
+    with pytest.raises(DataError, match="is the source itself"):
+        fix(tmp_path / "a.jsonl", tmp_path / "a.jsonl")
+
+
+def test_fixing_spells_an_answer_one_way(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(broken.labelled({"yes": 30, "no": 30, "Yes": 2}))
+    fix(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    assert {r.messages[-1]["content"] for r in read(tmp_path / "b.jsonl")} == {"yes", "no"}
+
+
+def test_a_shown_row_is_the_whole_text_with_what_becomes_of_it(tokenizer):
+    row = read([broken.chat(("user", "why 漢字?"), ("assistant", "<b>🙂</b>"))])[0]
+    pieces = show(row, tokenizer)
+    text = tokenizer.apply_chat_template(row.messages, tokenize=False)
+    assert "".join(p.text for p in pieces) == text
+    learned = [p.text for p in pieces if p.kind in ("supervised", "special_supervised")]
+    assert learned == ["<b>🙂</b>", "<|im_end|>"]
+    assert "&lt;b&gt;🙂" in as_html(pieces)
+    cut = show(row, tokenizer, max_length=20)
+    assert "".join(p.text for p in cut) == text
+    assert sum(p.tokens for p in cut if p.kind != "cut") == 20
+
+
+def test_check_command_prints_findings_and_exits_1_where_one_is_severe(tmp_path):
+    (tmp_path / "good.jsonl").write_bytes(broken.lines(broken.good()))
+    (tmp_path / "bad.jsonl").write_bytes(broken.with_row("{"))
+    run = CliRunner().invoke
+    done = run(app, ["check", str(tmp_path / "good.jsonl"), "--json"])
+    assert (done.exit_code, json.loads(done.stdout)["findings"]) == (0, [])
+    done = run(app, ["check", str(tmp_path / "bad.jsonl"), "--json"])
+    assert done.exit_code == 1
+    finding = json.loads(done.stdout)["findings"][0]
+    assert set(finding) >= {"kind", "severity", "rows", "message", "remedy"}
+    done = run(app, ["check", str(tmp_path / "bad.jsonl"), "--fix", str(tmp_path / "mended.jsonl")])
+    assert done.exit_code == 1
+    assert "bad_json" in done.stdout
+    assert "line 8" in done.stdout
+    assert len(read(tmp_path / "mended.jsonl")) == 40
+
+
+def test_columns_are_mapped_on_the_command_line(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"ask": "why?", "reply": "so"}\n', encoding="utf-8")
+    arguments = ["check", str(tmp_path / "a.jsonl"), "--map", "ask=prompt,reply=completion"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    with pytest.raises(ConfigError, match="--map is 'ask'"):
+        mapping_of("ask")
