@@ -9,7 +9,7 @@ import strop
 from strop.cli import main
 from tests.training.tiny import save_chats
 
-COMMANDS = ("doctor", "train", "eval", "chat")
+COMMANDS = ("doctor", "train", "eval", "chat", "data check", "data show")
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def rows(tmp_path_factory):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_help_of_each_command_shows_an_example(command, name):
-    code, out, _ = command(name, "--help")
+    code, out, _ = command(*name.split(), "--help")
     assert code == 0
     assert f"Example: strop {name}" in out
     assert "--json" in out

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import strop
+from strop.cli.data import data as data_commands
 from strop.cli.flags import UsageError
 from strop.cli.output import fail, respond
 from strop.cli.settings_command import Command, with_settings
@@ -23,6 +24,8 @@ app = typer.Typer(
     help="Fine-tune open language models on the hardware people have.",
     epilog="Example: strop train rows.jsonl --out runs/tone, then strop eval runs/tone test.jsonl",
 )
+
+app.add_typer(data_commands)
 
 STOPPED = 130
 """Exit code of a training that Ctrl-C ended before its last step, as shells have it."""
