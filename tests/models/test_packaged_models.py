@@ -9,10 +9,15 @@ from strop.models.packaged import PACKAGED, find_parts
 pytestmark = pytest.mark.slow
 
 QUESTION = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
-END_TOKENS = {
-    "smollm2-135m-instruct": {"<|im_end|>"},
-    "gemma-3-270m": {"<eos>", "<end_of_turn>"},
-    "qwen2.5-coder-0.5b-instruct": {"<|im_end|>"},
+EXPECTED = {
+    "smollm2-135m-instruct": ({"<|im_end|>"}, QUESTION, "Paris"),
+    # A base model: it has learned no turns yet, and goes on as llama.cpp does on the same file.
+    "gemma-3-270m": (
+        {"<eos>", "<end_of_turn>"},
+        "In 1234, there were 17 kings and 250",
+        " princes.\n\nIn 1234, there were 17 kings",
+    ),
+    "qwen2.5-coder-0.5b-instruct": ({"<|im_end|>"}, QUESTION, "Paris"),
 }
 
 
@@ -25,13 +30,14 @@ def name(request):
     return request.param
 
 
-def test_a_packaged_model_knows_its_end_and_the_capital_of_france(name):
+def test_a_packaged_model_knows_its_end_and_answers_sensibly(name):
     model, tokenizer = load(name)
+    end_tokens, prompt, expected = EXPECTED[name]
     ends = model.generation_config.eos_token_id
-    assert set(tokenizer.convert_ids_to_tokens(ends)) == END_TOKENS[name]
+    assert set(tokenizer.convert_ids_to_tokens(ends)) == end_tokens
     assert tokenizer.pad_token_id not in ends
     assert model.config.pad_token_id == tokenizer.pad_token_id
-    assert "Paris" in complete(model, tokenizer, QUESTION, max_new_tokens=16)
+    assert expected in complete(model, tokenizer, prompt, max_new_tokens=16)
 
 
 def test_digits_are_tokens_of_their_own_as_in_the_original_vocabularies(name):
