@@ -4,7 +4,7 @@ from strop.core.errors import DataError
 from strop.data.checking import check
 from strop.data.encoding import encode, encode_all, prompt
 from strop.data.fixing import Change, fix
-from strop.data.reading import read
+from strop.data.reading import read, stream
 from strop.data.report import Finding, Lengths, Report
 from strop.data.rows import BrokenRowsError, Example, Fault, Message, Row, Rows
 from strop.data.showing import Piece, as_html, show
@@ -37,5 +37,6 @@ __all__ = [
     "read",
     "show",
     "split",
+    "stream",
     "template_of",
 ]

@@ -11,6 +11,7 @@ from strop.data.messages import (
     listed,
     optional_text,
     text_in,
+    tools_in,
     weights_of,
 )
 from strop.data.rows import Fault, Message, Row
@@ -131,7 +132,12 @@ _SYSTEM = ("system", "system_prompt", "tools", "history")
 _WANTED = ("label", "kto_tag")
 
 FORMATS = (
-    Format("preference", (("chosen",), ("rejected",)), _from_preference, (*_PROMPTS, *_SYSTEM)),
+    Format(
+        "preference",
+        (("chosen", "chosen_messages"), ("rejected", "rejected_messages")),
+        _from_preference,
+        (*_PROMPTS, *_SYSTEM),
+    ),
     Format("kto", (("prompt",), _ANSWERS, _WANTED), _from_kto, _SYSTEM),
     Format("kto", (("messages", *_CHATS), _WANTED), _from_kto, _SYSTEM),
     Format("messages", (("messages",),), _from_messages, _SYSTEM),
@@ -159,10 +165,9 @@ def row_of(line: int, record: Record, layout: Format, columns: list[str]) -> Row
         made = layout.build(record, columns)
         _check_surrogates(record)
         weights = weights_of(made.messages) if made.messages else None
-        tools = (
-            listed(record["tools"], "tools") if record.get("tools") not in (None, "", []) else None
+        return Row(
+            line, made.messages, made.text, tools_in(record), made.rejected, made.label, weights
         )
-        return Row(line, made.messages, made.text, tools, made.rejected, made.label, weights)
     except FaultyRecordError as e:
         return Fault(line, str(e), e.kind)
 

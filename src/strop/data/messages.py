@@ -33,7 +33,7 @@ _ROLE_OF = {
     **{role: role for role in ROLES},
 }
 _REASONING = ("reasoning_content", "reasoning", "thinking")
-_WEIGHT = ("weight", "train")
+_WEIGHT = ("weight", "loss_weight", "train")
 
 
 def text_in(record: Record, column: str, *, empty: bool = True) -> str:
@@ -67,6 +67,16 @@ def listed(value: Any, column: str) -> list[Any]:
     if not value:
         raise FaultyRecordError("no_answer", f"{column} is an empty list")
     return value
+
+
+def tools_in(record: Record) -> list[Any] | None:
+    """Return the tools a record offers, or None if it offers none."""
+    value = record.get("tools")
+    if value is None or (
+        isinstance(value, (str, list)) and not "".join(map(str, value)).strip("[] ")
+    ):
+        return None
+    return listed(value, "tools")
 
 
 def conversation(values: Sequence[Any], record: Record, *, answered: bool = True) -> list[Message]:
@@ -133,14 +143,18 @@ def _message(value: Any, number: int) -> Message:
 
 
 def _call_of_sharegpt(message: Message, number: int) -> None:
+    message["tool_calls"] = _calls_of_text(message["content"], number)
+    message["content"] = None
+
+
+def _calls_of_text(text: str, number: int) -> list[dict[str, Any]]:
     try:
-        call = json.loads(message["content"])
+        call = json.loads(text)
     except (ValueError, RecursionError) as e:
-        reason = f"the function_call in message {number} is not valid JSON: {e}"
+        reason = f"the function call in message {number} is not valid JSON: {e}"
         raise FaultyRecordError("bad_json", reason) from e
     calls = call if isinstance(call, list) else [call]
-    message["tool_calls"] = [{"type": "function", "function": c} for c in calls]
-    message["content"] = None
+    return [{"type": "function", "function": c} for c in calls]
 
 
 def _unify(message: Message, number: int) -> None:
@@ -173,7 +187,11 @@ def _of_parts(parts: list[Any], message: Message, number: int) -> str:
     texts: list[str] = []
     for part in parts:
         kind = part.get("type", "text") if isinstance(part, dict) else None
-        inner = part.get("text", part.get("thinking")) if isinstance(part, dict) else None
+        names = ("text", "value", "thinking", "reasoning")
+        inner = next((part[k] for k in names if k in part), None) if kind else None
+        if kind == "tool_call" and isinstance(inner, str):
+            message.setdefault("tool_calls", []).extend(_calls_of_text(inner, number))
+            continue
         if kind not in ("text", "thinking", "reasoning") or not isinstance(inner, str):
             reason = (
                 f"message {number} has a part of type {kind!r}, where only texts can be learned"

@@ -20,7 +20,7 @@ LONGEST_LINE = 64 * 2**20
 LARGEST_WHOLE = 2**30
 """Bytes of a file that has to be read as a whole, such as one JSON list."""
 
-_BOMB_SIZE, _BOMB_RATIO = 256 * 2**20, 200
+_BOMB_SIZE, _BOMB_RATIO = 4 * 2**20, 200
 """A gzip file that grows beyond the size and by more than the ratio is taken for a bomb."""
 
 TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")

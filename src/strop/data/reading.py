@@ -2,7 +2,7 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from strop.core.errors import DataError
@@ -35,6 +35,53 @@ def read(source: Any, *, mapping: Mapping[str, str] | None = None) -> Rows:
     return Rows(rows, layout.name, source_name(source))
 
 
+def stream(source: Any, *, mapping: Mapping[str, str] | None = None) -> Iterator[Row]:
+    """Yield the rows of a source that may be larger than memory.
+
+    The source is gone through three times: to tell its format, to find every fault, and to yield.
+
+    Args:
+        source: what `read` takes, if it can be gone through more than once.
+        mapping: as for `read`.
+
+    Raises:
+        DataError: as `read` does, before the first row.
+    """
+    name = source_name(source)
+    shapes: Counter[tuple[str, ...]] = Counter()
+    total = 0
+    for _, item in records(source):
+        total += 1
+        if not isinstance(item, Fault):
+            shapes[tuple(item)] += 1
+    if not total:
+        raise DataError(f"{name} holds no rows")
+    if mapping:
+        _check_mapping({column for shape in shapes for column in shape}, mapping, name)
+        shapes = Counter({tuple((mapping.get(c, c)) for c in s): n for s, n in shapes.items()})
+    layout = _best(shapes, name) if shapes else FORMATS[0]
+    faults = [made for made in _built(source, mapping, layout) if isinstance(made, Fault)]
+    if faults:
+        raise BrokenRowsError(name, faults, total, "Correct these rows or take them out.")
+    return (made for made in _built(source, mapping, layout) if isinstance(made, Row))
+
+
+def _built(source: Any, mapping: Mapping[str, str] | None, layout: Format) -> Iterator[Row | Fault]:
+    for line, item in records(source):
+        if isinstance(item, Fault):
+            yield item
+        else:
+            record = {mapping.get(c, c): v for c, v in item.items()} if mapping else item
+            yield _made(line, record, layout)
+
+
+def _made(line: int, record: Record, layout: Format) -> Row | Fault:
+    its = layout.columns(record)
+    if its is None:
+        return Fault(line, _lacks(layout, record), "missing_column")
+    return row_of(line, record, layout, its)
+
+
 def examine(
     source: Any, mapping: Mapping[str, str] | None = None, columns: Counter[str] | None = None
 ) -> tuple[list[Row], list[Fault], Format, int]:
@@ -63,11 +110,7 @@ def examine(
     layout = recognised([record for _, record in whole], name)
     rows: list[Row] = []
     for line, record in whole:
-        its = layout.columns(record)
-        if its is None:
-            faults.append(Fault(line, _lacks(layout, record), "missing_column"))
-            continue
-        made = row_of(line, record, layout, its)
+        made = _made(line, record, layout)
         if isinstance(made, Fault):
             faults.append(made)
         else:
@@ -79,6 +122,11 @@ def _renamed(
     whole: list[tuple[int, Record]], mapping: Mapping[str, str], name: str
 ) -> list[tuple[int, Record]]:
     columns = {column for _, record in whole for column in record}
+    _check_mapping(columns, mapping, name)
+    return [(line, {mapping.get(c, c): v for c, v in r.items()}) for line, r in whole]
+
+
+def _check_mapping(columns: set[str], mapping: Mapping[str, str], name: str) -> None:
     for theirs, ours in mapping.items():
         if theirs not in columns:
             close = difflib.get_close_matches(theirs, map(str, columns), 1)
@@ -90,7 +138,6 @@ def _renamed(
             raise DataError(
                 f"{theirs!r} cannot be mapped to {ours!r}; known are {_spoken(KNOWN_COLUMNS)}"
             )
-    return [(line, {mapping.get(c, c): v for c, v in r.items()}) for line, r in whole]
 
 
 def recognised(whole: list[Record], name: str) -> Format:
@@ -99,7 +146,10 @@ def recognised(whole: list[Record], name: str) -> Format:
     Raises:
         DataError: none fits any.
     """
-    shapes = Counter(tuple(record) for record in whole)
+    return _best(Counter(tuple(record) for record in whole), name)
+
+
+def _best(shapes: Counter[tuple[str, ...]], name: str) -> Format:
     fits = {
         layout: sum(
             count for shape, count in shapes.items() if layout.columns(dict.fromkeys(shape))
@@ -108,7 +158,7 @@ def recognised(whole: list[Record], name: str) -> Format:
     }
     best = max(FORMATS, key=lambda layout: fits[layout])
     if not fits[best]:
-        columns = {column for record in whole for column in record}
+        columns = {column for shape in shapes for column in shape}
         known = "; ".join(layout.spoken() for layout in FORMATS)
         raise DataError(
             f"{name} has the columns {_spoken(columns)}, which are no known format. Known are: "

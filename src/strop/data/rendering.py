@@ -175,7 +175,9 @@ class Renderer:
     ) -> tuple[Span, bool]:
         before, first, last, after = _extent(text, i)
         if first < 0:
-            raise DataError(f"{self.title} leaves out the answer in message {i + 1}")
+            silent = messages[i].get("tool_calls") and not messages[i].get("content")
+            what = "tool calls, which are the answer" if silent else "the answer"
+            raise DataError(f"{self.title} leaves out {what} in message {i + 1}")
         start = self._start(text, messages, i, tools, (before, first))
         behind = str.__getitem__(text, slice(last, after))
         body, end, closed = self._end(behind)

@@ -21,6 +21,8 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from strop.data.tracing import Traced, derived, joined, joined_with, owners
 
+_COUNTERS = ("tick", "tick_call")
+
 MOST_STEPS = 2_000_000
 """Turns of loops and calls of macros one rendering may take."""
 
@@ -36,7 +38,7 @@ class _Generator(CodeGenerator):
     def visit_EnvironmentAttribute(  # noqa: N802
         self, node: jinja2.nodes.EnvironmentAttribute, frame: Frame
     ) -> None:
-        self.write(f"environment.{node.name}" + ("()" if node.name == "tick" else ""))
+        self.write(f"environment.{node.name}" + ("()" if node.name in _COUNTERS else ""))
 
     def visit_Concat(self, node: jinja2.nodes.Concat, frame: Frame) -> None:  # noqa: N802
         self.write("environment.concat((")
@@ -97,9 +99,16 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         tree = super()._parse(source, name, filename)
         nodes: Iterable[Any] = tree.find_all((jinja2.nodes.For, jinja2.nodes.Macro))
         for node in nodes:
-            count = jinja2.nodes.ExprStmt(jinja2.nodes.EnvironmentAttribute("tick"))
+            count = jinja2.nodes.ExprStmt(
+                jinja2.nodes.EnvironmentAttribute(_COUNTERS[isinstance(node, jinja2.nodes.Macro)])
+            )
             node.body.insert(0, count.set_lineno(node.lineno))
         return tree
+
+    def tick_call(self) -> None:
+        """Count one call of a macro, which takes as long as many turns of a loop."""
+        self.steps += 20
+        self.tick()
 
     def tick(self) -> None:
         """Count one turn of a loop, and refuse a rendering that takes too many."""

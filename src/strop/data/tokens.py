@@ -80,14 +80,20 @@ class TokenCheck:
         return Lengths(sorted(self.counts), self.supervised, self.cut)
 
     def _of_faults(self, faults: dict[tuple[str, str], list[int]]) -> Iterator[Finding]:
-        for (kind, reason), lines in faults.items():
+        kinds: dict[str, dict[str, list[int]]] = defaultdict(dict)
+        for (kind, reason), found in faults.items():
+            kinds[kind][reason] = found
+        for kind, reasons in kinds.items():
+            lines = sorted(line for found in reasons.values() for line in found)
+            more = f", and {len(reasons) - 1} more reasons" if len(reasons) > 1 else ""
             name = "no_supervised_token" if kind == "no_loss" else "template_refuses"
             remedy = (
                 "Raise max_length or shorten the rows."
                 if kind == "no_loss"
-                else "Bring the conversations into the order the template expects."
+                else "Bring the conversations into the form the template expects, or take a model "
+                "whose template knows this form."
             )
-            yield Finding(name, "error", lines, reason, remedy)
+            yield Finding(name, "error", lines, next(iter(reasons)) + more, remedy)
 
     def _of_lines(self, lines: dict[str, list[int]]) -> Iterator[Finding]:
         for kind, (severity, message, remedy) in _ABOUT.items():
