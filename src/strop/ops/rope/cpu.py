@@ -1,4 +1,4 @@
-"""Rotary position embedding on CPU: in place, and its own backward with the angle negated."""
+"""Rotary position embedding on CPU: one pass, and its own backward with the angle negated."""
 
 from pathlib import Path
 from typing import Any
@@ -28,19 +28,37 @@ def rotate_(x: Tensor, cos: Tensor, sin: Tensor, inverse: bool = False) -> Tenso
     Returns:
         `x` itself.
     """
+    if not _compiled_rotation(x, x, cos, sin, inverse):
+        _plain_rotation_(x, cos, sin, inverse)
+    return x
+
+
+def _rotated(x: Tensor, cos: Tensor, sin: Tensor, inverse: bool) -> Tensor:
+    """Return the rotation of `x`, contiguous; `x` stays as it is."""
+    y = x.new_empty(x.shape)
+    if not _compiled_rotation(x, y, cos, sin, inverse):
+        _plain_rotation_(y.copy_(x), cos, sin, inverse)
+    return y
+
+
+def _compiled_rotation(x: Tensor, y: Tensor, cos: Tensor, sin: Tensor, inverse: bool) -> bool:
+    """Write the rotation of `x` to `y`, or return False where the C++ cannot do it."""
+    features_are_neighbours = x.stride(-1) == y.stride(-1) == 1
+    if x.dtype != torch.float32 or not features_are_neighbours:
+        return False
+    if (run := native.function(SOURCE, "rope_rotate", "ppppqqqqqqqqqqii")) is None:
+        return False
+    cos, sin = (t.float() if t.stride(-1) == 1 else t.float().contiguous() for t in (cos, sin))
+    run(
+        x.data_ptr(), y.data_ptr(), cos.data_ptr(), sin.data_ptr(), *x.shape, cos.shape[-1],
+        *x.stride()[:2], *y.stride()[:2], cos.stride(0), sin.stride(0), inverse,
+        torch.get_num_threads(),
+    )  # fmt: skip
+    return True
+
+
+def _plain_rotation_(x: Tensor, cos: Tensor, sin: Tensor, inverse: bool) -> None:
     P = cos.shape[-1]
-    if x.dtype == torch.float32 and (x.stride(-1) == 1 or x.shape[-1] == 1):
-        run = native.function(SOURCE, "rope_rotate", "pppqqqqqqqii")
-        if run is not None:
-            cos, sin = (
-                t.float() if t.stride(-1) == 1 else t.float().contiguous() for t in (cos, sin)
-            )
-            run(
-                x.data_ptr(), cos.data_ptr(), sin.data_ptr(), x.shape[0], x.shape[1], P,
-                x.stride(0), x.stride(1), cos.stride(0), sin.stride(0), inverse,
-                torch.get_num_threads(),
-            )  # fmt: skip
-            return x
     wide = torch.promote_types(x.dtype, torch.float32)
     cos, sin = cos[:, None].to(wide), sin[:, None].to(wide)  # [N, 1, P]
     if inverse:
@@ -49,17 +67,15 @@ def rotate_(x: Tensor, cos: Tensor, sin: Tensor, inverse: bool = False) -> Tenso
     turned = first * cos - second * sin
     second.copy_(second * cos + first * sin)
     first.copy_(turned)
-    return x
 
 
 class _Rope(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return rotate_(x.clone(memory_format=torch.contiguous_format), cos, sin)
+        return _rotated(x, cos, sin, inverse=False)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
-        dx = dy.clone(memory_format=torch.contiguous_format)
-        return rotate_(dx, cos, sin, inverse=True), None, None
+        return _rotated(dy, cos, sin, inverse=True), None, None
