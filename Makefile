@@ -14,7 +14,6 @@ help:
 	@echo "make test       every test, those with the real model too"
 	@echo "make bench-sft  strop beside transformers + PEFT + TRL"
 	@echo "make bench      the same, and the other kinds of training"
-	@echo "make bench      the same for preference, reinforcement and long rows"
 	@echo "make pages      write docs/settings.md from the declared settings"
 	@echo "make numbers    write the newest results into README.md"
 
