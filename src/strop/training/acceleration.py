@@ -53,7 +53,7 @@ def accelerate(
     if "forward" not in vars(base):
         raise UnsupportedError(
             f"{type(trainer).__name__} has put no log-probability head on its model; "
-            "strop.accelerate takes TRL's trainers (trl 1.14 or newer)"
+            "strop.accelerate takes TRL's trainers (trl 1.16 or newer)"
         )
     compact, undo = install(
         trainer.model,
@@ -61,12 +61,12 @@ def accelerate(
         micro_batch_tokens=micro_batch_tokens,
         linear_loss=_loss_is_linear(trainer),
     )
-    checkpointing = trainer.args.gradient_checkpointing
-    trainer.args.gradient_checkpointing = False  # strop's policy decides what is kept
+    checkpointing = trainer.args.activation_checkpointing, trainer.args.gradient_checkpointing
+    _set_checkpointing(trainer, False, False)  # strop's policy decides what is kept
 
     def back() -> None:
         undo()
-        trainer.args.gradient_checkpointing = checkpointing
+        _set_checkpointing(trainer, *checkpointing)
 
     trainer.add_callback(_Watch(compact, back))
 
@@ -82,6 +82,11 @@ def restore(trainer: transformers.Trainer) -> None:
         raise UnsupportedError("this trainer is not accelerated; there is nothing to restore")
     watch.undo()
     trainer.remove_callback(watch)
+
+
+def _set_checkpointing(trainer: transformers.Trainer, activation: Any, gradient: Any) -> None:
+    trainer.args.activation_checkpointing = activation
+    trainer.args.gradient_checkpointing = gradient  # the older name, still read by TRL
 
 
 def _watch(trainer: transformers.Trainer) -> _Watch | None:
