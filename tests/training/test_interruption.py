@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny import save_chats
 
 from strop.training import Run, checkpoints
+from tests.training.tiny import save_chats
 
 pytestmark = pytest.mark.slow
 

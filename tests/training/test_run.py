@@ -8,12 +8,12 @@ from html.parser import HTMLParser
 
 import pytest
 import torch
-from tiny import chats, save_chats
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import strop
 from strop.core.errors import ConfigError, DataError, StropError
 from strop.training import Run, report
+from tests.training.tiny import chats, save_chats
 
 QUICK = {"max_steps": 3, "batch_size": 4, "held_out": 2, "learning_rate": 1e-2, "quiet": True}
 
