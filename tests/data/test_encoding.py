@@ -80,6 +80,18 @@ def test_labels_agree_with_formats_written_by_hand(name, trim, messages):
     assert example.labels == labels
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("trim", [True, False], ids=["trimmed offsets", "whole offsets"])
+@pytest.mark.parametrize("name", oracle.FORMATS)
+@settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
+@given(messages=conversations())
+def test_ten_thousand_masks_agree_with_formats_written_by_hand(name, trim, messages):
+    tokenizer = with_template(name, trim)
+    ids, labels = oracle.expected(oracle.FORMATS[name](messages), tokenizer)
+    example = encode(Row(1, messages), tokenizer)
+    assert (example.ids, example.labels) == (ids, labels)
+
+
 def test_answers_carry_loss_with_their_end_token_and_nothing_else(tokenizer):
     rows = read(
         [
