@@ -25,8 +25,9 @@ def segment_attention(
         s[h, n, m] = softcap * tanh(scale * <q[n, h], k[m, h * K // H]> / softcap)
         y[n, h] = sum over visible m of softmax(s[h, n, :])[m] * v[m, h * K // H]
 
-    Without `softcap` the scores are scale * <q, k>. Sums are in float32 or wider. Kept for backward:
-    q, k, v, the output and one number per query and head.
+    Without `softcap` the scores are scale * <q, k>. Sums are in float32 or wider; in 16 bits "cpu"
+    rounds weights and parts of sums as PyTorch's flash attention does, unless a soft-cap or a window
+    makes it work in tiles. Kept for backward: q, k, v, the output and one number per query and head.
 
     Args:
         q: [N, H, C] floating point, the last dimension contiguous.
@@ -46,7 +47,8 @@ def segment_attention(
         UnsupportedError: `impl` is unknown or cannot run here.
     """
     fits = q.ndim == k.ndim == 3 and k.shape == v.shape and q.shape[::2] == k.shape[::2]
-    if not fits or q.shape[1] % k.shape[1] or q.shape[0] != segments.size:
+    fits = fits and k.shape[1] > 0 and q.shape[1] % k.shape[1] == 0
+    if not fits or q.shape[0] != segments.size:
         raise ShapeError(
             "segment_attention takes q [N, H, C], k and v [N, K, C] with H a multiple of K and N "
             f"tokens in the segments; got q {list(q.shape)}, k {list(k.shape)}, v {list(v.shape)} "

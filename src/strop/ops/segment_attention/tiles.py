@@ -26,7 +26,6 @@ def forward(
 ) -> tuple[Tensor, Tensor]:
     """Return the output [N, H, C] and the log-sum-exp [H, N] of every query."""
     N, H, C = q.shape
-    K = k.shape[1]
     out = torch.empty_like(q)
     wide = torch.promote_types(q.dtype, torch.float32)
     lse = torch.empty(H, N, dtype=wide, device=q.device)
@@ -37,7 +36,6 @@ def forward(
         weights = torch.exp(scores - tile_lse[..., None]).flatten(1, 2)
         mixed = torch.bmm(weights, v[columns].to(wide).transpose(0, 1))  # [K, H/K * n, C]
         out[rows] = mixed.view(H, -1, C).transpose(0, 1).to(q.dtype)
-    del K
     return out, lse
 
 
@@ -55,9 +53,10 @@ def backward(
     into: tuple[Tensor, Tensor, Tensor],
 ) -> None:
     """Write the gradients of q, k and v into the three tensors of `into`, which hold zeros."""
-    dq, dk, dv = into
+    dq, *sums = into
     H, C = q.shape[1:]
     wide = lse.dtype
+    dk, dv = (t if t.dtype == wide else torch.zeros_like(t, dtype=wide) for t in sums)
     for rows, columns, hidden in _tiles(segments, window, q.device):
         scores, slope = _scores(q[rows], k[columns], hidden, scale, softcap)
         weights = torch.exp(scores - lse[:, rows].view(*scores.shape[:3], 1))
@@ -75,6 +74,9 @@ def backward(
         dq[rows] = torch.bmm(flat, keys).view(H, -1, C).transpose(0, 1).to(dq.dtype)
         queries = _by_key_head(q[rows].to(wide), k.shape[1]).flatten(1, 2)
         dk[columns] += torch.bmm(flat.mT, queries).transpose(0, 1)
+    for narrow, total in zip(sums, (dk, dv), strict=True):
+        if total is not narrow:
+            narrow.copy_(total)
 
 
 def _by_key_head(x: Tensor, K: int) -> Tensor:
