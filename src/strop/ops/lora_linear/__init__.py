@@ -33,12 +33,16 @@ def lora_linear(x: Tensor, part: LinearParts, *, impl: str | None = None) -> Ten
     E, D = part.weight.shape
     fits = x.ndim == 2 and x.shape[1] == D and (part.a is None) == (part.b is None)
     if part.a is not None and part.b is not None:
-        fits &= part.a.shape[1] == D and part.b.shape == (E, part.a.shape[0])
+        fits &= part.a.shape[1:] == (D,) and part.b.shape == (E, part.a.shape[0])
+    fits &= part.bias is None or part.bias.shape == (E,)
+    fits &= part.magnitude is None or (part.a is not None and part.magnitude.shape == (E,))
     if not fits:
-        shapes = [None if t is None else list(t.shape) for t in (part.a, part.b)]
+        tensors = (part.a, part.b, part.bias, part.magnitude)
+        a, b, bias, magnitude = (None if t is None else list(t.shape) for t in tensors)
         raise ShapeError(
-            "lora_linear takes x [N, D], weight [E, D], A [R, D] and B [E, R]; got x "
-            f"{list(x.shape)}, weight {[E, D]}, A {shapes[0]} and B {shapes[1]}"
+            "lora_linear takes x [N, D], weight [E, D], A [R, D], B [E, R], bias [E] and, beside A "
+            f"and B, magnitude [E]; got x {list(x.shape)}, weight {[E, D]}, A {a} and B {b}, "
+            f"bias {bias} and magnitude {magnitude}"
         )
     return choose(IMPLS, impl, x)(x, part)
 

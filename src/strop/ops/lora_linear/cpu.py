@@ -246,7 +246,11 @@ class _LoraLinear(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         call = (ctx.part,), ctx.masks, ctx.workspace
         dx = input_gradient(dy[0], *call) if ctx.needs_input_grad[0] else None
-        return dx, None, *adapter_gradients(dy[0], x, *call)
+        needed = ctx.needs_input_grad[2:]
+        if not any(needed):
+            return dx, None, *(None for _ in needed)
+        made = zip(adapter_gradients(dy[0], x, *call), needed, strict=True)
+        return dx, None, *(gradient if wanted else None for gradient, wanted in made)
 
 
 def lora_linear(x: Tensor, part: LinearParts) -> Tensor:

@@ -1,0 +1,210 @@
+import dataclasses
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from strop.core.errors import ShapeError, UnsupportedError
+from strop.ops.lora_linear import IMPLS, cpu, lora_linear
+from strop.ops.lora_linear.cases import TESTED, Case
+from strop.ops.lora_linear.parts import LinearParts, Workspace
+from strop.testing import check_against_reference, check_documented_shapes, saved_bytes
+
+LORA = Case(37, 29, 43, R=5, has_bias=True)
+DORA = dataclasses.replace(LORA, dora=True)
+OTHERS = [i.name for i in IMPLS if i.name != "reference"]
+
+
+class Int8Weight:
+    """A weight in eight bits with one scale for each output."""
+
+    def __init__(self, weight):
+        self.scale = weight.abs().amax(1, keepdim=True) / 127
+        self.whole = (weight / self.scale).round().to(torch.int8)
+
+    @property
+    def shape(self):
+        return self.whole.shape
+
+    def dense(self, out):
+        return out.copy_(self.whole * self.scale)
+
+
+def layer(case, **changes):
+    """Return the operation as a function of its tensors, so that each has its gradient checked."""
+
+    def call(x, a=None, b=None, magnitude=None, *, impl):
+        trained = [t for t in (a, b, magnitude) if t is not None]
+        return lora_linear(x, dataclasses.replace(case.part(*trained), **changes), impl=impl)
+
+    return call
+
+
+@pytest.mark.parametrize("case", TESTED, ids=str)
+@pytest.mark.parametrize("impl", OTHERS)
+def test_agrees_with_reference(impl, case, device_for):
+    device = device_for(impl)
+    check_against_reference(layer(case), impl, *case.inputs(device), *case.trained(device))
+
+
+def test_docstring_tells_the_shapes():
+    (x,) = LORA.inputs("cpu")
+    out = lora_linear(x, LORA.part(*LORA.trained("cpu")))
+    check_documented_shapes(lora_linear, {"x": x}, out)
+
+
+@pytest.mark.parametrize("case", [LORA, DORA, Case(37, 29, 43)], ids=["lora", "dora", "plain"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_weight_in_eight_bits_is_made_dense_on_the_way(case, dtype):
+    case = dataclasses.replace(case, N=64, D=48, E=96, dtype=dtype)
+    packed = Int8Weight(torch.randn(96, 48, generator=torch.Generator().manual_seed(4)))
+    call = layer(case, weight=packed)
+    check_against_reference(call, "cpu", *case.inputs("cpu"), *case.trained("cpu"))
+
+
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_dropout_hides_the_drawn_inputs_from_the_adapter_and_scales_the_others(dora, dtype):
+    case = dataclasses.replace(DORA if dora else LORA, dtype=dtype)
+    weight, bias = case.frozen("cpu")
+    leaves = [t.requires_grad_() for t in (*case.inputs("cpu"), *case.trained("cpu"))]
+    x, a, b, *magnitude = leaves
+    torch.manual_seed(11)
+    y = lora_linear(x, case.part(a, b, *magnitude, dropout=0.3))
+    torch.manual_seed(11)
+    seen = x * (torch.rand_like(x) >= 0.3) / 0.7
+    wanted = x @ weight.T + case.scale * (seen @ a.T @ b.T)
+    if dora:
+        rows = (weight + case.scale * b @ a).detach()
+        wanted = wanted * (magnitude[0] / rows.norm(dim=1))
+    wanted = wanted + bias
+    torch.testing.assert_close(y, wanted)
+    dy = torch.randn(y.shape, generator=torch.Generator().manual_seed(3)).to(dtype)
+    gradients = [torch.autograd.grad(out, leaves, dy) for out in (y, wanted)]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_dropout_leaves_the_stated_share_out_and_none_without_it():
+    x = torch.zeros(100, 200)
+    a, b = torch.zeros(1, 200), torch.zeros(3, 1)
+    weight = torch.zeros(3, 200)
+    half, never = (LinearParts(weight, None, a, b, dropout=p) for p in (0.25, 0.0))
+    masks = cpu.draw_masks(x, (half, never, LinearParts(weight, dropout=0.25)))
+    assert masks[1:] == (None, None)
+    assert masks[0].dtype == torch.bool
+    assert abs(masks[0].double().mean() - 0.75) < 0.02
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_layers_side_by_side_give_what_each_gives_alone(dtype, dropout):
+    cases = [
+        Case(20, 12, 9, R=3, dtype=dtype, has_bias=True),
+        Case(20, 12, 5, dtype=dtype, has_bias=True),
+        Case(20, 12, 7, R=2, dtype=dtype, dora=True),
+        Case(20, 12, 4, R=1, dtype=dtype),
+    ]
+    parts = [case.part(*case.trained("cpu"), dropout=dropout) for case in cases]
+    (x,) = cases[0].inputs("cpu")
+    masks, workspace = cpu.draw_masks(x, parts), Workspace()
+    dy = torch.randn(20, 25, generator=torch.Generator().manual_seed(3)).to(dtype)
+    together = cpu.forward(x, parts, masks, workspace)
+    alone = [cpu.forward(x, (p,), (m,), workspace) for p, m in zip(parts, masks, strict=True)]
+    torch.testing.assert_close(together, torch.cat(alone, 1))
+    slices = dy.split([9, 5, 7, 4], 1)
+    each = [*zip(slices, parts, masks, strict=True)]
+    dx = sum(cpu.input_gradient(own, (p,), (m,), workspace).double() for own, p, m in each)
+    loose = {"rtol": 0.05, "atol": 0.05} if dtype == torch.bfloat16 else {}
+    ours = cpu.input_gradient(dy, parts, masks, workspace)
+    torch.testing.assert_close(ours.double(), dx, **loose)  # sums round in another order
+    gradients = cpu.adapter_gradients(dy, x, parts, masks, workspace)
+    singles = [g for o, p, m in each for g in cpu.adapter_gradients(o, x, (p,), (m,), workspace)]
+    assert len(gradients) == len(singles) == sum(len(part.trained) for part in parts)
+    for ours, theirs in zip(gradients, singles, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("case", [LORA, DORA, Case(37, 29, 43)], ids=["lora", "dora", "plain"])
+def test_a_residual_is_added_and_stays_as_it_is(case, dtype):
+    case = dataclasses.replace(case, dtype=dtype)
+    part, (x,) = case.part(*case.trained("cpu")), case.inputs("cpu")
+    residual = torch.randn(37, 43, generator=torch.Generator().manual_seed(3)).to(dtype)
+    before, workspace = residual.clone(), Workspace()
+    y = cpu.forward(x, (part,), (None,), workspace, add_to=residual)
+    torch.testing.assert_close(y, cpu.forward(x, (part,), (None,), workspace) + residual)
+    assert torch.equal(residual, before)
+
+
+@pytest.mark.parametrize("wanted", ["x", "a", "b", "magnitude"])
+@pytest.mark.parametrize("impl", [i.name for i in IMPLS])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gives_only_the_gradients_asked_for(impl, wanted, dtype, device_for):
+    device = device_for(impl)
+    case = dataclasses.replace(DORA, dtype=dtype)
+    tensors = (*case.inputs(device), *case.trained(device))
+    named = dict(zip(("x", "a", "b", "magnitude"), tensors, strict=True))
+    named[wanted].requires_grad_()
+    layer(case)(**named, impl=impl).sum().backward()
+    assert [name for name, t in named.items() if t.grad is not None] == [wanted]
+
+
+def test_what_is_not_asked_for_is_not_computed():
+    N, D, E, R = 37, 29, 43, 5
+    for x_needs, adapter_needs in ((True, False), (False, True), (True, True)):
+        (x,), trained = LORA.inputs("cpu"), LORA.trained("cpu")
+        x.requires_grad_(x_needs)
+        y = lora_linear(x, LORA.part(*(t.requires_grad_(adapter_needs) for t in trained)))
+        with FlopCounterMode(display=False) as counter:
+            y.sum().backward()
+        input_gradient = 2 * E * R * D + 2 * N * E * D  # fold, then one product
+        adapter_gradients = 2 * N * R * (D + E) + 2 * N * R * (D + E)
+        wanted = x_needs * input_gradient + adapter_needs * adapter_gradients
+        assert counter.get_total_flops() == wanted
+
+
+@pytest.mark.parametrize("case", [c for c in TESTED if c.N], ids=str)
+def test_keeps_only_its_input(case):
+    (x,) = case.inputs("cpu")
+    x = x.contiguous().requires_grad_()
+    part = case.part(*(t.requires_grad_() for t in case.trained("cpu")))
+    assert saved_bytes(lambda: lora_linear(x, part, impl="cpu")) == x.nbytes
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"a": torch.zeros(2, 7)}, r"A \[2, 7\] and B \[6, 2\]"),
+        ({"b": torch.zeros(6, 3)}, r"A \[2, 8\] and B \[6, 3\]"),
+        ({"b": None}, r"A \[2, 8\] and B None"),
+        ({"weight": torch.zeros(6, 9)}, r"got x \[3, 8\], weight \[6, 9\]"),
+        ({"bias": torch.zeros(5)}, r"bias \[5\]"),
+        ({"magnitude": torch.zeros(6, 1)}, r"magnitude \[6, 1\]"),
+        ({"a": None, "b": None, "magnitude": torch.zeros(6)}, r"A None.* magnitude \[6\]"),
+    ],
+    ids=["A", "B", "no B", "weight", "bias", "magnitude", "magnitude alone"],
+)
+def test_tensors_that_do_not_fit_are_named(changes, found):
+    part = LinearParts(torch.zeros(6, 8), None, torch.zeros(2, 8), torch.zeros(6, 2))
+    with pytest.raises(ShapeError, match=found):
+        lora_linear(torch.zeros(3, 8), dataclasses.replace(part, **changes))
+
+
+def test_rows_without_a_batch_dimension_are_named():
+    with pytest.raises(ShapeError, match=r"got x \[8\]"):
+        lora_linear(torch.zeros(8), LinearParts(torch.zeros(6, 8)))
+
+
+def test_an_unknown_implementation_is_named():
+    with pytest.raises(UnsupportedError, match="impl='gpu' is not known"):
+        lora_linear(*LORA.inputs("cpu"), LORA.part(), impl="gpu")
+
+
+def test_a_workspace_gives_the_same_memory_again_for_each_name_and_dtype():
+    workspace, like = Workspace(), torch.zeros(1)
+    first = workspace.take("weight", (4, 6), like)
+    assert workspace.take("weight", (2, 3), like).data_ptr() == first.data_ptr()
+    others = [workspace.take("dora", (4, 6), like), workspace.take("weight", (4, 6), like.double())]
+    assert len({t.data_ptr() for t in (first, *others)}) == 3
+    assert workspace.take("weight", (9, 9), like).shape == (9, 9)
