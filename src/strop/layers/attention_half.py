@@ -41,9 +41,13 @@ class AttentionHalf:
         h = norm(x);  q, k, v = W_qkv h;  q, k = rope(head_norm(q, k))
         y = x + post_norm(W_o attend(q, k, v))
 
-    Kept for backward under the policy "keep", in numbers per token: x (D), the row scale (1), q, k and v
-    before norm and rotation (H C + 2 K C), the attention's output (H C) and log-sum-exp (H); with a
-    post-norm its input (D) and scale (1).
+    Kept for backward under the policy "keep", in numbers per token:
+
+        D + (H + 2 K) C + H C  +  1 + H        and with a post-norm  D  +  1
+
+    In the dtype of x are x itself, q, k and v (before head norms and rotation; without head norms,
+    rotated), the attention's output and the post-norm's input; in float32 or wider are the norms'
+    row scales and the log-sum-exp. Dropout adds one byte for each input of each adapter.
     """
 
     norm: Norm

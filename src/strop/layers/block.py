@@ -2,7 +2,10 @@
 
 keep        each half keeps what its products took in; element-wise things are computed again
 checkpoint  the block keeps its input [N, D] only and computes itself again in backward
-offload     as checkpoint, with the input in a file
+offload     as checkpoint, with the input in a file and nothing in memory
+
+Dropout's masks are kept under every policy. A block that nothing is trained in, on an input that
+needs no gradient, keeps nothing.
 """
 
 from collections.abc import Sequence

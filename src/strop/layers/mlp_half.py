@@ -17,8 +17,13 @@ class MlpHalf:
 
         h = norm(x);  y = x + post_norm(W_down (act(W_gate h) * W_up h))
 
-    Kept for backward under the policy "keep", in numbers per token: x (D), the row scale (1), gate
-    and up (2 F); with a post-norm its input (D) and scale (1). The activation is computed again.
+    Kept for backward under the policy "keep", in numbers per token:
+
+        D + 2 F  +  1        and with a post-norm  D  +  1
+
+    In the dtype of x are x itself, gate and up, and the post-norm's input; in float32 or wider are
+    the norms' row scales. Dropout adds one byte for each input of each adapter. The activation is
+    computed again.
     """
 
     norm: Norm

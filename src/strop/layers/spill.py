@@ -37,23 +37,24 @@ class Spill:
             UnsupportedError: the disk is full.
         """
         place = Place(self._end, tensor.shape, tensor.dtype, tensor.device)
-        raw = tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data.cast("B")
+        flat = tensor.detach().cpu().contiguous().flatten()
+        raw, at = memoryview(flat.view(torch.uint8).numpy()), self._end
         try:
             while raw:
-                written = os.pwrite(self._file, raw, self._end)
-                raw, self._end = raw[written:], self._end + written
+                written = os.pwrite(self._file, raw, at)
+                raw, at = raw[written:], at + written
         except OSError as e:
             raise UnsupportedError(
                 f"policy 'offload' needs room in {tempfile.gettempdir()} for {raw.nbytes} bytes "
                 f"more and got: {e.strerror}; free some, set TMPDIR, or use policy 'checkpoint'"
             ) from e
+        self._end = at
         return place
 
     def take(self, place: Place) -> Tensor:
         """Read a tensor back; places taken after it was put are free again."""
         found = torch.empty(place.shape, dtype=place.dtype)
-        raw = found.view(torch.uint8).numpy().data.cast("B")
-        at = place.offset
+        raw, at = memoryview(found.flatten().view(torch.uint8).numpy()), place.offset
         while raw:
             read = os.preadv(self._file, [raw], at)
             raw, at = raw[read:], at + read

@@ -1,0 +1,118 @@
+"""What each policy keeps, and that none of them changes a result."""
+
+import pytest
+import torch
+
+from strop.layers.block import Block, run_block, run_half
+from strop.layers.cases import ADAPTERS, C, Case, D, F, H, K, N
+from strop.layers.spill import Spill
+from strop.testing import saved_bytes
+
+HALVES = {"attention": Case.attention, "mlp": Case.mlp}
+DTYPES = [torch.float64, torch.float32, torch.bfloat16]
+SHAPES = [
+    Case(),
+    Case("dora"),
+    Case("dropout", post_norm=True),
+    Case(head_norms=True, post_norm=True, window=4, softcap=2.0),
+]
+
+
+def with_dtype(case, dtype):
+    return Case(case.adapter, case.post_norm, case.head_norms, case.window, case.softcap, dtype)
+
+
+def wide(dtype):
+    """Return the bytes of a number in float32 or wider."""
+    return max(4, dtype.itemsize)
+
+
+def kept_by(kind, case):
+    """Return the bytes that the docstring of a half says it keeps."""
+    size, one = case.dtype.itemsize, wide(case.dtype)
+    if kind == "attention":
+        per_token = size * (D + (H + 2 * K) * C + H * C) + one * (1 + H)
+    else:
+        per_token = size * (D + 2 * F) + one
+    return N * (per_token + (size * D + one if case.post_norm else 0))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", SHAPES, ids=str)
+@pytest.mark.parametrize("kind", HALVES)
+def test_a_half_keeps_what_its_docstring_says(kind, case, dtype):
+    case = with_dtype(case, dtype)
+    half, x = HALVES[kind](case), case.x().requires_grad_()
+    assert saved_bytes(lambda: run_half(half, x)) == kept_by(kind, case)
+
+
+@pytest.mark.parametrize(("kind", "numbers"), [("attention", 3 * D + H * C), ("mlp", 2 * D + F)])
+def test_dropout_keeps_one_byte_for_each_input_of_an_adapter(kind, numbers):
+    masks = HALVES[kind](Case("dropout")).masks(Case().x())
+    assert sum(m.nbytes for group in masks for m in group) == N * numbers
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_checkpointed_block_keeps_its_input_and_an_offloaded_one_nothing(dtype):
+    case = with_dtype(Case(post_norm=True), dtype)
+    x, halves = case.x().requires_grad_(), (case.attention(), case.mlp())
+    assert saved_bytes(lambda: run_block(Block(*halves), x)) == N * D * dtype.itemsize
+    spill = Spill()
+    y = []
+    assert saved_bytes(lambda: y.append(run_block(Block(*halves, spill), x)) or y[0]) == 0
+    assert spill.put(x).offset == N * D * dtype.itemsize
+
+
+def test_blocks_below_the_lowest_trained_one_keep_nothing():
+    frozen, trained = Case("none"), Case(seed=1)
+    x = frozen.x()
+
+    def run():
+        hidden = run_half(frozen.mlp(), run_half(frozen.attention(), x))
+        hidden = run_block(Block(frozen.attention(), frozen.mlp()), hidden)
+        return run_half(trained.mlp(), run_half(trained.attention(), hidden))
+
+    assert saved_bytes(run) == kept_by("attention", trained) + kept_by("mlp", trained)
+
+
+def test_a_frozen_block_puts_nothing_into_the_file():
+    spill = Spill()
+    case = Case("none")
+    run_block(Block(case.attention(), case.mlp(), spill), case.x())
+    assert spill.put(case.x()).offset == 0
+
+
+@pytest.mark.parametrize("offload", [False, True], ids=["checkpoint", "offload"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("x_needs_grad", [True, False])
+@pytest.mark.parametrize("case", [*map(Case, ADAPTERS[1:]), *SHAPES[2:]], ids=str)
+def test_a_policy_changes_no_bit_of_the_result(case, x_needs_grad, dtype, offload):
+    case = with_dtype(case, dtype)
+    blocks = [(case.attention(), case.mlp()) for _ in range(3)]
+    x = case.x().requires_grad_(x_needs_grad)
+    leaves = [x] * x_needs_grad + [t for block in blocks for half in block for t in half.trained]
+
+    def result(spill, *, kept):
+        torch.manual_seed(3)
+        hidden = x
+        for attention, mlp in blocks:
+            if kept:
+                hidden = run_half(mlp, run_half(attention, hidden))
+            else:
+                hidden = run_block(Block(attention, mlp, spill), hidden)
+        return hidden, *torch.autograd.grad(hidden.square().sum(), leaves)
+
+    spill = Spill() if offload else None
+    for ours, wanted in zip(result(spill, kept=False), result(None, kept=True), strict=True):
+        assert torch.equal(ours, wanted)
+    assert spill is None or spill.put(x).offset == 0
+
+
+def test_only_tensors_that_want_a_gradient_get_one_from_a_block():
+    case = Case()
+    block = Block(case.attention(), case.mlp())
+    trained = block.attention.trained + block.mlp.trained
+    for i, tensor in enumerate(trained):
+        tensor.requires_grad_(i % 3 == 0)
+    run_block(block, case.x()).sum().backward()
+    assert [t.grad is not None for t in trained] == [t.requires_grad for t in trained]
