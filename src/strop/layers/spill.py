@@ -38,7 +38,7 @@ class Spill:
         """
         place = Place(self._end, tensor.shape, tensor.dtype, tensor.device)
         flat = tensor.detach().cpu().contiguous().flatten()
-        raw, at = memoryview(flat.view(torch.uint8).numpy()), self._end
+        raw, at = flat.view(torch.uint8).numpy().data, self._end
         try:
             while raw:
                 written = os.pwrite(self._file, raw, at)
@@ -54,7 +54,7 @@ class Spill:
     def take(self, place: Place) -> Tensor:
         """Read a tensor back; places taken after it was put are free again."""
         found = torch.empty(place.shape, dtype=place.dtype)
-        raw, at = memoryview(found.flatten().view(torch.uint8).numpy()), place.offset
+        raw, at = found.flatten().view(torch.uint8).numpy().data, place.offset
         while raw:
             read = os.preadv(self._file, [raw], at)
             raw, at = raw[read:], at + read
