@@ -42,7 +42,9 @@ def coder(tokenizer: Any) -> Coder:
     state = (len(tokenizer), template_of(tokenizer))
     known = _coders.get(tokenizer)
     if known is None or known.made_for != state:
-        known = _coders[tokenizer] = _new_coder(tokenizer, state)
+        same = known if known is not None and known.made_for[0] == state[0] else None
+        fast = same.fast if same else _copied_backend(tokenizer)
+        known = _coders[tokenizer] = _new_coder(tokenizer, state, fast)
     return known
 
 
@@ -51,7 +53,7 @@ def called(tokenizer: Any) -> str:
     return str(tokenizer.name_or_path or type(tokenizer).__name__)
 
 
-def _new_coder(tokenizer: Any, state: tuple[int, str | None]) -> Coder:
+def _copied_backend(tokenizer: Any) -> Any:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise DataError(
@@ -62,6 +64,10 @@ def _new_coder(tokenizer: Any, state: tuple[int, str | None]) -> Coder:
     fast.no_truncation()
     fast.no_padding()
     fast.post_processor = None  # a byte-level one may leave spaces out of the offsets
+    return fast
+
+
+def _new_coder(tokenizer: Any, state: tuple[int, str | None], fast: Any) -> Coder:
     special = {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.special}
     named = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     names = {**special, **named}
