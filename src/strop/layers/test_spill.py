@@ -3,7 +3,7 @@ import sys
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strop.layers.spill import Spill
@@ -37,6 +37,7 @@ def test_a_tensor_comes_back_bit_by_bit(dtype):
         assert torch.equal(found, tensor)
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.integers(1, 50)), max_size=30))
 def test_last_in_is_first_out_and_the_file_grows_no_larger_than_what_it_holds(steps):
     spill, held = Spill(), []

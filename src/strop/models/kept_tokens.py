@@ -131,58 +131,74 @@ def _common(a: _Row, b: _Row) -> int:
     return n if same.all() else int(same.argmin())
 
 
+@dataclass(frozen=True, slots=True)
+class _Run:
+    low: int
+    high: int  # rows low to high share it, the last one left out
+    depth: int
+    reach: int  # it holds their tokens from depth to reach
+    parent: int | None
+
+
 def _cut(rows: Sequence[_Row], common: list[int], budget: int | None) -> list[tuple[int, int]]:
     """Return the pieces as index ranges, each within the budget if it holds several rows."""
-    pieces, first, size = [], 0, 0
-    for at, row in enumerate(rows):
-        new = row.tokens.size - (common[at] if at > first else 0)
-        if budget is not None and at > first and size + new > budget:
+    if budget is None:
+        return [(0, len(rows))] if rows else []
+    pieces, sizes = [], [row.tokens.size for row in rows]
+    first = top = 0  # where the piece begins, and the last tree in it
+    before = size = 0  # tokens of the piece above that tree, and with it
+    for at, alone in enumerate(sizes):
+        if at > first and not common[at]:
+            top, before = at, size
+        runs = _runs(sizes[top : at + 1], common[top + 1 : at + 1])
+        size = before + sum(run.reach - run.depth for run in runs)
+        if at > first and size > budget:
             pieces.append((first, at))
-            first, size, new = at, 0, row.tokens.size
-        size += new
+            first, top, before, size = at, at, 0, alone
     return [*pieces, (first, len(rows))] if rows else []
 
 
-def _piece(rows: Sequence[_Row], common: Sequence[int], device: torch.device) -> KeptTokens:
-    """Lay rows out depth-first; `common[i]` is the prefix that rows i and i + 1 share."""
-    tokens: list[np.ndarray] = []
-    positions: list[np.ndarray] = []
-    lengths: list[int] = []
-    parents: list[int | None] = []
-    size = 0
-    places: list[np.ndarray] = [np.empty(r.tokens.size, dtype=np.int64) for r in rows]
+def _runs(sizes: Sequence[int], common: Sequence[int]) -> list[_Run]:
+    """Return the runs of rows depth-first; `common[i]` is the prefix that rows i and i + 1 share."""
+    found: list[_Run] = []
 
     def lay(low: int, high: int, depth: int, parent: int | None) -> None:
-        nonlocal size
         while low < high:
             end = low + 1
             while end < high and common[end - 1] >= depth + SHORTEST_PREFIX:
                 end += 1
-            reach = min(common[low : end - 1], default=rows[low].tokens.size)
+            reach = min(common[low : end - 1], default=sizes[low])
             run: int | None = parent
             if reach > depth:
-                run = len(lengths)
-                lengths.append(reach - depth)
-                parents.append(parent)
-                tokens.append(rows[low].tokens[depth:reach])
-                positions.append(rows[low].positions[depth:reach])
-                for i in range(low, end):
-                    places[i][depth:reach] = np.arange(size, size + reach - depth)
-                size += reach - depth
+                run = len(found)
+                found.append(_Run(low, end, depth, reach, parent))
             if end - low > 1:
                 lay(low, end, reach, run)
             low = end
 
-    lay(0, len(rows), 0, None)
+    lay(0, len(sizes), 0, None)
+    return found
+
+
+def _piece(rows: Sequence[_Row], common: Sequence[int], device: torch.device) -> KeptTokens:
+    """Lay rows out depth-first; `common[i]` is the prefix that rows i and i + 1 share."""
+    runs = _runs([row.tokens.size for row in rows], common)
+    places = [np.empty(row.tokens.size, dtype=np.int64) for row in rows]
+    size = 0
+    for run in runs:
+        length = run.reach - run.depth
+        for place in places[run.low : run.high]:
+            place[run.depth : run.reach] = np.arange(size, size + length)
+        size += length
     sources = [place[row.sources] for place, row in zip(places, rows, strict=True)]
 
     def tensor(parts: Sequence[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.concatenate(parts).astype(np.int64)).to(device)
 
     return KeptTokens(
-        tensor(tokens),
-        tensor(positions),
-        Segments(tuple(lengths), tuple(parents)),
+        tensor([rows[run.low].tokens[run.depth : run.reach] for run in runs]),
+        tensor([rows[run.low].positions[run.depth : run.reach] for run in runs]),
+        Segments(tuple(run.reach - run.depth for run in runs), tuple(run.parent for run in runs)),
         tensor(sources),
         tensor([r.targets for r in rows]),
         tensor([r.slots for r in rows]),

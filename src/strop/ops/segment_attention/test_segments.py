@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strop.core.errors import ShapeError
@@ -19,6 +19,7 @@ def forests(draw):
     return tuple(lengths), tuple(parents)
 
 
+@settings(deadline=None)
 @given(forests())
 def test_offsets_ends_and_ancestors_are_those_of_the_tree(forest):
     lengths, parents = forest
