@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from modes import RANK
 from torch import Tensor
-from worker import RANK, peak_rss
 
 SHARED_FROM = 32
 """A common prefix shorter than this is computed once per row."""
@@ -232,7 +232,6 @@ def measure(rows: Path, model_folder: Path) -> dict[str, Any]:
         "seconds": seconds,
         "tokens": [work.tokens for work in steps],
         "supervised": [work.supervised for work in steps],
-        "peak_rss": peak_rss(),
     }
 
 

@@ -3,6 +3,9 @@
 import dataclasses
 from typing import Any
 
+RANK = 16
+"""Of the adapter that every mode trains, on all linear layers."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Mode:

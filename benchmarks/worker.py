@@ -18,12 +18,10 @@ import peft
 import torch
 import transformers
 import trl
-from modes import MODES, Mode
+from modes import MODES, RANK, Mode
 from trl import DPOTrainer, GRPOTrainer, SFTTrainer
 
 import strop
-
-RANK = 16
 
 
 class Clock(transformers.TrainerCallback):

@@ -194,7 +194,7 @@ def test_a_row_beyond_the_context_names_both_numbers():
     model = tiny.model("llama")
     add_fused_lm_head(base_model(model), outputs=OUTPUTS)
     _, undo = install(model)
-    with pytest.raises(DataError, match=r"a row has 603 tokens .* context is 512"):
+    with pytest.raises(DataError, match=r"row 0 of the batch has 600 tokens; .* context is 512"):
         model(**tiny.batch(lengths=(600,)), fused_lm_head=True)
     undo()
 

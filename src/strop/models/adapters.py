@@ -12,14 +12,19 @@ from strop.ops.lora_linear.parts import LinearParts
 def obstacle(layer: nn.Module) -> str | None:
     """Say why `read` cannot take this layer apart, or None if it can."""
     if type(layer) is nn.Linear:
-        return "its weight is trained" if layer.weight.requires_grad else None
+        return "its weight or bias is trained" if _trained(layer) else None
     if not isinstance(layer, LoraLinear):
         return f"it is a {type(layer).__name__}"
     base: Any = layer.base_layer
     if type(base) is not nn.Linear:
         return f"its base layer is a {type(base).__name__}"
-    if base.weight.requires_grad:
-        return "its base weight is trained"
+    if _trained(base):
+        return "its base weight or bias is trained"
+    return adapter_obstacle(layer)
+
+
+def adapter_obstacle(layer: Any) -> str | None:
+    """Say why the adapter of a LoRA layer is not W + scale * B A, or None if it is."""
     if layer.fan_in_fan_out:
         return "its weight is transposed"
     names = [n for n in layer.active_adapters if n in layer.lora_A]
@@ -31,6 +36,10 @@ def obstacle(layer: nn.Module) -> str | None:
     return (
         f"its adapter is a {type(layer.lora_variant[variants[0]]).__name__}" if variants else None
     )
+
+
+def _trained(layer: nn.Linear) -> bool:
+    return any(p.requires_grad for p in layer.parameters())
 
 
 def read(layer: Any) -> LinearParts:

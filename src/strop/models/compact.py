@@ -6,18 +6,21 @@ other call goes where it went before.
 """
 
 import functools
+import inspect
 import logging
 import types
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from trl.trainer.utils import FusedCausalLMOutput
 
-from strop.core.errors import ConfigError, DataError
+from strop.core.errors import ConfigError, UnsupportedError
+from strop.models.asked import Asked
 from strop.models.backbone import Backbone, attach
+from strop.models.faults import check_batch, check_finite
 from strop.models.head import Head
 from strop.models.kept_tokens import IGNORED, KeptTokens, keep_tokens
 from strop.models.pieces import Scores, scores_in_pieces
@@ -38,6 +41,7 @@ class CompactForward:
     micro_batch_tokens: int | None
     linear_loss: bool
     """The trainer's loss is linear in the log-probabilities, so pieces may run backward at once."""
+    asked: Asked = field(default_factory=Asked)
     calls: int = 0
     reported: set[str] = field(default_factory=set)
 
@@ -47,18 +51,10 @@ class CompactForward:
             extra = {} if labels is None else {"labels": labels}
             return self.previous(**inputs, **extra)
         self.calls += 1
-        obstacle = _obstacle(labels, inputs)
+        obstacle = _obstacle(self.model, labels, inputs)
         pieces = None
         if obstacle is None and labels is not None:
-            self._check(inputs["input_ids"], labels)
-            pieces = keep_tokens(
-                inputs["input_ids"],
-                labels,
-                inputs.get("attention_mask"),
-                inputs.get("position_ids"),
-                budget=self.micro_batch_tokens,
-                share=self.backbone.shares_prefixes(),
-            )
+            pieces = self._pieces(labels, inputs)
             if pieces is None:
                 obstacle = "its padding has holes, or a label follows a padding token"
         if pieces is None or labels is None:
@@ -66,41 +62,54 @@ class CompactForward:
             return self.previous(**inputs, labels=labels, fused_lm_head=True)
         return self._output(pieces, labels, inputs.get("num_items_in_batch"))
 
+    def _pieces(self, labels: Tensor, inputs: dict[str, Any]) -> list[KeptTokens] | None:
+        ids, mask = inputs["input_ids"], inputs.get("attention_mask")
+        positions = inputs.get("position_ids")
+        check_batch(self.model, ids, labels, mask, positions)
+        share = self.backbone.shares_prefixes() and not _drops(self.model)
+        if not share:
+            self._report("dropout draws every row anew, so shared prefixes are computed per row")
+        return keep_tokens(
+            ids, labels, mask, positions, budget=self.micro_batch_tokens, share=share
+        )
+
     def _output(self, pieces: list[KeptTokens], labels: Tensor, items: Any) -> Any:
         mask = labels[:, 1:] != IGNORED
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        scores = scores_in_pieces(self._score, pieces, mask.numel(), trained, self.linear_loss)
-        log_probs = scores.log_prob.view(mask.shape)
+        scores = scores_in_pieces(
+            self._score,
+            pieces,
+            mask.numel(),
+            trained,
+            linear_loss=self.linear_loss,
+            entropy_gradient=self.asked.entropy_gradient,
+        )
+        check_finite(self.model, scores.log_prob)
+        log_probs, entropy = scores.log_prob, scores.entropy
+        if log_probs.requires_grad and not self.asked.entropy_gradient:
+            entropy = _WithoutGradient.apply(entropy, log_probs)
+        found = {
+            "entropy": entropy,
+            "is_top1": scores.is_top1,
+            "log_sum_sq_probs": scores.log_sum_sq_probs,
+            "mean_logits": scores.mean_logits,
+        }
+        asked = {
+            name: None
+            if tensor is None or name not in self.asked.outputs
+            else tensor.view(mask.shape)
+            for name, tensor in found.items()
+        }
         count = mask.sum().clamp(min=1) if items is None else items
         return FusedCausalLMOutput(
             loss=-log_probs.sum() / count,
-            log_probs=log_probs,
-            entropy=scores.entropy.view(mask.shape),
-            is_top1=scores.is_top1.view(mask.shape),
+            log_probs=log_probs.view(mask.shape),
             label_mask=mask,
+            **asked,
         )
 
     def _score(self, kept: KeptTokens) -> Scores:
-        hidden = self.backbone(kept)
-        found = Head.of(self.model).score(hidden, kept.targets)
-        return Scores(found.log_prob, found.entropy, found.is_top1)
-
-    def _check(self, input_ids: Tensor, labels: Tensor) -> None:
-        limit = getattr(self.model.config, "max_position_embeddings", None)
-        if limit is not None and input_ids.shape[1] > limit:
-            longest = int((labels != IGNORED).sum(1).max())
-            raise DataError(
-                f"a row has {input_ids.shape[1]} tokens ({longest} with a label); this model's "
-                f"context is {limit}. Shorten the rows, for example with max_length={limit}"
-            )
-        V = self.model.get_output_embeddings().weight.shape[0]
-        wrong = (labels >= V) | ((labels < 0) & (labels != IGNORED))
-        if wrong.any():
-            row, place = (int(i) for i in wrong.nonzero()[0])
-            raise DataError(
-                f"row {row} has the label {int(labels[row, place])} at token {place}; labels are "
-                f"-100 or from 0 to {V - 1}, the model's vocabulary"
-            )
+        return Head.of(self.model).score(self.backbone(kept), kept.targets, self.asked)
 
     def _report(self, text: str) -> None:
         if text not in self.reported:
@@ -108,7 +117,24 @@ class CompactForward:
             log.warning(text)
 
 
-def _obstacle(labels: Tensor | None, inputs: dict[str, Any]) -> str | None:
+class _WithoutGradient(torch.autograd.Function):
+    """Passes the entropy on; a loss that differentiates it fails rather than lose its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, entropy: Tensor, beside: Tensor) -> Tensor:
+        return entropy.view_as(entropy)
+
+    @staticmethod
+    def backward(ctx: Any, *slope: Tensor) -> tuple[None, None]:
+        if slope[0].any():
+            raise UnsupportedError(
+                "this loss differentiates the entropy, which strop computes without a gradient here; "
+                "train it without strop.accelerate (TRL's own entropy_coef is served)"
+            )
+        return None, None
+
+
+def _obstacle(model: Any, labels: Tensor | None, inputs: dict[str, Any]) -> str | None:
     if labels is None or inputs.get("shift_labels") is not None:
         return "it has no plain labels"
     if inputs.get("input_ids") is None:
@@ -121,7 +147,27 @@ def _obstacle(labels: Tensor | None, inputs: dict[str, Any]) -> str | None:
     if extra:
         return f"it has {', '.join(extra)}"
     mask = inputs.get("attention_mask")
-    return "its attention mask is not [B, T]" if mask is not None and mask.ndim != 2 else None
+    if mask is not None and mask.ndim != 2:
+        return "its attention mask is not [B, T]"
+    return _obstacle_in(model)
+
+
+def _obstacle_in(model: Any) -> str | None:
+    """Say what the model does now that the compact forward does not do."""
+    config = model.config.get_text_config()
+    if getattr(config, "output_router_logits", False):
+        return "the model has a router loss"
+    if not model.training:
+        return None
+    if hasattr(model.get_input_embeddings(), "neftune_noise_alpha"):
+        return "NEFTune adds noise to the embeddings"
+    if getattr(config, "attention_dropout", 0.0):
+        return "the model drops attention weights at random"
+    return None
+
+
+def _drops(model: nn.Module) -> bool:
+    return any(isinstance(m, nn.Dropout) and m.training and m.p > 0 for m in model.modules())
 
 
 def base_model(model: Any) -> Any:
@@ -135,6 +181,7 @@ def install(
     policy: str = "auto",
     micro_batch_tokens: int | None = None,
     linear_loss: bool = False,
+    entropy_gradient: bool = False,
     fuse: str = "auto",
 ) -> tuple[CompactForward, Undo]:
     """Bind the compact forward to `model` and return it with the function that takes it out again.
@@ -144,6 +191,7 @@ def install(
         policy: what is kept for backward: "keep", "checkpoint", "offload", or "auto".
         micro_batch_tokens: largest number of tokens computed at once; None means all.
         linear_loss: the loss is a constant times the sum of the log-probabilities (SFT).
+        entropy_gradient: the loss differentiates the entropy; costs a slower head.
         fuse: run known blocks through strop's halves: "always", "never", or "auto": not in float64.
 
     Raises:
@@ -154,7 +202,9 @@ def install(
     base = base_model(model)
     bound = vars(base).get("forward")
     backbone = attach(base, policy=policy, fuse=fuse)
-    compact = CompactForward(base, base.forward, backbone, micro_batch_tokens, linear_loss)
+    asked = replace(Asked.of(base.forward) or Asked(), entropy_gradient=entropy_gradient)
+    compact = CompactForward(base, base.forward, backbone, micro_batch_tokens, linear_loss, asked)
+    names = list(inspect.signature(type(base).forward).parameters)[1:]
 
     @functools.wraps(type(base).forward)
     def forward(
@@ -164,8 +214,7 @@ def install(
         labels: Tensor | None = None,
         **inputs: Any,
     ) -> Any:
-        if args:
-            inputs["input_ids"] = args[0]
+        inputs.update(zip(names, args, strict=False))
         return compact(fused_lm_head, labels, inputs)
 
     base.forward = types.MethodType(forward, base)

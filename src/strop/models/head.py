@@ -3,18 +3,26 @@
 from dataclasses import dataclass
 from typing import Any, Self
 
-from torch import Tensor
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+from peft.utils import ModulesToSaveWrapper
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from strop.models.adapters import folded_weight
-from strop.ops.linear_log_prob import LogProbs, linear_log_prob
+from strop.models import adapters
+from strop.models.asked import Asked
+from strop.models.pieces import Scores
+from strop.models.tiled_logits import score_in_tiles
+from strop.ops.linear_log_prob import linear_log_prob
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
     """What turns hidden rows into logits: softcap * tanh(scale * (h W^T + b) / softcap)."""
 
-    weight: Tensor
-    """[V, D]"""
+    layer: Any
+    weight: Tensor | None
+    """[V, D], an adapter folded in; None where only the layer itself can compute its product."""
     bias: Tensor | None
     """[V]"""
     scale: float
@@ -26,17 +34,61 @@ class Head:
         layer: Any = model.get_output_embeddings()
         config = model.config.get_text_config()
         return cls(
-            folded_weight(layer),
+            layer,
+            _weight(layer),
             getattr(layer, "bias", None),
             _scale(config),
             getattr(config, "final_logit_softcapping", None),
         )
 
-    def score(self, hidden: Tensor, targets: Tensor) -> LogProbs:
-        """Return log-probability, entropy and top-1 of each target [M] given hidden rows [M, D]."""
-        return linear_log_prob(
-            hidden, self.weight, targets, bias=self.bias, scale=self.scale, softcap=self.softcap
+    def score(self, hidden: Tensor, targets: Tensor, asked: Asked) -> Scores:
+        """Return what is asked of each target [M] given hidden rows [M, D]."""
+        if asked.float32:
+            hidden = hidden.float()
+        scale = self.scale / asked.temperature
+        softcap = None if self.softcap is None else self.softcap / asked.temperature
+        means = "mean_logits" in asked.outputs
+        statistics = "log_sum_sq_probs" in asked.outputs or (means and softcap is not None)
+        if self.weight is None or asked.entropy_gradient or statistics:
+            V = self.layer.weight.shape[0]
+            return score_in_tiles(self._logits, hidden, targets, V, scale, softcap)
+        found = linear_log_prob(
+            hidden, self.weight, targets, bias=self.bias, scale=scale, softcap=softcap
         )
+        mean = self._mean(hidden.detach()) * scale if means else None
+        return Scores(found.log_prob, found.entropy, found.is_top1, mean_logits=mean)
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        if self.weight is None:
+            logits: Tensor = self.layer(hidden)
+            return logits
+        dtype = torch.promote_types(hidden.dtype, self.weight.dtype)
+        bias = None if self.bias is None else self.bias.to(dtype)
+        return F.linear(hidden.to(dtype), self.weight.to(dtype), bias)
+
+    @torch.no_grad()
+    def _mean(self, hidden: Tensor) -> Tensor:
+        """Return the mean of each row's products [M] without the products: it is linear in W."""
+        assert self.weight is not None
+        dtype = torch.promote_types(
+            torch.float32, torch.promote_types(hidden.dtype, self.weight.dtype)
+        )
+        mean = hidden.to(dtype) @ self.weight.mean(0, dtype=dtype)
+        return mean if self.bias is None else mean + self.bias.mean(dtype=dtype)
+
+
+def _weight(layer: Any) -> Tensor | None:
+    """Return the [V, D] that the layer multiplies with now, or None if there is no such thing."""
+    inner = layer.original_module if isinstance(layer, ModulesToSaveWrapper) else layer
+    if type(inner) is nn.Linear:
+        weight: Tensor = layer.weight
+        return weight
+    if not isinstance(inner, LoraLinear) or adapters.adapter_obstacle(inner) is not None:
+        return None
+    parts = adapters.read(inner)
+    if parts.magnitude is not None or parts.dropout > 0 or type(inner.base_layer) is not nn.Linear:
+        return None
+    return adapters.folded_weight(inner)
 
 
 def _scale(config: Any) -> float:

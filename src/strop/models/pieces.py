@@ -6,7 +6,8 @@ a graph, and again with one when the gradient of its log-probabilities arrives (
 Gao et al. 2021, arXiv:2101.06983).
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,18 @@ class Scores:
     log_prob: Tensor
     entropy: Tensor
     is_top1: Tensor
+    log_sum_sq_probs: Tensor | None = None
+    mean_logits: Tensor | None = None
+
+    def fields(self) -> tuple[Tensor | None, ...]:
+        """Return the tensors in the order in which they are declared."""
+        return (
+            self.log_prob,
+            self.entropy,
+            self.is_top1,
+            self.log_sum_sq_probs,
+            self.mean_logits,
+        )
 
 
 ScorePiece = Callable[[KeptTokens], Scores]
@@ -33,7 +46,9 @@ def scores_in_pieces(
     pieces: Sequence[KeptTokens],
     size: int,
     trained: Sequence[Tensor],
+    *,
     linear_loss: bool,
+    entropy_gradient: bool = False,
 ) -> Scores:
     """Score every piece and lay the results out over the batch; zero where there is no label.
 
@@ -43,16 +58,18 @@ def scores_in_pieces(
         size: number of slots, B * (T - 1).
         trained: the tensors that want a gradient; they become inputs of the autograd graph.
         linear_loss: run each piece backward at once.
+        entropy_gradient: `score` gives an entropy with a graph, and the loss may use it.
 
     Returns:
-        Three tensors of `size` elements; `log_prob` is differentiable in `trained`.
+        Tensors of `size` elements; `log_prob` is differentiable in `trained`, and so is `entropy`
+        if asked for.
     """
     if not trained or not torch.is_grad_enabled():
         with torch.no_grad():
             return _spread([score(piece) for piece in pieces], pieces, size, trained)
     if len(pieces) < 2:
         return _spread([score(piece) for piece in pieces], pieces, size, trained)
-    plan = _Plan(score, pieces, size, linear_loss)
+    plan = _Plan(score, pieces, size, linear_loss and not entropy_gradient, entropy_gradient)
     return Scores(*_Pieces.apply(plan, *trained))
 
 
@@ -62,45 +79,73 @@ class _Plan:
     pieces: Sequence[KeptTokens]
     size: int
     linear_loss: bool
+    entropy_gradient: bool
+
+    def differentiable(self, part: Scores) -> list[Tensor]:
+        return [part.log_prob, part.entropy] if self.entropy_gradient else [part.log_prob]
 
 
 class _Pieces(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, plan: _Plan, *trained: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.plan, ctx.trained, ctx.collected = plan, trained, None
+    def forward(ctx: Any, plan: _Plan, *trained: Tensor) -> tuple[Tensor | None, ...]:
+        ctx.plan, ctx.trained, ctx.collected, ctx.random = plan, trained, None, []
         if plan.linear_loss:
             ctx.collected = [None] * len(trained)
         parts = []
         for piece in plan.pieces:
+            ctx.random.append(_random_state(piece.tokens.device))
             with torch.set_grad_enabled(plan.linear_loss):
                 part = plan.score(piece)
             if ctx.collected is not None:
-                ones = torch.ones_like(part.log_prob)
-                _collect(part.log_prob, ones, trained, ctx.collected)
-            parts.append(Scores(part.log_prob.detach(), part.entropy, part.is_top1))
+                ones = [torch.ones_like(part.log_prob)]
+                _collect([part.log_prob], ones, trained, ctx.collected)
+            parts.append(Scores(*(None if t is None else t.detach() for t in part.fields())))  # type: ignore[arg-type]
         scores = _spread(parts, plan.pieces, plan.size, trained)
-        ctx.mark_non_differentiable(scores.entropy, scores.is_top1)
-        return scores.log_prob, scores.entropy, scores.is_top1
+        graph = plan.differentiable(scores)
+        others = [t for t in scores.fields() if t is not None and all(t is not g for g in graph)]
+        ctx.mark_non_differentiable(*others)
+        return scores.fields()
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        slopes = [upstream[0].index_select(0, piece.slots) for piece in ctx.plan.pieces]
-        first = slopes[0][0]
-        if ctx.collected is not None and all((s == first).all() for s in slopes):
+        plan: _Plan = ctx.plan
+        wanted = upstream[: 2 if plan.entropy_gradient else 1]
+        slopes = [[t.index_select(0, piece.slots) for t in wanted] for piece in plan.pieces]
+        first = slopes[0][0][0]
+        if ctx.collected is not None and all((s == first).all() for s, *_ in slopes):
             return None, *(None if g is None else g * first.to(g.dtype) for g in ctx.collected)
         gradients: list[Tensor | None] = [None] * len(ctx.trained)
-        for piece, slope in zip(ctx.plan.pieces, slopes, strict=True):
-            with torch.enable_grad():
-                part = ctx.plan.score(piece)
-            _collect(part.log_prob, slope, ctx.trained, gradients)
+        for piece, slope, state in zip(plan.pieces, slopes, ctx.random, strict=True):
+            with torch.enable_grad(), _drawing_again(state, piece.tokens.device):
+                part = plan.score(piece)
+            _collect(plan.differentiable(part), slope, ctx.trained, gradients)
         return None, *gradients
 
 
+def _random_state(device: torch.device) -> list[Tensor]:
+    """Return what decides the next random numbers on the CPU and on `device`."""
+    states = [torch.get_rng_state()]
+    return states if device.type != "cuda" else [*states, torch.cuda.get_rng_state(device)]
+
+
+@contextlib.contextmanager
+def _drawing_again(state: list[Tensor], device: torch.device) -> Iterator[None]:
+    """Draw the same dropout as the first time, and leave the generators as they are now."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.set_rng_state(state[0])
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(state[1], device)
+        yield
+
+
 def _collect(
-    log_prob: Tensor, slope: Tensor, trained: Sequence[Tensor], into: list[Tensor | None]
+    outputs: Sequence[Tensor],
+    slopes: Sequence[Tensor],
+    trained: Sequence[Tensor],
+    into: list[Tensor | None],
 ) -> None:
-    """Add the gradient of <slope, log_prob> to what is there; a tensor without one stays None."""
-    found = torch.autograd.grad(log_prob, trained, slope, allow_unused=True)
+    """Add the gradient of <slopes, outputs> to what is there; a tensor without one stays None."""
+    found = torch.autograd.grad(outputs, trained, slopes, allow_unused=True)
     for i, gradient in enumerate(found):
         total = into[i]
         if total is None:
@@ -116,18 +161,16 @@ def _spread(
     if not parts:
         device = trained[0].device if trained else torch.device("cpu")
         zero = torch.zeros(size, device=device)
-        joined = zero + sum(
-            (t.flatten()[:1].sum() * 0 for t in trained[:1]), start=zero.new_zeros(())
-        )
-        return Scores(joined, zero, zero.bool())
+        joined = zero + sum((t.flatten()[:0].sum() for t in trained), start=zero.new_zeros(()))
+        return Scores(joined, zero, zero.bool(), zero, zero)
     slots = torch.cat([piece.slots for piece in pieces])
 
-    def lay(values: list[Tensor]) -> Tensor:
-        flat = torch.cat(values)
+    def lay(values: Sequence[Tensor | None]) -> Tensor | None:
+        given = [v for v in values if v is not None]
+        if not given:
+            return None
+        flat = torch.cat(given)
         return flat.new_zeros(size).index_copy(0, slots, flat)
 
-    return Scores(
-        lay([p.log_prob for p in parts]),
-        lay([p.entropy for p in parts]),
-        lay([p.is_top1 for p in parts]),
-    )
+    columns = zip(*(part.fields() for part in parts), strict=True)
+    return Scores(*(lay(column) for column in columns))  # type: ignore[arg-type]

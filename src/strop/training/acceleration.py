@@ -6,6 +6,7 @@ import transformers
 from transformers import TrainerCallback
 
 from strop.core.errors import UnsupportedError
+from strop.models.asked import Asked
 from strop.models.compact import CompactForward, Undo, base_model, install
 
 
@@ -15,14 +16,19 @@ class _Watch(TrainerCallback):
     def __init__(self, compact: CompactForward, undo: Undo) -> None:
         self.compact = compact
         self.undo = undo
+        self._before = 0
 
-    def on_step_end(self, *_: Any, **__: Any) -> None:
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        """Take down how often the forward was called before this step."""
+        self._before = self.compact.calls
+
+    def on_step_end(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
         """Check that the forward of this step was strop's."""
-        if not self.compact.calls:
+        if self.compact.calls == self._before:
             raise UnsupportedError(
-                "the first training step did not call strop's compact forward: something re-bound "
-                "the model's forward after strop.accelerate(trainer). Call it last, or take it out "
-                "with strop.restore(trainer)"
+                f"training step {state.global_step} did not call strop's compact forward: something "
+                "re-bound the model's forward after strop.accelerate(trainer). Call it last, or take it "
+                "out with strop.restore(trainer)"
             )
 
 
@@ -49,26 +55,35 @@ def accelerate(
         raise UnsupportedError(
             "this trainer is already accelerated; strop.restore(trainer) undoes it"
         )
-    base = base_model(trainer.model)
-    if "forward" not in vars(base):
-        raise UnsupportedError(
-            f"{type(trainer).__name__} has put no log-probability head on its model; "
-            "strop.accelerate takes TRL's trainers (trl 1.16 or newer)"
+    models = [trainer.model]
+    if getattr(trainer, "ref_model", None) is not None:  # only the preference trainers have one
+        models.append(trainer.ref_model)
+    for model in models:
+        if Asked.of(base_model(model).forward) is None:
+            raise UnsupportedError(
+                f"{type(trainer).__name__} has put no log-probability head on its model, or "
+                "something re-bound the model's forward since; strop.accelerate takes TRL's "
+                "trainers (trl 1.16 or newer) as they are built"
+            )
+    installed = [
+        install(
+            model,
+            policy=policy,
+            micro_batch_tokens=micro_batch_tokens,
+            linear_loss=_loss_is_linear(trainer),
+            entropy_gradient=_loss_has_entropy(trainer),
         )
-    compact, undo = install(
-        trainer.model,
-        policy=policy,
-        micro_batch_tokens=micro_batch_tokens,
-        linear_loss=_loss_is_linear(trainer),
-    )
+        for model in models
+    ]
     checkpointing = trainer.args.activation_checkpointing, trainer.args.gradient_checkpointing
     _set_checkpointing(trainer, False, False)  # strop's policy decides what is kept
 
     def back() -> None:
-        undo()
+        for _, undo in installed:
+            undo()
         _set_checkpointing(trainer, *checkpointing)
 
-    trainer.add_callback(_Watch(compact, back))
+    trainer.add_callback(_Watch(installed[0][0], back))
 
 
 def restore(trainer: transformers.Trainer) -> None:
@@ -98,3 +113,9 @@ def _loss_is_linear(trainer: transformers.Trainer) -> bool:
     """Say whether the loss is a constant times the sum of log-probabilities, as plain SFT's is."""
     plain = getattr(trainer, "compute_loss_func", None) is None and trainer.label_smoother is None
     return plain and getattr(trainer.args, "loss_type", None) == "nll"
+
+
+def _loss_has_entropy(trainer: transformers.Trainer) -> bool:
+    """Say whether the loss has an entropy bonus, as GRPO's can."""
+    args = trainer.args
+    return bool(getattr(args, "entropy_coef", 0)) or getattr(args, "use_adaptive_entropy", False)

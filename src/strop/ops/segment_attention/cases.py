@@ -71,6 +71,7 @@ TESTED = [
     Case(_TREE, _PARENTS, dtype=torch.bfloat16, window=9, softcap=1.5),
     Case((300, 290), window=30, H=2, K=1),  # more than one tile
     Case((300, 290), (None, 0), softcap=2.0, H=2, K=1),
+    Case((300, 290), (None, 0), dtype=torch.bfloat16, softcap=2.0, H=2, K=1),
     Case(()),
 ]
 FLASH_IN_16_BITS = [

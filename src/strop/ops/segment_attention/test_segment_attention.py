@@ -3,6 +3,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
+from strop.core import env
 from strop.core.errors import ShapeError, UnsupportedError
 from strop.ops.segment_attention import IMPLS, cpu, segment_attention, tiles
 from strop.ops.segment_attention.cases import FLASH_IN_16_BITS, TESTED, Case
@@ -15,8 +16,10 @@ OTHERS = [i.name for i in IMPLS if i.name != "reference"]
 
 
 @pytest.mark.parametrize("case", TESTED, ids=str)
+@pytest.mark.parametrize("native", [True, False], ids=["compiled", "plain"])
 @pytest.mark.parametrize("impl", OTHERS)
-def test_agrees_with_reference(impl, case, device_for):
+def test_agrees_with_reference(impl, case, native, device_for, monkeypatch):
+    monkeypatch.setattr(env, "NATIVE", native)
     device = device_for(impl)
     check_against_reference(
         segment_attention, impl, *case.inputs(device), settings=case.settings(device)
@@ -75,13 +78,14 @@ def test_gives_only_the_gradients_asked_for(impl, wanted, case, device_for):
 
 @pytest.mark.parametrize("case", [FLASH, TILED], ids=["flash", "tiles"])
 @pytest.mark.parametrize("upstream", ["expanded", "features first"])
-def test_the_gradient_from_above_may_have_any_strides(case, upstream):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_gradient_from_above_may_have_any_strides(case, upstream, dtype):
     def gradients(impl):
-        leaves = [t.double().requires_grad_() for t in case.inputs("cpu")]
+        leaves = [t.to(dtype).requires_grad_() for t in case.inputs("cpu")]
         out = segment_attention(*leaves, **case.settings("cpu"), impl=impl)
         N, H, C = out.shape
         rng = torch.Generator().manual_seed(3)
-        dout = torch.randn(C, H, N, generator=rng, dtype=torch.float64).permute(2, 1, 0)
+        dout = torch.randn(C, H, N, generator=rng, dtype=dtype).permute(2, 1, 0)
         if upstream == "expanded":
             dout = dout[:1, :1, :1].expand(N, H, C)
         return torch.autograd.grad(out, leaves, dout)
@@ -129,16 +133,20 @@ def test_the_kept_number_is_the_log_of_the_sum_of_the_exponentials(case):
     torch.testing.assert_close(lse, scores.masked_fill(~seen, -torch.inf).logsumexp(-1))
 
 
-def test_the_size_of_tiles_changes_nothing(monkeypatch):
+@pytest.mark.parametrize("native", [True, False], ids=["compiled", "plain"])
+def test_the_size_of_tiles_changes_nothing(native, monkeypatch):
+    monkeypatch.setattr(env, "NATIVE", native)
     monkeypatch.setattr(tiles, "TILE", 7)
-    for case in (TILED, next(c for c in TESTED if c.window == 6)):
+    for case in (FLASH, TILED, next(c for c in TESTED if c.window == 6)):
         check_against_reference(
             segment_attention, "cpu", *case.inputs("cpu"), settings=case.settings("cpu")
         )
 
 
+@pytest.mark.parametrize("native", [True, False], ids=["compiled", "plain"])
 @pytest.mark.parametrize("softcap", [None, 1.0], ids=["flash", "tiles"])
-def test_huge_scores_stay_finite(softcap):
+def test_huge_scores_stay_finite(softcap, native, monkeypatch):
+    monkeypatch.setattr(env, "NATIVE", native)
     case = Case((6, 3), (None, 0), C=4)
     q, k, v = (1e4 * t for t in case.inputs("cpu"))
     q.requires_grad_()

@@ -1,41 +1,56 @@
-"""Attention of one run in tiles of queries, for scores that a flash kernel cannot make.
+"""Attention in tiles of queries: two products forward, five backward, one pass between them.
 
-Used where scores are soft-capped or where a sliding window cuts into a run. A tile holds at most
-`TILE` queries against the keys they can see; nothing of size [N, N] exists.
+A tile holds `TILE` queries of one run against the keys they can see, its ancestors' among them;
+nothing of size [N, N] exists. The heads that share a key head stand in one product.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from strop.core import native
 from strop.ops.segment_attention.segments import Segments
 
-TILE = 256
-"""Queries in a tile."""
+TILE = 64
+"""Queries in a tile: few, so that little is computed above the diagonal."""
+SOURCE = Path(__file__).with_name("cpu.cpp")
 
 
-def forward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    segments: Segments,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
-) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is not a tensor."""
+
+    segments: Segments
+    scale: float
+    window: int | None
+    softcap: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Tile:
+    rows: slice
+    """The queries."""
+    keys: slice | Tensor
+    """The rows of the keys they can see, by depth."""
+    top: int
+    """Which of these keys is the first query's own."""
+
+
+def forward(q: Tensor, k: Tensor, v: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     """Return the output [N, H, C] and the log-sum-exp [H, N] of every query."""
     N, H, C = q.shape
-    out = torch.empty_like(q)
+    out = torch.empty(N, H, C, dtype=q.dtype, device=q.device)
     wide = torch.promote_types(q.dtype, torch.float32)
     lse = torch.empty(H, N, dtype=wide, device=q.device)
-    for rows, columns, hidden in _tiles(segments, window, q.device):
-        scores = _scores(q[rows], k[columns], hidden, scale, softcap)[0]  # [K, H/K, n, m]
-        tile_lse = scores.logsumexp(-1)
-        lse[:, rows] = tile_lse.reshape(H, -1)
-        weights = torch.exp(scores - tile_lse[..., None]).flatten(1, 2)
-        mixed = torch.bmm(weights, v[columns].to(wide).transpose(0, 1))  # [K, H/K * n, C]
-        out[rows] = mixed.view(H, -1, C).transpose(0, 1).to(q.dtype)
+    for tile in _tiles(settings, q.device):
+        queries = _by_key_head(q[tile.rows].to(wide), k.shape[1])  # [K, H/K * n, C]
+        scores = torch.bmm(queries, k[tile.keys].to(wide).permute(1, 2, 0))  # [K, H/K * n, m]
+        _weights_(scores, lse[:, tile.rows], tile, settings)
+        mixed = torch.bmm(scores, v[tile.keys].to(wide).transpose(0, 1))
+        out[tile.rows] = mixed.view(H, -1, C).transpose(0, 1)
     return out, lse
 
 
@@ -46,80 +61,110 @@ def backward(
     v: Tensor,
     out: Tensor,
     lse: Tensor,
-    segments: Segments,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
+    settings: Settings,
     into: tuple[Tensor, Tensor, Tensor],
 ) -> None:
-    """Write the gradients of q, k and v into the three tensors of `into`, which hold zeros."""
-    dq, *sums = into
+    """Write the gradients of q, k and v into the three tensors of `into`."""
+    dq, *narrow = into
     H, C = q.shape[1:]
-    wide = lse.dtype
-    dk, dv = (t if t.dtype == wide else torch.zeros_like(t, dtype=wide) for t in sums)
-    for rows, columns, hidden in _tiles(segments, window, q.device):
-        scores, slope = _scores(q[rows], k[columns], hidden, scale, softcap)
-        weights = torch.exp(scores - lse[:, rows].view(*scores.shape[:3], 1))
-        upstream = _by_key_head(dout[rows].to(wide), k.shape[1])  # [K, H/K, n, C]
-        values = v[columns].to(wide).transpose(0, 1)  # [K, m, C]
-        dv[columns] += torch.bmm(weights.flatten(1, 2).mT, upstream.flatten(1, 2)).transpose(0, 1)
-        own = _by_key_head(out[rows].to(wide), k.shape[1])
-        delta = (upstream * own).sum(-1, keepdim=True)
-        dscores = torch.bmm(upstream.flatten(1, 2), values.mT).view_as(weights)
-        dscores = weights * (dscores - delta)
-        if slope is not None:
-            dscores *= slope
-        flat = dscores.flatten(1, 2).mul_(scale)  # [K, H/K * n, m]
-        keys = k[columns].to(wide).transpose(0, 1)
-        dq[rows] = torch.bmm(flat, keys).view(H, -1, C).transpose(0, 1).to(dq.dtype)
-        queries = _by_key_head(q[rows].to(wide), k.shape[1]).flatten(1, 2)
-        dk[columns] += torch.bmm(flat.mT, queries).transpose(0, 1)
-    for narrow, total in zip(sums, (dk, dv), strict=True):
-        if total is not narrow:
-            narrow.copy_(total)
+    K, wide = k.shape[1], lse.dtype
+    dk, dv = (t.zero_() if t.dtype == wide else torch.zeros_like(t, dtype=wide) for t in narrow)
+    delta = torch.einsum("nhc,nhc->hn", dout.to(wide), out.to(wide)).contiguous()
+    for tile in _tiles(settings, q.device):
+        queries = _by_key_head(q[tile.rows].to(wide), K)
+        upstream = _by_key_head(dout[tile.rows].to(wide), K)
+        keys, values = (t[tile.keys].to(wide).transpose(0, 1) for t in (k, v))  # [K, m, C]
+        scores = torch.bmm(queries, keys.mT)
+        slopes = torch.bmm(upstream, values.mT)
+        _gradients_(scores, slopes, lse[:, tile.rows], delta[:, tile.rows], tile, settings)
+        dq[tile.rows] = torch.bmm(slopes, keys).view(H, -1, C).transpose(0, 1)
+        dk[tile.keys] += torch.bmm(slopes.mT, queries).transpose(0, 1)
+        dv[tile.keys] += torch.bmm(scores.mT, upstream).transpose(0, 1)
+    for part, total in zip(narrow, (dk, dv), strict=True):
+        if total is not part:
+            part.copy_(total)
 
 
 def _by_key_head(x: Tensor, K: int) -> Tensor:
-    """Turn [n, H, C] into [K, H/K, n, C]."""
+    """Turn [n, H, C] into [K, H/K * n, C]."""
     n, H, C = x.shape
-    return x.view(n, K, H // K, C).permute(1, 2, 0, 3)
+    return x.view(n, K, H // K, C).permute(1, 2, 0, 3).reshape(K, -1, C)
 
 
-def _scores(
-    q: Tensor, k: Tensor, hidden: Tensor, scale: float, softcap: float | None
-) -> tuple[Tensor, Tensor | None]:
-    """Return masked scores [K, H/K, n, m] and the slope of the soft-cap at each, if there is one."""
-    wide = torch.promote_types(q.dtype, torch.float32)
-    queries = _by_key_head(q.to(wide), k.shape[1])
-    K, repeats, n, C = queries.shape
-    keys = k.to(wide).permute(1, 2, 0)  # [K, C, m]
-    scores = torch.bmm(queries.reshape(K, repeats * n, C), keys).mul_(scale)
-    scores = scores.view(K, repeats, n, -1)
-    slope = None
-    if softcap is not None:
-        unit = torch.tanh(scores / softcap)
-        scores, slope = unit * softcap, 1 - unit.square()
-    return scores.masked_fill_(hidden, -torch.inf), slope
+def _weights_(scores: Tensor, lse: Tensor, tile: _Tile, settings: Settings) -> None:
+    """Turn products [K, H/K * n, m] into weights, and write their log-sum-exp [H, n]."""
+    heads = scores.view(len(lse), -1, scores.shape[-1])  # [H, n, m]
+    run = None
+    if scores.dtype == torch.float32 and scores.device.type == "cpu":
+        run = native.function(SOURCE, "attention_weights", "ppqqqqqqffi")
+    if run is not None:
+        run(
+            heads.data_ptr(), lse.data_ptr(), *heads.shape, lse.stride(0), tile.top,
+            settings.window or 0, settings.scale, settings.softcap or 0.0, torch.get_num_threads(),
+        )  # fmt: skip
+        return
+    capped, _ = _capped(heads, settings)
+    capped.masked_fill_(_hidden(heads, tile, settings), -torch.inf)
+    lse.copy_(capped.logsumexp(-1))
+    torch.exp(capped - lse[..., None], out=heads)
 
 
-def _tiles(
-    segments: Segments, window: int | None, device: torch.device
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Yield query rows, the key rows they can see, and [n, m] bool: which of these are hidden."""
+def _gradients_(
+    scores: Tensor, slopes: Tensor, lse: Tensor, delta: Tensor, tile: _Tile, settings: Settings
+) -> None:
+    """Turn products into weights, and <dout, v> into the gradients of the products."""
+    heads, down = (t.view(len(lse), -1, t.shape[-1]) for t in (scores, slopes))  # [H, n, m]
+    run = None
+    if scores.dtype == torch.float32 and scores.device.type == "cpu":
+        run = native.function(SOURCE, "attention_gradients", "ppppqqqqqqffi")
+    if run is not None:
+        run(
+            heads.data_ptr(), down.data_ptr(), lse.data_ptr(), delta.data_ptr(), *heads.shape,
+            lse.stride(0), tile.top, settings.window or 0, settings.scale,
+            settings.softcap or 0.0, torch.get_num_threads(),
+        )  # fmt: skip
+        return
+    capped, unit = _capped(heads, settings)
+    capped.masked_fill_(_hidden(heads, tile, settings), -torch.inf)
+    torch.exp(capped - lse[..., None], out=heads)
+    down.sub_(delta[..., None]).mul_(heads).mul_(settings.scale)
+    if unit is not None:
+        down.mul_(1 - unit.square())
+
+
+def _capped(heads: Tensor, settings: Settings) -> tuple[Tensor, Tensor | None]:
+    """Return scaled and capped scores, and the hyperbolic tangent that capped them."""
+    scaled = heads * settings.scale
+    if settings.softcap is None:
+        return scaled, None
+    unit = torch.tanh(scaled / settings.softcap)
+    return unit * settings.softcap, unit
+
+
+def _hidden(heads: Tensor, tile: _Tile, settings: Settings) -> Tensor:
+    """Return [n, m] bool: which keys a query does not see."""
+    n, m = heads.shape[1:]
+    own = torch.arange(n, device=heads.device)[:, None] + tile.top
+    gap = own - torch.arange(m, device=heads.device)[None, :]
+    hidden = gap < 0
+    return hidden if settings.window is None else hidden | (gap >= settings.window)
+
+
+def _tiles(settings: Settings, device: torch.device) -> Iterator[_Tile]:
+    segments, window = settings.segments, settings.window
     for run, (start, length) in enumerate(zip(segments.starts, segments.lengths, strict=True)):
-        path = [*reversed(list(segments.ancestors(run))), run]
-        spans = [
-            torch.arange(segments.lengths[r], device=device) + segments.starts[r] for r in path
-        ]
-        keys = torch.cat(spans)  # by depth
+        depth = segments.offsets[run]
+        path: Tensor | None = None
+        if segments.parents[run] is not None:
+            runs = [*reversed(list(segments.ancestors(run))), run]
+            spans = [
+                torch.arange(segments.lengths[r], device=device) + segments.starts[r] for r in runs
+            ]
+            path = torch.cat(spans)  # rows of the keys by depth
         for first in range(0, length, TILE):
             n = min(TILE, length - first)
-            top = segments.offsets[run] + first  # depth of the tile's first query
+            top = depth + first
             low = 0 if window is None else max(0, top - window + 1)
-            depth = torch.arange(low, top + n, device=device)
-            gap = torch.arange(top, top + n, device=device)[:, None] - depth[None, :]
-            hidden = gap < 0
-            if window is not None:
-                hidden |= gap >= window
             rows = slice(start + first, start + first + n)
-            yield rows, keys[low : top + n], hidden
+            keys = slice(start + low, start + top + n) if path is None else path[low : top + n]
+            yield _Tile(rows, keys, top - low)

@@ -1,0 +1,84 @@
+"""A weight in few bits: codes into a table of numbers, and a scale for each group of weights.
+
+    weight[i] = table[code[i]] * scale[i // G]
+    scale[j] = scale_table[scale_code[j]] * factor[j // S] + offset       or a plain number
+
+Weights are numbered row by row. Their codes lie in one row of bytes: 8 bits one to a byte; else
+first the low four bits of all, two to a byte with the earlier one above, as bitsandbytes has it;
+then what is left of each, earlier ones in lower bits: eight to a byte at 5 bits, four at 6 bits.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BITS = (4, 5, 6, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A weight [E, D] in few bits."""
+
+    codes: Tensor
+    """uint8, as long as `code_bytes` says."""
+    table: Tensor
+    """[2 ** bits] float32."""
+    scale_codes: Tensor
+    """[ceil(E D / G)] uint8, or the scales themselves in float32."""
+    scale_table: Tensor | None
+    """[256] float32; None where the scales are stored themselves."""
+    factors: Tensor | None
+    """[ceil(E D / (G S))] float32; None where the scales are stored themselves."""
+    shape: torch.Size
+    bits: int
+    group: int
+    """G, weights that share a scale."""
+    scale_group: int = 256
+    """S, scales that share a factor."""
+    offset: float = 0.0
+
+    def scales(self) -> Tensor:
+        """Return the scale of each group in float32."""
+        if self.scale_table is None or self.factors is None:
+            return self.scale_codes.float()
+        factors = self.factors.repeat_interleave(self.scale_group)[: self.scale_codes.numel()]
+        return self.scale_table[self.scale_codes.flatten().int()] * factors + self.offset
+
+
+def code_bytes(count: int, bits: int) -> int:
+    """Return how many bytes the codes of `count` weights take."""
+    return count if bits == 8 else (count + 1) // 2 + -(-count * (bits - 4) // 8)
+
+
+def pack(codes: Tensor, bits: int) -> Tensor:
+    """Return whole numbers below 2 ** bits as bytes; their count is a multiple of 8."""
+    codes = codes.flatten().to(torch.uint8)
+    if bits == 8:
+        return codes
+    low = codes & 15
+    parts = [low[0::2] << 4 | low[1::2]]
+    if bits > 4:
+        each = 8 // (bits - 4)
+        high = (codes >> 4).view(-1, each)
+        byte = high[:, 0].clone()
+        for i in range(1, each):
+            byte |= high[:, i] << (i * (bits - 4))
+        parts.append(byte)
+    return torch.cat(parts)
+
+
+def unpack(codes: Tensor, bits: int, count: int) -> Tensor:
+    """Return the first `count` whole numbers of what `pack` made, as int32."""
+    codes = codes.flatten()
+    if bits == 8:
+        return codes[:count].int()
+    half = (count + 1) // 2
+    pairs = codes[:half]
+    low = torch.stack((pairs >> 4, pairs & 15), 1).flatten()[:count].int()
+    if bits == 4:
+        return low
+    width = bits - 4
+    shifts = torch.arange(0, 8, width, dtype=torch.uint8, device=codes.device)
+    high = codes[half:, None] >> shifts & (2**width - 1)
+    return low | high.flatten()[:count].int() << 4

@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from strop.core import env
+from strop.core.errors import ShapeError, UnsupportedError
+from strop.ops.dequantize import IMPLS, dequantize
+from strop.ops.dequantize.cases import TESTED, Case
+from strop.ops.dequantize.packed import Packed, code_bytes, pack, unpack
+
+bnb = pytest.importorskip("bitsandbytes.functional")
+
+
+@pytest.mark.parametrize("case", TESTED, ids=str)
+@pytest.mark.parametrize("native", [True, False], ids=["compiled", "plain"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_is_bit_equal_to_the_reference(case, native, dtype, monkeypatch):
+    monkeypatch.setattr(env, "NATIVE", native)
+    weight = case.weight()
+    expected = dequantize(weight, dtype=dtype, impl="reference")
+    assert torch.equal(dequantize(weight, dtype=dtype, impl="cpu"), expected)
+
+
+@pytest.mark.parametrize("bits", [4, 5, 6, 8])
+def test_codes_come_back_as_they_were_packed(bits):
+    codes = torch.randint(0, 2**bits, (80,))
+    packed = pack(codes, bits)
+    assert packed.numel() == code_bytes(80, bits) == 80 * bits // 8
+    assert torch.equal(unpack(packed, bits, 80), codes.int())
+
+
+@pytest.mark.parametrize("impl", [i.name for i in IMPLS])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("nested", [True, False])
+@pytest.mark.parametrize("group", [64, 128])
+def test_nf4_is_bit_equal_to_bitsandbytes(impl, dtype, nested, group):
+    rng = torch.Generator().manual_seed(1)
+    w = torch.randn(300, 256, generator=rng).to(dtype)
+    codes, state = bnb.quantize_4bit(w, blocksize=group, compress_statistics=nested,
+                                     quant_type="nf4")  # fmt: skip
+    inner = state.state2
+    weight = Packed(
+        codes, state.code, state.absmax, inner.code if nested else None,
+        inner.absmax if nested else None, w.shape, 4, group,
+        offset=float(state.offset) if nested else 0.0,
+    )  # fmt: skip
+    assert torch.equal(
+        dequantize(weight, dtype=dtype, impl=impl), bnb.dequantize_4bit(codes, state)
+    )
+
+
+def test_writes_into_the_buffer_it_is_given():
+    weight, out = Case(40, 96, 5, 32).weight(), torch.empty(40, 96)
+    assert dequantize(weight, out=out) is out
+    assert torch.equal(out, dequantize(weight))
+
+
+def test_parts_that_do_not_fit_are_named_with_their_sizes():
+    weight = Case(40, 96, 5, 32).weight()
+    short = Packed(weight.codes[1:], weight.table, weight.scale_codes, weight.scale_table,
+                   weight.factors, weight.shape, 5, 32)  # fmt: skip
+    with pytest.raises(ShapeError, match=r"weight \[40, 96\] do not fit: codes has 2399, not 2400"):
+        dequantize(short)
+    with pytest.raises(ShapeError, match=r"out is \[96, 40\]"):
+        dequantize(weight, out=torch.empty(96, 40))
+
+
+def test_an_unknown_implementation_is_named():
+    with pytest.raises(UnsupportedError, match="impl='gpu' is not known"):
+        dequantize(Case(1, 1).weight(), impl="gpu")

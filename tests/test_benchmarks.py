@@ -1,0 +1,57 @@
+"""What the benchmarks count and compare is right; what they measure needs a quiet machine."""
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import compare
+import floor
+
+
+def families(seed: int) -> list[list[int]]:
+    chance = random.Random(seed)
+
+    def text(length: int) -> list[int]:
+        return [chance.randrange(9) for _ in range(length)]
+
+    rows = []
+    for _ in range(3):
+        beginning = text(chance.randrange(40, 80))
+        for _ in range(2):
+            middle = text(chance.randrange(0, 90))
+            rows += [beginning + middle + text(chance.randrange(1, 50)) for _ in range(3)]
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_floor_counts_each_shared_token_once(seed: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(floor, "SHARED_FROM", 1)
+    rows = families(seed)
+    found = floor.runs(sorted(rows))
+    distinct = {tuple(row[: i + 1]) for row in rows for i in range(len(row))}
+    assert sum(own for own, _ in found) == len(distinct)
+    pairs = sum(own * before + own * (own + 1) // 2 for own, before in found)
+    assert pairs == sum(map(len, distinct))
+
+
+def test_the_floor_does_not_share_what_is_shorter_than_the_limit():
+    rows = [[1] * 31 + [2], [1] * 31 + [3]]
+    assert floor.runs(rows) == [(32, 0), (32, 0)]
+    rows = [[1] * 32 + [2], [1] * 32 + [3]]
+    assert floor.runs(rows) == [(32, 0), (1, 32), (1, 32)]
+
+
+def test_the_last_token_of_a_row_is_predicted_and_never_read():
+    work = floor.work_of([([5, 6, 7, 8], 2)])
+    assert (work.tokens, work.supervised, work.runs) == (3, 2, [(3, 0)])
+
+
+def test_curves_are_compared_step_by_step_relative_to_the_first_mode():
+    plain = {"loss": [2.0, 1.0], "grad_norm": [1.0, 1.0]}
+    other = {"loss": [2.0, 1.001], "grad_norm": [1.02, 1.0]}
+    found = compare.differences_of(other, plain, None)
+    assert found == pytest.approx({"loss": 1e-3, "grad_norm": 2e-2})
+    assert compare.differences_of(other, plain, 10.0)["loss"] == pytest.approx(1e-4)

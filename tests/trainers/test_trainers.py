@@ -1,0 +1,138 @@
+"""Every TRL trainer logs with strop what it logs without."""
+
+import logging
+
+import pytest
+import torch
+
+import strop
+from tests.trainers import runs
+
+KINDS = tuple(runs.KINDS)
+
+
+def maker(kind, folder, out, **settings):
+    """Return a function that builds the same trainer each time."""
+
+    def make():
+        given = {name: value() if callable(value) else value for name, value in settings.items()}
+        return runs.trainer(kind, folder, out, **given)
+
+    return make
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_logs_what_the_plain_trainer_logs(kind, tiny_model, tmp_path):
+    built, lines = runs.compare(maker(kind, tiny_model, tmp_path))
+    compact = runs.watch(built)
+    assert compact.calls >= 5
+    assert not compact.reported
+    assert {"loss", "grad_norm", "entropy"} <= lines[0].keys()
+    assert max(line["grad_norm"] for line in lines) > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["dpo", "grpo"])
+def test_shared_prompts_and_pieces_change_nothing_that_is_logged(kind, tiny_model, tmp_path):
+    data = runs.rows(kind, prompt=60)
+    make = maker(kind, tiny_model, tmp_path, data=data, max_steps=3)
+    for budget in (None, 150):
+        runs.compare(make, micro_batch_tokens=budget, policy="checkpoint" if budget else "keep")
+
+
+@pytest.mark.parametrize("kind", ["grpo", "rloo"])
+@pytest.mark.parametrize("temperature", [0.6])
+def test_a_temperature_divides_the_logits(kind, temperature, tiny_model, tmp_path):
+    make = maker(kind, tiny_model, tmp_path, temperature=temperature, num_iterations=2, max_steps=4)
+    built, lines = runs.compare(make)
+    assert runs.watch(built).asked.temperature == temperature
+    assert max(abs(line["loss"]) for line in lines) > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["grpo", "rloo"])
+def test_generation_runs_through_the_untouched_forward(kind, tiny_model, tmp_path):
+    built = runs.trainer(kind, tiny_model, tmp_path, max_steps=1)
+    before = built.model.get_base_model().forward
+    strop.accelerate(built)
+    compact, passed = runs.watch(built), []
+    inner = compact.previous
+
+    def counted(**inputs):
+        passed.append(inputs)
+        return inner(**inputs)
+
+    compact.previous = counted
+    assert inner == before
+    runs.train(built)
+    assert len(passed) >= 12
+    assert all("fused_lm_head" not in inputs for inputs in passed)
+
+
+@pytest.mark.parametrize("budget", [None, 60])
+@pytest.mark.parametrize(
+    "settings", [{"entropy_coef": 0.1}, {"use_adaptive_entropy": True}], ids=str
+)
+def test_an_entropy_bonus_keeps_its_gradient(settings, budget, tiny_model, tmp_path):
+    extra = (
+        {"entropy_target": 9.0, "entropy_coef_delta": 0.05} if "adaptive" in str(settings) else {}
+    )
+    make = maker("grpo", tiny_model, tmp_path, max_steps=3, **settings, **extra)
+    built, _ = runs.compare(make, micro_batch_tokens=budget)
+    assert runs.watch(built).asked.entropy_gradient
+
+
+def test_an_unexpected_gradient_of_the_entropy_is_refused_not_lost(tiny_model, tmp_path):
+    built = runs.trainer("sft", tiny_model, tmp_path, max_steps=1)
+    strop.accelerate(built)
+    ids = torch.arange(3, 40)[None]
+    found = built.model(input_ids=ids, labels=ids, fused_lm_head=True)
+    found.entropy.detach().sum()
+    with pytest.raises(strop.core.errors.UnsupportedError, match="differentiates the entropy"):
+        (found.loss + found.entropy.sum()).backward()
+
+
+def test_the_head_in_float32_above_a_model_in_bfloat16(tiny_model, tmp_path):
+    def own():
+        return runs.model(tiny_model, dtype=torch.bfloat16)
+
+    make = maker(
+        "grpo", tiny_model, tmp_path, cast_lm_head_to_fp32=True, max_steps=2, own_model=own
+    )
+    built, _ = runs.compare(make, relative=5e-2)  # the model itself rounds to 8 bits
+    assert runs.watch(built).asked.float32
+
+
+@pytest.mark.parametrize("settings", [{"use_weighting": True}, {"ld_alpha": 0.5}], ids=str)
+def test_dpo_variants_that_ask_for_more_than_log_probabilities(settings, tiny_model, tmp_path):
+    runs.compare(maker("dpo", tiny_model, tmp_path, max_steps=3, **settings))
+
+
+@pytest.mark.parametrize("kind", ["dpo", "kto"])
+def test_reference_log_probabilities_computed_before_training(kind, tiny_model, tmp_path):
+    make = maker(kind, tiny_model, tmp_path, precompute_ref_log_probs=True, max_steps=2)
+    # The first step's policy is its own reference: which of two equal rewards is larger is rounding.
+    runs.compare(make, without={"rewards/accuracies"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["dpo", "kto", "grpo", "rloo"])
+def test_full_training_with_a_reference_model_of_its_own(kind, tiny_model, tmp_path):
+    def own():
+        return runs.model(tiny_model, lora=False)
+
+    make = maker(kind, tiny_model, tmp_path, own_model=own, max_steps=3, learning_rate=1e-3)
+    built, _ = runs.compare(make)
+    assert built.ref_model is not None
+
+
+@pytest.mark.parametrize(
+    "settings", [{"loss_type": "dft"}, {"label_smoothing_factor": 0.1}], ids=str
+)
+def test_sft_losses_that_are_not_the_plain_one(settings, tiny_model, tmp_path):
+    runs.compare(maker("sft", tiny_model, tmp_path, max_steps=3, **settings), micro_batch_tokens=90)
+
+
+def test_noise_on_the_embeddings_goes_the_plain_way_and_is_said_once(tiny_model, tmp_path, caplog):
+    make = maker("sft", tiny_model, tmp_path, neftune_noise_alpha=5.0, max_steps=3)
+    with caplog.at_level(logging.WARNING, "strop"):
+        runs.compare(make)
+    assert sum("NEFTune" in line for line in caplog.messages) == 1
