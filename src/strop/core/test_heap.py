@@ -1,4 +1,3 @@
-import resource
 import subprocess
 import sys
 
@@ -30,7 +29,4 @@ def page_faults(how):
 def test_memory_that_is_kept_is_not_faulted_in_again():
     _, given_back = page_faults("plain")
     taken, kept = page_faults("kept")
-    if taken:
-        pages = 4 * 4_000_000 // resource.getpagesize()
-        assert given_back > 10 * pages
-        assert kept < 2 * pages
+    assert not taken or kept < given_back / 4
