@@ -1,0 +1,133 @@
+"""A linear layer whose frozen weight is stored in few bits."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from strop.ops.dequantize import dequantize
+from strop.ops.dequantize.packed import Packed, code_bytes
+
+
+class QuantizedLinear(nn.Linear):
+    """y = x W^T + bias with W dequantised for each product; a gradient for x only.
+
+    It is an `nn.Linear`, so that PEFT puts its plain adapter around it. `weight` holds the codes,
+    in uint8: whoever wants numbers asks `dense`, and merging an adapter into it fails loudly.
+
+    Args:
+        shape: [E, D] of the weight.
+        bits: of a code.
+        group: weights that share a scale.
+        table: [2 ** bits] float32, what the codes mean; None where it is loaded with the weights.
+        scale_table: [256] float32, what the scales' codes mean.
+        bias: whether there is one.
+        nested: the scales are codes with a factor for each `scale_group` of them.
+        scale_group: scales that share a factor.
+        keeps_tables: the tables and the offset are loaded and saved with the weights.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        bits: int,
+        group: int,
+        *,
+        table: Tensor | None = None,
+        scale_table: Tensor | None = None,
+        bias: bool = False,
+        nested: bool = True,
+        scale_group: int = 256,
+        keeps_tables: bool = False,
+    ) -> None:
+        nn.Module.__init__(self)
+        self.out_features, self.in_features = shape
+        self.bits, self.group, self.scale_group = bits, group, scale_group
+        count = shape[0] * shape[1]
+        blocks = -(-count // group)
+        codes = torch.empty(code_bytes(count, bits), dtype=torch.uint8)
+        self.weight = nn.Parameter(codes, requires_grad=False)
+        dtype = torch.uint8 if nested else torch.float32
+        self.register_buffer("scale_codes", torch.empty(blocks, dtype=dtype))
+        factors = torch.empty(-(-blocks // scale_group)) if nested else None
+        self.register_buffer("factors", factors)
+        own = torch.empty(2**bits) if table is None else table
+        self.register_buffer("table", own, persistent=keeps_tables)
+        scales = torch.empty(256) if scale_table is None else scale_table
+        self.register_buffer("scale_table", scales if nested else None, persistent=keeps_tables)
+        self.offset = 0.0
+        own_bias = nn.Parameter(torch.empty(shape[0]), requires_grad=False) if bias else None
+        self.register_parameter("bias", own_bias)
+
+    @property
+    def shape(self) -> torch.Size:
+        """Return [E, D]."""
+        return torch.Size((self.out_features, self.in_features))
+
+    @property
+    def packed(self) -> Packed:
+        """Return the weight as it is stored."""
+        return Packed(
+            self.weight,
+            self.table,
+            self.scale_codes,
+            self.scale_table,
+            self.factors,
+            self.shape,
+            self.bits,
+            self.group,
+            self.scale_group,
+            self.offset,
+        )
+
+    @property
+    def stored_bytes(self) -> int:
+        """Return what codes and scales take."""
+        stored = (self.weight, self.scale_codes, self.factors)
+        return sum(t.nbytes for t in stored if t is not None)
+
+    def take(self, packed: Packed) -> None:
+        """Hold this weight; its shape, bits and groups are those of the layer."""
+        self.weight = nn.Parameter(packed.codes, requires_grad=False)
+        self.scale_codes, self.factors = packed.scale_codes, packed.factors
+        self.table, self.scale_table = packed.table, packed.scale_table
+        self.offset = packed.offset
+
+    def dense(self, out: Tensor) -> Tensor:
+        """Write the weight into `out` [E, D] and return it."""
+        return dequantize(self.packed, out=out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return y [..., E] for x [..., D]; kept for backward is nothing but the layer itself."""
+        y: Tensor = _Product.apply(x, self)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Move the layer; its scales and tables stay in float32 whatever the model is cast to."""
+        floats = ("scale_codes", "factors", "table", "scale_table")
+        before = {name: getattr(self, name) for name in floats}
+        super()._apply(fn, recurse)
+        for name, old in before.items():
+            now = getattr(self, name)
+            if now is not None and now.dtype != old.dtype:
+                setattr(self, name, old.to(now.device))
+        return self
+
+    def extra_repr(self) -> str:
+        """Name sizes and storage."""
+        has = self.bias is not None
+        sizes = f"in_features={self.in_features}, out_features={self.out_features}, bias={has}"
+        return f"{sizes}, bits={self.bits}, group={self.group}"
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, layer: QuantizedLinear) -> Tensor:
+        ctx.layer = layer
+        return F.linear(x, layer.dense(x.new_empty(layer.shape)))
+
+    @staticmethod
+    def backward(ctx: Any, *dy: Tensor) -> tuple[Tensor | None, None]:
+        layer: QuantizedLinear = ctx.layer
+        return torch.matmul(dy[0], layer.dense(dy[0].new_empty(layer.shape))), None
