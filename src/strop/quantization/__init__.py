@@ -1,0 +1,1 @@
+"""Turns weights into few bits where it hurts least."""
