@@ -12,9 +12,8 @@ LARGEST_KEPT = 32 * 1024 * 1024
 def keep_freed_memory() -> bool:
     """Ask glibc to reuse freed blocks of up to 32 MiB instead of giving them back to the system.
 
-    Activations are as large as the blocks that glibc otherwise maps and unmaps anew each time; on a
-    135M model this takes half of the page faults and 5 % of the time of a step. The setting is the
-    process's own, changes no result, and asking again changes nothing.
+    Activations are as large as the blocks that glibc otherwise maps and unmaps anew each time. The
+    setting is the process's own, changes no result, and asking again changes nothing.
 
     Returns:
         Whether the C library took the setting: False on others than glibc.
