@@ -1,4 +1,5 @@
 import importlib.util
+import itertools
 import sys
 from pathlib import Path
 
@@ -82,21 +83,51 @@ def compare(model, batch, *, tolerance=1e-9, slope=None, **settings):
     assert_same(ours, wanted, tolerance)
 
 
-@pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("family", [*tiny.FAMILIES, *tiny.UNKNOWN])
+def combined(*choices, quick):
+    """Return every combination of the choices, all slow but those of `quick`."""
+    return [
+        pytest.param(*one, marks=() if one in quick else pytest.mark.slow)
+        for one in itertools.product(*choices)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("family", "side"),
+    combined(
+        [*tiny.FAMILIES, *tiny.UNKNOWN],
+        ["right", "left"],
+        quick=[("llama", "left"), ("gemma3", "left"), ("olmo2", "right")],
+    ),
+)
 def test_equals_the_plain_path(family, side):
     compare(tiny.model(family), tiny.batch(side=side))
 
 
-@pytest.mark.parametrize("policy", ["keep", "checkpoint", "offload"])
-@pytest.mark.parametrize("family", tiny.FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "policy"),
+    combined(
+        tiny.FAMILIES,
+        ["keep", "checkpoint", "offload"],
+        quick=[
+            *((family, "keep") for family in tiny.FAMILIES),
+            ("llama", "checkpoint"),
+            ("gemma2", "offload"),
+        ],
+    ),
+)
 def test_fused_halves_equal_the_plain_path(family, policy):
     compare(tiny.model(family), tiny.batch(), policy=policy, fuse="always")
 
 
-@pytest.mark.parametrize("fuse", ["always", "never"])
-@pytest.mark.parametrize("family", ["llama", "gemma2"])
-@pytest.mark.parametrize("policy", ["keep", "checkpoint"])
+@pytest.mark.parametrize(
+    ("family", "policy", "fuse"),
+    combined(
+        ["llama", "gemma2"],
+        ["keep", "checkpoint"],
+        ["always", "never"],
+        quick=[("llama", "keep", "always")],
+    ),
+)
 def test_shared_prefixes_and_pieces_change_nothing(family, policy, fuse):
     batch = tiny.batch(shared=40, lengths=(60, 44, 50, 60, 12, 41))
     how = {"policy": policy, "fuse": fuse}
@@ -112,8 +143,14 @@ def test_pieces_are_exact_for_any_slope_of_the_log_probabilities():
         compare(tiny.model("llama"), batch, slope=slope, micro_batch_tokens=50, linear_loss=linear)
 
 
-@pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
+@pytest.mark.parametrize(
+    ("family", "side"),
+    combined(
+        ["llama", "qwen3", "gemma3"],
+        ["right", "left"],
+        quick=[("llama", "right"), ("gemma3", "left")],
+    ),
+)
 def test_equals_trl_on_a_padded_batch_in_float32(family, side):
     model = tiny.model(family, dtype=torch.float32, attention="sdpa")
     batch = tiny.batch(side=side)
