@@ -6,7 +6,6 @@ import transformers
 from transformers import TrainerCallback
 
 from strop.core.errors import UnsupportedError
-from strop.core.heap import keep_freed_memory
 from strop.models.asked import Asked
 from strop.models.compact import CompactForward, Undo, base_model, install
 
@@ -66,7 +65,6 @@ def accelerate(
                 "something re-bound the model's forward since; strop.accelerate takes TRL's "
                 "trainers (trl 1.16 or newer) as they are built"
             )
-    keep_freed_memory()
     installed = [
         install(
             model,
