@@ -5,22 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from strop.layers.norm import Norm
 from strop.ops.lora_linear import cpu as linear
 from strop.ops.lora_linear.parts import LinearParts, Workspace
-from strop.ops.rms_norm import cpu as norm
 from strop.ops.rope import cpu as rope
 from strop.ops.segment_attention import cpu as attention
 from strop.ops.segment_attention.segments import Segments
-
-
-@dataclass(frozen=True, slots=True)
-class Norm:
-    """An RMS norm of a decoder block."""
-
-    weight: Tensor
-    """[D], or [C] for a norm of each head."""
-    eps: float
-    unit_offset: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +77,7 @@ class AttentionHalf:
             masks: from `masks`.
             finish: False leaves out y, when only what backward needs is wanted again.
         """
-        h, scale = norm.forward(x, self.norm.weight, self.norm.eps, self.norm.unit_offset)
+        h, scale = self.norm.forward(x)
         qkv = linear.forward(h, self.qkv, masks[0], self.workspace)
         q, k, v, _ = self._rotated(qkv, fresh=True)
         out, lse = attention.forward(q, k, v, *self._settings())
@@ -98,8 +88,7 @@ class AttentionHalf:
                 return None, kept
             return linear.forward(flat, (self.o,), masks[1], self.workspace, add_to=x), kept
         projected = linear.forward(flat, (self.o,), masks[1], self.workspace)
-        post = self.post_norm
-        y, post_scale = norm.forward(projected, post.weight, post.eps, post.unit_offset)
+        y, post_scale = self.post_norm.forward(projected)
         return y.add_(x), (*kept, projected, post_scale)
 
     def gradients(
@@ -115,8 +104,7 @@ class AttentionHalf:
         scale, qkv, out, lse, *post = kept
         above = dy
         if self.post_norm is not None:
-            weight, offset = self.post_norm.weight, self.post_norm.unit_offset
-            above = norm.backward(dy, post[0], weight, post[1], offset)[0]
+            above = self.post_norm.backward(dy, *post)
         o = (self.o,), masks[1], self.workspace
         o_gradients = linear.adapter_gradients(above, out.flatten(1), *o)
         dout = linear.input_gradient(above, *o)
@@ -124,29 +112,29 @@ class AttentionHalf:
         dqkv = torch.empty_like(qkv)
         parts = self._split(dqkv)
         attention.backward(dout.view(out.shape), q, k, v, out, lse, *self._settings(), into=parts)
-        cos, sin = self.attended.cos, self.attended.sin
-        for part in parts[:2]:
-            rope.rotate_(part, cos, sin, inverse=True)
+        rope.rotate_(self._q_and_k(dqkv), self.attended.cos, self.attended.sin, inverse=True)
         before = self._split(qkv)
         for i, own_scale in enumerate(scales):
             own = self.q_norm if i == 0 else self.k_norm
             assert own is not None
-            weight, offset = own.weight, own.unit_offset
-            norm.backward(parts[i], before[i], weight, own_scale, offset, out=parts[i])
-        h, _ = norm.forward(x, self.norm.weight, self.norm.eps, self.norm.unit_offset)
+            own.backward(parts[i], before[i], own_scale, out=parts[i])
+        h, _ = self.norm.forward(x)
         gradients = linear.adapter_gradients(dqkv, h, self.qkv, masks[0], self.workspace)
         gradients += o_gradients
         if not x_needs_grad:
             return None, gradients
         dh = linear.input_gradient(dqkv, self.qkv, masks[0], self.workspace)
-        dx = norm.backward(dh, x, self.norm.weight, scale, self.norm.unit_offset, out=dh)[0]
-        return dx.add_(dy), gradients
+        return self.norm.backward(dh, x, scale, out=dh).add_(dy), gradients
 
     def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """View [N, (H + 2 K) C] as q [N, H, C], k and v [N, K, C]."""
         by_head = qkv.view(len(qkv), -1, self.features)
         q, k, v = by_head.split([self.heads, self.key_heads, self.key_heads], 1)
         return q, k, v
+
+    def _q_and_k(self, qkv: Tensor) -> Tensor:
+        """View the heads of [N, (H + 2 K) C] that are rotated: [N, H + K, C]."""
+        return qkv.view(len(qkv), -1, self.features)[:, : self.heads + self.key_heads]
 
     def _rotated(
         self, qkv: Tensor, *, fresh: bool
@@ -160,12 +148,11 @@ class AttentionHalf:
         cos, sin = self.attended.cos, self.attended.sin
         if self.q_norm is None or self.k_norm is None:
             if fresh:
-                rope.rotate_(q, cos, sin)
-                rope.rotate_(k, cos, sin)
+                rope.rotate_(self._q_and_k(qkv), cos, sin)
             return q, k, v, ()
         turned = []
         for part, own in ((q, self.q_norm), (k, self.k_norm)):
-            unit, own_scale = norm.forward(part, own.weight, own.eps, own.unit_offset)
+            unit, own_scale = own.forward(part)
             turned.append(rope.rotate_(unit, cos, sin))
             scales.append(own_scale)
         return turned[0], turned[1], v, tuple(scales)

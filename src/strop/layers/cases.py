@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from strop.layers.attention_half import Attended, AttentionHalf, Norm
+from strop.layers.attention_half import Attended, AttentionHalf
 from strop.layers.mlp_half import MlpHalf
+from strop.layers.norm import Norm
 from strop.ops.lora_linear.parts import LinearParts, Workspace
 from strop.ops.segment_attention.segments import Segments
 

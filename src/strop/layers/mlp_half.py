@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from strop.layers.attention_half import Norm
+from strop.layers.norm import Norm
 from strop.ops.glu import cpu as glu
 from strop.ops.lora_linear import cpu as linear
 from strop.ops.lora_linear.parts import LinearParts, Workspace
-from strop.ops.rms_norm import cpu as norm
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,7 @@ class MlpHalf:
         self, x: Tensor, masks: tuple[linear.Masks, linear.Masks], *, finish: bool = True
     ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
         """Return y [N, D] and what backward needs beside x; see `AttentionHalf.run`."""
-        h, scale = norm.forward(x, self.norm.weight, self.norm.eps, self.norm.unit_offset)
+        h, scale = self.norm.forward(x)
         gate_up = linear.forward(h, self.gate_up, masks[0], self.workspace)
         kept = (scale, gate_up)
         if not finish and self.post_norm is None:
@@ -56,8 +55,7 @@ class MlpHalf:
         if self.post_norm is None:
             return linear.forward(act, (self.down,), masks[1], self.workspace, add_to=x), kept
         projected = linear.forward(act, (self.down,), masks[1], self.workspace)
-        post = self.post_norm
-        y, post_scale = norm.forward(projected, post.weight, post.eps, post.unit_offset)
+        y, post_scale = self.post_norm.forward(projected)
         return y.add_(x), (*kept, projected, post_scale)
 
     def gradients(
@@ -73,19 +71,17 @@ class MlpHalf:
         scale, gate_up, *post = kept
         above = dy
         if self.post_norm is not None:
-            weight, offset = self.post_norm.weight, self.post_norm.unit_offset
-            above = norm.backward(dy, post[0], weight, post[1], offset)[0]
+            above = self.post_norm.backward(dy, *post)
         down = (self.down,), masks[1], self.workspace
         dact = linear.input_gradient(above, *down)
         dgate_up, act = glu.backward(
             dact, gate_up, self.activation, act_needed=self.down.a is not None
         )
         down_gradients = [] if act is None else linear.adapter_gradients(above, act, *down)
-        h, _ = norm.forward(x, self.norm.weight, self.norm.eps, self.norm.unit_offset)
+        h, _ = self.norm.forward(x)
         gradients = linear.adapter_gradients(dgate_up, h, self.gate_up, masks[0], self.workspace)
         gradients += down_gradients
         if not x_needs_grad:
             return None, gradients
         dh = linear.input_gradient(dgate_up, self.gate_up, masks[0], self.workspace)
-        dx = norm.backward(dh, x, self.norm.weight, scale, self.norm.unit_offset, out=dh)[0]
-        return dx.add_(dy), gradients
+        return self.norm.backward(dh, x, scale, out=dh).add_(dy), gradients

@@ -41,7 +41,7 @@ class Backbone:
 
     def shares_prefixes(self) -> bool:
         """Say whether a shared prefix may be computed once: not where dropout makes copies differ."""
-        return not (self.model.training and drops_out(self.model))
+        return not drops_out(self.model)
 
     def __call__(self, kept: KeptTokens) -> Tensor:
         """Return the hidden rows [M, D] that predict the labels."""
@@ -82,7 +82,7 @@ class Backbone:
         for i, block in enumerate(decoder.layers):
             cos, sin = angles(block)
             if (why := blocks.obstacle(block)) is not None:
-                self._report(f"block {i}: {why}")
+                self._report(f"a block runs as transformers wrote it: {why}")
                 hidden = self._one_as_written(block, hidden, kept, (cos, sin))
                 continue
             P = cos.shape[-1] // 2

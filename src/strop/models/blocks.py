@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from torch import Tensor
-
-from strop.layers.attention_half import Attended, AttentionHalf, Norm
+from strop.layers.attention_half import Attended, AttentionHalf
 from strop.layers.block import Block
 from strop.layers.mlp_half import MlpHalf
+from strop.layers.norm import Norm
 from strop.layers.spill import Spill
 from strop.models import adapters
 from strop.models.families import ACTIVATIONS, FAMILIES, Family
@@ -32,7 +31,7 @@ def obstacle(block: Any) -> str | None:
     linears += [getattr(mlp, n) for n in (*family.gate_up, "down_proj")]
     for linear in linears:
         if (why := adapters.obstacle(linear)) is not None:
-            return f"of one of its linear layers: {why}"
+            return f"one of its linear layers cannot be taken apart: {why}"
     hooked = any(m._forward_hooks or m._forward_pre_hooks for m in block.modules())
     return "it carries forward hooks" if hooked else None
 
@@ -85,15 +84,10 @@ def _attention(
     )
 
 
-def final_norm(norm: Any, unit_offset: bool) -> Norm:
+def _norm(norm: Any, family: Family) -> Norm:
     """Read an RMS norm of transformers."""
     eps = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
-    weight: Tensor = norm.weight
-    return Norm(weight, float(eps), unit_offset)
-
-
-def _norm(norm: Any, family: Family) -> Norm:
-    return final_norm(norm, family.unit_offset)
+    return Norm(norm.weight, float(eps), family.unit_offset)
 
 
 def _maybe(block: Any, name: str | None, family: Family) -> Norm | None:

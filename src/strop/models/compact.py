@@ -66,7 +66,7 @@ class CompactForward:
         ids, mask = inputs["input_ids"], inputs.get("attention_mask")
         positions = inputs.get("position_ids")
         check_batch(self.model, ids, labels, mask, positions)
-        share = self.backbone.shares_prefixes() and not _drops(self.model)
+        share = self.backbone.shares_prefixes()
         if not share:
             self._report("dropout draws every row anew, so shared prefixes are computed per row")
         return keep_tokens(
@@ -164,10 +164,6 @@ def _obstacle_in(model: Any) -> str | None:
     if getattr(config, "attention_dropout", 0.0):
         return "the model drops attention weights at random"
     return None
-
-
-def _drops(model: nn.Module) -> bool:
-    return any(isinstance(m, nn.Dropout) and m.training and m.p > 0 for m in model.modules())
 
 
 def base_model(model: Any) -> Any:

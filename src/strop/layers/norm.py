@@ -1,0 +1,27 @@
+"""An RMS norm as the halves of a block use it, without autograd."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from strop.ops.rms_norm import cpu
+
+
+@dataclass(frozen=True, slots=True)
+class Norm:
+    """An RMS norm of a decoder block."""
+
+    weight: Tensor
+    """[D], or [C] for a norm of each head."""
+    eps: float
+    unit_offset: bool
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return y and the row scales; see `ops.rms_norm.cpu.forward`."""
+        return cpu.forward(x, self.weight, self.eps, self.unit_offset)
+
+    def backward(
+        self, dy: Tensor, x: Tensor, scale: Tensor, *, out: Tensor | None = None
+    ) -> Tensor:
+        """Return the gradient of x, in `out` if given; see `ops.rms_norm.cpu.backward`."""
+        return cpu.backward(dy, x, self.weight, scale, self.unit_offset, out=out)[0]
