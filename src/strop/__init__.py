@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from strop.training import Run, accelerate, restore, train
 
 __version__ = "0.1.0"
-__all__ = ["Run", "__version__", "accelerate", "data", "load", "restore", "train"]
+__all__ = ["Run", "__version__", "accelerate", "data", "export", "load", "restore", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,6 +19,10 @@ def __getattr__(name: str) -> Any:
         import strop.data
 
         return strop.data
+    if name == "export":
+        import strop.export  # a package that can be called
+
+        return strop.export
     if name == "load":
         from strop.models import load
 

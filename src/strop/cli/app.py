@@ -141,3 +141,36 @@ def chat(
         converse(which, max_tokens=max_tokens)
     else:
         respond(lambda: once(which, say, max_tokens=max_tokens), show, as_json=as_json)
+
+
+@app.command(cls=Command, epilog="Example: strop export runs/tone --to merged,gguf --quant q8_0")
+def export(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
+    to: Annotated[str, typer.Option(help="adapter, merged, gguf; several joined by commas.")],
+    quant: Annotated[
+        str, typer.Option(help="Number formats of GGUF files, joined by commas: q8_0,q4_0.")
+    ] = "f16",
+    out: Annotated[
+        Path | None, typer.Option(help="The folder to write into. Default: RUN/export.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Rows to compare on. Default: those the run held out.")
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="Of merged weights: float32, bfloat16, float16. Default: the base's."),
+    ] = None,
+    certify: Annotated[
+        bool, typer.Option("--certify/--no-certify", help="Open each export and compare it.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Write a run for other programs, and certify that each export is the trained model."""
+    from strop.cli.export import show, write
+
+    settings = {"quant": quant, "out": out, "data": data, "dtype": dtype, "certified": certify}
+    result = respond(
+        lambda: write(run, to.split(","), quiet=as_json, **settings), show, as_json=as_json
+    )
+    if not result["certified"]:
+        raise typer.Exit(1)

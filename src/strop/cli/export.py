@@ -1,0 +1,66 @@
+"""`strop export`: writes a run for other programs and shows each certificate's verdict."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from strop.export import Exported, export
+from strop.export.disk import spoken_size
+from strop.export.exporting import Told
+
+
+def write(run: str, targets: list[str], *, quiet: bool, **settings: Any) -> dict[str, Any]:
+    """Export and return plain results: what lies where, and whether it is certified.
+
+    Raises:
+        StropError: the run cannot be exported so.
+    """
+    with _progress(quiet) as told:
+        made = export(run, *targets, told=told, **settings)
+    return {
+        "run": run,
+        "certified": all(e.certificate.passed for e in made if e.certificate),
+        "exports": [_plain(e) for e in made],
+    }
+
+
+def _plain(exported: Exported) -> dict[str, Any]:
+    certificate = exported.certificate
+    return {
+        "target": exported.target,
+        "format": exported.format,
+        "path": str(exported.path),
+        "bytes": exported.nbytes,
+        "certificate": certificate.plain() if certificate else None,
+    }
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Told]:
+    console = Console(stderr=True, quiet=quiet)
+    columns = (TextColumn("{task.description:32}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("looking at the run", total=None)
+
+        def told(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield told
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print where each export lies and what its certificate says."""
+    console = Console()
+    for found in result["exports"]:
+        size = spoken_size(found["bytes"])
+        console.print(f"{found['path']}  {size}", soft_wrap=True, highlight=False)
+        if (certificate := found["certificate"]) is None:
+            console.print("  not certified, as asked")
+            continue
+        mark = "[green]certified[/]" if certificate["passed"] else "[red]FAILED[/]"
+        console.print(f"  {mark}  {certificate['sentence']}", soft_wrap=True, highlight=False)
+        for fault in certificate["faults"][1:6]:
+            console.print(f"          {fault}", soft_wrap=True, highlight=False)

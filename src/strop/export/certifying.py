@@ -1,0 +1,73 @@
+"""Opens an exported model in a fresh process and writes its certificate."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from strop.core import versions
+from strop.export.certificate import Certificate, digests, judged, thresholds
+from strop.export.findings import Findings
+from strop.export.reference import Reference
+
+SECONDS = 1800
+"""After which a process that compares is given up."""
+
+
+def certify(
+    folder: Path, target: str, format: str, opened: Path, work: Path, reference: Reference
+) -> Certificate:
+    """Compare what lies in `folder` with the trained model, and write certificate.json into it.
+
+    Args:
+        folder: of the export.
+        target: adapter, merged, gguf, ollama or bnb.
+        format: of its numbers.
+        opened: the folder or file that its loader is given.
+        work: where `reference` was saved.
+        reference: what the trained model says.
+    """
+    llama = opened.suffix == ".gguf"
+    found = _looked(target, opened, work, llama)
+    allowed = thresholds(target, format)
+    made = Certificate(
+        target=target,
+        format=format,
+        opened_by="llama.cpp" if llama else "PEFT" if target == "adapter" else "transformers",
+        compared_on=reference.source,
+        agreement=found.agreement,
+        answers=found.answers,
+        same_answers=found.same_answers,
+        gap=found.gap,
+        ends_expected=found.ends_expected,
+        ends_produced=found.ends_produced,
+        weights=found.weights,
+        tokens_checked=found.tokens_checked,
+        thresholds=allowed,
+        faults=judged(found, allowed),
+        files=digests(folder),
+        versions=versions.installed(),
+    )
+    made.save(folder)
+    return made
+
+
+def _looked(target: str, opened: Path, work: Path, llama: bool) -> Findings:
+    out = work / "findings.json"
+    out.unlink(missing_ok=True)
+    module = f"strop.export.{'reopen_llama_cpp' if llama else 'reopen_transformers'}"
+    words = [str(opened), str(work), str(out)]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *([] if llama else [target]), *words],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return Findings(faults=[f"opening it took more than {SECONDS // 60} minutes"])
+    if not out.is_file():  # it died, say by a signal
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        return Findings(faults=[f"the process that opened it died ({done.returncode}): {last}"])
+    return Findings.open(out)

@@ -1,0 +1,98 @@
+"""Compares two models' next-token distributions and answers."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """How far an exported model's next-token distributions are from the trained model's."""
+
+    tokens: int
+    """Positions compared."""
+    kl: float
+    """Mean of sum_v p(v) log(p(v) / q(v)), p the trained model's, q the exported one's; nats."""
+    kl_99: float
+    """99 % of the positions have less."""
+    top1: float
+    """Share of positions where both find the same token likeliest."""
+    perplexity: float
+    """Of the texts under the exported model."""
+    trained_perplexity: float
+    """Of the texts under the trained model."""
+
+
+def agreement(
+    texts: Sequence[Sequence[int]],
+    firsts: Sequence[int],
+    log_probs: Tensor,
+    logits: Callable[[Sequence[int]], Tensor],
+) -> Agreement:
+    """Compare an exported model with the trained one on texts.
+
+    Args:
+        texts: token ids; each has two tokens or more.
+        firsts: where in each text comparing begins.
+        log_probs: [N, V] of the trained model from there on, after each token but the last.
+        logits: the exported model's scores after each token of a text: [T, V].
+    """
+    divergence, same, wrong, trained = [], [], 0.0, 0.0
+    start = 0
+    for ids, first in zip(texts, firsts, strict=True):
+        p = log_probs[start : start + len(ids) - 1 - first]
+        start += len(p)
+        scores = logits(ids)[first:-1, : p.shape[1]].float()
+        q = torch.log_softmax(scores, -1)
+        divergence.append((p.exp() * (p - q)).nan_to_num(posinf=math.inf).sum(-1))
+        same.append(p.argmax(-1) == q.argmax(-1))
+        following = torch.tensor(ids[first + 1 :])[:, None]
+        wrong -= float(q.gather(1, following).double().sum())
+        trained -= float(p.gather(1, following).double().sum())
+    each = torch.cat(divergence).double()
+    return Agreement(
+        tokens=len(each),
+        kl=float(each.mean()),
+        kl_99=float(each.quantile(0.99)),
+        top1=float(torch.cat(same).double().mean()),
+        perplexity=_exp(wrong / len(each)),
+        trained_perplexity=_exp(trained / len(each)),
+    )
+
+
+def _exp(x: float) -> float:
+    return math.exp(min(x, 700.0)) if math.isfinite(x) else math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a model answers when it always takes the likeliest token."""
+
+    ids: list[int]
+    """With the end token, if the answer ended."""
+    ended: bool
+    steps: list[dict[str, float]]
+    """Log-probabilities of the likeliest tokens at each step, by token id."""
+
+    def gap(self, other: Sequence[int]) -> float:
+        """Return how much likelier this model finds its own token where `other` first departs.
+
+        0 where the answers agree as far as both go; infinite where this model would not even
+        consider the other's token.
+        """
+        for step, (own, theirs) in zip(
+            self.steps, zip(self.ids, other, strict=False), strict=False
+        ):
+            if own != theirs:
+                return step[str(own)] - step.get(str(theirs), -math.inf)
+        return 0.0
+
+
+def likeliest(scores: Tensor, count: int = 50) -> dict[str, float]:
+    """Return the log-probabilities of the likeliest tokens of logits [V], by token id."""
+    best: Any = torch.log_softmax(scores.float(), -1).topk(min(count, len(scores)))
+    return {str(i): v for i, v in zip(best.indices.tolist(), best.values.tolist(), strict=True)}

@@ -1,0 +1,34 @@
+"""Looks whether there is room before anything is written."""
+
+import shutil
+from pathlib import Path
+
+from strop.core.errors import UnsupportedError
+
+_SPARE = 50_000_000
+"""Bytes left free at least; a disk filled to the last byte breaks other programs."""
+
+
+def check_room(folder: Path, needs: dict[str, int]) -> None:
+    """Check that what is to be written into `folder` fits on its disk.
+
+    Args:
+        folder: need not exist yet.
+        needs: bytes of each thing that is to be written.
+
+    Raises:
+        UnsupportedError: it does not fit; the text has the sizes.
+    """
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    free, needed = shutil.disk_usage(there).free, sum(needs.values())
+    if needed + _SPARE > free:
+        listed = ", ".join(f"{name} {spoken_size(size)}" for name, size in needs.items())
+        raise UnsupportedError(
+            f"{folder} has no room: {spoken_size(needed)} are needed ({listed}) and "
+            f"{spoken_size(free)} are free; make room, or give another folder with --out"
+        )
+
+
+def spoken_size(count: float) -> str:
+    """Return a number of bytes as people say it."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -1,0 +1,180 @@
+"""Writes a run in the forms that other programs load, and certifies each."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from strop.core.errors import ConfigError
+from strop.core.files import written_whole
+from strop.export import gguf_types
+from strop.export.adapter import Adapter
+from strop.export.certificate import Certificate
+from strop.export.certifying import certify
+from strop.export.disk import check_room
+from strop.export.gguf_file import GgufFile
+from strop.export.merged import Merged
+from strop.export.reference import ask
+from strop.export.tuned import TunedWeights
+from strop.models.frame import Frame, load_frame
+from strop.training import Run
+
+TARGETS = ("adapter", "merged", "gguf")
+Told = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done and how much there is to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """One thing that was written."""
+
+    target: str
+    format: str
+    path: Path
+    """Its folder."""
+    nbytes: int
+    certificate: Certificate | None
+    """None where none was asked for."""
+
+
+class _Writer(Protocol):
+    @property
+    def nbytes(self) -> int: ...
+
+
+def export(
+    run: Run | str | Path,
+    *targets: str,
+    quant: str | Sequence[str] = "f16",
+    out: str | Path | None = None,
+    data: Any = None,
+    dtype: str | None = None,
+    certified: bool = True,
+    told: Told | None = None,
+) -> list[Exported]:
+    """Write a run for other programs and certify that each file is the trained model.
+
+    Args:
+        run: a finished run, or its folder.
+        *targets: names of `TARGETS`.
+        quant: number formats of GGUF files, as a list or joined by commas.
+        out: the folder to write into; None takes `export` in the run's folder.
+        data: rows to compare on, as `strop.data.read` takes them; None takes the rows that the
+            run held out.
+        dtype: of merged weights; None stores them as the base does.
+        certified: open each export with its own loader and compare it.
+        told: called as the work goes on.
+
+    Returns:
+        What was written; look at `certificate.passed` of each.
+
+    Raises:
+        ConfigError: a target or number format that is not known, or no run.
+        UnsupportedError: there is no room on the disk, or a target cannot hold this model.
+        DataError: a file of the run or of its base is missing or damaged.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    formats = tuple(quant.split(",") if isinstance(quant, str) else quant)
+    _check(targets, formats, dtype)
+    folder = Path(out) if out is not None else run.path / "export"
+    frame = load_frame(run.settings["model"])
+    weights = TunedWeights(frame.folder, run.weights())
+    jobs = list(_jobs(targets, formats, weights, frame, dtype))
+    check_room(folder, {job.name: job.nbytes for job in jobs})
+    total, done = sum(job.nbytes for job in jobs), 0
+    told = told or (lambda what, part, whole: None)
+    for job in jobs:
+
+        def count(size: int, name: str = job.name) -> None:
+            nonlocal done
+            done += size
+            told(f"writing {name}", done, total)
+
+        with written_whole(folder / job.name) as scratch:
+            job.write(scratch, count)
+    if not certified:
+        return [Exported(j.target, j.format, folder / j.name, j.nbytes, None) for j in jobs]
+    return _certified(run, frame, folder, jobs, data, told)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One folder that is to be written."""
+
+    target: str
+    format: str
+    nbytes: int
+    write: Callable[[Path, Callable[[int], None]], None]
+    opened: str = ""
+    """The file in the folder that its loader is given; empty: the folder."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.target}-{self.format}" if self.format else self.target
+
+
+def _check(targets: Sequence[str], formats: tuple[str, ...], dtype: str | None) -> None:
+    wrong = []
+    if not targets:
+        wrong.append(f"there is no target; choose from {', '.join(TARGETS)}")
+    wrong += [
+        f"{target!r} is no target; choose from {', '.join(TARGETS)}"
+        for target in targets
+        if target not in TARGETS
+    ]
+    if dtype not in (None, "float32", "bfloat16", "float16"):
+        wrong.append(f"dtype is {dtype!r}; choose from float32, bfloat16, float16")
+    if wrong:
+        raise ConfigError("the export cannot be made:\n  " + "\n  ".join(wrong))
+    gguf_types.check_quants(formats)
+
+
+def _jobs(
+    targets: Iterable[str],
+    formats: Iterable[str],
+    weights: TunedWeights,
+    frame: Frame,
+    dtype: str | None,
+) -> Iterable[_Job]:
+    for target in dict.fromkeys(targets):
+        if target == "adapter":
+            adapter = Adapter(weights, frame)
+            yield _Job(target, "", adapter.nbytes, adapter.write)
+        elif target == "merged":
+            merged = Merged(weights, frame, None if dtype is None else getattr(torch, dtype))
+            yield _Job(target, "", merged.nbytes, merged.write)
+        elif target == "gguf":
+            for quant in dict.fromkeys(formats):
+                file = GgufFile(weights, frame, quant)
+                yield _Job(target, quant, file.nbytes, file.write_folder, "model.gguf")
+
+
+def _certified(
+    run: Run, frame: Frame, folder: Path, jobs: Sequence[_Job], data: Any, told: Told
+) -> list[Exported]:
+    made = []
+    work = Path(tempfile.mkdtemp(prefix="strop-export-"))
+    try:
+        told("asking the trained model", 0, len(jobs) + 1)
+        reference = ask(run, frame, data)
+        reference.save(work)
+        for i, job in enumerate(jobs, 1):
+            told(f"comparing {job.name}", i, len(jobs) + 1)
+            path = folder / job.name
+            opened = path / job.opened if job.opened else path
+            certificate = certify(path, job.target, job.format, opened, work, reference)
+            made.append(Exported(job.target, job.format, path, job.nbytes, certificate))
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    told("done", 1, 1)
+    run.update(
+        exports={
+            **run.record.get("exports", {}),
+            **{e.path.name: e.certificate.sentence for e in made if e.certificate},
+        }
+    )
+    return made

@@ -1,0 +1,194 @@
+"""Small images of weights, by which an exported tensor is told from a wrong one, and how it is wrong.
+
+The image of W [O, I] is W x [O, K] for fixed random x [I, K]: equal for equal weights, and linear,
+so that the share of the adapter's update in an exported weight can be read off it.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+K = 4
+"""Random vectors of an image."""
+_SIGMAS = 6.0
+"""A share of the update is off when it lies so many standard errors from 1."""
+ROUNDING = {
+    "F32": 2e-6,
+    "F16": 1e-3,
+    "BF16": 6e-3,
+    "Q8_0": 0.015,
+    "Q6_K": 0.04,
+    "Q5_1": 0.06,
+    "Q5_0": 0.06,
+    "Q5_K": 0.06,
+    "IQ4_NL": 0.14,
+    "Q4_1": 0.14,
+    "Q4_0": 0.16,
+    "Q4_K": 0.14,
+    "Q3_K": 0.3,
+    "Q2_K": 0.6,
+    "NF4": 0.16,
+}
+"""Largest relative error of an image that the number format explains: about twice the usual one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Print:
+    """The image of one weight of the trained model."""
+
+    whole: Tensor
+    """[O, K] base and update joined."""
+    update: Tensor | None = None
+    """[O, K] of the update alone; None where the adapter changes nothing."""
+    turned: Tensor | None = None
+    """[O, K] of the transposed weight, where it is square."""
+    turned_update: Tensor | None = None
+    """[O, K] of the transposed update, where it is square."""
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Return the parts under names that `read_prints` understands."""
+        parts = {key: getattr(self, key) for key in self.__slots__}
+        return {f"{key}:{name}": value for key, value in parts.items() if value is not None}
+
+
+def read_prints(tensors: Mapping[str, Tensor]) -> dict[str, Print]:
+    """Return the prints whose parts `Print.tensors` gave."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        kind, _, name = key.partition(":")
+        parts.setdefault(name, {})[kind] = value
+    return {name: Print(**found) for name, found in parts.items()}
+
+
+def vectors(width: int) -> Tensor:
+    """Return the random x [I, K] for weights of `width` columns."""
+    source = torch.Generator().manual_seed(width)
+    return torch.randn(width, K, generator=source)
+
+
+def image(rows: Tensor) -> Tensor:
+    """Return W x [O, K] of some rows of a weight; a vector is its own image."""
+    return rows.float() @ vectors(rows.shape[-1]) if rows.ndim > 1 else rows.float()[:, None]
+
+
+def image_of(blocks: Iterable[Tensor]) -> Tensor:
+    """Return the image of a weight that comes as runs of rows."""
+    return torch.cat([image(block) for block in blocks])
+
+
+def print_of(weight: Tensor, update: Tensor | None) -> Print:
+    """Return the print of a weight whose adapter adds `update` to it."""
+    square = weight.ndim == 2 and weight.shape[0] == weight.shape[1]
+    changed = None if update is None else image(update)
+    whole = image(weight) if changed is None else image(weight) + changed
+    turned_update = image(update.T) if update is not None and square else None
+    turned = image(weight.T) if square else None
+    if turned is not None and turned_update is not None:
+        turned = turned + turned_update
+    return Print(whole, changed, turned, turned_update)
+
+
+def fault(
+    name: str, found: Tensor, kind: str, wanted: Mapping[str, Print], head: int = 0
+) -> str | None:
+    """Say what is wrong with an exported weight, or None.
+
+    Args:
+        name: transformers'.
+        found: [O, K] its image.
+        kind: its number format, a key of `ROUNDING`.
+        wanted: the prints of the trained model.
+        head: rows of an attention head, where the weight has heads.
+    """
+    right = wanted[name]
+    if not found.isfinite().all():
+        return f"{name} holds values that are no numbers"
+    if found.shape != right.whole.shape:
+        return f"{name} has {len(found)} rows instead of {len(right.whole)}"
+    away = _away(found, right.whole)
+    share = None if right.update is None else _share(found, right)
+    allowed = ROUNDING[kind]
+    if away <= allowed and (share is None or not share.off):
+        return None
+    return f"{name} {_cause(name, found, wanted, share, allowed, head)}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """Which multiple of its update an exported weight carries."""
+
+    value: float
+    error: float
+
+    @property
+    def off(self) -> bool:
+        return abs(self.value - 1) > _SIGMAS * self.error + 0.01
+
+
+def _share(found: Tensor, right: Print) -> _Share:
+    """Fit found = base + share · update by least squares over the rows of the image."""
+    update = right.update
+    assert update is not None, "only for weights with an update"
+    rest = (found - (right.whole - update)).double().flatten()
+    along = update.double().flatten()
+    length = float(along @ along)
+    if length == 0:
+        return _Share(1.0, 0.0)
+    value = float(rest @ along) / length
+    left = rest - value * along
+    spread = float(left @ left) / max(1, len(left) - 1)
+    return _Share(value, math.sqrt(spread / length))
+
+
+def _cause(
+    name: str,
+    found: Tensor,
+    wanted: Mapping[str, Print],
+    share: _Share | None,
+    allowed: float,
+    head: int,
+) -> str:
+    right = wanted[name]
+    if right.turned is not None and _away(found, right.turned) <= allowed:
+        return "is transposed"
+    for other, image_ in wanted.items():
+        same = other != name and image_.whole.shape == found.shape
+        if same and _away(found, image_.whole) <= min(allowed, 0.2):
+            return f"holds the weight of {other}"
+    if head and _away(_halves_joined(found, head), right.whole) <= allowed:
+        return "has the rotary halves of its heads in the other order"
+    if head and _away(found, _halves_joined(right.whole, head)) <= allowed:
+        return "has the rotary halves of its heads in the other order"
+    if right.turned_update is not None and right.update is not None:
+        swapped = right.whole - right.update + right.turned_update
+        if _away(found, swapped) < _away(found, right.whole) / 2:
+            return "carries its update with A and B swapped"
+    if share is not None and share.off and right.update is not None:
+        fitted = right.whole + (share.value - 1) * right.update
+        if _away(found, fitted) <= allowed:
+            if abs(share.value) <= _SIGMAS * share.error + 0.05:
+                return "is the base's: the adapter's update is missing"
+            return (
+                f"carries {share.value:.3g} times its update: alpha, rank or scale is wrong, or "
+                "it is another run's"
+            )
+    return f"differs from the trained weight by {_away(found, right.whole):.2g} of its size"
+
+
+def _halves_joined(rows: Tensor, head: int) -> Tensor:
+    """Return rows of pairs as rows of halves; of halves it makes the wrong order once more."""
+    if len(rows) % head:
+        return rows
+    pairs = rows.reshape(-1, head // 2, 2, rows.shape[-1])
+    return pairs.transpose(1, 2).reshape(rows.shape)
+
+
+def _away(found: Tensor, right: Tensor) -> float:
+    """Return the size of the difference over the size of the right one."""
+    size: Any = torch.linalg.vector_norm(right.double())
+    gap: Any = torch.linalg.vector_norm((found - right).double())
+    return float(gap / size) if float(size) else float(gap)

@@ -1,0 +1,162 @@
+"""Writes a run as one GGUF file, tensor by tensor."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGMLQuantizationType as Type
+from gguf import GGUFValueType, GGUFWriter
+from torch import Tensor
+
+from strop.core.errors import UnsupportedError
+from strop.export import gguf_families, gguf_types
+from strop.export.gguf_vocabulary import vocabulary
+from strop.export.tuned import TunedWeights
+from strop.models.frame import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One tensor of a GGUF file."""
+
+    name: str
+    """GGUF's."""
+    source: str
+    """transformers'."""
+    shape: tuple[int, ...]
+    type: Type
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its values."""
+        return math.prod(self.shape[:-1]) * gguf_types.row_bytes(self.type, self.shape[-1])
+
+
+class GgufFile:
+    """A GGUF file that is to be written."""
+
+    def __init__(self, weights: TunedWeights, frame: Frame, quant: str) -> None:
+        """Say what will lie in the file.
+
+        Args:
+            weights: of the tuned model.
+            frame: what surrounds them.
+            quant: a name of `gguf_types.FILE_TYPES`.
+
+        Raises:
+            UnsupportedError: llama.cpp has no such model, or a tensor that it does not know.
+        """
+        self.weights, self.frame, self.quant = weights, frame, quant
+        wanted, _ = gguf_types.FILE_TYPES[quant]
+        self.tensors = [
+            Planned(named, name, shape, gguf_types.fitting(wanted, shape))
+            for name, named, shape in self._named()
+        ]
+        self.rotary = dict(gguf_families.rotary_tensors(frame.config))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors)
+
+    def _named(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
+        known = gguf_families.names(self.frame.config)
+        for name in self.weights.names:
+            if name == "lm_head.weight" and self.frame.config.tie_word_embeddings:
+                continue
+            if (named := known.get_name(name, try_suffixes=(".weight", ".bias"))) is None:
+                raise UnsupportedError(f"the tensor {name} has no place in a GGUF file")
+            yield name, named, self.weights.shape(name)
+
+    def write_folder(self, folder: Path, told: Callable[[int], None]) -> None:
+        """Write the file as model.gguf into `folder`, which is made; see `write`."""
+        folder.mkdir()
+        self.write(folder / "model.gguf", told)
+
+    def write(self, file: Path, told: Callable[[int], None]) -> None:
+        """Write the file.
+
+        Args:
+            file: does not exist yet.
+            told: called with the bytes of each tensor that is written.
+        """
+        writer = GGUFWriter(file, gguf_families.family_of(self.frame.config).arch.name.lower())
+        add_fields(writer, self._fields())
+        for name, factors in self.rotary.items():
+            values = factors.numpy()
+            writer.add_tensor_info(name, values.shape, values.dtype, values.nbytes, Type.F32)
+        for tensor in self.tensors:
+            writer.add_tensor_info(
+                tensor.name, tensor.shape, np.dtype(np.float32), tensor.nbytes, tensor.type
+            )
+        write_header(writer)
+        with file.open("ab") as stream:
+            pad(stream)
+            for factors in self.rotary.values():
+                stream.write(factors.numpy().tobytes())
+                pad(stream)
+            for tensor in self.tensors:
+                for rows in self.rows(tensor):
+                    stream.write(gguf_types.encode(rows, tensor.type).data)
+                pad(stream)
+                told(tensor.nbytes)
+
+    def rows(self, tensor: Planned) -> Iterator[Tensor]:
+        """Yield the values of a tensor as llama.cpp wants them, some rows at a time."""
+        config = self.frame.config
+        heads = gguf_families.permuted_heads(config, tensor.source)
+        head = tensor.shape[0] // heads if heads else 1
+        offset = gguf_families.FAMILIES[config.model_type].unit_offset
+        for rows in self.weights.blocks(tensor.source, head):
+            if heads:
+                yield gguf_families.permute(rows, head)
+            elif offset and tensor.source.endswith("norm.weight"):
+                yield rows + 1
+            else:
+                yield rows
+
+    def _fields(self) -> dict[str, Any]:
+        config = self.frame.config
+        arch = gguf_families.family_of(config).arch.name.lower()
+        own = {f"{arch}.{key}": value for key, value in gguf_families.metadata(config).items()}
+        return {
+            "general.type": "model",
+            "general.name": self.frame.tokenizer.name_or_path.rstrip("/").rpartition("/")[2],
+            "general.file_type": int(gguf_types.FILE_TYPES[self.quant][1]),
+            "general.quantization_version": 2,
+            **own,
+            **vocabulary(self.frame, config.vocab_size),
+        }
+
+
+def add_fields(writer: GGUFWriter, fields: dict[str, Any]) -> None:
+    """Add fields, each in the type that llama.cpp reads it in."""
+    for name, value in fields.items():
+        if isinstance(value, bool):
+            writer.add_bool(name, value)
+        elif isinstance(value, int):
+            writer.add_uint32(name, value)
+        elif isinstance(value, float):
+            writer.add_float32(name, value)
+        elif isinstance(value, str):
+            writer.add_string(name, value)
+        else:
+            kinds = {int: GGUFValueType.INT32, float: GGUFValueType.FLOAT32}
+            sub = kinds.get(type(value[0]), GGUFValueType.STRING)
+            writer.add_key_value(name, value, GGUFValueType.ARRAY, sub_type=sub)
+
+
+def write_header(writer: GGUFWriter) -> None:
+    """Write everything before the values; they are appended to the file afterwards."""
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    writer.close()
+
+
+def pad(stream: Any) -> None:
+    """Go on to where the next tensor begins."""
+    stream.write(b"\0" * (-stream.tell() % 32))

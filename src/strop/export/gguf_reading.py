@@ -1,0 +1,114 @@
+"""Reads the weights of a GGUF file back under transformers' names and in transformers' layout."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gguf import MODEL_ARCH_NAMES, GGUFReader, get_tensor_name_map, quants
+from torch import Tensor
+
+from strop.core.errors import DataError
+from strop.export.gguf_families import FAMILIES, GgufFamily
+
+_ROWS = 4096
+"""Rows that are dequantised at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One tensor of a GGUF file."""
+
+    name: str
+    """transformers'."""
+    kind: str
+    """Its number format."""
+    head: int
+    """Rows of an attention head, where it has heads; else 0."""
+    blocks: Iterator[Tensor]
+    """Its rows."""
+
+
+class GgufReading:
+    """The weights of one GGUF file."""
+
+    def __init__(self, file: Path, wanted: Iterable[str]) -> None:
+        """Read the header.
+
+        Args:
+            file: a GGUF file.
+            wanted: the names of the model's weights in transformers.
+
+        Raises:
+            DataError: the file is cut short, or of an architecture that is not known.
+        """
+        try:
+            self._reader = GGUFReader(file)
+        except (ValueError, IndexError) as e:
+            raise DataError(f"{file} cannot be read as GGUF, it may be cut short: {e}") from e
+        arch = self.field("general.architecture")
+        self._family = _family(arch)
+        names = get_tensor_name_map(self._family.arch, int(self.field(f"{arch}.block_count")))
+        self._heads = {
+            ".attn_q.": int(self.field(f"{arch}.attention.head_count")),
+            ".attn_k.": int(self.field(f"{arch}.attention.head_count_kv")),
+        }
+        self._names = {
+            named: name
+            for name in wanted
+            if (named := names.get_name(name, try_suffixes=(".weight", ".bias")))
+        }
+        self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
+
+    def field(self, name: str) -> Any:
+        """Return a field of the header.
+
+        Raises:
+            DataError: the file has none of that name.
+        """
+        found = self._reader.get_field(name)
+        if found is None:
+            raise DataError(f"the GGUF file has no field {name}")
+        return found.contents()
+
+    @property
+    def missing(self) -> list[str]:
+        """Weights of the model, by transformers' names, that the file lacks."""
+        absent = [name for named, name in self._names.items() if named not in self._tensors]
+        return [name for name in absent if name != "lm_head.weight"]  # tied: llama.cpp knows
+
+    def weights(self) -> Iterator[Stored]:
+        """Yield every tensor that has a name in transformers."""
+        for named, tensor in self._tensors.items():
+            if named in self._names:
+                heads = next((n for part, n in self._heads.items() if part in named), 0)
+                head = int(tensor.shape[-1]) // heads if heads else 0
+                yield Stored(
+                    self._names[named], tensor.tensor_type.name, head, self._rows(tensor, head)
+                )
+
+    def _rows(self, tensor: Any, head: int) -> Iterator[Tensor]:
+        if len(tensor.shape) == 1:
+            yield self._plain(tensor, torch.from_numpy(tensor.data.astype(np.float32)), head)
+            return
+        step = max(1, _ROWS // max(1, head)) * max(1, head)
+        for start in range(0, len(tensor.data), step):
+            rows = quants.dequantize(tensor.data[start : start + step], tensor.tensor_type)
+            yield self._plain(tensor, torch.from_numpy(rows), head)
+
+    def _plain(self, tensor: Any, rows: Tensor, head: int) -> Tensor:
+        if self._family.permuted and head:
+            pairs = rows.reshape(-1, head // 2, 2, *rows.shape[1:])
+            return pairs.transpose(1, 2).reshape(rows.shape)
+        if self._family.unit_offset and tensor.name.endswith("norm.weight"):
+            return rows - 1
+        return rows
+
+
+def _family(arch: str) -> GgufFamily:
+    for family in FAMILIES.values():
+        if MODEL_ARCH_NAMES[family.arch] == arch:
+            return family
+    raise DataError(f"the GGUF file is of the architecture {arch!r}, which is not known here")

@@ -1,0 +1,51 @@
+"""Writes a run as a plain model folder: base and adapter joined, tokenizer and template complete."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from strop.export.tensor_file import Entry, shards, write_shards
+from strop.export.tuned import TunedWeights
+from strop.models.frame import Frame
+
+
+class Merged:
+    """A model folder that is to be written."""
+
+    def __init__(self, weights: TunedWeights, frame: Frame, dtype: torch.dtype | None) -> None:
+        """Say what will lie in the folder.
+
+        Args:
+            weights: of the tuned model.
+            frame: what surrounds them.
+            dtype: of the floating-point tensors; None stores each as the base does.
+        """
+        self.weights, self.frame = weights, frame
+        self.entries = [
+            Entry(name, weights.shape(name), dtype or weights.stored(name))
+            for name in weights.names
+        ]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights."""
+        return sum(entry.nbytes for entry in self.entries)
+
+    def write(self, folder: Path, told: Callable[[int], None]) -> None:
+        """Write everything into `folder`, which is made.
+
+        Args:
+            folder: does not exist yet.
+            told: called with the bytes of each tensor that is written.
+        """
+        folder.mkdir()
+        sizes = {entry.name: entry.nbytes for entry in self.entries}
+
+        def blocks(name: str) -> Any:
+            yield from self.weights.blocks(name)
+            told(sizes[name])
+
+        write_shards(folder, shards(self.entries), blocks)
+        self.frame.save(folder, max((e.dtype for e in self.entries), key=lambda d: d.itemsize))

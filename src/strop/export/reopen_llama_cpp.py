@@ -1,0 +1,96 @@
+"""Run in a fresh process: open an exported GGUF file with llama.cpp and compare it.
+
+python -m strop.export.reopen_llama_cpp FILE WORK OUT
+"""
+
+import json
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from strop.export.comparison import agreement
+from strop.export.findings import Findings, report
+from strop.export.fingerprints import fault, image_of
+from strop.export.gguf_reading import GgufReading
+from strop.export.llama_cpp import Llama
+from strop.export.reference import NEW_TOKENS, Reference
+
+
+def main() -> None:
+    """Compare the file named on the command line."""
+    file, work, out = sys.argv[1:]
+    report(Path(work), Path(out), lambda reference, found: look(Path(file), reference, found))
+
+
+def look(file: Path, reference: Reference, found: Findings) -> None:
+    """Open `file` and compare its weights, distributions, tokens and answers."""
+    longest = max(len(ids) for ids in [*reference.texts, *reference.chat_ids])
+    with Llama(file, longest + NEW_TOKENS) as model:
+        _compare_tokens(model, reference, found)
+        found.agreement = agreement(
+            reference.texts, reference.firsts, reference.log_probs, model.logits
+        )
+    _compare_weights(file, reference, found)
+    if reference.chats:
+        _compare_chats(file, longest + NEW_TOKENS + 8, reference, found)
+
+
+def _compare_tokens(model: Llama, reference: Reference, found: Findings) -> None:
+    for text, ids in reference.hard:
+        own = model.tokens(text, begin=False, special=False)
+        found.compare_ids(f"the text {text[:24]!r}", own, ids)
+    begun = model.tokens("a", begin=True, special=True)
+    plain = model.tokens("a", begin=False, special=True)
+    wanted = plain if reference.begin is None else [reference.begin, *plain]
+    found.compare_ids("a plain text", begun, wanted)
+    for token in reference.ends:
+        if not model.ends(token):
+            found.faults.append(f"llama.cpp does not stop at token {token}, which ends an answer")
+
+
+def _compare_weights(file: Path, reference: Reference, found: Findings) -> None:
+    reading = GgufReading(file, reference.prints)
+    for stored in reading.weights():
+        found_image = image_of(stored.blocks)
+        wrong = fault(stored.name, found_image, stored.kind, reference.prints, stored.head)
+        found.weights += 1
+        if wrong:
+            found.faults.append(wrong)
+    found.faults += [f"the file lacks {name}" for name in reading.missing]
+
+
+def _compare_chats(file: Path, context: int, reference: Reference, found: Findings) -> None:
+    """Ask llama.cpp's own server, which renders chats by the template in the file."""
+    import xllamacpp
+
+    settings = xllamacpp.CommonParams()
+    settings.model.path = str(file)
+    settings.n_ctx, settings.n_parallel, settings.warmup = context, 1, False
+    settings.verbosity = 0
+    server = xllamacpp.Server(settings)
+
+    def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"{server.listening_address}{path}",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return dict(json.loads(answer.read()))
+
+    for chat, ids, right in zip(
+        reference.chats, reference.chat_ids, reference.answers, strict=True
+    ):
+        text = post("/apply-template", {"messages": chat})["prompt"]
+        body = {"content": text, "add_special": True, "parse_special": True}
+        own = post("/tokenize", body)["tokens"]
+        found.compare_ids("a chat rendered by the file's template", own, ids)
+        asked = {"messages": chat, "temperature": 0, "max_tokens": NEW_TOKENS, "logprobs": True}
+        reply = post("/v1/chat/completions", {**asked, "top_logprobs": 1})["choices"][0]
+        said = [piece["id"] for piece in (reply["logprobs"] or {"content": []})["content"]]
+        found.compare_answer(right, said, reply["finish_reason"] == "stop", reference.ends)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""Run in a fresh process: open an exported folder with transformers or PEFT alone and compare it.
+
+python -m strop.export.reopen_transformers KIND FOLDER WORK OUT
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from strop.export.comparison import agreement
+from strop.export.findings import Findings, report
+from strop.export.fingerprints import fault, image
+from strop.export.reference import NEW_TOKENS, Reference
+
+
+def main() -> None:
+    """Compare the folder named on the command line."""
+    kind, folder, work, out = sys.argv[1:]
+    report(
+        Path(work), Path(out), lambda reference, found: look(kind, Path(folder), reference, found)
+    )
+
+
+@torch.no_grad()
+def look(kind: str, folder: Path, reference: Reference, found: Findings) -> None:
+    """Open `folder` and compare its weights, distributions, tokens and answers."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    _compare_tokens(tokenizer, reference, found)
+    model = _opened(kind, folder, found).eval()
+    _compare_weights(model, reference, found)
+
+    def logits(ids: Sequence[int]) -> Tensor:
+        return model(input_ids=torch.tensor([ids])).logits[0]
+
+    found.agreement = agreement(reference.texts, reference.firsts, reference.log_probs, logits)
+    for ids, right in zip(reference.chat_ids, reference.answers, strict=True):
+        answer = _answer(model, ids)
+        ended = bool(answer) and answer[-1] in reference.ends
+        found.compare_answer(right, answer, ended, reference.ends)
+
+
+def _opened(kind: str, folder: Path, found: Findings) -> Any:
+    if kind == "adapter":
+        from peft import AutoPeftModelForCausalLM
+
+        return AutoPeftModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    from transformers import AutoModelForCausalLM
+
+    model, loaded = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    for key, what in (("missing_keys", "lacks"), ("unexpected_keys", "has no place for")):
+        if names := sorted(loaded[key]):
+            found.faults.append(f"the folder {what} {names[0]} ({len(names)} such tensors)")
+    return model
+
+
+def _compare_tokens(tokenizer: Any, reference: Reference, found: Findings) -> None:
+    for text, ids in reference.hard:
+        own = tokenizer(text, add_special_tokens=False)["input_ids"]
+        found.compare_ids(f"the text {text[:24]!r}", own, ids)
+    if reference.chats and not tokenizer.chat_template:
+        found.faults.append("the chat template is lost")
+        return
+    for chat, ids in zip(reference.chats, reference.chat_ids, strict=True):
+        rendered = tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, tokenize=True, return_dict=True
+        )["input_ids"]
+        found.compare_ids("a chat rendered by its template", rendered, ids)
+    begun = tokenizer("a")["input_ids"]
+    if (begun[:1] == [reference.begin]) != (reference.begin is not None):
+        found.faults.append("plain texts no longer begin as they did in training")
+
+
+def _compare_weights(model: Any, reference: Reference, found: Findings) -> None:
+    prints = dict(reference.prints)
+    for name, value, kind in _weights(model):
+        if name not in prints:
+            continue
+        head = model.config.head_dim if any(k in name for k in (".q_proj.", ".k_proj.")) else 0
+        wrong = fault(name, image(value), kind, prints, head)
+        found.weights += 1
+        if wrong:
+            found.faults.append(wrong)
+
+
+def _weights(model: Any) -> Any:
+    """Yield name, value and number format of every weight, an adapter merged in by PEFT."""
+    base, layers = model, {}
+    if hasattr(model, "peft_config"):
+        base = model.base_model.model
+        layers = {n: m for n, m in base.named_modules() if hasattr(m, "get_base_layer")}
+    for key, value in base.state_dict().items():
+        if ".lora_" in key:
+            continue
+        name = key.replace(".base_layer.", ".")
+        layer = layers.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
+        kind = {torch.float16: "F16", torch.bfloat16: "BF16"}.get(value.dtype, "F32")
+        if layer is None:
+            yield name, value, kind
+        else:
+            layer.merge()
+            yield name, layer.get_base_layer().weight, kind
+            layer.unmerge()
+
+
+def _answer(model: Any, ids: list[int]) -> list[int]:
+    """Answer with the exported model's own generation settings, which say where it stops."""
+    asked = torch.tensor([ids])
+    out = model.generate(
+        input_ids=asked,
+        attention_mask=torch.ones_like(asked),
+        do_sample=False,
+        max_new_tokens=NEW_TOKENS,
+    )
+    return list(out[0, len(ids) :].tolist())
+
+
+if __name__ == "__main__":
+    main()

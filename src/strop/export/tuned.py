@@ -1,0 +1,214 @@
+"""The weights of a tuned model, base and adapter joined, read a few rows at a time."""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from strop.core.errors import DataError, UnsupportedError
+
+BLOCK_BYTES = 32_000_000
+"""Of a tensor in float32 that is held at once."""
+PREFIX = "base_model.model."
+"""PEFT's, before the name of every module in an adapter file."""
+_BITS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What an adapter adds to one weight [O, I]: scale · B A, and DoRA's magnitude per output."""
+
+    A: Tensor
+    """[R, I]"""
+    B: Tensor
+    """[O, R]"""
+    scale: float
+    magnitude: Tensor | None = None
+    """[O], the norms that the rows of the joined weight get."""
+    transposed: bool = False
+    """The base holds its weight as [I, O]."""
+
+    def joined(self, base: Tensor, start: int) -> Tensor:
+        """Return rows `start` and following of the joined weight; `base` holds those of the base.
+
+        Args:
+            base: float32, rows of the base's weight as it is stored.
+            start: index of the first of them.
+        """
+        part = slice(start, start + len(base))
+        if self.transposed:
+            return base + self.scale * (self.A.T[part] @ self.B.T)
+        both = base + self.scale * (self.B[part] @ self.A)
+        if self.magnitude is None:
+            return both
+        return both * (self.magnitude[part] / torch.linalg.vector_norm(both, dim=1))[:, None]
+
+
+class TunedWeights:
+    """The weights of a model with its adapter merged in, under the names its files use."""
+
+    def __init__(self, base: Path, adapter: Path) -> None:
+        """Look at both folders; weights are read when asked for.
+
+        Args:
+            base: a folder of safetensors files.
+            adapter: a folder as PEFT writes it.
+
+        Raises:
+            UnsupportedError: the adapter holds a kind of tensor that cannot be merged.
+            DataError: the adapter belongs to another model, or a file of it is missing.
+        """
+        self.base = base
+        self.config = read_json(base / "config.json")
+        self.adapter = adapter
+        self.adapter_config = read_json(adapter / "adapter_config.json")
+        self._files = _placed(base)
+        self.updates, self._replaced = _read_adapter(adapter, self.adapter_config)
+        wanted = {*self.updates, *self._replaced}
+        if absent := sorted(wanted - set(self._files)):
+            raise DataError(
+                f"the adapter in {adapter} changes {absent[0]}, which the files of {base} do not "
+                f"name ({len(absent)} of {len(wanted)} such); it belongs to another model, or it "
+                "changes a tied weight that the base does not store"
+            )
+
+    @property
+    def names(self) -> list[str]:
+        """Every tensor, in the order of the files."""
+        return list(self._files)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape."""
+        with self._open(name) as file:
+            return tuple(file.get_slice(name).get_shape())
+
+    def stored(self, name: str) -> torch.dtype:
+        """Return the format in which the base stores a tensor."""
+        with self._open(name) as file:
+            return _dtype(file.get_slice(name).get_dtype())
+
+    def blocks(self, name: str, unit: int = 1) -> Iterator[Tensor]:
+        """Yield a tensor as runs of rows in float32, the adapter merged in.
+
+        Args:
+            name: one of `names`.
+            unit: runs are whole multiples of so many rows.
+        """
+        shape = self.shape(name)
+        if not shape:
+            yield self._rows(name, None, None)
+            return
+        per_row = 4 * max(1, math.prod(shape[1:]))
+        step = max(1, BLOCK_BYTES // (per_row * unit)) * unit
+        for start in range(0, shape[0], step):
+            yield self._rows(name, start, min(start + step, shape[0]))
+
+    def whole(self, name: str) -> Tensor:
+        """Return a whole tensor in float32, the adapter merged in."""
+        return torch.cat(list(self.blocks(name))) if self.shape(name) else next(self.blocks(name))
+
+    def base_rows(self, name: str, start: int | None, stop: int | None) -> Tensor:
+        """Return rows of a tensor of the base in float32; the file is closed again at once.
+
+        What stays open stays mapped, and a mapped file counts as memory of the process.
+        """
+        with self._open(name) as file:
+            part = file.get_slice(name)
+            rows: Tensor = part[start:stop] if start is not None else file.get_tensor(name)
+            return rows.float()
+
+    def _rows(self, name: str, start: int | None, stop: int | None) -> Tensor:
+        if (replaced := self._replaced.get(name)) is not None:
+            return replaced[start:stop].float()
+        base = self.base_rows(name, start, stop)
+        update = self.updates.get(name)
+        return base if update is None else update.joined(base, start or 0)
+
+    def _open(self, name: str) -> Any:
+        return safe_open(self._files[name], framework="pt")
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Return what a JSON file holds.
+
+    Raises:
+        DataError: it is missing or damaged.
+    """
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError as e:
+        raise DataError(f"{file} is missing; the folder is not whole, make it again") from e
+    except ValueError as e:
+        raise DataError(f"{file} is damaged: {e}") from e
+
+
+def _placed(folder: Path) -> dict[str, Path]:
+    """Return the file in which each tensor of a model folder lies."""
+    placed: dict[str, Path] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            placed.update(dict.fromkeys(file.keys(), path))
+    return placed
+
+
+def _dtype(code: str) -> torch.dtype:
+    known = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16}
+    found = {**known, "BF16": torch.bfloat16}.get(code)
+    if found is None:
+        raise UnsupportedError(f"weights stored as {code} cannot be exported; use a 16-bit base")
+    return found
+
+
+def _read_adapter(
+    folder: Path, config: dict[str, Any]
+) -> tuple[dict[str, Update], dict[str, Tensor]]:
+    """Return the updates of an adapter, and the weights that it replaces, by the base's names."""
+    if config.get("peft_type") != "LORA":
+        raise UnsupportedError(
+            f"the adapter in {folder} is of the kind {config.get('peft_type')}; only LoRA and its "
+            "variants DoRA and rsLoRA can be merged"
+        )
+    modules: dict[str, dict[str, Tensor]] = {}
+    replaced: dict[str, Tensor] = {}
+    odd: list[str] = []
+    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+        for key in file.keys():  # noqa: SIM118 - it is no dict
+            name = key.removeprefix(PREFIX)
+            found = re.fullmatch(r"(.+)\.(lora_A|lora_B|lora_magnitude_vector)(\.weight)?", name)
+            if found:
+                modules.setdefault(found[1], {})[found[2]] = file.get_tensor(key).float()
+            elif "lora_" in name or "token_adapter" in name:
+                odd.append(name)
+            else:
+                replaced[name] = file.get_tensor(key)
+    if odd:
+        raise UnsupportedError(
+            f"the adapter in {folder} holds {odd[0]} ({len(odd)} such tensors), which cannot be "
+            "merged; export it with --to adapter only"
+        )
+    updates = {
+        f"{module}.weight": Update(
+            A=parts["lora_A"],
+            B=parts["lora_B"],
+            scale=scale_of(config, module, len(parts["lora_A"])),
+            magnitude=parts.get("lora_magnitude_vector"),
+            transposed=bool(config.get("fan_in_fan_out")),
+        )
+        for module, parts in modules.items()
+    }
+    return updates, replaced
+
+
+def scale_of(config: dict[str, Any], module: str, rank: int) -> float:
+    """Return what B A is multiplied by: alpha / rank, or alpha / sqrt(rank) in rsLoRA."""
+    patterns = config.get("alpha_pattern") or {}
+    matching = (a for key, a in patterns.items() if re.match(rf"(.*\.)?({key})$", module))
+    alpha = next(matching, config["lora_alpha"])
+    return float(alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank)
