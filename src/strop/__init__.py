@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from strop.models import load
+    from strop.models.quantized_folder import quantize
     from strop.training import Run, accelerate, restore, train
 
 __version__ = "0.1.0"
-__all__ = ["Run", "__version__", "accelerate", "data", "export", "load", "restore", "train"]
+__all__ = ["Run", "__version__", "accelerate", "data", "export", "load", "quantize", "restore", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -27,6 +28,10 @@ def __getattr__(name: str) -> Any:
         from strop.models import load
 
         return load
+    if name == "quantize":
+        from strop.models.quantized_folder import quantize
+
+        return quantize
     if name in ("Run", "accelerate", "restore", "train"):
         from strop import training
 

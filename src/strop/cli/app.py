@@ -124,6 +124,37 @@ def evaluate(
     respond(lambda: measure(which, data, limit=limit, seed=seed), show, as_json=as_json)
 
 
+@app.command(
+    cls=Command,
+    epilog="Example: strop quantize smollm2-135m-instruct --budget 1.10 --out models/smollm2-4bit",
+)
+def quantize(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A packaged model, a folder, a GGUF file, a name."),
+    ],
+    out: Annotated[str, typer.Option(help="The folder to write.")],
+    budget: Annotated[
+        float | None,
+        typer.Option(help="Bytes of the linear layers over those of plain NF4. Default: 1.10."),
+    ] = None,
+    max_kl: Annotated[
+        float | None,
+        typer.Option(help="Instead: the KL to the original that is allowed, in nats per token."),
+    ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(help="Text or rows like those of the model's use. Default: a packaged text."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Store a model in about 4 bits a weight, with more bits where they matter."""
+    from strop.cli.quantize import quantize_folder, show
+
+    work = functools.partial(quantize_folder, model, out, budget, max_kl, calibrate, quiet=as_json)
+    respond(work, show, as_json=as_json)
+
+
 @app.command(cls=Command, epilog='Example: strop chat runs/tone --say "Shares rose sharply."')
 def chat(
     which: Which,

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from strop.core.errors import DataError, UnsupportedError
 from strop.ops.dequantize.packed import Packed, pack
+from strop.ops.round_columns import round_columns
 from strop.quantization.formats import SCALE_GROUP, Format, scale_table
 
 MULTIPLES = tuple(0.7 + 0.025 * i for i in range(17))
@@ -12,18 +13,23 @@ MULTIPLES = tuple(0.7 + 0.025 * i for i in range(17))
 ROOM = max(MULTIPLES)
 
 
-def quantize(weight: Tensor, form: Format, *, energy: Tensor | None = None) -> Packed:
+def quantize(
+    weight: Tensor, form: Format, *, energy: Tensor | None = None, feedback: Tensor | None = None
+) -> Packed:
     """Store a weight in few bits.
 
         minimise over the scales   sum_ij energy[j] * (weight[i, j] - stored[i, j])**2
 
     Each weight takes the nearest level; each group the best of a few multiples of its largest
-    weight, signed, as the 8 bits of a scale can say them.
+    weight, signed, as the 8 bits of a scale can say them. With `feedback` (GPTQ,
+    arXiv:2210.17323) the error of each column moves the columns after it to where they make
+    good for it, and `energy` is what is left of each column's then: 1 / diagonal**2.
 
     Args:
         weight: [E, D] floating point, finite.
         form: how it is stored; D is a multiple of its group.
         energy: [D] mean square of each input, which weighs the errors; None weighs all the same.
+        feedback: [D, D] of `strop.quantization.gram.feedback`; None rounds each weight by itself.
 
     Returns:
         Codes, scales and tables, made by the device of `weight`.
@@ -33,60 +39,52 @@ def quantize(weight: Tensor, form: Format, *, energy: Tensor | None = None) -> P
         UnsupportedError: D is no multiple of the group.
     """
     E, D = weight.shape
-    if D % form.group:
+    _check(weight, form)
+    columns = weight.float().T.contiguous()  # [D, E]
+    if feedback is not None:
+        energy = feedback.diagonal().float().pow(-2)
+    elif energy is None:
+        energy = torch.ones(D)
+    energy = energy.float().to(weight.device)
+    table, steps = form.table().to(weight.device), scale_table().to(weight.device)
+    multiples = torch.tensor(MULTIPLES, device=weight.device)
+    runs, factors = _factors(columns, form, table)
+    codes = torch.empty(D, E, dtype=torch.uint8, device=weight.device)
+    scales = torch.empty(E, D // form.group, dtype=torch.uint8, device=weight.device)
+    for start in range(0, D, form.group):
+        end, g = start + form.group, start // form.group
+        own = None if feedback is None else feedback[start:end, start:end]
+        rounded = round_columns(
+            columns[start:end], energy[start:end], own, factors[:, g], table, steps, multiples
+        )
+        codes[start:end], scales[:, g] = rounded.codes, rounded.scales
+        if feedback is not None:
+            columns[end:].addmm_(feedback[start:end, end:].T, rounded.errors, alpha=-1)
+    return Packed(
+        pack(codes.T.contiguous(), form.bits), table, scales.flatten(), steps, runs, weight.shape,
+        form.bits, form.group, SCALE_GROUP,
+    )  # fmt: skip
+
+
+def _factors(columns: Tensor, form: Format, table: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the largest scale that may be asked for: of each run of scales, and [E, D / G]."""
+    D, E = columns.shape
+    top = columns.view(D // form.group, form.group, E).abs().amax(1).T.flatten()  # row by row
+    padded = torch.nn.functional.pad(top, (0, -len(top) % SCALE_GROUP))
+    runs = padded.view(-1, SCALE_GROUP).amax(1) * (ROOM * table.abs().max())
+    runs = torch.where(runs == 0, torch.ones_like(runs), runs)
+    return runs, runs.repeat_interleave(SCALE_GROUP)[: len(top)].view(E, -1)
+
+
+def _check(weight: Tensor, form: Format) -> None:
+    if weight.shape[1] % form.group:
         raise UnsupportedError(
-            f"a weight {[E, D]} cannot be stored as {form.name}: its rows are no whole number of "
-            f"groups of {form.group}; choose a format with smaller groups or leave it in 16 bits"
+            f"a weight {list(weight.shape)} cannot be stored as {form.name}: its rows are no whole "
+            f"number of groups of {form.group}; choose a format with smaller groups or leave it "
+            "in 16 bits"
         )
     if not weight.isfinite().all():
         place = (~weight.isfinite()).nonzero()[0].tolist()
         raise DataError(
             f"the weight is {weight[tuple(place)].item()} at {place}; it must be finite"
         )
-    x = weight.float().reshape(-1, form.group)  # [E D / G, G]
-    importance = torch.ones(D) if energy is None else energy.float().cpu()
-    weights = importance.to(x.device).expand(E, D).reshape(x.shape)
-    table, steps = form.table().to(x.device), scale_table().to(x.device)
-    largest = _signed_largest(x) * table[table.abs().argmax()]
-    factors = _factors(largest)
-    each = factors.repeat_interleave(SCALE_GROUP)[: len(x)]
-    best_error = torch.full((len(x),), torch.inf, device=x.device)
-    best_scale = torch.zeros(len(x), dtype=torch.uint8, device=x.device)
-    best_codes = torch.zeros(x.shape, dtype=torch.uint8, device=x.device)
-    for multiple in MULTIPLES:
-        scale = _nearest(largest * multiple / each, steps)
-        codes, error = _error(x, weights, table, steps[scale.int()] * each)
-        better = error < best_error
-        best_error = torch.where(better, error, best_error)
-        best_scale = torch.where(better, scale, best_scale)
-        best_codes = torch.where(better[:, None], codes, best_codes)
-    return Packed(
-        pack(best_codes, form.bits), table, best_scale, steps, factors, weight.shape,
-        form.bits, form.group, SCALE_GROUP,
-    )  # fmt: skip
-
-
-def _signed_largest(x: Tensor) -> Tensor:
-    """Return of each row the number of largest magnitude."""
-    return x.gather(1, x.abs().argmax(1, keepdim=True))[:, 0]
-
-
-def _factors(largest: Tensor) -> Tensor:
-    """Return for each run of scales the largest that may be asked for; 1 where all are zero."""
-    padded = torch.nn.functional.pad(largest.abs(), (0, -len(largest) % SCALE_GROUP))
-    top = padded.view(-1, SCALE_GROUP).amax(1) * ROOM
-    return torch.where(top == 0, torch.ones_like(top), top)
-
-
-def _nearest(values: Tensor, levels: Tensor) -> Tensor:
-    """Return the place of the nearest of ascending levels."""
-    middles = (levels[1:] + levels[:-1]) / 2
-    return torch.bucketize(values, middles).to(torch.uint8)
-
-
-def _error(x: Tensor, weights: Tensor, table: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """Return codes [N, G] and the weighted square error of each group [N]."""
-    safe = torch.where(scale == 0, torch.ones_like(scale), scale)[:, None]
-    codes = _nearest(x / safe, table)
-    rest = x - table[codes.int()] * scale[:, None]
-    return codes, (rest.square() * weights).sum(1)

@@ -1,0 +1,74 @@
+"""`strop quantize`: stores a model in few bits and shows what was chosen and what it costs."""
+
+import time
+from collections import Counter
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from strop.cli.data import _progress, _teller
+
+
+def quantize_folder(
+    model: str,
+    out: str,
+    budget: float | None,
+    max_kl: float | None,
+    calibrate: str | None,
+    *,
+    quiet: bool,
+) -> dict[str, Any]:
+    """Quantise and return the report, with the folder and the seconds it took.
+
+    Raises:
+        StropError: the model, the text, the budget or the folder cannot be used.
+    """
+    from strop.models.quantized_folder import quantize
+
+    start = time.perf_counter()
+    with _progress(quiet) as bar:
+        report = quantize(
+            model, out, budget=budget, max_kl=max_kl, calibrate=calibrate, tell=_teller(bar)
+        )
+    return {"out": out, "seconds": round(time.perf_counter() - start, 1), **report}
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print the measurements beside plain NF4 and what was chosen for each kind of layer."""
+    from strop.quantization.report import summary
+
+    console = Console()
+    sizes = Table(title=f"{result['model']}: {result['bytes_over_nf4']:.3f} × the bytes of NF4")
+    for name in ("", "original", "NF4", "strop"):
+        sizes.add_column(name, justify="left" if not name else "right")
+    nf4, own = (f"{result[name] / 1e6:,.1f} MB" for name in ("nf4_bytes", "bytes"))
+    sizes.add_row("linear layers", "", nf4, own)
+    for line in summary(result["measured"]):
+        sizes.add_row(*line)
+    console.print(sizes)
+    console.print(_choices(result["groups"]))
+    if left := result["left_in_16_bits"]:
+        console.print(f"{len(left)} layers stay as they are, no format fits: {', '.join(left[:4])}")
+    console.print(f"written {result['out']} in {result['seconds']:.0f} s", highlight=False)
+
+
+def _choices(groups: list[dict[str, Any]]) -> Table:
+    """Return a table of the groups: the format, its bytes, the harm it does and the harm avoided."""
+    table = Table(title="chosen, with the KL expected of it and of 4 bits")
+    for name in ("layers", "format", "MB", "KL", "KL at 4 bits"):
+        table.add_column(name, justify="left" if name == "layers" else "right")
+    for group in groups:
+        first, *others = group["layers"]
+        rest = "".join(f", {name.rpartition('.')[2]}" for name in others)
+        plain = group["options"].get("4b64") or next(iter(group["options"].values()))
+        table.add_row(
+            first + rest,
+            group["format"],
+            f"{group['bytes'] / 1e6:.2f}",
+            f"{group['expected_kl']:.5f}",
+            f"{plain['expected_kl']:.5f}",
+        )
+    counts = Counter(group["format"] for group in groups)
+    table.caption = ", ".join(f"{count} × {name}" for name, count in sorted(counts.items()))
+    return table

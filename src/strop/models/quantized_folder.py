@@ -1,0 +1,154 @@
+"""A model quantised within a budget and written as a folder that opens like any other."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from strop.core.errors import ConfigError, DataError
+from strop.core.files import write_json, written_whole
+from strop.layers.quantized_linear import QuantizedLinear
+from strop.models.blockwise import take_apart
+from strop.models.dtype import default_device
+from strop.models.loading import resolve
+from strop.models.packing import SHARD, check_linear
+from strop.ops.dequantize.packed import Packed
+from strop.quantization.calibration import Tell
+from strop.quantization.compression import HeldOut
+from strop.quantization.model import quantize_model
+from strop.quantization.report import as_json, picture
+
+LENGTH = 512
+"""Tokens of a sequence of calibration text."""
+SEQUENCES = 32
+"""Of calibration text at most, and a third as many held out."""
+DEFAULT_TEXT = Path(__file__).parents[1] / "quantization" / "calibration.txt"
+
+
+def quantize(
+    model: str | Path,
+    out: str | Path,
+    *,
+    budget: float | None = None,
+    max_kl: float | None = None,
+    calibrate: Any = None,
+    tell: Tell = lambda stage, done, total: None,
+) -> dict[str, Any]:
+    """Store the linear layers of a model in 4 to 8 bits, more where it matters; keep the rest.
+
+    A quarter of the text is kept aside to measure on. The folder opens by `strop.load(out)` and,
+    after `import strop.models`, by transformers' `from_pretrained`.
+
+    Args:
+        model: what `strop.load` takes.
+        out: the folder to write, new or empty.
+        budget: bytes of the linear layers over those of plain NF4; 1.10 where neither is given.
+        max_kl: instead of a budget, the mean KL divergence of the next token from the original
+            model that is allowed on held-out text, in nats.
+        calibrate: text like what the model will be used for: what `strop.data.read` takes; None
+            takes a packaged text.
+        tell: is told a stage, how many of its parts are done, and how many there are.
+
+    Returns:
+        What quantization.json in the folder holds: bytes, KL, top-1 agreement and perplexity
+        beside plain NF4, and for each group of layers what was chosen and why.
+
+    Raises:
+        ConfigError: `out` is in use, the budget or the KL is impossible, or the model is
+            quantised already.
+        DataError: too little text, or weights that are NaN or infinite, all of them named.
+        UnsupportedError: the model has weights that would be left out, or the disk is full.
+    """
+    if budget is not None and max_kl is not None:
+        raise ConfigError(f"budget is {budget:g} and max_kl is {max_kl:g}; give one of them")
+    if budget is None and max_kl is None:
+        budget = 1.10
+    folder, out = resolve(model), Path(out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ConfigError(f"out is {out}, which is not an empty folder; give another one")
+    loaded, tokenizer = _opened(folder)
+    calibration, held_out = _sequences(tokenizer, calibrate, loaded)
+    decoder, entering = take_apart(loaded, [*calibration, *held_out])
+    count = len(calibration)
+    found = quantize_model(
+        decoder,
+        entering[:count],
+        HeldOut(entering[count:], held_out),
+        budget=budget,
+        max_kl=max_kl,
+        tell=tell,
+    )
+    report = as_json(found, model=str(model), text=str(calibrate or "packaged"))
+    _put_in(loaded, found.compressed.packed, found.formats)
+    with written_whole(out) as scratch:
+        loaded.save_pretrained(scratch, max_shard_size=SHARD)
+        tokenizer.save_pretrained(scratch)
+        write_json(scratch / "quantization.json", report)
+        (scratch / "quantization.svg").write_text(picture(found), encoding="utf-8")
+    return report
+
+
+def _opened(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    if (stored := getattr(config, "quantization_config", None)) is not None:
+        method = dict(stored).get("quant_method", "an unnamed method")
+        raise ConfigError(f"{folder} is quantised already, by {method}; give the unquantised model")
+    loaded = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+    check_linear(loaded)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return loaded.to(default_device()).eval().requires_grad_(False), tokenizer
+
+
+def _sequences(tokenizer: Any, calibrate: Any, model: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """Return sequences to calibrate on and sequences to measure on."""
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or LENGTH
+    T = min(LENGTH, context)
+    ids = list(_tokens(tokenizer, calibrate))
+    whole = len(ids) // T
+    if whole < 2:
+        raise DataError(
+            f"the calibration text has {len(ids)} tokens; it needs at least two sequences of {T}, "
+            "one to calibrate on and one to measure on: give more text"
+        )
+    rows = torch.tensor(ids[: whole * T], device=model.device).view(whole, T)
+    aside = torch.zeros(whole, dtype=torch.bool)
+    aside[3::4] = True
+    aside[-1] |= not aside.any()
+    return list(rows[~aside][:SEQUENCES]), list(rows[aside][: SEQUENCES // 3])
+
+
+def _tokens(tokenizer: Any, calibrate: Any) -> Iterable[int]:
+    from strop.data import encode_all, read
+
+    rows = read(DEFAULT_TEXT if calibrate is None else calibrate)
+    for example in encode_all(rows.rows, tokenizer):
+        yield from example.ids
+
+
+def _put_in(model: Any, packed: dict[str, Packed], formats: dict[str, str]) -> None:
+    from strop.models.quantizer import StropConfig
+
+    for name, weight in packed.items():
+        parent, _, own = name.rpartition(".")
+        setattr(
+            model.get_submodule(parent), own, quantized_layer(model.get_submodule(name), weight)
+        )
+    model.config.quantization_config = StropConfig(formats)
+
+
+def quantized_layer(linear: nn.Linear, packed: Packed) -> QuantizedLinear:
+    """Return a layer that holds `packed` and the bias of `linear`."""
+    layer = QuantizedLinear(
+        (linear.out_features, linear.in_features),
+        packed.bits,
+        packed.group,
+        bias=linear.bias is not None,
+        scale_group=packed.scale_group,
+    )
+    layer.take(packed)
+    layer.bias = linear.bias
+    return layer

@@ -1,0 +1,113 @@
+"""The columns of one group of a weight rounded to few levels, one after another."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from strop.core.dispatch import Impl, choose
+from strop.core.errors import ShapeError
+
+__all__ = ["IMPLS", "Rounded", "round_columns"]
+
+
+class Rounded(NamedTuple):
+    """What `round_columns` returns."""
+
+    codes: Tensor
+    """[G, E] uint8, places in the table."""
+    scales: Tensor
+    """[E] uint8, places in the steps."""
+    errors: Tensor
+    """[G, E] what each column left, over its diagonal of `feedback`; zero without feedback."""
+
+
+def round_columns(
+    group: Tensor,
+    energy: Tensor,
+    feedback: Tensor | None,
+    factor: Tensor,
+    table: Tensor,
+    steps: Tensor,
+    multiples: Tensor,
+    *,
+    impl: str | None = None,
+) -> Rounded:
+    """Choose one scale for each row of a group, then round its columns to levels of that scale.
+
+        scale[e] = steps[scales[e]] * factor[e]
+        minimise over scales   sum_g energy[g] * (group[g, e] - level * scale[e])**2
+
+    Tried are the steps nearest to a few multiples of the largest weight of the row, signed so that
+    it falls on the level of largest magnitude. Then column by column
+
+        code = nearest level to group[g, e] / scale[e]
+        error[g, e] = (group[g, e] - table[code] * scale[e]) / feedback[g, g]
+        group[h, e] -= feedback[g, h] * error[g, e]           for h > g
+
+    Args:
+        group: [G, E] float32, contiguous: a column of the weight in each row. Not changed.
+        energy: [G] what the square of an error costs in each column.
+        feedback: [G, G] upper triangular, or None where no error is passed on.
+        factor: [E] of the scales.
+        table: [L] ascending levels; 32 or more must be evenly spaced from -1.
+        steps: [S] ascending, at most 256.
+        multiples: [M] of the largest weight.
+        impl: run this implementation or raise; None takes the first that can.
+
+    Returns:
+        codes: [G, E] uint8
+        scales: [E] uint8
+        errors: [G, E] float32
+
+    Raises:
+        ShapeError: the tensors do not fit each other.
+        UnsupportedError: `impl` is unknown or cannot run here.
+    """
+    G, E = group.shape
+    fits = (
+        energy.shape == (G,)
+        and factor.shape == (E,)
+        and (feedback is None or feedback.shape == (G, G))
+        and len(table) <= 256
+        and len(steps) <= 256
+        and group.is_contiguous()
+    )
+    if not fits:
+        raise ShapeError(
+            "round_columns takes group [G, E] contiguous, energy [G], feedback [G, G] and factor "
+            f"[E]; got {list(group.shape)}, {list(energy.shape)}, "
+            f"{None if feedback is None else list(feedback.shape)} and {list(factor.shape)}"
+        )
+    run = choose(IMPLS, impl, group)
+    found: Rounded = run(group, energy, feedback, factor, table, steps, multiples)  # type: ignore[assignment]
+    return found
+
+
+def _cpu_obstacle(group: Tensor) -> str | None:
+    from strop.ops.round_columns.cpu import available
+
+    if group.device.type != "cpu":
+        return f"it needs CPU tensors, group is on {group.device.type}"
+    if str(group.dtype) != "torch.float32":
+        return f"it needs float32, group is {group.dtype}"
+    return None if available() else "there is no C++ compiler"
+
+
+def _load_cpu() -> Callable[..., Rounded]:
+    from strop.ops.round_columns.cpu import round_columns
+
+    return round_columns
+
+
+def _load_reference() -> Callable[..., Rounded]:
+    from strop.ops.round_columns.reference import round_columns
+
+    return round_columns
+
+
+IMPLS = (
+    Impl("cpu", _load_cpu, _cpu_obstacle),  # type: ignore[arg-type]
+    Impl("reference", _load_reference),  # type: ignore[arg-type]
+)
+"""Fastest first."""

@@ -1,0 +1,89 @@
+"""A decoder as a row of blocks that run one at a time, so that only one need be at hand."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+COMPUTE = torch.float32
+"""Blocks compute in it, whatever their weights are stored in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a block is called with besides the hidden rows; the same for all sequences."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoder:
+    """The blocks of a causal language model and how they are called on T tokens."""
+
+    blocks: Sequence[nn.Module]
+    names: Sequence[str]
+    """Of each block in the model, such as `model.layers.0`."""
+    calls: Sequence[Call]
+    logits: Callable[[Tensor], Tensor]
+    """From the hidden rows [N, D] behind the last block to logits [N, V]."""
+
+    def copied(self, i: int) -> "Block":
+        """Return block i with weights of its own in `COMPUTE`."""
+        module = copy.deepcopy(self.blocks[i]).to(COMPUTE).requires_grad_(False)
+        return Block(self.names[i], module, self.calls[i])
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block whose weights may be changed."""
+
+    name: str
+    module: nn.Module
+    call: Call
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        """Return the rows behind the block [B, T, D] for those before it."""
+        found = self.module(hidden, *self.call.args, **self.call.kwargs)
+        rows: Tensor = found[0] if isinstance(found, tuple) else found
+        return rows
+
+    @property
+    def linears(self) -> dict[str, nn.Linear]:
+        """Return the linear layers by their names in the model."""
+        named = self.module.named_modules(prefix=self.name)
+        return {name: module for name, module in named if isinstance(module, nn.Linear)}
+
+    @contextmanager
+    def inputs(self, take: Callable[[str, Tensor], None]) -> Iterator[None]:
+        """Give `take` each linear layer's name and input [B, T, D] whenever it runs."""
+
+        def hook(name: str) -> Callable[..., None]:
+            return lambda layer, args: take(name, args[0])
+
+        with _hooked(of.register_forward_pre_hook(hook(n)) for n, of in self.linears.items()):
+            yield
+
+    @contextmanager
+    def output_gradients(self, take: Callable[[str, Tensor], None]) -> Iterator[None]:
+        """Give `take` each linear layer's name and the gradient of its output in backward."""
+
+        def hook(name: str) -> Callable[..., None]:
+            return lambda layer, gradients: take(name, gradients[0].detach())
+
+        with _hooked(of.register_full_backward_pre_hook(hook(n)) for n, of in self.linears.items()):
+            yield
+
+
+@contextmanager
+def _hooked(handles: Iterator[Any]) -> Iterator[None]:
+    held = list(handles)
+    try:
+        yield
+    finally:
+        for handle in held:
+            handle.remove()
