@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from strop.layers.block import Block, run_block, run_half
-from strop.layers.cases import ADAPTERS, C, Case, D, F, H, K, N
+from strop.layers import block as block_file
+from strop.layers.block import Block, run_block, run_half, run_mlp
+from strop.layers.cases import ADAPTERS, C, Case, D, F, H, K, N, R
 from strop.layers.spill import Spill
-from strop.testing import saved_bytes
+from strop.testing import peak_bytes, saved_bytes
 
 HALVES = {"attention": Case.attention, "mlp": Case.mlp}
 DTYPES = [torch.float64, torch.float32, torch.bfloat16]
@@ -116,3 +117,56 @@ def test_only_tensors_that_want_a_gradient_get_one_from_a_block():
         tensor.requires_grad_(i % 3 == 0)
     run_block(block, case.x()).sum().backward()
     assert [t.grad is not None for t in trained] == [t.requires_grad for t in trained]
+
+
+@pytest.mark.parametrize("x_needs_grad", [True, False])
+@pytest.mark.parametrize("chunk", [1, 8, N - 1])
+@pytest.mark.parametrize("case", [*map(Case, ADAPTERS), Case("dropout", post_norm=True)], ids=str)
+def test_chunks_of_tokens_change_nothing(case, chunk, x_needs_grad, monkeypatch):
+    x = case.x().requires_grad_(x_needs_grad)
+
+    def results():
+        for whole_block in (True, False):
+            torch.manual_seed(3)
+            half = case.mlp()
+            leaves = [x] * x_needs_grad + [*half.trained]
+            y = run_block(Block(case.attention(), half), x) if whole_block else run_mlp(half, x)
+            yield y
+            if leaves:
+                yield from torch.autograd.grad(y.square().sum(), leaves)
+
+    whole = [*results()]
+    monkeypatch.setattr(block_file, "CHUNK", chunk)
+    for ours, wanted in zip(results(), whole, strict=True):
+        torch.testing.assert_close(ours, wanted)
+
+
+def test_only_tensors_that_want_a_gradient_get_one_in_chunks(monkeypatch):
+    monkeypatch.setattr(block_file, "CHUNK", 5)
+    half = Case().mlp()
+    for i, tensor in enumerate(half.trained):
+        tensor.requires_grad_(i % 3 == 0)
+    run_mlp(half, Case().x()).sum().backward()
+    assert [t.grad is not None for t in half.trained] == [t.requires_grad for t in half.trained]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("many", [1, 300])
+def test_a_checkpointed_mlp_keeps_its_input_only(many, dtype):
+    case = with_dtype(Case(post_norm=True), dtype)
+    x = case.x().repeat(many, 1).requires_grad_()
+    assert saved_bytes(lambda: run_mlp(case.mlp(), x)) == x.nbytes
+
+
+@pytest.mark.parametrize("chunks", [1, 2, 5])
+def test_no_more_exists_at_once_than_a_chunk_needs(chunks):
+    n, half = block_file.CHUNK, Case(dtype=torch.float32).mlp()
+    x = torch.randn(chunks * n, D, requires_grad=True)
+    dy, one = torch.randn(chunks * n, D), 4
+    weights = one * sum(t.numel() for t in half.trained)
+    half.workspace.take("weight", (2 * F * D,), x)
+    y = []
+    forward = peak_bytes(lambda: y.append(run_mlp(half, x)))
+    assert forward <= one * (x.numel() * (chunks > 1) + n * (2 * D + 3 * F + 1))
+    backward = peak_bytes(lambda: y[0].backward(dy))
+    assert backward <= one * (x.numel() + n * (2 * D + 6 * F + 3 * R + 2)) + 2 * weights

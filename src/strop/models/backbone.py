@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from strop.core.errors import ConfigError
 from strop.layers.attention_half import Attended
-from strop.layers.block import run_block, run_half
+from strop.layers.block import CHUNK, run_block, run_half, run_mlp
 from strop.layers.spill import Spill
 from strop.models import attention, blocks
 from strop.models.adapters import drops_out
@@ -65,6 +65,14 @@ class Backbone:
     def _knows(self, decoder: Any, embedded: Tensor) -> bool:
         if self.fuse == "never" or (self.fuse == "auto" and embedded.dtype == torch.float64):
             return False  # transformers rounds norms to float32, also in a float64 model
+        device = embedded.device.type
+        if (
+            torch.is_autocast_enabled(device)
+            and embedded.dtype == torch.float32
+            and device != "cpu"
+        ):
+            self._report("autocast computes in 16 bits beside a residual in float32")
+            return False  # on a CPU float32 is the faster one, and nearer the truth
         found = getattr(decoder, "layers", None)
         if found is None or not len(found):
             self._report("its decoder has no list of blocks")
@@ -78,6 +86,7 @@ class Backbone:
     def _by_halves(self, decoder: Any, hidden: Tensor, kept: KeptTokens) -> Tensor:
         rows, back = torch.unique(kept.rows, return_inverse=True)
         spill = Spill() if self.policy == "offload" else None
+        lean = self.policy in ("checkpoint", "offload")
         angles = _angles(decoder, hidden, kept.positions)
         for i, block in enumerate(decoder.layers):
             cos, sin = angles(block)
@@ -90,9 +99,12 @@ class Backbone:
             read = blocks.read(block, attended, self.workspace, spill)
             if i == len(decoder.layers) - 1:  # above it only the scored rows are of use
                 hidden = run_half(read.attention, hidden).index_select(0, rows)
-                hidden = run_half(read.mlp, hidden).index_select(0, back)
-                return self._normed(decoder, hidden)
-            if self.policy in ("checkpoint", "offload"):
+                if lean and len(hidden) > CHUNK:
+                    hidden = run_mlp(read.mlp, hidden)
+                else:
+                    hidden = run_half(read.mlp, hidden)
+                return self._normed(decoder, hidden.index_select(0, back))
+            if lean:
                 hidden = run_block(read, hidden)
             else:
                 hidden = run_half(read.mlp, run_half(read.attention, hidden))
@@ -166,7 +178,8 @@ def _angles(
 def _checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
     """Let every block keep only its input, or everything, whatever the trainer switched on."""
     found: list[Any] = [m for m in model.modules() if hasattr(m, "gradient_checkpointing")]
-    before = [(m, m.gradient_checkpointing) for m in found]
+    names = ("gradient_checkpointing", "_gradient_checkpointing_func")
+    before = [{n: vars(m)[n] for n in names if n in vars(m)} for m in found]
     for block in found:
         block.gradient_checkpointing = wanted
         if wanted:
@@ -174,8 +187,10 @@ def _checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        for block, was in before:
-            block.gradient_checkpointing = was
+        for block, was in zip(found, before, strict=True):
+            for name in names:
+                vars(block).pop(name, None)
+            vars(block).update(was)
 
 
 def _checkpoint(model: nn.Module, function: Callable[..., Tensor], *args: Any) -> Any:
