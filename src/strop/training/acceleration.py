@@ -8,6 +8,7 @@ from transformers import TrainerCallback
 from strop.core.errors import UnsupportedError
 from strop.models.asked import Asked
 from strop.models.compact import CompactForward, Undo, base_model, install
+from strop.training.prefix_order import arrange
 
 
 class _Watch(TrainerCallback):
@@ -40,6 +41,8 @@ def accelerate(
     """Make a TRL trainer compute each token once and only what its loss needs.
 
     The trainer's losses, metrics, data and saved files stay its own; results are equal to rounding.
+    Where a step has several micro-batches and the loss is a sum over tokens, rows that begin alike
+    change places inside the step so that they come into one.
 
     Args:
         trainer: a TRL trainer that asks its model for log-probabilities (SFT, DPO, KTO, GRPO, RLOO).
@@ -65,21 +68,25 @@ def accelerate(
                 "something re-bound the model's forward since; strop.accelerate takes TRL's "
                 "trainers (trl 1.16 or newer) as they are built"
             )
+    linear_loss = _loss_is_linear(trainer)
     installed = [
         install(
             model,
             policy=policy,
             micro_batch_tokens=micro_batch_tokens,
-            linear_loss=_loss_is_linear(trainer),
+            linear_loss=linear_loss,
             entropy_gradient=_loss_has_entropy(trainer),
         )
         for model in models
     ]
     checkpointing = trainer.args.activation_checkpointing, trainer.args.gradient_checkpointing
     _set_checkpointing(trainer, False, False)  # strop's policy decides what is kept
+    undos = [undo for _, undo in installed]
+    if linear_loss:
+        undos.append(arrange(trainer))
 
     def back() -> None:
-        for _, undo in installed:
+        for undo in undos:
             undo()
         _set_checkpointing(trainer, *checkpointing)
 

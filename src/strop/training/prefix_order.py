@@ -1,0 +1,122 @@
+"""Rows that begin alike go into one micro-batch, where strop computes what they share once.
+
+The micro-batches of one optimizer step are consecutive batches of the sampler. Rows change places
+inside such a window only, so each step is made of the same rows; a window without a shared prefix,
+or without anything to gain, keeps its order.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+
+from strop.models.kept_tokens import SHORTEST_PREFIX
+
+COLUMN = "input_ids"
+Undo = Callable[[], None]
+
+
+class PrefixOrder(torch.utils.data.Sampler[int]):
+    """Another sampler's rows, rearranged inside windows of `steps * batch` rows."""
+
+    def __init__(self, inner: Any, dataset: Any, batch: int, steps: int) -> None:
+        """Wrap `inner`, a sampler of `dataset`; a micro-batch is `batch` rows, a window `steps` of them."""
+        self.inner, self.dataset, self.batch, self.steps = inner, dataset, batch, steps
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the sampler inside."""
+        if hasattr(self.inner, "set_epoch"):
+            self.inner.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[int]:
+        window: list[int] = []
+        for index in self.inner:
+            window.append(index)
+            if len(window) == self.batch * self.steps:
+                tokens = [np.asarray(row) for row in self.dataset[window][COLUMN]]
+                yield from (window[i] for i in arranged(tokens, self.batch))
+                window = []
+        yield from window  # not a whole step: its last micro-batch may be smaller, and weigh more
+
+
+def arrange(trainer: transformers.Trainer) -> Undo:
+    """Let the rows of each optimizer step of `trainer` change places; return what undoes it.
+
+    The loss must be a sum over tokens divided by their number in the step.
+    """
+    previous, bound = trainer.get_train_dataloader, vars(trainer).get("get_train_dataloader")
+
+    def get_train_dataloader() -> Any:
+        loader: Any = previous()
+        args = trainer.args
+        steps = args.gradient_accumulation_steps * args.world_size
+        inner = loader.get_sampler() if hasattr(loader, "get_sampler") else None
+        columns = getattr(loader.dataset, "column_names", None) or ()
+        if steps > 1 and inner is not None and COLUMN in columns:
+            rows = loader.dataset.select_columns(COLUMN)
+            loader.set_sampler(PrefixOrder(inner, rows, args.train_batch_size, steps))
+        return loader
+
+    trainer.get_train_dataloader = get_train_dataloader
+
+    def undo() -> None:
+        if bound is None:
+            del trainer.get_train_dataloader
+        else:
+            trainer.get_train_dataloader = bound
+
+    return undo
+
+
+def arranged(rows: Sequence[np.ndarray], batch: int) -> list[int]:
+    """Return the order of `rows` in which micro-batches of `batch` rows have fewest tokens to compute.
+
+    That of the rows themselves if nothing is gained. Groups of rows that begin alike are placed
+    largest first, each where it fits or, in parts, where there is most room.
+    """
+    before = [*range(len(rows))]
+    places: list[list[int]] = [[] for _ in range(0, len(rows), batch)]
+    for group in sorted(_groups(rows), key=len, reverse=True):
+        rest = group
+        while rest:
+            fits = (place for place in places if batch - len(place) >= len(rest))
+            place = next(fits, None) or min(places, key=len)
+            room = batch - len(place)
+            place += rest[:room]
+            rest = rest[room:]
+    after = [i for place in places for i in sorted(place)]
+    return after if _tokens(rows, after, batch) < _tokens(rows, before, batch) else before
+
+
+def _groups(rows: Sequence[np.ndarray]) -> list[list[int]]:
+    """Return the rows that share a prefix with one another, neighbours in the order of their tokens."""
+    order = sorted(range(len(rows)), key=lambda i: rows[i].tolist())
+    groups: list[list[int]] = []
+    for i in order:
+        if groups and _common(rows[groups[-1][-1]], rows[i]):
+            groups[-1].append(i)
+        else:
+            groups.append([i])
+    return groups
+
+
+def _tokens(rows: Sequence[np.ndarray], order: Sequence[int], batch: int) -> int:
+    """Return how many tokens micro-batches in this order have, a shared prefix counted once."""
+    total = sum(row.size for row in rows)
+    for start in range(0, len(order), batch):
+        together = sorted((rows[i] for i in order[start : start + batch]), key=np.ndarray.tolist)
+        total -= sum(map(_common, together, together[1:]))
+    return total
+
+
+def _common(a: np.ndarray, b: np.ndarray) -> int:
+    """Return how many leading tokens two rows share, 0 if too few to be worth it."""
+    n = min(a.size, b.size)
+    same = a[:n] == b[:n]
+    shared = n if same.all() else int(same.argmin())
+    return shared if shared >= SHORTEST_PREFIX else 0
