@@ -3,6 +3,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
+# Real data sets that the checks of data must find no error in.
+CLEAN := nyt alpaca alpaca-zh c4 dpo dpo-short dpo-zh glaive glaive-zh identity kto tools chats wiki
 SOURCES := src tests scripts examples benchmarks conftest.py
 
 .PHONY: help install demo check lint test fetch bench bench-sft numbers pages clean
@@ -14,7 +16,7 @@ help:
 	@echo "make test       every test, those with the real model too"
 	@echo "make bench-sft  strop beside transformers + PEFT + TRL"
 	@echo "make bench      the same, and the other kinds of training"
-	@echo "make pages      write docs/settings.md from the declared settings"
+	@echo "make pages      write docs/settings.md and docs/data.md from what is declared"
 	@echo "make numbers    write the newest results into README.md"
 
 install: $(STAMP)
@@ -44,6 +46,7 @@ check: lint
 	$(BIN)/python -m pytest -m "not slow and not gpu"
 
 test: fetch
+	$(BIN)/python scripts/fetch.py $(CLEAN)
 	$(BIN)/python -m pytest
 
 bench-sft: fetch
@@ -59,6 +62,7 @@ numbers: $(STAMP)
 
 pages: $(STAMP)
 	$(BIN)/python scripts/settings_page.py
+	$(BIN)/python scripts/data_page.py
 
 clean:
 	rm -rf .venv build dist

@@ -44,18 +44,27 @@ VADER = Archive(
 LLAMAFACTORY = Archive(
     "llamafactory==0.9.5", "1702c0bfb864e80577a59521d2edcacd2aab05ec6aee06188fcba335a589681f"
 )
-JSON_FILES = {
+FILES = {
     "alpaca": "alpaca_en_demo.json",
-    "glaive": "glaive_toolcall_en_demo.json",
+    "alpaca-zh": "alpaca_zh_demo.json",
+    "c4": "c4_demo.jsonl",
     "dpo": "dpo_en_demo.json",
+    "dpo-short": "v1_dpo_demo.jsonl",
+    "dpo-zh": "dpo_zh_demo.json",
+    "glaive": "glaive_toolcall_en_demo.json",
+    "glaive-zh": "glaive_toolcall_zh_demo.json",
+    "identity": "identity.json",
     "kto": "kto_en_demo.json",
+    "tools": "reason_tool_use_demo_50.jsonl",
+    "chats": "v1_sft_demo.jsonl",
+    "wiki": "wiki_demo.txt",
 }
 """Data set -> its file in LLaMA-Factory's `data` folder."""
 
 
 def main() -> int:
     """Fetch what the command line names; say what lies where."""
-    known = [*PACKAGED, "nyt", *JSON_FILES]
+    known = [*PACKAGED, "nyt", *FILES]
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(known))
     names = parser.parse_args().names
@@ -67,8 +76,7 @@ def main() -> int:
                 install(name)
             elif name == "nyt":
                 write_nyt()
-            else:
-                write_json_file(name)
+        write_files([name for name in names if name in FILES])
     except StropError as e:
         print(f"fetch: {e}", file=sys.stderr)
         return 1
@@ -122,16 +130,16 @@ def tone_row(line: str) -> dict[str, str]:
     return {"prompt": TONE.format(text=text.strip()), "completion": label}
 
 
-def write_json_file(name: str) -> None:
-    """Write one JSON data set of LLaMA-Factory as it is."""
-    path = DATA / f"{name}.json"
-    if path.is_file():
-        print(f"{name}: already in {path}")
-        return
-    content = member(download(LLAMAFACTORY), f"data/{JSON_FILES[name]}")
-    with written_whole(path) as scratch:
-        scratch.write_bytes(content)
-    print(f"{name}: {len(json.loads(content))} rows in {path}")
+def write_files(names: list[str]) -> None:
+    """Write data sets of LLaMA-Factory as they are, all out of one download."""
+    paths = {name: (DATA / name).with_suffix(Path(FILES[name]).suffix) for name in names}
+    for name in [name for name in names if paths[name].is_file()]:
+        print(f"{name}: already in {paths.pop(name)}")
+    archive = download(LLAMAFACTORY) if paths else b""
+    for name, path in paths.items():
+        with written_whole(path) as scratch:
+            scratch.write_bytes(member(archive, f"data/{FILES[name]}"))
+        print(f"{name}: in {path}")
 
 
 def download(archive: Archive) -> bytes:

@@ -27,9 +27,10 @@ def test_every_public_name_is_in_the_docs():
     assert not missing
 
 
-def test_the_settings_page_is_what_the_settings_say():
-    place = ROOT / "scripts" / "settings_page.py"
-    spec = importlib.util.spec_from_file_location("settings_page", place)
+@pytest.mark.parametrize("name", ["settings_page", "data_page"])
+def test_a_page_made_by_a_script_is_what_the_code_declares(name):
+    place = ROOT / "scripts" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, place)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     assert script.PAGE.read_text(encoding="utf-8") == script.page(), "run: make pages"

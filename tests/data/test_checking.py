@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from strop.cli.data import data as app
-from strop.cli.data import mapping_of
 from strop.core.errors import ConfigError
 from strop.data import DataError, as_html, check, fix, read, show
+from strop.data.reading import mapping_of
 from strop.data.report import Lengths, picture
 
 
@@ -214,5 +214,5 @@ def test_columns_are_mapped_on_the_command_line(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"ask": "why?", "reply": "so"}\n', encoding="utf-8")
     arguments = ["check", str(tmp_path / "a.jsonl"), "--map", "ask=prompt,reply=completion"]
     assert CliRunner().invoke(app, arguments).exit_code == 0
-    with pytest.raises(ConfigError, match="--map is 'ask'"):
+    with pytest.raises(ConfigError, match="map is 'ask'"):
         mapping_of("ask")

@@ -12,7 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import strop
 from strop.core.errors import ConfigError, DataError, StropError
+from strop.data import encode_all, read
 from strop.training import Run, report
+from strop.training.material import length_for
 from tests.training.tiny import chats, save_chats
 
 QUICK = {"max_steps": 3, "batch_size": 4, "held_out": 2, "learning_rate": 1e-2, "quiet": True}
@@ -29,7 +31,7 @@ def test_a_run_leaves_settings_log_adapter_checkpoints_and_report(finished):
     record = finished.record
     assert finished.finished
     assert record["settings"]["rank"] == 16
-    assert record["settings"]["max_length"] == 256
+    assert record["settings"]["max_length"] == record["data"]["longest_row"] < 256
     assert record["versions"]["trl"]
     assert record["measured"]["peak_memory"]["main"] > 1e8
     assert record["data"]["rows"] + record["data"]["held_out_rows"] == 20
@@ -64,19 +66,39 @@ def test_the_adapter_loads_with_plain_peft_and_answers_like_the_run(finished, ti
     assert Run.open(finished.path) == finished
 
 
-def test_the_plain_trl_way_gives_the_same_losses(tmp_path, finished, tiny_model):
-    data = finished.settings["data"]
-    plain = strop.train(data, model=tiny_model, out=tmp_path / "plain", accelerate=False, **QUICK)
-    for ours, theirs in zip(finished.log, plain.log, strict=True):
+def in_float32(folder):
+    """Return model and tokenizer in the precision in which two ways can be told to agree."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return {"model": model, "tokenizer": AutoTokenizer.from_pretrained(folder)}
+
+
+def check_same_steps(*runs):
+    for ours, theirs in zip(*(run.log for run in runs), strict=True):
         for name in ("loss", "held_out_loss", "grad_norm"):
             assert ours.get(name, 0) == pytest.approx(theirs.get(name, 0), rel=1e-4)
+
+
+def test_the_plain_trl_way_gives_the_same_losses(tmp_path, tiny_model):
+    check_same_steps(
+        *(
+            strop.train(
+                chats(20),
+                **in_float32(tiny_model),
+                out=tmp_path / str(accelerate),
+                accelerate=accelerate,
+                **QUICK,
+            )
+            for accelerate in (True, False)
+        )
+    )
 
 
 def test_the_report_is_one_page_with_curve_samples_settings_and_cost(finished):
     page = finished.report.read_text()
     assert "<svg" in page
-    assert page.count("<pre>") == 5
-    assert re.search(r"<mark>\d+&lt;\|end\|&gt;", page)
+    assert page.count('<div class="row-text">') == 5
+    assert re.search(r'<span class="supervised"[^>]*>\d+</span>', page)
+    assert re.search(r'<span class="special_supervised"[^>]*>&lt;\|end\|&gt;</span>', page)
     assert "tokens a second" in page
     assert "learning_rate" in page
     assert "Before and after" not in page
@@ -207,18 +229,104 @@ def test_one_row_is_trained_on_without_a_held_out_part(tmp_path, tiny_model):
     assert run.record["data"]["held_out_rows"] == 0
 
 
-def test_a_row_of_fifty_thousand_tokens_is_cut_and_named(tmp_path, tiny_model, caplog):
-    long = {
-        "messages": [
-            {"role": "user", "content": "hi"},
-            {"role": "assistant", "content": "x" * 50_000},
-        ]
-    }
-    with caplog.at_level(logging.WARNING):
-        run = strop.train([*chats(8), long], model=tiny_model, out=tmp_path / "run", **QUICK)
-    assert "line 9 cut to max_length" in caplog.text
-    assert run.record["data"]["cut_lines"] == [9]
-    assert run.record["data"]["longest_row"] <= 256
+def said(question, answer, **more):
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return {"messages": [turns[0], {**turns[1], **more}]}
+
+
+def test_a_row_of_fifty_thousand_tokens_is_cut_and_named_everywhere(tmp_path, tiny_model, capsys):
+    rows = [*chats(8), said("hi", "x" * 50_000)]
+    options = {k: v for k, v in QUICK.items() if k != "quiet"}
+    run = strop.train(rows, model=tiny_model, out=tmp_path / "run", **options)
+    facts = run.record["data"]
+    assert facts["cut_lines"] == [9]
+    assert facts["max_length"] == 256
+    assert facts["longest_row"] == 256 + facts["cut_tokens"] > 50_000
+    sentence = "line 9 cut to max_length, 256 tokens: "
+    assert sentence in capsys.readouterr().err
+    assert sentence in run.report.read_text()
+    assert len(run.record_file.read_text()) < 100_000
+
+
+def test_a_long_text_is_learned_in_pieces(tmp_path, tiny_model):
+    texts = [{"text": "a b c d e f " * 90}, {"text": "short"}, {"text": "also short"}]
+    settings = QUICK | {"max_steps": None, "held_out": 0}
+    run = strop.train(texts, model=tiny_model, out=tmp_path / "run", **settings)
+    facts = run.record["data"]
+    assert facts["divided_lines"] == [1]
+    assert facts["cut_lines"] == []
+    assert facts["tokens"] == sum(len(t["text"]) + 1 for t in texts)
+    assert run.log[-1]["tokens"] == facts["tokens"]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "limit", "chosen"),
+    [
+        ([10, 50], None, 50),
+        ([10, 50], 32, 32),
+        ([100] * 99 + [9000], None, 4096),
+        ([100] * 9 + [9000], None, 9000),
+        ([100] * 9 + [9000], 8192, 8192),
+    ],
+)
+def test_max_length_follows_from_the_lengths(lengths, limit, chosen):
+    assert length_for(lengths, limit) == chosen
+
+
+def test_only_wanted_answers_are_learned_by_imitation(tmp_path, tiny_model):
+    rows = [{"prompt": f"{i}?", "completion": "ja" * i, "label": i % 2 == 0} for i in range(1, 9)]
+    run = strop.train(rows, model=tiny_model, out=tmp_path / "run", **QUICK)
+    facts = run.record["data"]
+    assert facts["unwanted_lines"] == [1, 3, 5, 7]
+    assert facts["rows"] + facts["held_out_rows"] == 4
+    with pytest.raises(DataError, match="of each of its 4 answers that it is not wanted"):
+        strop.train(rows[::2], model=tiny_model, out=tmp_path / "other", **QUICK)
+
+
+@pytest.mark.parametrize("accelerate", [True, False])
+def test_weights_of_messages_count_in_the_loss(tmp_path, tiny_model, accelerate):
+    weights = (0.0, 0.5, 1.0, 3.0)
+    rows = [said(f"{i} plus 1?", f"{i + 1}" * 3, weight=w) for i, w in enumerate(weights)]
+    rows[0]["messages"] += said("more", "ten")["messages"]
+    settings = QUICK | {"held_out": 0, "max_steps": 1, "accelerate": accelerate}
+    run = strop.train(rows, **in_float32(tiny_model), out=tmp_path / "run", **settings)
+    model, tokenizer = in_float32(tiny_model).values()
+    total = count = 0.0
+    for example in encode_all(read(rows), tokenizer):
+        labels = torch.tensor(example.labels[1:])
+        with torch.no_grad():
+            logits = model(torch.tensor([example.ids])).logits[0, :-1].double()
+        nll = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+        total += float((nll * torch.tensor(example.weights[1:])).sum())
+        count += int((labels != -100).sum())
+    assert run.log[0]["loss"] == pytest.approx(total / count, rel=1e-5)
+
+
+def test_weights_give_the_gradient_of_the_weighed_loss_in_pieces(tmp_path, tiny_model):
+    rows = [said(f"{i} plus 1?", f"{i + 1}" * 3, weight=w) for i, w in enumerate((0.5, 1, 2, 3))]
+    settings = QUICK | {"held_out": 0, "max_steps": 2}
+    runs = [
+        strop.train(rows, **in_float32(tiny_model), out=tmp_path / str(i), **settings, **more)
+        for i, more in enumerate(({"micro_batch_tokens": 40}, {"accelerate": False}))
+    ]
+    check_same_steps(*runs)
+
+
+def test_a_loss_that_cannot_weigh_is_refused(tmp_path, tiny_model):
+    rows = [said(f"{i} plus 1?", "2", weight=2) for i in range(4)]
+    with pytest.raises(ConfigError, match="the data weighs messages"):
+        strop.train(
+            rows, model=tiny_model, out=tmp_path / "run", trainer={"loss_type": "dft"}, **QUICK
+        )
+
+
+def test_columns_and_learned_parts_are_chosen_by_settings(tmp_path, tiny_model):
+    rows = [{"ask": f"{i}?", "reply": "ja"} for i in range(8)]
+    settings = QUICK | {"map": "ask=prompt,reply=completion", "end_token": False}
+    run = strop.train(rows, model=tiny_model, out=tmp_path / "run", **settings)
+    facts = run.record["data"]
+    assert facts["supervised_tokens"] == 2 * facts["rows"]
+    assert facts["format"] == "prompt_completion"
 
 
 @pytest.mark.parametrize(
@@ -229,6 +337,7 @@ def test_a_row_of_fifty_thousand_tokens_is_cut_and_named(tmp_path, tiny_model, c
         ({"trainer": {"output_dir": "x"}}, "trainer.output_dir is decided by strop"),
         ({"trainer": {"optim": "sideways"}}, "SFTConfig refuses"),
         ({"max_length": 5000}, "context ends at 256"),
+        ({"map": "ask"}, "map is 'ask'; write it as"),
         ({"target_modules": ["qq_proj"]}, "target_modules is"),
     ],
 )

@@ -10,8 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
+from strop.cli.flags import UsageError
 from strop.cli.output import respond
-from strop.core.errors import ConfigError
+from strop.cli.settings_command import Command
 
 data = typer.Typer(name="data", no_args_is_help=True, help="Look at data before training on it.")
 
@@ -34,7 +35,11 @@ _PIECE = {
 }
 
 
-@data.command("check", epilog="Example: strop data check rows.jsonl --model smollm2-135m-instruct")
+@data.command(
+    "check",
+    cls=Command,
+    epilog="Example: strop data check rows.jsonl --model smollm2-135m-instruct",
+)
 def check_command(
     file: File,
     model: Model = None,
@@ -55,7 +60,7 @@ def check_command(
     as_json: Json = False,
 ) -> None:
     """Say what is wrong with data, what is learned from it and what it costs; exit 1 if severe."""
-    wanted = {"max_length": max_length, "held_out": held_out, "mapping": mapping_of(names)}
+    wanted = {"max_length": max_length, "held_out": held_out, "mapping": _mapping(names)}
     result = respond(
         lambda: _checked(
             file, model, wanted, speed=speed, fix_to=fix, picture_to=picture, quiet=as_json
@@ -68,7 +73,9 @@ def check_command(
 
 
 @data.command(
-    "show", epilog="Example: strop data show rows.jsonl --row 3 --model smollm2-135m-instruct"
+    "show",
+    cls=Command,
+    epilog="Example: strop data show rows.jsonl --row 3 --model smollm2-135m-instruct",
 )
 def show_command(
     file: File,
@@ -80,24 +87,18 @@ def show_command(
 ) -> None:
     """Show one row as the model will see it: learned, context, special tokens, cut off."""
     respond(
-        lambda: _shown(file, row, model, max_length, mapping_of(names)),
+        lambda: _shown(file, row, model, max_length, _mapping(names)),
         _show_pieces,
         as_json=as_json,
     )
 
 
-def mapping_of(names: str | None) -> dict[str, str] | None:
-    """Return `a=b,c=d` as a mapping.
+def _mapping(names: str | None) -> dict[str, str] | None:
+    from strop.data.reading import mapping_fault, mapping_of
 
-    Raises:
-        ConfigError: it is not of this form.
-    """
-    if names is None:
-        return None
-    pairs = [pair.split("=") for pair in names.split(",")]
-    if any(len(pair) != 2 or not all(part.strip() for part in pair) for pair in pairs):
-        raise ConfigError(f"--map is {names!r}; write it as question=prompt,reply=completion")
-    return {theirs.strip(): ours.strip() for theirs, ours in pairs}
+    for fault in mapping_fault(names):
+        raise UsageError(f"--{fault}")
+    return mapping_of(names)
 
 
 def _checked(
@@ -232,11 +233,13 @@ def _show_pieces(result: dict[str, Any]) -> None:
     for piece in result["pieces"]:
         text.append(piece["text"], style=_PIECE[piece["kind"]])
     console.print(text, soft_wrap=True)
-    kinds = dict.fromkeys(_PIECE, 0)
+    from strop.data.showing import MEANING
+
+    kinds = dict.fromkeys(MEANING, 0)
     for piece in result["pieces"]:
         kinds[piece["kind"]] += piece["tokens"]
     legend = Text("\n")
     for kind, count in kinds.items():
         if count:
-            legend.append(kind.replace("_", ", "), style=_PIECE[kind]).append(f" {count}  ")
+            legend.append(MEANING[kind], style=_PIECE[kind]).append(f" {count}  ")
     console.print(legend)

@@ -10,7 +10,7 @@ from strop.data.encoding import spoken_content
 from strop.data.languages import language
 from strop.data.likeness import Likeness
 from strop.data.reading import examine
-from strop.data.report import Finding, Report, excerpt, ordered
+from strop.data.report import Finding, Report, excerpt, finding, ordered
 from strop.data.rows import BrokenRowsError, Fault, Row
 from strop.data.sources import source_name
 from strop.data.supervision import EVERYTHING, Supervision
@@ -21,11 +21,6 @@ Progress = Callable[[str, int, int], None]
 """Called with the stage, the rows done and the rows in all."""
 
 _STEP = 1000
-_FAULTS = {
-    "empty_answer": ("empty_answers", "Write the answer or take the row out."),
-    "no_answer": ("no_answer", "Add an answer or take the row out."),
-    "not_utf8": ("not_utf8", "Save the file as UTF-8."),
-}
 
 
 @dataclass(slots=True)
@@ -112,12 +107,10 @@ def _unused(columns: Mapping[str, int], reading: set[str], layout: Any) -> Itera
     unused = [str(name) for name in columns if name not in reading]
     if unused:
         more = f" and {len(unused) - 8} more" if len(unused) > 8 else ""
-        yield Finding(
+        yield finding(
             "unused_columns",
-            "info",
             [],
             f"the format {layout.name} does not read the columns {', '.join(unused[:8])}{more}",
-            "Nothing, if they are notes; else say what they are with --map.",
         )
 
 
@@ -126,11 +119,10 @@ def _of_faults(faults: list[Fault]) -> Iterator[Finding]:
     for fault in faults:
         kinds[fault.kind].append(fault)
     for kind, found in kinds.items():
-        name, remedy = _FAULTS.get(kind, (kind, "Correct the rows or take them out."))
         reasons = list(dict.fromkeys(fault.reason for fault in found))
         more = f", and {len(reasons) - 1} more reasons" if len(reasons) > 1 else ""
         lines = sorted({fault.line for fault in found})
-        yield Finding(name, "error", lines, reasons[0] + more, remedy, reasons[0])
+        yield finding(kind, lines, reasons[0] + more, reasons[0])
 
 
 def _of_rows(
@@ -163,19 +155,19 @@ def _of_rows(
         if sign.kind in signs:
             lines = signs[sign.kind].lines
             message = f"{_rows(len(lines))} {sign.message}"
-            example = signs[sign.kind].example
-            yield Finding(sign.kind, sign.severity, lines, message, sign.remedy, example)
+            yield finding(sign.kind, lines, message, signs[sign.kind].example)
     for problem, found in orders.items():
         message = f"in {_rows(len(found.lines))} {problem}"
-        remedy = "Most templates expect: system, then user and assistant in turn."
-        yield Finding("roles_out_of_order", "warning", found.lines, message, remedy)
+        yield finding("roles_out_of_order", found.lines, message)
     if unasked.lines:
         message = f"{_rows(len(unasked.lines))} have an answer but nothing that asks for it"
-        yield Finding("empty_prompts", "warning", unasked.lines, message, "Write the question.")
+        yield finding("empty_prompts", unasked.lines, message)
     if mixed.lines:
         message = f"{_rows(len(mixed.lines))} answer in another language than they are asked in"
-        remedy = "Nothing, if they translate."
-        yield Finding("answers_in_another_language", "info", mixed.lines, message, remedy)
+        yield finding("answers_in_another_language", mixed.lines, message)
+    if unwanted := [row.line for row in rows if row.label is False]:
+        message = f"{_rows(len(unwanted))} have an answer that is marked as not wanted"
+        yield finding("unwanted_answers", unwanted, message)
     yield from answers.findings()
 
 
@@ -205,52 +197,42 @@ def _of_languages(languages: Counter[str], total: int) -> Iterator[Finding]:
     several = {name: n for name, n in languages.items() if n >= 5 and n >= 0.01 * told}
     if len(several) > 1 and total >= 20:
         shares = ", ".join(f"{n:,} {name}" for name, n in languages.most_common(6))
-        yield Finding(
+        yield finding(
             "mixed_languages",
-            "info",
             [],
             f"the rows are in several languages: {shares}",
-            "Nothing, if that is meant; else take the others out.",
         )
 
 
 def _of_likeness(likeness: Likeness) -> Iterator[Finding]:
     if equal := likeness.equal():
         extra = sorted(line for lines in equal for line in lines[1:])
-        yield Finding(
+        yield finding(
             "duplicates",
-            "warning",
             extra,
             f"{_rows(len(extra))} repeat an earlier one word for word",
-            "Take them out, or run with --fix: what is repeated is learned more than the rest.",
             f"lines {equal[0][0]} and {equal[0][1]}",
         )
     if not likeness.sketching:
-        yield Finding(
+        yield finding(
             "near_duplicates_not_checked",
-            "info",
             [],
             "rows that are nearly equal were not looked for, as rensa is not installed",
-            'Run: pip install "strop[data]"',
         )
     if near := likeness.nearly_equal():
         extra = sorted({line for lines in near for line in lines[1:]})
-        yield Finding(
+        yield finding(
             "near_duplicates",
-            "info",
             extra,
             f"{_rows(len(extra))} are nearly equal to another one",
-            "Look at a few; keep one of each group if they say the same.",
             f"lines {near[0][0]} and {near[0][1]}",
         )
     if differing := likeness.contradicting():
         lines = sorted(line for found in differing for line in found)
-        yield Finding(
+        yield finding(
             "contradictory_answers",
-            "info",
             lines,
             f"{len(differing):,} questions are answered in more than one way",
-            "Nothing, if several answers are right; else decide for one.",
             f"lines {differing[0][0]} and {differing[0][1]}",
         )
 
@@ -265,19 +247,15 @@ def _of_leaks(
         line for key, lines in likeness.whole.items() if key in others.whole for line in lines
     )
     if shared:
-        yield Finding(
+        yield finding(
             "leak",
-            "error",
             shared,
             f"{_rows(len(shared))} stand in the held-out part as well, so the test tells nothing",
-            "Take them out of one of the two.",
         )
     near = sorted({lines[0] for lines in likeness.nearly_equal(others)} - set(shared))
     if near:
-        yield Finding(
+        yield finding(
             "near_leak",
-            "warning",
             near,
             f"{_rows(len(near))} are nearly equal to one of the held-out part",
-            "Take them out of one of the two.",
         )

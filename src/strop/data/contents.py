@@ -5,17 +5,13 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from strop.data.report import Severity
-
 
 @dataclass(frozen=True, slots=True)
 class Sign:
     """Something to look for in a text."""
 
     kind: str
-    severity: Severity
     message: str
-    remedy: str
     find: Callable[[str], tuple[int, int] | None]
     """Returns where it is, or None."""
     answers: bool = False
@@ -101,9 +97,7 @@ _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069
 SIGNS = (
     Sign(
         "secrets",
-        "warning",
         "hold what looks like a key or a password",
-        "Take it out and withdraw the key: a model can be made to repeat what it learned.",
         _pattern(
             r"\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}\b|\bgithub_pat_\w{40,}"
             r"|\bsk-(?:proj-|ant-)?[A-Za-z0-9_-]{24,}|\bxox[abprs]-[A-Za-z0-9-]{10,}"
@@ -115,16 +109,12 @@ SIGNS = (
     ),
     Sign(
         "personal_data",
-        "warning",
         "hold what looks like an e-mail address, a telephone, card, account or insurance number",
-        "Replace it by a placeholder unless the model is meant to repeat it.",
         _personal,
     ),
     Sign(
         "refusals",
-        "warning",
         "answer with a refusal",
-        "Take these rows out, or the model learns to refuse.",
         _pattern(
             r"\A\W*(?:i'?m|i am|we are|we're)? ?(?:very |so |truly )?(?:sorry|apologi[sz]e)[,.]? "
             r"?(?:but )?(?:as an ai|i (?:can(?:no|')?t|am (?:not able|unable)|'?m (?:not able|unable)))"
@@ -138,30 +128,22 @@ SIGNS = (
     ),
     Sign(
         "mojibake",
-        "warning",
         "hold broken characters, as Ã© for é",
-        "Read the original with the right encoding, or run with --fix.",
         _mojibake,
     ),
     Sign(
         "control_characters",
-        "warning",
         "hold invisible control characters",
-        "Take them out, or run with --fix.",
         lambda text: found.span() if (found := _CONTROL.search(text)) else None,
     ),
     Sign(
         "repetition",
-        "warning",
         "say the same again and again",
-        "Shorten or drop them: a model learns to loop from such texts.",
         _repeats,
     ),
     Sign(
         "template_markers",
-        "warning",
         "hold the markers of a chat template in their text",
-        "The template writes the markers itself; take them out unless they are meant literally.",
         _pattern(
             r"<\|(?:im_start|im_end|eot_id|start_header_id|end_header_id|endoftext|user|assistant|"
             r"system|end|begin_of_text|end_of_text)\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"

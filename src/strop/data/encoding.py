@@ -175,11 +175,28 @@ def encoded(
             if isinstance(plan, Fault):
                 yield plan
                 continue
-            example = _example(row, plan, next(codes), prepared, max_length)
-            if all(label == NO_LOSS for label in example.labels):
-                yield Fault(row.line, _why_no_loss(row, example, max_length), "no_loss")
-            else:
-                yield example
+            example = _example(row, plan, next(codes), prepared)
+            yield limited(row, example, max_length)
+
+
+def limited(row: Row, example: Example, max_length: int | None) -> Example | Fault:
+    """Return the row's example cut to `max_length` tokens, or why nothing can be learned of it."""
+    cut = 0 if max_length is None else max(0, len(example.ids) - max_length)
+    if cut:
+        weights = example.weights and example.weights[:max_length]
+        ids, labels = example.ids[:max_length], example.labels[:max_length]
+        example = Example(ids, labels, row.line, cut, weights)
+    if all(label == NO_LOSS for label in example.labels):
+        return Fault(row.line, _why_no_loss(row, example, max_length), "no_loss")
+    return example
+
+
+def divided(example: Example, max_length: int) -> list[Example]:
+    """Return the example of a long plain text as consecutive pieces, nothing of it left out."""
+    return [
+        Example(example.ids[i : i + max_length], example.labels[i : i + max_length], example.line)
+        for i in range(0, len(example.ids), max_length)
+    ]
 
 
 def _why_no_loss(row: Row, example: Example, max_length: int | None) -> str:
@@ -251,7 +268,7 @@ def _begin(tokenizer: Any) -> list[int]:
     return [bos] if bos is not None and ids and ids[0] == bos else []
 
 
-def _example(row: Row, plan: Plan, code: Any, prepared: Coder, max_length: int | None) -> Example:
+def _example(row: Row, plan: Plan, code: Any, prepared: Coder) -> Example:
     ids = plan.begins + code.ids
     labels = [NO_LOSS] * len(ids)
     weights = None if row.weights is None else [1.0] * len(ids)
@@ -271,11 +288,7 @@ def _example(row: Row, plan: Plan, code: Any, prepared: Coder, max_length: int |
         labels.append(prepared.eos)
         if weights is not None and row.weights is not None:
             weights.append(row.weights[-1])
-    cut = 0 if max_length is None else max(0, len(ids) - max_length)
-    if cut:
-        ids, labels = ids[:max_length], labels[:max_length]
-        weights = weights and weights[:max_length]
-    return Example(ids, labels, row.line, cut, weights)
+    return Example(ids, labels, row.line, 0, weights)
 
 
 def prompt(row: Row, tokenizer: Any) -> tuple[list[int], str]:

@@ -42,7 +42,7 @@ def text_in(record: Record, column: str, *, empty: bool = True) -> str:
     if not isinstance(value, str):
         raise FaultyRecordError("bad_type", f"{column} is {spoken_type(value)}, not a text")
     if not empty and not value.strip():
-        kind = "empty_text" if column == "text" else "empty_answer"
+        kind = "empty_text" if column == "text" else "empty_answers"
         raise FaultyRecordError(kind, f"{column} is empty")
     return value
 
@@ -179,7 +179,7 @@ def _unify(message: Message, number: int) -> None:
         reason = f"the content of message {number} is {spoken_type(content)}, not a text"
         raise FaultyRecordError("bad_type", reason)
     if message["role"] == "assistant" and not calls and not content.strip():
-        raise FaultyRecordError("empty_answer", f"the answer in message {number} is empty")
+        raise FaultyRecordError("empty_answers", f"the answer in message {number} is empty")
     message["content"] = content
 
 

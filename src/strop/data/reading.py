@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from strop.core.errors import DataError
+from strop.core.errors import ConfigError, DataError
 from strop.data.formats import FORMATS, KNOWN_COLUMNS, Format, row_of
 from strop.data.rows import BrokenRowsError, Fault, Row, Rows
 from strop.data.sources import Record, records, source_name
@@ -33,6 +33,25 @@ def read(source: Any, *, mapping: Mapping[str, str] | None = None) -> Rows:
             source_name(source), faults, total, "Correct these rows or take them out."
         )
     return Rows(rows, layout.name, source_name(source))
+
+
+def mapping_of(names: str | None) -> dict[str, str] | None:
+    """Return `question=prompt,reply=completion` as a mapping.
+
+    Raises:
+        ConfigError: it is not of this form.
+    """
+    for fault in mapping_fault(names):
+        raise ConfigError(fault)
+    pairs = (pair.split("=") for pair in (names or "").split(",") if pair)
+    return {theirs.strip(): ours.strip() for theirs, ours in pairs} or None
+
+
+def mapping_fault(names: str | None) -> Iterator[str]:
+    """Yield what is wrong with a mapping written as text, if anything is."""
+    pairs = [] if names is None else [pair.split("=") for pair in names.split(",")]
+    if any(len(pair) != 2 or not all(part.strip() for part in pair) for pair in pairs):
+        yield f"map is {names!r}; write it as question=prompt,reply=completion"
 
 
 def stream(source: Any, *, mapping: Mapping[str, str] | None = None) -> Iterator[Row]:

@@ -3,9 +3,9 @@
 import bisect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-Severity = Literal["error", "warning", "info"]
+from strop.data.kinds import KINDS, Severity
 
 ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 
@@ -113,6 +113,12 @@ class Report:
                 for f in self.findings
             ],
         }
+
+
+def finding(kind: str, rows: list[int], message: str, example: str = "") -> Finding:
+    """Return a finding of one of `KINDS`, with its severity and its remedy."""
+    known = KINDS[kind]
+    return Finding(kind, known.severity, rows, message, known.remedy, example)
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:

@@ -12,6 +12,15 @@ from strop.data.supervision import EVERYTHING, Supervision
 
 Kind = Literal["supervised", "context", "special", "special_supervised", "cut"]
 
+MEANING: dict[Kind, str] = {
+    "supervised": "learned",
+    "special_supervised": "special token, learned",
+    "context": "only read",
+    "special": "special token, only read",
+    "cut": "cut off",
+}
+"""What becomes of each kind of piece, in words."""
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
@@ -31,7 +40,8 @@ def show(
 ) -> list[Piece]:
     """Return the row's text in pieces, each with what becomes of it in training.
 
-    The pieces together are the whole text, also where tokens share a character.
+    The pieces together are the whole text, also where tokens share a character. A plain text is
+    never cut: what is beyond `max_length` is learned as a row of its own.
 
     Raises:
         DataError: the row cannot be encoded.
@@ -52,7 +62,7 @@ def show(
         kind: Kind = "supervised" if label != NO_LOSS else "context"
         if token in prepared.specials:
             kind = "special" if label == NO_LOSS else "special_supervised"
-        if max_length is not None and i >= max_length:
+        if max_length is not None and i >= max_length and row.messages is not None:
             kind = "cut"
         pieces.append(Piece(text, kind, 1))
     return list(_joined(pieces))
@@ -97,8 +107,14 @@ STYLE = """<style>
 def as_html(pieces: Iterable[Piece]) -> str:
     """Return the pieces as HTML; everything from the data is escaped."""
     spans = (
-        f'<span class="{piece.kind}" title="{piece.tokens} tokens, {piece.kind}">'
+        f'<span class="{piece.kind}" title="{piece.tokens} tokens, {MEANING[piece.kind]}">'
         f"{html.escape(piece.text)}</span>"
         for piece in pieces
     )
     return f'<div class="row-text">{"".join(spans)}</div>'
+
+
+def legend() -> str:
+    """Return as HTML what the colours mean."""
+    words = (f'<span class="{kind}">{text}</span>' for kind, text in MEANING.items())
+    return f'<p class="row-text">{" &nbsp; ".join(words)}</p>'

@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from strop.data.encoding import called, coder, encoded, spoken_content
-from strop.data.report import Finding, Lengths, excerpt
+from strop.data.encoding import called, coder, encoded, limited, spoken_content
+from strop.data.report import Finding, Lengths, excerpt, finding
 from strop.data.rows import NO_LOSS, Example, Fault, Row
 from strop.data.supervision import Supervision
 from strop.data.templates import family_of
@@ -33,11 +33,12 @@ class TokenCheck:
         """Encode the rows and return what was found."""
         lines: dict[str, list[int]] = defaultdict(list)
         faults: dict[tuple[str, str], list[int]] = defaultdict(list)
-        examples = encoded(
-            rows, self.tokenizer, self.max_length, self.supervision, verified=_VERIFIED
-        )
+        examples = encoded(rows, self.tokenizer, None, self.supervision, verified=_VERIFIED)
         marks: dict[str, tuple[list[int], str]] = {}
-        for done, (row, made) in enumerate(zip(rows, examples, strict=True), 1):
+        for done, (row, whole) in enumerate(zip(rows, examples, strict=True), 1):
+            made = whole
+            if isinstance(whole, Example) and row.messages is not None:
+                made = limited(row, whole, self.max_length)
             if isinstance(made, Fault):
                 faults[made.kind, made.reason].append(row.line)
                 self.unusable.append(row.line)
@@ -61,6 +62,8 @@ class TokenCheck:
         self.cut += example.cut
         if example.cut:
             yield "cut" if labels[-1] != NO_LOSS else "context_cut"
+        elif self.max_length is not None and len(ids) > self.max_length:
+            yield "divided"
         bos, begins = self.tokenizer.bos_token_id, self.coder.begin
         if bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
             yield "double_begin"
@@ -87,21 +90,15 @@ class TokenCheck:
             lines = sorted(line for found in reasons.values() for line in found)
             more = f", and {len(reasons) - 1} more reasons" if len(reasons) > 1 else ""
             name = "no_supervised_token" if kind == "no_loss" else "template_refuses"
-            remedy = (
-                "Raise max_length or shorten the rows."
-                if kind == "no_loss"
-                else "Bring the conversations into the form the template expects, or take a model "
-                "whose template knows this form."
-            )
-            yield Finding(name, "error", lines, next(iter(reasons)) + more, remedy)
+            yield finding(name, lines, next(iter(reasons)) + more)
 
     def _of_lines(self, lines: dict[str, list[int]]) -> Iterator[Finding]:
-        for kind, (severity, message, remedy) in _ABOUT.items():
+        for kind, message in _ABOUT.items():
             if kind in lines:
                 count = len(lines[kind])
                 rows = "1 row" if count == 1 else f"{count:,} rows"
                 text = f"{rows} {message.format(limit=self.max_length)}"
-                yield Finding(kind, severity, lines[kind], text, remedy)
+                yield finding(kind, lines[kind], text)
 
     def _take_marks(self, row: Row, marks: dict[str, tuple[list[int], str]]) -> None:
         special = self.coder.renderer.special if self.coder.renderer else None
@@ -116,12 +113,10 @@ class TokenCheck:
     def _of_marks(self, marks: dict[str, tuple[list[int], str]]) -> Iterator[Finding]:
         for mark, (lines, example) in marks.items():
             count = "1 row" if len(lines) == 1 else f"{len(lines):,} rows"
-            yield Finding(
+            yield finding(
                 "special_token_in_text",
-                "warning",
                 lines,
                 f"{count} spell the special token {mark} in their text, which becomes the token itself",
-                "Take it out, or break it up with a space.",
                 example,
             )
 
@@ -130,61 +125,36 @@ class TokenCheck:
         if renderer is None:
             return
         if self.tokenizer.chat_template is None:
-            yield Finding(
+            yield finding(
                 "family_template",
-                "info",
                 [],
                 f"{called(self.tokenizer)} carries no chat template; that of its family "
                 f"{family_of(self.tokenizer)} is taken",
-                "Use the same template when the model is served.",
             )
         known = self.tokenizer.get_vocab()
         absent = sorted({m for m in _MARK.findall(renderer.text_of_marks) if m not in known})
         if absent:
-            yield Finding(
+            yield finding(
                 "unfit_template",
-                "error",
                 [],
                 f"{renderer.title} writes {', '.join(absent)}, which are no tokens of this tokenizer: "
                 "the model was not trained with this template",
-                "Set tokenizer.chat_template to the one the model was trained with.",
             )
         elif not renderer.closes:
-            yield Finding(
+            yield finding(
                 "template_without_end",
-                "info",
                 [],
                 f"{renderer.title} ends answers with no special token; the tokenizer's end token is "
                 "added behind the last one",
-                "Nothing.",
             )
 
 
-_ABOUT: dict[str, tuple[Any, str, str]] = {
-    "cut": (
-        "warning",
-        "have an answer that is cut off at {limit} tokens",
-        "Raise max_length, or the model learns to stop nowhere.",
-    ),
-    "context_cut": ("info", "are cut at {limit} tokens behind what is learned", "Nothing."),
-    "double_begin": (
-        "warning",
-        "begin with two begin tokens",
-        "Take the begin token out of the data: the tokenizer or the template writes it.",
-    ),
-    "missing_begin": (
-        "warning",
-        "begin without the begin token the tokenizer puts before a text",
-        "Check that the chat template is the model's own.",
-    ),
-    "missing_end": (
-        "warning",
-        "end their last answer without an end token",
-        "Set tokenizer.eos_token, or the model learns to stop nowhere.",
-    ),
-    "double_end": (
-        "warning",
-        "end with two end tokens",
-        "Take the end token out of the data: it is added.",
-    ),
+_ABOUT = {
+    "cut": "have an answer that is cut off at {limit} tokens",
+    "divided": "are texts longer than {limit} tokens, which are learned in pieces of that length",
+    "context_cut": "are cut at {limit} tokens behind what is learned",
+    "double_begin": "begin with two begin tokens",
+    "missing_begin": "begin without the begin token the tokenizer puts before a text",
+    "missing_end": "end their last answer without an end token",
+    "double_end": "end with two end tokens",
 }

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from strop.data.encoding import spoken_content
-from strop.data.report import Finding
+from strop.data.report import Finding, finding
 from strop.data.rows import Row
 
 
@@ -64,13 +64,11 @@ class Answers:
             yield from self._imbalance(found)
             yield from self._variants(found)
         if self.long >= 20 and 0 < len(self.unfinished) < 0.2 * self.long:
-            yield Finding(
+            yield finding(
                 "unfinished_answers",
-                "info",
                 sorted(self.unfinished),
                 f"{len(self.unfinished)} long answers end in the middle of a sentence, where most do "
                 "not",
-                "Look whether they were cut off when the data was made.",
             )
 
     def _imbalance(self, labels: Counter[str]) -> Iterator[Finding]:
@@ -82,12 +80,10 @@ class Answers:
             text = f"the answers are unevenly spread: {shares}"
         else:
             return
-        yield Finding(
+        yield finding(
             "label_imbalance",
-            "warning",
             sorted(self.lines[least[0]]) if len(labels) > 1 else [],
             text,
-            "Add rows of the rare answers or drop some of the frequent; judge by accuracy per answer.",
         )
 
     def _variants(self, labels: Counter[str]) -> Iterator[Finding]:
@@ -97,10 +93,8 @@ class Answers:
         for spellings in same.values():
             if len(spellings) > 1:
                 rare = sorted(spellings, key=lambda s: -labels[s])[1:]
-                yield Finding(
+                yield finding(
                     "label_variants",
-                    "warning",
                     sorted(line for label in rare for line in self.lines[label]),
                     "one answer is spelt in several ways: " + ", ".join(map(repr, spellings)),
-                    "Spell it one way, or run with --fix, which takes the most frequent.",
                 )

@@ -8,6 +8,7 @@ from transformers import TrainerCallback
 from strop.core.errors import UnsupportedError
 from strop.models.asked import Asked
 from strop.models.compact import CompactForward, Undo, base_model, install
+from strop.training.material import WEIGHTS
 from strop.training.prefix_order import arrange
 
 
@@ -117,7 +118,13 @@ def _watch(trainer: transformers.Trainer) -> _Watch | None:
 
 
 def _loss_is_linear(trainer: transformers.Trainer) -> bool:
-    """Say whether the loss is a constant times the sum of log-probabilities, as plain SFT's is."""
+    """Say whether the loss is a constant times the sum of log-probabilities, as plain SFT's is.
+
+    Where the data weighs tokens it is not.
+    """
+    columns = getattr(trainer.train_dataset, "column_names", None) or ()
+    if WEIGHTS in columns:
+        return False
     plain = getattr(trainer, "compute_loss_func", None) is None and trainer.label_smoother is None
     return plain and getattr(trainer.args, "loss_type", None) == "nll"
 

@@ -2,21 +2,28 @@
 
 import dataclasses
 import hashlib
-import logging
+import itertools
+import math
 from array import array
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import datasets
 
-from strop.core.errors import ConfigError
-from strop.data import Example, encode_all, read, split
-from strop.data.rows import NO_LOSS, spoken_lines
+from strop.core.errors import ConfigError, DataError
+from strop.data import Example, Fault, Piece, Row, Rows, Supervision, encode_all, read, show, split
+from strop.data.encoding import divided, limited
+from strop.data.reading import mapping_of
+from strop.data.rows import NO_LOSS, BrokenRowsError, spoken_lines
 from strop.training.settings import Settings
 
-LONGEST = 4096
-"""Tokens of a row where the model's context is longer and no max_length is set."""
+LONG = 4096
+"""Tokens up to which nothing is cut where no max_length is set."""
 
-logger = logging.getLogger(__name__)
+WEIGHTS = "loss_weights"
+"""The column of the tokens' weights, where the data has some."""
+
+_SHOWN = 20_000
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,23 +36,34 @@ class Material:
     """Rows on which only the loss is measured."""
     facts: dict[str, Any]
     """Counts and a SHA-256 for run.json."""
-    samples: list[list[tuple[str, bool]]]
-    """The first rows as pieces of text, each with whether it carries loss."""
+    samples: list[list[Piece]]
+    """The first rows as `strop data show` shows them."""
+
+    @property
+    def weighted(self) -> bool:
+        """Whether some learned token counts more or less than another."""
+        return any(
+            weight != 1 and label != NO_LOSS
+            for example in self.train
+            for weight, label in zip(example.weights or (), example.labels, strict=False)
+        )
 
     def sets(self) -> tuple[datasets.Dataset, datasets.Dataset | None]:
         """Return training and held-out rows as TRL takes them."""
-        return _table(self.train), _table(self.held_out) if self.held_out else None
+        weighted = self.weighted
+        held_out = _table(self.held_out, weighted) if self.held_out else None
+        return _table(self.train, weighted), held_out
 
 
-def length_limit(settings: Settings, config: Any) -> int:
-    """Return after how many tokens a row is cut.
+def length_limit(settings: Settings, config: Any) -> int | None:
+    """Return how many tokens a row may have: `max_length`, else the model's context if it has one.
 
     Raises:
         ConfigError: max_length is longer than the model's context.
     """
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     if settings.max_length is None:
-        return min(context or LONGEST, LONGEST)
+        return context
     if context is not None and settings.max_length > context:
         raise ConfigError(
             f"max_length is {settings.max_length}; the model's context ends at {context} tokens"
@@ -53,42 +71,124 @@ def length_limit(settings: Settings, config: Any) -> int:
     return settings.max_length
 
 
-def prepare(source: Any, tokenizer: Any, settings: Settings) -> Material:
-    """Read, split and encode `source`; `settings.max_length` is set.
+def length_for(lengths: Sequence[int], limit: int | None) -> int:
+    """Return the `max_length` that suits rows of these lengths, at most `limit`.
 
-    Rows longer than max_length are cut, logged, and named in the facts.
+    Nothing is cut up to `LONG` tokens; beyond that as far as 99 of 100 rows need, so that a few
+    outliers do not decide the memory of the whole run.
+    """
+    ordered = sorted(lengths)
+    wanted = max(min(ordered[-1], LONG), ordered[math.ceil(0.99 * len(ordered)) - 1], 2)
+    return wanted if limit is None else min(wanted, limit)
+
+
+def prepare(source: Any, tokenizer: Any, settings: Settings, limit: int | None) -> Material:
+    """Read, split and encode `source`.
+
+    Conversations longer than max_length are cut, longer plain texts divided; of data that says
+    which answers are wanted (KTO) only the wanted ones are learned. The facts name every such row.
+
+    Args:
+        source: what `strop.data.read` takes.
+        tokenizer: the model's.
+        settings: how to split, how long rows may be, which parts of the answers carry loss.
+        limit: what `length_limit` returned.
 
     Raises:
         DataError: rows are broken, or their answer begins after max_length; all are listed.
     """
-    rows = read(source)
+    rows, unwanted = _wanted(read(source, mapping=mapping_of(settings.map)))
     train, held_out = split(rows, held_out=settings.held_out, seed=settings.seed)
-    examples = encode_all([*train, *held_out], tokenizer, settings.max_length)
-    cut = [e.line for e in examples if e.cut]
-    if cut:
-        logger.warning(
-            "%s: %s cut to max_length, %d tokens",
-            rows.source,
-            spoken_lines(cut),
-            settings.max_length,
-        )
-    first, second = examples[: len(train)], examples[len(train) :]
+    both = [*train, *held_out]
+    wanted = Supervision(settings.answers, settings.end_token, settings.reasoning)
+    whole = encode_all(both, tokenizer, None, wanted)
+    lengths = [len(example.ids) for example in whole]
+    max_length = settings.max_length or length_for(lengths, limit)
+    fitted = _fitted(both, whole, max_length, rows.source)
+    first, second = (
+        list(itertools.chain.from_iterable(part))
+        for part in (fitted[: len(train)], fitted[len(train) :])
+    )
     facts = {
         "source": rows.source,
         "format": rows.format,
-        "rows": len(first),
-        "held_out_rows": len(second),
+        "rows": len(train),
+        "held_out_rows": len(held_out),
+        "unwanted_lines": unwanted,
         "tokens": sum(len(e.ids) for e in first),
         "supervised_tokens": sum(label != NO_LOSS for e in first for label in e.labels),
-        "longest_row": max(len(e.ids) for e in first),
-        "cut_lines": cut,
+        "longest_row": max(lengths),
+        "max_length": max_length,
+        "cut_lines": sorted(e.line for e in first + second if e.cut),
+        "cut_tokens": sum(e.cut for e in first + second),
+        "divided_lines": sorted(parts[0].line for parts in fitted if len(parts) > 1),
         "sha256": _fingerprint(first, second),
     }
-    return Material(first, second, facts, [_pieces(e, tokenizer) for e in first[:5]])
+    shown = [
+        _shortened(show(row, tokenizer, max_length=max_length, supervision=wanted))
+        for row in train[:5]
+    ]
+    return Material(first, second, facts, shown)
 
 
-def _table(examples: list[Example]) -> datasets.Dataset:
-    columns = {"input_ids": [e.ids for e in examples], "labels": [e.labels for e in examples]}
+def left_out(facts: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for everything in the data that is not learned as it stands."""
+    said = []
+    if lines := facts["cut_lines"]:
+        said.append(
+            f"{spoken_lines(lines)} cut to max_length, {facts['max_length']:,} tokens: "
+            f"{facts['cut_tokens']:,} tokens are not seen; the longest row has "
+            f"{facts['longest_row']:,}"
+        )
+    if lines := facts["divided_lines"]:
+        said.append(
+            f"{spoken_lines(lines)} longer than max_length, {facts['max_length']:,} tokens: "
+            "learned in pieces of that length"
+        )
+    if lines := facts["unwanted_lines"]:
+        said.append(f"{spoken_lines(lines)} left out: the data says that the answer is not wanted")
+    return said
+
+
+def _wanted(rows: Rows) -> tuple[Rows, list[int]]:
+    """Return the rows whose answer is wanted, and the lines of the others."""
+    unwanted = [row.line for row in rows if row.label is False]
+    kept = [row for row in rows if row.label is not False]
+    if not kept:
+        raise DataError(
+            f"{rows.source} says of each of its {len(rows)} answers that it is not wanted, so none "
+            "can be learned by imitation; train on it with KTO, or add wanted answers"
+        )
+    return Rows(kept, rows.format, rows.source), unwanted
+
+
+def _fitted(
+    rows: Sequence[Row], whole: Sequence[Example], max_length: int, source: str
+) -> list[list[Example]]:
+    """Return for each row what is seen of it: all, what is left when cut, or a text's pieces."""
+    made: list[list[Example]] = []
+    faults: list[Fault] = []
+    for row, example in zip(rows, whole, strict=True):
+        if row.messages is None:
+            made.append(divided(example, max_length))
+            continue
+        seen = limited(row, example, max_length)
+        if isinstance(seen, Fault):
+            faults.append(seen)
+        else:
+            made.append([seen])
+    if faults:
+        raise BrokenRowsError(source, faults, len(rows))
+    return made
+
+
+def _table(examples: list[Example], weighted: bool) -> datasets.Dataset:
+    columns: dict[str, list[Any]] = {
+        "input_ids": [e.ids for e in examples],
+        "labels": [e.labels for e in examples],
+    }
+    if weighted:
+        columns[WEIGHTS] = [e.weights or [1.0] * len(e.ids) for e in examples]
     return datasets.Dataset.from_dict(columns)
 
 
@@ -99,14 +199,17 @@ def _fingerprint(*parts: list[Example]) -> str:
         for example in part:
             digest.update(f"row {len(example.ids)} ".encode())
             digest.update(array("q", [*example.ids, *example.labels]).tobytes())
+            digest.update(array("d", example.weights or ()).tobytes())
     return digest.hexdigest()
 
 
-def _pieces(example: Example, tokenizer: Any, most: int = 400) -> list[tuple[str, bool]]:
-    pieces: list[tuple[list[int], bool]] = []
-    for token, label in zip(example.ids[:most], example.labels, strict=False):
-        supervised = label != NO_LOSS
-        if not pieces or pieces[-1][1] != supervised:
-            pieces.append(([], supervised))
-        pieces[-1][0].append(token)
-    return [(tokenizer.decode(ids), supervised) for ids, supervised in pieces]
+def _shortened(pieces: list[Piece]) -> list[Piece]:
+    """Return the pieces up to some thousand characters, which a page can bear."""
+    kept: list[Piece] = []
+    room = _SHOWN
+    for piece in pieces:
+        if len(piece.text) > room:
+            return [*kept, dataclasses.replace(piece, text=piece.text[:room] + " …")]
+        kept.append(piece)
+        room -= len(piece.text)
+    return kept

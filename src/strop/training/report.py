@@ -5,7 +5,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from strop.core.files import written_whole
+from strop.data.showing import STYLE, Piece, as_html, legend
 from strop.training.curve import curve
+from strop.training.material import left_out
 from strop.training.run import Run
 
 
@@ -98,22 +100,18 @@ def _data(data: Mapping[str, Any]) -> str:
         ["tokens", f"{data['tokens']:,}"],
         ["of these with loss", f"{data['supervised_tokens']:,}"],
         ["longest row", f"{data['longest_row']:,} tokens"],
-        ["rows cut", f"{len(data['cut_lines']):,}"],
+        ["max_length", f"{data['max_length']:,} tokens"],
+        *(["not seen", sentence] for sentence in left_out(data)),
         ["SHA-256 of the tokens", data["sha256"]],
     ]
     return _section("Data", _table(rows))
 
 
-def _samples(samples: Iterable[Iterable[tuple[str, bool]]]) -> str:
-    blocks = []
-    for pieces in samples:
-        text = "".join(
-            f"<mark>{html.escape(piece)}</mark>" if supervised else html.escape(piece)
-            for piece, supervised in pieces
-        )
-        blocks.append(f"<pre>{text}</pre>")
-    note = "<p>The model learns to write the <mark>marked</mark> text; it only reads the rest.</p>"
-    return _section("First rows, as the model sees them", note + "".join(blocks)) if blocks else ""
+def _samples(samples: Iterable[Iterable[Mapping[str, Any]]]) -> str:
+    blocks = [as_html(Piece(**piece) for piece in row) for row in samples]
+    if not blocks:
+        return ""
+    return _section("First rows, as the model sees them", STYLE + legend() + "".join(blocks))
 
 
 def _settings(record: Mapping[str, Any]) -> str:
@@ -156,9 +154,9 @@ _PAGE = """<!doctype html>
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1d2430; --quiet: #667085; --line: #d9dee7;
-  --page: #f6f7f9; --card: #fff; --train: #2f6fde; --held: #d9622b; --mark: #cdebd3; }
+  --page: #f6f7f9; --card: #fff; --train: #2f6fde; --held: #d9622b; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --quiet: #98a2b3; --line: #333b48;
-  --page: #14181f; --card: #1c222c; --train: #7aa7ff; --held: #ff9b66; --mark: #22543a; } }
+  --page: #14181f; --card: #1c222c; --train: #7aa7ff; --held: #ff9b66; } }
 body { margin: 0; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif; }
 main { max-width: 860px; margin: 2rem auto; padding: 0 1rem; }
@@ -171,9 +169,8 @@ table { border-collapse: collapse; width: 100%; margin-top: .5rem; }
 td, th { border-bottom: 1px solid var(--line); padding: .3rem .6rem .3rem 0; text-align: left;
   vertical-align: top; overflow-wrap: anywhere; }
 td:first-child { color: var(--quiet); width: 14rem; } tr:last-child td { border-bottom: 0; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; background: var(--page); padding: .6rem;
+div.row-text { overflow-wrap: anywhere; background: var(--page); padding: .6rem; margin: .5rem 0;
   border-radius: 6px; font-size: 13px; max-height: 16rem; overflow-y: auto; }
-mark { background: var(--mark); color: inherit; border-radius: 3px; }
 svg { width: 100%; height: auto; } svg text { fill: var(--quiet); font-size: 12px; }
 svg .grid { stroke: var(--line); } svg polyline { fill: none; stroke-width: 1.8; }
 svg .raw { stroke: var(--train); opacity: .25; } svg .smooth { stroke: var(--train); }

@@ -20,6 +20,14 @@ class Settings(Config):
     """Model to fine-tune: a packaged name, a folder, a GGUF file or a hub id."""
     data: str | None = None
     """File to train on: JSONL, JSON, CSV or Parquet; empty when rows come from Python."""
+    map: str | None = None
+    """Columns by other names than strop's: `question=prompt,reply=completion`."""
+    answers: Literal["all", "last"] = "all"
+    """Which answers of a conversation are learned."""
+    end_token: bool = True
+    """Whether the token that ends an answer is learned, so that the model learns to stop."""
+    reasoning: bool = True
+    """Whether the reasoning before an answer is learned."""
     out: str | None = None
     """Folder of the run; without it the next free one under runs/."""
     held_out: int | float = 0.05
@@ -39,7 +47,7 @@ class Settings(Config):
     batch_size: int = 16
     """Rows per optimizer step; strop splits them by tokens, so memory does not grow with it."""
     max_length: int | None = None
-    """Tokens after which a row is cut; without it the model's context, at most 4096."""
+    """Tokens a row may have; without it the longest row's, above 4096 only as far as 99 % need."""
     rank: int = 16
     """Columns of the adapter's A; what it can learn and its memory grow with it."""
     alpha: int | float = 32
@@ -86,6 +94,10 @@ class Settings(Config):
             yield f"held_out is {self.held_out}; a share is below 1, a number of rows is whole"
         if self.max_length is not None and self.max_length < 2:
             yield f"max_length is {self.max_length}; a row needs at least 2 tokens"
+        if self.map is not None:
+            from strop.data.reading import mapping_fault
+
+            yield from mapping_fault(self.map)
         if not self.accelerate and self.micro_batch_tokens is not None:
             yield "micro_batch_tokens has no effect with accelerate=false; leave one of them out"
         if not self.accelerate and self.policy == "offload":

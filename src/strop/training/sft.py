@@ -16,7 +16,7 @@ from strop.core.files import write_json, written_whole
 from strop.models import load
 from strop.training import checkpoints, memory, report
 from strop.training.interrupt import Interrupt
-from strop.training.material import Material, length_limit, prepare
+from strop.training.material import Material, left_out, length_limit, prepare
 from strop.training.run import Run
 from strop.training.settings import Settings
 from strop.training.trainer import Trainer, arguments, build, steps
@@ -108,6 +108,7 @@ class _Training:
         if not resumed:
             with checkpoints.saving(run.path):
                 self._write_record(model)
+            self._say_plan()
         trainer = build(settings, args, model, tokenizer, self.material.sets(), [keep, record])
         trained, _ = trainer.model.get_nb_trainable_parameters()
         run.update(model={**run.record["model"], "trained_parameters": trained})
@@ -121,6 +122,21 @@ class _Training:
 
     def _train(self, trainer: Trainer, last: Path | None) -> None:
         show = Show(self.console) if self.console.is_terminal and not self.console.quiet else None
+    def _say_plan(self) -> None:
+        """Print what will be trained on, and what of the data will not be seen."""
+        facts = self.material.facts
+        planned = steps(self.settings, len(self.material.train))[1]
+        share = 100 * facts["supervised_tokens"] / max(1, facts["tokens"])
+        said = [
+            f"{facts['rows']:,} rows of {facts['source']} ({facts['format']}), "
+            f"{facts['held_out_rows']:,} more held out",
+            f"{facts['tokens']:,} tokens an epoch, {share:.0f} % of them learned, in {planned:,} steps",
+            f"max_length {facts['max_length']:,}; the longest row has {facts['longest_row']:,} tokens",
+            *left_out(facts),
+        ]
+        for sentence in said:
+            self.console.print(f"plan    {sentence}", soft_wrap=True, highlight=False, markup=False)
+
         if show is not None:
             trainer.add_callback(show)
         try:
@@ -146,7 +162,7 @@ class _Training:
             "steps": steps(self.settings, len(self.material.train))[1],
             "versions": versions.installed(),
             "commit": versions.commit(),
-            "samples": self.material.samples,
+            "samples": [[dataclasses.asdict(p) for p in row] for row in self.material.samples],
         }
         write_json(self.run.record_file, record)
 

@@ -13,10 +13,37 @@ import torch
 from peft import LoraConfig
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from strop.core.errors import ConfigError, UnsupportedError
+from strop.models.holding import computes_in
 from strop.training.checkpoints import saving
+from strop.training.material import WEIGHTS
 from strop.training.settings import Settings
+
+
+class _Weighing:
+    """A model for one call of `compute_loss`, whose log-probabilities count as the data says."""
+
+    def __init__(self, model: Any, weights: torch.Tensor) -> None:
+        self.model = model
+        self.weights = weights
+
+    def __call__(self, **inputs: Any) -> Any:
+        outputs = self.model(**inputs)
+        weighed = outputs.log_probs * self.weights[:, 1:]  # [B, T-1]
+        return dataclasses.replace(outputs, log_probs=weighed)
+
+
+class _WeightCollator(DataCollatorForLanguageModeling):
+    """TRL's collator, which pads the tokens' weights as well."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = super().torch_call(examples)
+        weights = torch.zeros(batch["labels"].shape)  # [B, T]
+        for row, example in zip(weights, examples, strict=True):
+            row[: len(example[WEIGHTS])] = torch.tensor(example[WEIGHTS])
+        return {**batch, WEIGHTS: weights}
 
 
 class Trainer(SFTTrainer):
@@ -27,6 +54,12 @@ class Trainer(SFTTrainer):
 
     def _send_telemetry(self) -> None:
         """Send nothing; TRL would report model family and device to the hub once per trainer."""
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **named: Any) -> Any:
+        """Return TRL's loss; where tokens have weights it is sum(weight * nll) / labelled tokens."""
+        weights = inputs.pop(WEIGHTS, None)
+        counted = model if weights is None else _Weighing(model, weights)
+        return super().compute_loss(counted, inputs, *args, **named)
 
     def create_model_card(self, *args: Any, **named: Any) -> None:
         """Write no card; run.json and report.html say more."""
@@ -81,9 +114,10 @@ def arguments(settings: Settings, folder: Path, rows: int, model: Any, evaluate:
         "gradient_accumulation_steps": settings.batch_size // rows_at_once,
         "activation_checkpointing": settings.policy == "checkpoint" and not settings.accelerate,
         "max_length": None,
+        "remove_unused_columns": False,
         "dataset_kwargs": {"skip_prepare_dataset": True},
-        "bf16": model.dtype == torch.bfloat16,
-        "fp16": model.dtype == torch.float16,
+        "bf16": computes_in(model) == torch.bfloat16,
+        "fp16": computes_in(model) == torch.float16,
         "use_cpu": model.device.type == "cpu",
         "save_steps": settings.save_every or max(1, math.ceil(total / 10)),
         # Steps rather than epochs: then a loss is measured before the checkpoint of its step is
@@ -121,8 +155,15 @@ def build(
         callbacks: are told of every step.
 
     Raises:
-        ConfigError: PEFT finds no layer with a name in `target_modules`.
+        ConfigError: PEFT finds no layer with a name in `target_modules`, or the data weighs
+            messages and the loss cannot.
     """
+    weighted = WEIGHTS in sets[0].column_names
+    if weighted and (args.loss_type != "nll" or args.label_smoothing_factor):
+        raise ConfigError(
+            "the data weighs messages (their `weight`), which this loss cannot: leave loss_type and "
+            "label_smoothing_factor out of trainer, or the weights out of the data"
+        )
     modules = settings.target_modules
     lora = LoraConfig(
         r=settings.rank,
@@ -143,6 +184,7 @@ def build(
                 processing_class=tokenizer,
                 peft_config=lora,
                 callbacks=callbacks,
+                data_collator=_WeightCollator(_padding(tokenizer)) if weighted else None,
             )
     except ValueError as e:
         if "arget modules" not in str(e):
@@ -150,6 +192,11 @@ def build(
         raise ConfigError(f"target_modules is {modules!r}: {e}") from e
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def _padding(tokenizer: Any) -> int:
+    pad = tokenizer.pad_token_id
+    return int(tokenizer.eos_token_id if pad is None else pad)
 
 
 def _check_names(given: dict[str, Any], own: dict[str, Any]) -> None:

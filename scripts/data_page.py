@@ -1,0 +1,188 @@
+"""Write docs/data.md from what is declared: formats, settings, kinds of findings.
+
+Every example of a row is read here, and must be recognised as the format it stands for.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from strop.data import read
+from strop.data.formats import FORMATS
+from strop.data.kinds import KINDS
+from strop.data.opening import LONGEST_LINE, TEXT_SUFFIXES
+from strop.data.showing import MEANING
+from strop.data.sources import SUFFIXES
+from strop.data.templates import FAMILIES
+from strop.training.settings import described
+
+PAGE = Path(__file__).parent.parent / "docs" / "data.md"
+EXAMPLES: list[tuple[str, dict[str, Any]]] = [
+    (
+        "messages",
+        {
+            "messages": [
+                {"role": "system", "content": "Be brief."},
+                {"role": "user", "content": "Capital of Peru?"},
+                {"role": "assistant", "reasoning_content": "Peru: Lima.", "content": "Lima."},
+            ]
+        },
+    ),
+    (
+        "messages",
+        {
+            "messages": [
+                {"role": "user", "content": "Rain in Oslo?"},
+                {
+                    "role": "assistant",
+                    "tool_calls": [{"function": {"name": "rain", "arguments": {"city": "Oslo"}}}],
+                },
+                {"role": "tool", "content": "yes"},
+                {"role": "assistant", "content": "It rains.", "weight": 2},
+            ],
+            "tools": [{"type": "function", "function": {"name": "rain", "parameters": {}}}],
+        },
+    ),
+    (
+        "conversations",
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
+    ),
+    ("instruction", {"instruction": "Translate.", "input": "Hund", "output": "dog"}),
+    ("prompt_completion", {"prompt": "2 + 2 =", "completion": "4"}),
+    ("question_answer", {"question": "2 + 2?", "answer": "4"}),
+    ("input_output", {"input": "2 + 2", "output": "4"}),
+    ("preference", {"prompt": "Hi", "chosen": "Hello!", "rejected": "What?"}),
+    ("kto", {"prompt": "Hi", "completion": "Hello!", "label": True}),
+    ("text", {"text": "All of this is learned."}),
+    ("prompt", {"prompt": "Write a haiku."}),
+]
+"""A row of each format."""
+
+HEAD = """# Data
+
+Give strop the file you have. (`make pages` writes this page from what the code declares.)
+
+## Files
+
+| what | read |
+|---|---|
+| tables | {tables}, plain or gzip (`rows.jsonl.gz`) |
+| texts, for continued pre-training | {texts}: a file or a folder; PDF needs `strop[data]` |
+| `datasets` | a folder that `save_to_disk` wrote, or in Python the object itself |
+| the hub | `hf:owner/name:split`, only if you ask for it by this name |
+| Python | a list of dictionaries |
+
+JSONL, CSV and Parquet are read row by row, so a file may be larger than memory
+(`strop.data.stream`); a line may have {line} MiB. Nothing in data is run: templates are rendered in
+a sandbox with limits on steps and on the length of texts, archives that grow without bound are
+refused.
+
+## Formats
+
+Which format a file has is told by the columns of all its rows, not of the first ones; `strop data
+check` shows the evidence. Rows that do not fit the format of the rest are named, not skipped.
+Columns by other names are mapped: `strop data check rows.csv --map ask=prompt,reply=completion`,
+and the same `--map` for `strop train`.
+
+| format | columns | read as well, where they are there |
+|---|---|---|
+{formats}
+
+A row of each:
+
+```json
+{examples}
+```
+
+Roles may also be called as in ShareGPT (`human`, `gpt`, `observation`, `function_call`). An
+assistant's message may have `tool_calls`, and its reasoning as `reasoning_content`, `reasoning` or
+`thinking`, or as a part of that type. Preference rows train on `chosen` and KTO rows on the wanted
+answers when a model learns by imitation (`strop train`).
+
+## What is learned
+
+For a conversation: what the assistant wrote, each answer with the token that ends it. For a plain
+text: all of it, with the end-of-text token. The borders are found by following every character
+through the template and the tokenizer, never by searching for markers, so a marker inside a user's
+text changes nothing. A token that straddles a border carries no loss.
+
+| setting | values | meaning |
+|---|---|---|
+{settings}
+
+Each message may have a `weight` (or `train: false`): the loss of a step is `sum(weight * -log p) /
+learned tokens`; a message of weight 0 is read but not learned. What is longer than `max_length` is
+cut at its end and named in the plan, in `run.json` and in the report; a plain text is learned in
+pieces instead.
+
+`strop data show rows.jsonl --row 3 --model NAME` shows a row as the model will see it: {meaning}.
+The report of a run shows its first five rows in the same colours.
+
+## Templates
+
+The tokenizer's own chat template is used. Where it carries none, the one of its family is:
+{families}.
+
+## Findings
+
+`strop data check rows.jsonl --model NAME` counts and measures; it ends with exit code 1 if a
+finding is severe (`error`). `--json` prints `{{"findings": [{{"kind", "severity", "rows",
+"message", "remedy", "example"}}], "rows", "usable", "format", "columns", "lengths", "languages",
+"severe"}}`. `--held-out test.jsonl` finds rows that stand in both, `--fix clean.jsonl` writes the
+usable rows, mended, and `clean.changes.jsonl` with every change; `--picture lengths.svg` draws the
+lengths, `--speed` gives the minutes of an epoch.
+
+| kind | severity | what is found | what to do |
+|---|---|---|---|
+{findings}
+"""
+
+
+def page() -> str:
+    """Return the page as it should be."""
+    formats = [
+        f"| {layout.name} | {' + '.join(_names(names) for names in layout.needs)} | "
+        f"{', '.join(f'`{name}`' for name in layout.also)} |"
+        for layout in FORMATS
+    ]
+    settings = [
+        f"| `{name}` | {_choices(default, hint)} | {doc} |"
+        for name, (hint, default, doc) in described().items()
+        if name in ("answers", "end_token", "reasoning", "max_length", "map")
+    ]
+    findings = [
+        f"| `{name}` | {kind.severity} | {kind.meaning} | {kind.remedy} |"
+        for name, kind in KINDS.items()
+    ]
+    return HEAD.format(
+        tables=", ".join(SUFFIXES),
+        texts=", ".join(TEXT_SUFFIXES),
+        line=LONGEST_LINE // 2**20,
+        formats="\n".join(formats),
+        examples="\n".join(_example(*pair) for pair in EXAMPLES),
+        settings="\n".join(settings),
+        meaning="; ".join(MEANING.values()),
+        families=", ".join(FAMILIES),
+        findings="\n".join(findings),
+    )
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return " or ".join(f"`{name}`" for name in names)
+
+
+def _choices(default: Any, hint: Any) -> str:
+    if isinstance(default, bool):
+        return f"true or false; `{str(default).lower()}`"
+    choices = getattr(hint, "__args__", ())
+    return " or ".join(f"`{c}`" for c in choices if isinstance(c, str)) or "none"
+
+
+def _example(name: str, row: dict[str, Any]) -> str:
+    found = read([row]).format
+    assert found == name, f"the example of {name} is read as {found}"
+    return json.dumps(row)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
