@@ -75,8 +75,8 @@ def train(
     if source is None:
         raise DataError("there is no data to train on; give a file, a dataset or a list of rows")
     model, tokenizer = _model(model, tokenizer, chosen)
-    chosen = dataclasses.replace(chosen, max_length=length_limit(chosen, model.config))
-    material = prepare(source, tokenizer, chosen)
+    material = prepare(source, tokenizer, chosen, length_limit(chosen, model.config))
+    chosen = dataclasses.replace(chosen, max_length=material.facts["max_length"])
     console = Console(stderr=True, quiet=quiet)
     _Training(run, chosen, material, console).go(model, tokenizer, resumed=resume is not None)
     return run
@@ -106,9 +106,9 @@ class _Training:
         record = Record(run, checkpoints.step_of(last) if last else 0)
         keep = Keep(self.interrupt, evaluate)
         if not resumed:
+            self._say_plan()
             with checkpoints.saving(run.path):
                 self._write_record(model)
-            self._say_plan()
         trainer = build(settings, args, model, tokenizer, self.material.sets(), [keep, record])
         trained, _ = trainer.model.get_nb_trainable_parameters()
         run.update(model={**run.record["model"], "trained_parameters": trained})
@@ -120,8 +120,6 @@ class _Training:
         with checkpoints.saving(run.path):
             self._finish(trainer, record)
 
-    def _train(self, trainer: Trainer, last: Path | None) -> None:
-        show = Show(self.console) if self.console.is_terminal and not self.console.quiet else None
     def _say_plan(self) -> None:
         """Print what will be trained on, and what of the data will not be seen."""
         facts = self.material.facts
@@ -137,6 +135,8 @@ class _Training:
         for sentence in said:
             self.console.print(f"plan    {sentence}", soft_wrap=True, highlight=False, markup=False)
 
+    def _train(self, trainer: Trainer, last: Path | None) -> None:
+        show = Show(self.console) if self.console.is_terminal and not self.console.quiet else None
         if show is not None:
             trainer.add_callback(show)
         try:
