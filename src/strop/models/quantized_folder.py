@@ -69,7 +69,7 @@ def quantize(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"out is {out}, which is not an empty folder; give another one")
     loaded, tokenizer = _opened(folder)
-    calibration, held_out = _sequences(tokenizer, calibrate, loaded)
+    calibration, held_out = sequences(tokenizer, calibrate, loaded)
     decoder, entering = take_apart(loaded, [*calibration, *held_out])
     count = len(calibration)
     found = quantize_model(
@@ -103,8 +103,17 @@ def _opened(folder: Path) -> tuple[Any, Any]:
     return loaded.to(default_device()).eval().requires_grad_(False), tokenizer
 
 
-def _sequences(tokenizer: Any, calibrate: Any, model: Any) -> tuple[list[Tensor], list[Tensor]]:
-    """Return sequences to calibrate on and sequences to measure on."""
+def sequences(tokenizer: Any, calibrate: Any, model: Any) -> tuple[list[Tensor], list[Tensor]]:
+    """Return sequences [T] to calibrate on and sequences to measure on.
+
+    Args:
+        tokenizer: of the model.
+        calibrate: what `strop.data.read` takes, or None for the packaged text.
+        model: whose context bounds T.
+
+    Raises:
+        DataError: the text is too short for two sequences.
+    """
     context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or LENGTH
     T = min(LENGTH, context)
     ids = list(_tokens(tokenizer, calibrate))

@@ -1,21 +1,19 @@
 """A whole model into few bits: calibrate, choose formats within a budget, quantise, measure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from strop.core.errors import ConfigError, DataError, UnsupportedError
-from strop.quantization.allocation import Knapsack, Option
-from strop.quantization.calibration import Layer, Tell, calibrate
-from strop.quantization.compression import BASELINE_GROUP, Compressed, HeldOut, compress
+from strop.core.errors import ConfigError, DataError
+from strop.quantization.allocation import Option
+from strop.quantization.calibration import Tell, calibrate
+from strop.quantization.choices import Choices, choices
+from strop.quantization.compression import Compressed, HeldOut, compress
 from strop.quantization.decoder import Decoder
-from strop.quantization.formats import FORMATS, Format
-from strop.quantization.sensitivity import options, together
 
 ROUNDS = 3
 """How often the model is quantised anew where a KL is asked for and was missed."""
-NF4_FORMAT = Format("nf4", 4, BASELINE_GROUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,23 +23,14 @@ class Quantized:
     compressed: Compressed
     chosen: dict[str, Option]
     """The format of each group of layers, by the group's first."""
-    options: dict[str, list[Option]]
-    """What each group could have had."""
-    members: dict[str, list[str]]
-    """The layers of each group."""
+    choices: Choices
     left: list[str]
     """Layers that no format fits; they stay as they are."""
-    nf4_bytes: int
-    """What plain NF4 takes for the same layers."""
 
     @property
     def formats(self) -> dict[str, str]:
         """Return the format of each quantised layer."""
-        return {
-            name: option.format
-            for group, option in self.chosen.items()
-            for name in self.members[group]
-        }
+        return self.choices.formats(self.chosen)
 
     @property
     def bytes(self) -> int:
@@ -75,37 +64,27 @@ def quantize_model(
         UnsupportedError: no layer can be quantised.
     """
     check_finite(decoder)
-    layers = calibrate(decoder, entering, tell)
-    members, offered = _offered(decoder, layers, tell)
-    if not offered:
-        raise UnsupportedError(
-            "no linear layer of this model can be quantised: their inputs are no whole number of "
-            f"groups of {min(f.group for f in FORMATS.values())}"
-        )
-    knapsack = Knapsack(offered)
-    shapes = [layers[name].shape for group in offered for name in members[group]]
-    nf4_bytes = sum(NF4_FORMAT.stored_bytes(shape) for shape in shapes)
-    chosen = _first_choice(knapsack, nf4_bytes, budget, max_kl)
-    scale = 1.0
-    for attempt in range(ROUNDS):
-        formats = {name: o.format for group, o in chosen.items() for name in members[group]}
-        compressed = compress(decoder, entering, held_out, formats, tell)
-        if max_kl is None or compressed.strop.kl <= max_kl or attempt == ROUNDS - 1:
-            break
-        scale *= max_kl / compressed.strop.kl
-        chosen = knapsack.below(max_kl * scale)
-    if max_kl is not None and compressed.strop.kl > max_kl:
-        raise ConfigError(
-            f"a KL of {max_kl:g} nats per token was not reached: {ROUNDS} attempts came to "
-            f"{compressed.strop.kl:.3g}; ask for more, or give a budget"
-        )
-    left = [
-        name
-        for i in range(len(decoder.blocks))
-        for name in linear_names(decoder, i)
-        if name not in formats
-    ]
-    return Quantized(compressed, chosen, offered, members, left, nf4_bytes)
+    offered = choices(decoder, calibrate(decoder, entering, tell), tell)
+    if max_kl is None:
+        assert budget is not None
+        chosen = offered.within(budget)
+        compressed = compress(decoder, entering, held_out, offered.formats(chosen), tell)
+    else:
+        expected = max_kl
+        for _ in range(ROUNDS):
+            chosen = offered.below(expected)
+            compressed = compress(decoder, entering, held_out, offered.formats(chosen), tell)
+            if compressed.strop.kl <= max_kl:
+                break
+            expected *= max_kl / compressed.strop.kl
+        else:
+            raise ConfigError(
+                f"a KL of {max_kl:g} nats per token was not reached: the last of {ROUNDS} attempts "
+                f"came to {compressed.strop.kl:.3g}; allow more, or give a budget"
+            )
+    formats = offered.formats(chosen)
+    names = [name for i in range(len(decoder.blocks)) for name in linear_names(decoder, i)]
+    return Quantized(compressed, chosen, offered, [n for n in names if n not in formats])
 
 
 def check_finite(decoder: Decoder) -> None:
@@ -132,43 +111,3 @@ def linear_names(decoder: Decoder, i: int) -> list[str]:
     """Return the names of the linear layers of block i."""
     found = decoder.blocks[i].named_modules(prefix=decoder.names[i])
     return [name for name, module in found if isinstance(module, nn.Linear)]
-
-
-def _offered(
-    decoder: Decoder, layers: Mapping[str, Layer], tell: Tell
-) -> tuple[dict[str, list[str]], dict[str, list[Option]]]:
-    """Return the layers of each group that can be quantised, and the group's options."""
-    members: dict[str, list[str]] = {}
-    for name, layer in layers.items():
-        members.setdefault(layer.group, []).append(name)
-    offered = {}
-    for i, block in enumerate(decoder.blocks):
-        weights = {
-            f"{decoder.names[i]}.{name}": module.weight.detach()
-            for name, module in block.named_modules()
-            if isinstance(module, nn.Linear)
-        }
-        for group in [name for name in members if name in weights]:
-            each = {
-                name: options(layers[name], weights[name], list(FORMATS.values()))
-                for name in members[group]
-            }
-            if common := together(each):
-                offered[group] = common
-        tell("comparing formats", i + 1, len(decoder.blocks))
-    return members, offered
-
-
-def _first_choice(
-    knapsack: Knapsack, nf4_bytes: int, budget: float | None, max_kl: float | None
-) -> dict[str, Option]:
-    if max_kl is not None:
-        return knapsack.below(max_kl)
-    assert budget is not None
-    least = knapsack.least / nf4_bytes
-    if budget < least:
-        raise ConfigError(
-            f"budget is {budget:g} times the bytes of plain NF4; the narrowest formats that fit "
-            f"this model take {least:.4f} times, so ask for at least that"
-        )
-    return knapsack.within(int(budget * nf4_bytes))

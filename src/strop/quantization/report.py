@@ -22,18 +22,16 @@ def as_json(found: Quantized, *, model: str, text: str) -> dict[str, Any]:
         text: what was calibrated on, as the user named it.
     """
     weights = sum(_weights(o) for o in found.chosen.values())
-    measured = found.compressed
     return {
         "model": model,
         "calibration": text,
         "bytes": found.bytes,
-        "nf4_bytes": found.nf4_bytes,
-        "bytes_over_nf4": found.bytes / found.nf4_bytes,
+        "nf4_bytes": found.choices.nf4_bytes,
+        "bytes_over_nf4": found.bytes / found.choices.nf4_bytes,
         "bits_per_weight": 8 * found.bytes / weights,
         "measured": {
-            "original": dataclasses.asdict(measured.original),
-            "nf4": dataclasses.asdict(measured.nf4),
-            "strop": dataclasses.asdict(measured.strop),
+            name: dataclasses.asdict(comparison)
+            for name, comparison in found.compressed.measured.items()
         },
         "expected_kl": sum(option.kl for option in found.chosen.values()),
         "left_in_16_bits": found.left,
@@ -44,13 +42,13 @@ def as_json(found: Quantized, *, model: str, text: str) -> dict[str, Any]:
 def _group(found: Quantized, name: str) -> dict[str, Any]:
     chosen = found.chosen[name]
     return {
-        "layers": found.members[name],
+        "layers": found.choices.members[name],
         "format": chosen.format,
         "bytes": chosen.bytes,
         "expected_kl": chosen.kl,
         "options": {
             option.format: {"bytes": option.bytes, "expected_kl": option.kl}
-            for option in found.options[name]
+            for option in found.choices.options[name]
         },
     }
 
@@ -61,17 +59,17 @@ def _weights(option: Any) -> int:
 
 def picture(found: Quantized) -> str:
     """Return as SVG which group of which block has how many bits: a column for each block."""
-    blocks = list(dict.fromkeys(_place(found.members[name])[0] for name in found.chosen))
-    kinds = list(dict.fromkeys(_place(found.members[name])[1] for name in found.chosen))
+    blocks = list(dict.fromkeys(_place(found.choices.members[name])[0] for name in found.chosen))
+    kinds = list(dict.fromkeys(_place(found.choices.members[name])[1] for name in found.chosen))
     cells = []
     for name, option in found.chosen.items():
-        block, kind = _place(found.members[name])
+        block, kind = _place(found.choices.members[name])
         x, y = _LEFT + _CELL * blocks.index(block), _TOP + _ROW * kinds.index(kind)
         form = FORMATS[option.format]
         ink = "#fff" if form.bits > 5 else "#000"
         cells.append(
             f'<rect x="{x}" y="{y}" width="{_CELL - 2}" height="{_ROW - 2}" '
-            f'fill="{_SHADES[form.bits]}"><title>{", ".join(found.members[name])}: {form.name}, '
+            f'fill="{_SHADES[form.bits]}"><title>{", ".join(found.choices.members[name])}: {form.name}, '
             f"{option.bytes:,} bytes, {option.kl:.2g} nats expected</title></rect>"
             f'<text x="{x + _CELL / 2 - 1}" y="{y + 16}" text-anchor="middle" fill="{ink}">'
             f"{form.bits}</text>"
@@ -88,7 +86,7 @@ def picture(found: Quantized) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         'font-family="sans-serif" font-size="11" role="img" aria-label="bits of each layer">'
         f'<text x="{_LEFT}" y="16" font-size="13">bits of a weight, by block '
-        f"({found.bytes / found.nf4_bytes:.3f} times the bytes of NF4)</text>"
+        f"({found.bytes / found.choices.nf4_bytes:.3f} times the bytes of NF4)</text>"
         + "".join(labels + cells)
         + "</svg>\n"
     )

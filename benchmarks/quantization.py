@@ -1,0 +1,181 @@
+"""Divergence from the original at given bytes: strop's formats, plain NF4, and NF4 with 16-bit layers.
+
+Run as `python benchmarks/quantization.py [--models NAME …]`. Each packaged model is first moved off
+the 4-bit grid that its file lies on, by uniform noise of one step, and the result is the original.
+Calibrated on strop's packaged text; measured on other texts.
+"""
+
+import argparse
+import dataclasses
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from compare import RESULTS, circumstances
+from torch import Tensor, nn
+
+from strop.core.files import write_json
+from strop.models import load
+from strop.models.blockwise import take_apart
+from strop.models.quantized_folder import LENGTH, sequences
+from strop.quantization.allocation import Knapsack, Option
+from strop.quantization.calibration import Layer, calibrate
+from strop.quantization.choices import NF4_FORMAT, Choices, choices, harm
+from strop.quantization.compression import HeldOut, compress
+from strop.quantization.decoder import Decoder
+
+MODELS = ("smollm2-135m-instruct", "gemma-3-270m", "qwen2.5-coder-0.5b-instruct")
+BUDGETS = (1.0, 1.1)
+DATA = Path(__file__).parents[1] / ".cache" / "data"
+EACH = 6
+"""Held-out sequences of each text."""
+
+
+def main() -> None:
+    """Measure what the command line names, each model in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--one", help="measure this model here and print JSON")
+    parser.add_argument("--out", type=Path, default=RESULTS / "quantization.json")
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measured(options.one)))
+        return
+    before = json.loads(options.out.read_text()) if options.out.is_file() else {"models": {}}
+    found = dict(before["models"])
+    for model in options.models:
+        found[model] = {**in_a_process("--one", model), "seconds": seconds_of_command(model)}
+        write_json(options.out, {"name": "quantization", "models": found, **circumstances()})
+
+
+def in_a_process(*arguments: str) -> dict[str, Any]:
+    """Run this script and return the JSON of its last line."""
+    done = subprocess.run(
+        [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True, check=True
+    )
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def seconds_of_command(model: str) -> float:
+    """Return how long `strop quantize` takes, from start to written folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [Path(sys.executable).with_name("strop"), "quantize", model, "--out", f"{folder}/out"]
+        start = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return round(time.perf_counter() - start, 1)
+
+
+def measured(name: str) -> dict[str, Any]:
+    """Return the bytes and the divergence of each way to store a model."""
+    model, tokenizer = load(name, bits=32)
+    model.requires_grad_(False)
+    dither(model)
+    calibration, _ = sequences(tokenizer, None, model)
+    held_out = [row for text in texts() for row in cut(tokenizer, text)]
+    decoder, entering = take_apart(model, [*calibration, *held_out])
+    start, count = time.perf_counter(), len(calibration)
+    layers = calibrate(decoder, entering[:count], tell)
+    offered = choices(decoder, layers, tell)
+    found: dict[str, Any] = {"nf4_bytes": offered.nf4_bytes, "ways": {}}
+    for budget in BUDGETS:
+        whole = whole_layers(decoder, layers, offered, budget)
+        chosen = offered.within(budget)
+        result = compress(
+            decoder,
+            entering[:count],
+            HeldOut(entering[count:], held_out),
+            offered.formats(chosen),
+            tell,
+            {"nf4": nf4, "nf4_and_16_bit": lambda n, w, kept=whole: w if n in kept else nf4(n, w)},
+        )
+        found["ways"][str(budget)] = {
+            "bytes_over_nf4": sum(o.bytes for o in chosen.values()) / offered.nf4_bytes,
+            "expected_kl": sum(o.kl for o in chosen.values()),
+            "layers_in_16_bit": sorted(whole),
+            "formats": offered.formats(chosen),
+            **{key: dataclasses.asdict(value) for key, value in result.measured.items()},
+        }
+        print(budget, {k: round(v.kl, 4) for k, v in result.measured.items()}, file=sys.stderr)
+    found["seconds_of_passes"] = round(time.perf_counter() - start, 1)
+    return {**found, "held_out_tokens": len(held_out) * LENGTH, "ratios": ratios(found["ways"])}
+
+
+def ratios(ways: dict[str, Any]) -> dict[str, float]:
+    """Return strop's divergence over NF4's at each budget, and of 16-bit layers over strop's."""
+    found = {f"strop_{b}_over_nf4": w["strop"]["kl"] / w["nf4"]["kl"] for b, w in ways.items()}
+    last = ways[str(BUDGETS[-1])]
+    return {
+        **found,
+        "nf4_and_16_bit_over_strop": last["nf4_and_16_bit"]["kl"] / last["strop"]["kl"],
+    }
+
+
+def dither(model: Any) -> None:
+    """Move the linear weights of a model off the grid of its 4-bit file, by up to half a step."""
+    rng = torch.Generator().manual_seed(0)
+    for layer in model.get_decoder().layers.modules():
+        if isinstance(layer, nn.Linear):
+            x = layer.weight.reshape(-1, 32)
+            step = (x.amax(1, keepdim=True) - x.amin(1, keepdim=True)) / 15
+            noise = torch.rand(x.shape, generator=rng) - 0.5
+            layer.weight.copy_((x + noise * step).view_as(layer.weight))
+
+
+def texts() -> list[str]:
+    """Return texts that nothing is calibrated on: instructions with answers, Python's reference."""
+    from pydoc_data.topics import topics
+
+    rows = json.loads((DATA / "alpaca.json").read_text(encoding="utf-8"))
+    asked = (f"{r['instruction']} {r['input']}\n{r['output']}" for r in rows)
+    return ["\n\n".join(asked), "\n".join(topics.values())]
+
+
+def cut(tokenizer: Any, text: str) -> list[Tensor]:
+    """Return the first sequences of a text."""
+    ids = tokenizer(text[: EACH * LENGTH * 10], return_tensors="pt").input_ids[0]
+    return list(ids[: EACH * LENGTH].view(EACH, LENGTH))
+
+
+def nf4(name: str, weight: Tensor) -> Tensor:
+    """Return a weight as bitsandbytes stores it: NF4, its scales quantised once more."""
+    import bitsandbytes.functional as bnb
+
+    codes, state = bnb.quantize_4bit(
+        weight.contiguous(), blocksize=64, compress_statistics=True, quant_type="nf4"
+    )
+    dense: Tensor = bnb.dequantize_4bit(codes, state)
+    return dense
+
+
+def whole_layers(
+    decoder: Decoder, layers: dict[str, Layer], offered: Choices, budget: float
+) -> set[str]:
+    """Return the layers that stay in 16 bits where all others are NF4, by the same sensitivities."""
+    options: dict[str, list[Option]] = {}
+    for i, block in enumerate(decoder.blocks):
+        for name, module in block.named_modules(prefix=decoder.names[i]):
+            if isinstance(module, nn.Linear):
+                layer, weight = layers[name], module.weight
+                rows = torch.arange(len(weight))
+                kl = harm(layer, weight - nf4(name, weight), rows, layer.energy)
+                options[name] = [
+                    Option("nf4", NF4_FORMAT.stored_bytes(layer.shape), kl),
+                    Option("16", 2 * weight.numel(), 0.0),
+                ]
+    chosen = Knapsack(options).within(int(budget * offered.nf4_bytes))
+    return {name for name, option in chosen.items() if option.format == "16"}
+
+
+def tell(stage: str, done: int, total: int) -> None:
+    """Say on standard error how far a measurement is."""
+    if done % 10 == 0 or done == total:
+        print(f"  {stage} {done}/{total}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""What can be chosen for a whole model: groups of layers, their options, and the bytes of NF4."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from strop.core.errors import ConfigError, UnsupportedError
+from strop.ops.dequantize import dequantize
+from strop.quantization.allocation import Knapsack, Option
+from strop.quantization.calibration import Layer, Tell
+from strop.quantization.decoder import Decoder
+from strop.quantization.formats import FORMATS, Format
+from strop.quantization.matrix import quantize
+
+NF4_FORMAT = Format("nf4", 4, 64)
+"""Its bytes only: blocks of 64, scales of 8 bits, as bitsandbytes has it."""
+SAMPLED = 256
+"""Rows of a matrix from which the error of a format is judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """The groups of layers that share a format, and what each format would cost each group."""
+
+    members: dict[str, list[str]]
+    """The layers of each group, by its first."""
+    options: dict[str, list[Option]]
+    nf4_bytes: int
+    """What plain NF4 takes for all layers that have options."""
+
+    def within(self, budget: float) -> dict[str, Option]:
+        """Return the choice of least KL within so many times the bytes of plain NF4.
+
+        Raises:
+            ConfigError: no choice is so small.
+        """
+        knapsack = Knapsack(self.options)
+        if budget * self.nf4_bytes < knapsack.least:
+            raise ConfigError(
+                f"budget is {budget:g} times the bytes of plain NF4; the narrowest formats that "
+                f"fit this model take {knapsack.least / self.nf4_bytes:.4f} times as many, so ask "
+                "for at least that"
+            )
+        return knapsack.within(int(budget * self.nf4_bytes))
+
+    def below(self, kl: float) -> dict[str, Option]:
+        """Return the choice of fewest bytes that is expected to cost at most `kl`.
+
+        Raises:
+            ConfigError: no choice costs so little.
+        """
+        return Knapsack(self.options).below(kl)
+
+    def formats(self, chosen: Mapping[str, Option]) -> dict[str, str]:
+        """Return the format of each layer."""
+        return {name: of.format for group, of in chosen.items() for name in self.members[group]}
+
+
+def choices(decoder: Decoder, layers: Mapping[str, Layer], tell: Tell) -> Choices:
+    """Return what can be chosen for each group of layers that read the same input.
+
+    Args:
+        decoder: the unquantised model.
+        layers: what calibration told of them.
+        tell: is told how far it is.
+
+    Raises:
+        UnsupportedError: no format fits any layer.
+    """
+    members: dict[str, list[str]] = {}
+    for name, layer in layers.items():
+        members.setdefault(layer.group, []).append(name)
+    offered: dict[str, list[Option]] = {}
+    for i, block in enumerate(decoder.blocks):
+        weights = {
+            name: module.weight.detach()
+            for name, module in block.named_modules(prefix=decoder.names[i])
+            if isinstance(module, nn.Linear) and name in layers
+        }
+        for group in [name for name in members if name in weights]:
+            each = [options(layers[name], weights[name]) for name in members[group]]
+            common = set.intersection(*(set(of) for of in each))
+            if common:
+                offered[group] = [_sum(name, [of[name] for of in each]) for name in sorted(common)]
+        tell("comparing formats", i + 1, len(decoder.blocks))
+    if not offered:
+        raise UnsupportedError(
+            "no linear layer of this model can be quantised: their inputs are no whole number of "
+            f"groups of {min(f.group for f in FORMATS.values())}"
+        )
+    shapes = [layers[name].shape for group in offered for name in members[group]]
+    return Choices(members, offered, sum(NF4_FORMAT.stored_bytes(shape) for shape in shapes))
+
+
+def options(layer: Layer, weight: Tensor) -> dict[str, Option]:
+    """Return what each format that fits would cost one matrix [E, D].
+
+        kl = 1/2 sum_ij gradient[i] * residual[j] * (weight[i, j] - stored[i, j])**2
+
+    This is the second-order change of the KL divergence to the unquantised model with the Fisher
+    information taken as diagonal over outputs, and over inputs as error feedback leaves it.
+    """
+    E, D = weight.shape
+    rows = torch.linspace(0, E - 1, min(E, SAMPLED), device=weight.device).long()
+    sample = weight[rows].float()
+    stored = {
+        form.name: dequantize(quantize(sample, form, energy=layer.residual))
+        for form in FORMATS.values()
+        if D % form.group == 0
+    }
+    return {
+        name: Option(
+            name,
+            FORMATS[name].stored_bytes((E, D)),
+            harm(layer, sample - kept, rows, layer.residual),
+        )
+        for name, kept in stored.items()
+    }
+
+
+def harm(layer: Layer, errors: Tensor, rows: Tensor, energy: Tensor) -> float:
+    """Return the KL that is expected of the errors of a matrix, in nats per token.
+
+    Args:
+        layer: what calibration told of it.
+        errors: [N, D] of some of its rows.
+        rows: [N] which they are.
+        energy: [D] the price of the square of an error in each column.
+    """
+    gradient = layer.gradient[rows]
+    share = layer.gradient.sum() / gradient.sum().clamp_min(torch.finfo(torch.float32).tiny)
+    return float(0.5 * share * (gradient @ errors.square() @ energy))
+
+
+def _sum(name: str, each: list[Option]) -> Option:
+    return Option(name, sum(o.bytes for o in each), sum(o.kl for o in each))
