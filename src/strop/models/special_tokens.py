@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from strop.data.templates import template_of
+
 _PADS = ("<pad>", "<|pad|>", "<|finetune_right_pad_id|>", "[PAD]", "<|endoftext|>", "<unk>")
 """Tokens that may pad, best first; padding is masked out, so any token that ends nothing serves."""
 _TURN_ENDS = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|eot|>", "<|end|>", "<turn|>")
@@ -12,9 +14,13 @@ def settle(model: Any, tokenizer: Any) -> None:
     """Give model and tokenizer the same pad token, and the model every token that ends an answer.
 
     A pad token equal to the end token would teach trainers to ignore the end, so another is taken
-    where the vocabulary has one. Changes `tokenizer.pad_token`, `pad_token_id` of both
-    configurations and `generation_config.eos_token_id`; nothing else.
+    where the vocabulary has one. A tokenizer without a chat template gets that of its family, so
+    that what is trained with is also chatted with and saved. Changes `tokenizer.chat_template` and
+    `pad_token`, `pad_token_id` of both configurations and `generation_config.eos_token_id`;
+    nothing else.
     """
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = template_of(tokenizer)
     ends = end_ids(model, tokenizer)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id in ends:
         vocabulary = tokenizer.get_vocab()
