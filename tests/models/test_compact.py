@@ -1,86 +1,13 @@
-import importlib.util
 import itertools
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
+from trl.trainer.utils import add_fused_lm_head
 
 from strop.core.errors import DataError
 from strop.models.compact import base_model, install, score
-
-spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
-tiny = importlib.util.module_from_spec(spec)
-sys.modules["tiny"] = tiny
-spec.loader.exec_module(tiny)
-
-KEYS = ("input_ids", "attention_mask", "labels")
-OUTPUTS = ("log_probs", "entropy", "is_top1")
-
-
-def gradients_of(model, log_probs, slope):
-    weights = torch.ones_like(log_probs) if slope is None else slope.to(log_probs)
-    model.zero_grad()
-    (-(log_probs * weights).sum() / 7).backward()
-    return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
-
-
-def step(model, batch, slope=None):
-    """Return the outputs of TRL's call and the gradient of every trained tensor."""
-    found = model(**batch, fused_lm_head=True, use_cache=False)
-    return found, gradients_of(model, found.log_probs, slope)
-
-
-def plain(model, batch, slope=None):
-    """Return the same from transformers' own logits, each row by itself without padding."""
-    log_probs, entropy, is_top1 = [], [], []
-    for ids, mask, labels in zip(*(batch[k] for k in KEYS), strict=True):
-        kept = mask.nonzero()[:, 0]
-        logits = model(input_ids=ids[kept][None], use_cache=False).logits[0, :-1]
-        places, scores = kept[1:] - 1, logits.log_softmax(-1)
-        wanted = labels[kept[1:]]
-        scored = wanted != -100
-        own = scores.gather(-1, wanted.clamp(min=0)[:, None])[:, 0] * scored
-        row = torch.zeros(len(ids) - 1, dtype=own.dtype)
-        log_probs.append(row.index_add(0, places, own))
-        entropy.append(row.index_add(0, places, -(scores.exp() * scores).sum(-1) * scored))
-        is_top1.append(row.index_add(0, places, ((scores.argmax(-1) == wanted) & scored).to(row)))
-    stacked = torch.stack(log_probs)
-    found = FusedCausalLMOutput(
-        log_probs=stacked,
-        entropy=torch.stack(entropy),
-        is_top1=torch.stack(is_top1),
-        label_mask=batch["labels"][:, 1:] != -100,
-    )
-    return found, gradients_of(model, stacked, slope)
-
-
-def assert_same(ours, theirs, tolerance):
-    (a, grads), (b, wanted) = ours, theirs
-    assert torch.equal(a.label_mask, b.label_mask)
-    for name in ("log_probs", "entropy"):
-        x, y = getattr(a, name), getattr(b, name)
-        assert (x - y).abs().max() <= tolerance * y.abs().max(), name
-    assert torch.equal(a.is_top1.bool(), b.is_top1.bool())
-    assert grads.keys() == wanted.keys()
-    for name, gradient in grads.items():
-        error = (gradient - wanted[name]).norm()
-        allowed = tolerance * max(wanted[name].norm(), 1e-6)
-        assert error <= allowed, f"{name}: {error:.1e}, allowed {allowed:.1e}"
-
-
-def compare(model, batch, *, tolerance=1e-9, slope=None, **settings):
-    add_fused_lm_head(base_model(model), outputs=OUTPUTS)
-    wanted = plain(model, batch, slope)
-    compact, undo = install(model, **settings)
-    ours = step(model, batch, slope)
-    undo()
-    assert compact.calls == 1
-    assert not compact.reported
-    if settings.get("fuse") == "always":
-        assert not compact.backbone.reported
-    assert_same(ours, wanted, tolerance)
+from tests.models import tiny
+from tests.models.plain import OUTPUTS, compare, plain, step
 
 
 def combined(*choices, quick):

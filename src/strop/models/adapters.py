@@ -32,6 +32,8 @@ def adapter_obstacle(layer: Any) -> str | None:
         return f"it has {len(names)} active adapters"
     if any(layer.lora_bias.get(n) for n in names):
         return "its adapter has a bias"
+    if any(layer.use_dora.get(n) and _share_dropped(layer, n) for n in names):
+        return "its adapter drops inputs at random beside DoRA"  # PEFT drops them for W too then
     variants = [n for n in names if n in layer.lora_variant and not layer.use_dora.get(n)]
     return (
         f"its adapter is a {type(layer.lora_variant[variants[0]]).__name__}" if variants else None
@@ -50,7 +52,6 @@ def read(layer: Any) -> LinearParts:
     name = next((n for n in layer.active_adapters if n in layer.lora_A), None)
     if name is None or layer.disable_adapters or layer.merged:
         return LinearParts(base.weight, base.bias)
-    dropout = layer.lora_dropout[name]
     magnitude = layer.lora_magnitude_vector[name].weight if layer.use_dora.get(name) else None
     return LinearParts(
         base.weight,
@@ -59,8 +60,13 @@ def read(layer: Any) -> LinearParts:
         layer.lora_B[name].weight,
         float(layer.scaling[name]),
         magnitude,
-        float(getattr(dropout, "p", 0.0)) if layer.training else 0.0,
+        _share_dropped(layer, name),
     )
+
+
+def _share_dropped(layer: Any, name: str) -> float:
+    """Return the share of its inputs that an adapter does not see now."""
+    return float(getattr(layer.lora_dropout[name], "p", 0.0)) if layer.training else 0.0
 
 
 def folded_weight(layer: Any) -> Tensor:

@@ -8,6 +8,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
@@ -41,15 +42,20 @@ def attention(
             f"{type(module).__name__} attends with sinks or not causally; "
             "strop's compact forward does not serve it"
         )
-    attended = segment_attention(
-        query[0].transpose(0, 1),
-        key[0].transpose(0, 1),
-        value[0].transpose(0, 1),
-        segments,
-        scale=settings.get("scaling"),
-        window=settings.get("sliding_window"),
-        softcap=settings.get("softcap"),
-    )
+    kind = query.device.type
+    if torch.is_autocast_enabled(kind):  # as for torch's own attention
+        dtype = torch.get_autocast_dtype(kind)
+        query, key, value = (t.to(dtype) for t in (query, key, value))
+    with torch.autocast(kind, enabled=False):
+        attended = segment_attention(
+            query[0].transpose(0, 1),
+            key[0].transpose(0, 1),
+            value[0].transpose(0, 1),
+            segments,
+            scale=settings.get("scaling"),
+            window=settings.get("sliding_window"),
+            softcap=settings.get("softcap"),
+        )
     return attended[None], None
 
 

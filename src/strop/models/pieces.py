@@ -89,6 +89,8 @@ class _Pieces(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: _Plan, *trained: Tensor) -> tuple[Tensor | None, ...]:
         ctx.plan, ctx.trained, ctx.collected, ctx.random = plan, trained, None, []
+        kind = plan.pieces[0].tokens.device.type
+        ctx.precision = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
         if plan.linear_loss:
             ctx.collected = [None] * len(trained)
         parts = []
@@ -98,7 +100,8 @@ class _Pieces(torch.autograd.Function):
                 part = plan.score(piece)
             if ctx.collected is not None:
                 ones = [torch.ones_like(part.log_prob)]
-                _collect([part.log_prob], ones, trained, ctx.collected)
+                with torch.autocast(kind, enabled=False):  # a trainer's backward runs outside too
+                    _collect([part.log_prob], ones, trained, ctx.collected)
             parts.append(Scores(*(None if t is None else t.detach() for t in part.fields())))  # type: ignore[arg-type]
         scores = _spread(parts, plan.pieces, plan.size, trained)
         graph = plan.differentiable(scores)
@@ -116,7 +119,8 @@ class _Pieces(torch.autograd.Function):
             return None, *(None if g is None else g * first.to(g.dtype) for g in ctx.collected)
         gradients: list[Tensor | None] = [None] * len(ctx.trained)
         for piece, slope, state in zip(plan.pieces, slopes, ctx.random, strict=True):
-            with torch.enable_grad(), _drawing_again(state, piece.tokens.device):
+            again = _drawing_again(state, piece.tokens.device)
+            with torch.enable_grad(), torch.autocast(*ctx.precision), again:
                 part = plan.score(piece)
             _collect(plan.differentiable(part), slope, ctx.trained, gradients)
         return None, *gradients

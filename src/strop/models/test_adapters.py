@@ -6,7 +6,8 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
 from strop.models import adapters
-from strop.ops.lora_linear import lora_linear
+from strop.ops.lora_linear import cpu, lora_linear
+from strop.ops.lora_linear.parts import Workspace
 
 KINDS = {
     "lora": {},
@@ -71,6 +72,42 @@ def test_dropout_counts_only_while_training():
     assert adapters.drops_out(layer)
     assert adapters.read(layer.eval()).dropout == 0
     assert not adapters.drops_out(layer)
+
+
+class Drawn(nn.Dropout):
+    """Dropout whose mask was drawn before."""
+
+    def __init__(self, share, mask):
+        super().__init__(share)
+        self.mask = mask
+
+    def forward(self, x):
+        return x * self.mask / (1 - self.p)
+
+
+@pytest.mark.parametrize("rank_stabilised", [True, False])
+def test_with_the_same_mask_dropout_does_what_peft_s_does(rank_stabilised):
+    layer = adapted(lora_dropout=0.3, use_rslora=rank_stabilised)
+    rng = torch.Generator().manual_seed(1)
+    x = torch.randn(20, 12, generator=rng, dtype=torch.float64).requires_grad_()
+    dy = torch.randn(20, 9, generator=rng, dtype=torch.float64)
+    parts = (adapters.read(layer),)
+    masks = cpu.draw_masks(x, parts)
+    layer.lora_dropout["default"] = Drawn(0.3, masks[0])
+    y = layer(x)
+    wanted = torch.autograd.grad(y, [x, *parts[0].trained], dy)
+    with torch.no_grad():
+        torch.testing.assert_close(cpu.forward(x, parts, masks, Workspace()), y)
+        dx = cpu.input_gradient(dy, parts, masks, Workspace())
+        gradients = cpu.adapter_gradients(dy, x, parts, masks, Workspace())
+    for ours, theirs in zip([dx, *gradients], wanted, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_dropout_beside_dora_is_left_to_peft_while_training():
+    layer = adapted(lora_dropout=0.3, use_dora=True)
+    assert adapters.obstacle(layer) == "its adapter drops inputs at random beside DoRA"
+    assert adapters.obstacle(layer.eval()) is None
 
 
 def test_the_folded_weight_is_peft_s_merged_one():

@@ -38,7 +38,8 @@ def linear_log_prob(
 ) -> LogProbs:
     """See `strop.ops.linear_log_prob`."""
     settings = Settings(scale, softcap, torch.is_grad_enabled())
-    return LogProbs(*_LinearLogProb.apply(hidden, weight, bias, targets, settings))
+    with torch.autocast(hidden.device.type, enabled=False):  # the dtypes of the tensors decide
+        return LogProbs(*_LinearLogProb.apply(hidden, weight, bias, targets, settings))
 
 
 class _LinearLogProb(torch.autograd.Function):
