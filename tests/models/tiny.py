@@ -59,12 +59,12 @@ UNKNOWN = {
 }
 
 
-def model(family, *, dtype=torch.float64, lora=True, attention="exact", **peft):
+def model(family, *, dtype=torch.float64, lora=True, attention="exact", sizes=None, **peft):
     """Build the family's causal language model with random weights and a LoRA adapter not at zero."""
     transformers.AttentionInterface.register("exact", exact_attention)
     name, special = (FAMILIES | UNKNOWN)[family]
     torch.manual_seed(0)
-    config = getattr(transformers, name)(**(COMMON | special))
+    config = getattr(transformers, name)(**(COMMON | special | (sizes or {})))
     base = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention).to(
         dtype
     )

@@ -81,7 +81,8 @@ def compare(
     if base is None and kept.get("rows_sha256") == same:
         base = Evaluation.from_plain(kept["base"])
     if base is None:
-        base = _measured(*opened(run.settings["model"]), rows, seed)
+        started_from = load(run.settings["model"], bits=run.settings["bits"])
+        base = _measured(*started_from, rows, seed)
     tuned = _measured(*run.load(), rows, seed)
     found = {
         "data": rows.source,

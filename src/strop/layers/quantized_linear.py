@@ -3,9 +3,9 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from strop.layers.frozen_product import product
 from strop.ops.dequantize import dequantize
 from strop.ops.dequantize.packed import Packed, code_bytes
 
@@ -50,11 +50,12 @@ class QuantizedLinear(nn.Linear):
         self.weight = nn.Parameter(codes, requires_grad=False)
         dtype = torch.uint8 if nested else torch.float32
         self.register_buffer("scale_codes", torch.empty(blocks, dtype=dtype))
-        factors = torch.empty(-(-blocks // scale_group)) if nested else None
+        wide = torch.float32  # whatever the default is while a model is built
+        factors = torch.empty(-(-blocks // scale_group), dtype=wide) if nested else None
         self.register_buffer("factors", factors)
-        own = torch.empty(2**bits) if table is None else table
+        own = torch.empty(2**bits, dtype=wide) if table is None else table
         self.register_buffer("table", own, persistent=keeps_tables)
-        scales = torch.empty(256) if scale_table is None else scale_table
+        scales = torch.empty(256, dtype=wide) if scale_table is None else scale_table
         self.register_buffer("scale_table", scales if nested else None, persistent=keeps_tables)
         self.offset = 0.0
         own_bias = nn.Parameter(torch.empty(shape[0]), requires_grad=False) if bias else None
@@ -99,8 +100,8 @@ class QuantizedLinear(nn.Linear):
         return dequantize(self.packed, out=out)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return y [..., E] for x [..., D]; kept for backward is nothing but the layer itself."""
-        y: Tensor = _Product.apply(x, self)
+        """Return y [..., E] for x [..., D]; see `product`."""
+        y = product(x, self)
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
@@ -119,15 +120,3 @@ class QuantizedLinear(nn.Linear):
         has = self.bias is not None
         sizes = f"in_features={self.in_features}, out_features={self.out_features}, bias={has}"
         return f"{sizes}, bits={self.bits}, group={self.group}"
-
-
-class _Product(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, layer: QuantizedLinear) -> Tensor:
-        ctx.layer = layer
-        return F.linear(x, layer.dense(x.new_empty(layer.shape)))
-
-    @staticmethod
-    def backward(ctx: Any, *dy: Tensor) -> tuple[Tensor | None, None]:
-        layer: QuantizedLinear = ctx.layer
-        return torch.matmul(dy[0], layer.dense(dy[0].new_empty(layer.shape))), None

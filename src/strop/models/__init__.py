@@ -1,5 +1,9 @@
-"""Finds and loads models, puts our layers in and takes them out, holds the one forward seam."""
+"""Finds and loads models, puts our layers in and takes them out, holds the one forward seam.
 
+Importing it lets transformers open models that strop has quantised.
+"""
+
+import strop.models.quantizer  # noqa: F401 - registers itself with transformers
 from strop.models.dtype import compute_dtype
 from strop.models.generation import complete, reply
 from strop.models.loading import load, resolve

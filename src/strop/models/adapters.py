@@ -6,17 +6,22 @@ import torch
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
-from strop.ops.lora_linear.parts import LinearParts
+from strop.layers.held import HeldLinear
+from strop.layers.quantized_linear import QuantizedLinear
+from strop.ops.lora_linear.parts import LinearParts, PackedWeight
+
+FROZEN = (nn.Linear, HeldLinear, QuantizedLinear)
+"""Kinds of linear layers whose weight is read in place of their forward; no subclasses of them."""
 
 
 def obstacle(layer: nn.Module) -> str | None:
     """Say why `read` cannot take this layer apart, or None if it can."""
-    if type(layer) is nn.Linear:
+    if type(layer) in FROZEN:
         return "its weight or bias is trained" if _trained(layer) else None
     if not isinstance(layer, LoraLinear):
         return f"it is a {type(layer).__name__}"
     base: Any = layer.base_layer
-    if type(base) is not nn.Linear:
+    if type(base) not in FROZEN:
         return f"its base layer is a {type(base).__name__}"
     if _trained(base):
         return "its base weight or bias is trained"
@@ -40,21 +45,21 @@ def adapter_obstacle(layer: Any) -> str | None:
     )
 
 
-def _trained(layer: nn.Linear) -> bool:
+def _trained(layer: nn.Module) -> bool:
     return any(p.requires_grad for p in layer.parameters())
 
 
 def read(layer: Any) -> LinearParts:
     """Take a layer apart as it is now: a switched-off or merged adapter is not there."""
     if not isinstance(layer, LoraLinear):
-        return LinearParts(layer.weight, layer.bias)
+        return LinearParts(_weight(layer), layer.bias)
     base: Any = layer.base_layer
     name = next((n for n in layer.active_adapters if n in layer.lora_A), None)
     if name is None or layer.disable_adapters or layer.merged:
-        return LinearParts(base.weight, base.bias)
+        return LinearParts(_weight(base), base.bias)
     magnitude = layer.lora_magnitude_vector[name].weight if layer.use_dora.get(name) else None
     return LinearParts(
-        base.weight,
+        _weight(base),
         base.bias,
         layer.lora_A[name].weight,
         layer.lora_B[name].weight,
@@ -69,6 +74,13 @@ def _share_dropped(layer: Any, name: str) -> float:
     return float(getattr(layer.lora_dropout[name], "p", 0.0)) if layer.training else 0.0
 
 
+def _weight(layer: Any) -> Tensor | PackedWeight:
+    if isinstance(layer, QuantizedLinear):
+        return layer
+    weight: Tensor = layer.weight
+    return weight
+
+
 def folded_weight(layer: Any) -> Tensor:
     """Return W + scale * B A of a layer [E, D], differentiable in what is trained of it."""
     if not isinstance(layer, LoraLinear):
@@ -79,7 +91,8 @@ def folded_weight(layer: Any) -> Tensor:
         plain: Tensor = layer.weight
         return plain
     assert isinstance(parts.weight, Tensor)
-    return torch.addmm(parts.weight, parts.b, parts.a, alpha=parts.scale)
+    wide = torch.promote_types(parts.weight.dtype, parts.b.dtype)
+    return torch.addmm(parts.weight.to(wide), parts.b, parts.a, alpha=parts.scale)
 
 
 def drops_out(model: nn.Module) -> bool:

@@ -1,6 +1,5 @@
 """Turn a GGUF file into a safetensors folder, once, in the cache."""
 
-import json
 import logging
 import tempfile
 from collections.abc import Callable
@@ -8,11 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 
-from strop.core import env
 from strop.core.errors import DataError, UnsupportedError
-from strop.core.files import write_json, written_whole
+from strop.models.made_once import made_once
 from strop.models.packaged import PACKAGED, assemble, digest
 
 _RULES = 1
@@ -56,24 +53,12 @@ def file_folder(file: Path) -> Path:
 
 
 def _cached(name: str, sha256: str, find: Callable[[], Path], template: str | None) -> Path:
-    folder = env.cache_folder() / "models" / name
-    made_from = {"sha256": sha256, "rules": _RULES}
-    if _made_from(folder) == made_from:
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / f".{name}.lock"):  # two processes, one conversion
-        if _made_from(folder) != made_from:
-            file = find()
-            logging.getLogger(__name__).info("converting %s to safetensors, once", name)
-            with written_whole(folder) as scratch:
-                convert(file, scratch, name=name, chat_template=template)
-                write_json(scratch / "made_from.json", made_from)
-    return folder
+    def write(folder: Path) -> None:
+        file = find()
+        logging.getLogger(__name__).info("converting %s to safetensors, once", name)
+        convert(file, folder, name=name, chat_template=template)
 
-
-def _made_from(folder: Path) -> Any:
-    stamp = folder / "made_from.json"
-    return json.loads(stamp.read_text(encoding="utf-8")) if stamp.is_file() else None
+    return made_once(name, {"sha256": sha256, "rules": _RULES}, write)
 
 
 def convert(file: Path, folder: Path, *, name: str, chat_template: str | None = None) -> None:

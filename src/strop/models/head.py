@@ -9,6 +9,7 @@ from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from strop.layers.held import HeldLinear
 from strop.models import adapters
 from strop.models.asked import Asked
 from strop.models.pieces import Scores
@@ -80,13 +81,14 @@ class Head:
 def _weight(layer: Any) -> Tensor | None:
     """Return the [V, D] that the layer multiplies with now, or None if there is no such thing."""
     inner = layer.original_module if isinstance(layer, ModulesToSaveWrapper) else layer
-    if type(inner) is nn.Linear:
+    if type(inner) in (nn.Linear, HeldLinear):
         weight: Tensor = layer.weight
         return weight
     if not isinstance(inner, LoraLinear) or adapters.adapter_obstacle(inner) is not None:
         return None
     parts = adapters.read(inner)
-    if parts.magnitude is not None or parts.dropout > 0 or type(inner.base_layer) is not nn.Linear:
+    dense = type(inner.base_layer) in (nn.Linear, HeldLinear)
+    if parts.magnitude is not None or parts.dropout > 0 or not dense:
         return None
     return adapters.folded_weight(inner)
 

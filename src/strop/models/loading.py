@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import logging
 import threading
 import urllib.error
 import urllib.request
@@ -10,11 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from strop.core.errors import ConfigError, DataError, UnsupportedError
+import torch
+
+from strop.core.errors import ConfigError, DataError, StropError, UnsupportedError
 from strop.models import gguf
-from strop.models.dtype import compute_dtype, default_device
+from strop.models.dtype import default_device
+from strop.models.holding import hold
 from strop.models.packaged import PACKAGED, nearest
 from strop.models.special_tokens import settle
+from strop.models.weights import Weights, choose
+
+logger = logging.getLogger(__name__)
 
 _HUB_SECONDS = 5.0
 """How long the hub may take to answer at all before it counts as out of reach."""
@@ -22,41 +29,64 @@ _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vo
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
-def load(name: str | Path, bits: int = 16) -> tuple[Any, Any]:
+def load(
+    name: str | Path, bits: int | None = None, *, dtype: torch.dtype | None = None
+) -> tuple[Any, Any]:
     """Load a model for training or generation, with its tokenizer.
+
+    bits=32 holds the weights in float32 and computes in it. bits=16 holds linear weights and
+    embeddings in 16 bits; where products run in float32, they are widened for each, so that
+    nothing of a 16-bit checkpoint is lost. bits=4 stores linear weights in 4 bits,
+    and the rest as bits=16 does: a folder that strop or bitsandbytes quantised is opened as it is,
+    any other is quantised on first use and kept in the cache.
+
+    Weights stay in their files until they are read (memory-mapped), where the dtype allows it.
 
     Args:
         name: a packaged model's name, a folder, a GGUF file, or a hub id.
-        bits: 16 holds the weights unquantised, in the compute dtype.
+        bits: 4, 16 or 32; None takes 4 for a folder that is quantised, else 16.
+        dtype: to compute in, below 32 bits; None takes `compute_dtype()`.
 
     Returns:
-        The transformers model in `compute_dtype()`, in eval mode, on CUDA where there is one;
-        and its tokenizer, whose pad token differs from the end token if the vocabulary allows.
+        The transformers model in eval mode, on CUDA where there is one; and its tokenizer, whose
+        pad token differs from the end token if the vocabulary allows.
 
     Raises:
-        ConfigError: nothing of that name is found; the text says what was looked for where.
+        ConfigError: nothing of that name is found, or `bits` and `dtype` do not fit.
         DataError: a file of the model is missing, cut short or unreadable.
-        UnsupportedError: the kind of model, or `bits`, is not served.
+        UnsupportedError: the kind of model, or of quantisation, is not served.
         MissingPackageError: a packaged model whose package is not installed.
     """
-    if bits != 16:
-        raise UnsupportedError(
-            f"bits={bits!r} cannot be loaded: weights are held unquantised so far; use bits=16"
-        )
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     folder = resolve(name)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    weights = choose(folder, bits, dtype)
+    model = _opened(weights)
+    if weights.held and hold(model):
+        logger.info("%s has wider weights than 16 bits; they are rounded to bfloat16", folder)
+    model.name_or_path = str(folder)
+    settle(model, tokenizer)
+    return model.to(default_device()).eval(), tokenizer
+
+
+def _opened(weights: Weights) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    folder = weights.folder
     try:
         with _no_progress_bar():  # it takes a second, the files are local
             model, report = AutoModelForCausalLM.from_pretrained(
                 folder,
-                dtype=compute_dtype(),
+                config=weights.config,
+                dtype=weights.dtype,
                 use_safetensors=True,
                 local_files_only=True,
                 output_loading_info=True,
             )
     except RuntimeError as e:  # tensors of other shapes than the configuration says
+        if isinstance(e, StropError):
+            raise
         raise DataError(f"the weights in {folder} do not fit its config.json: {e}") from e
     if missing := sorted(report["missing_keys"]):
         shown = ", ".join(missing[:3]) + (" and more" if len(missing) > 3 else "")
@@ -64,8 +94,7 @@ def load(name: str | Path, bits: int = 16) -> tuple[Any, Any]:
             f"the weights in {folder} lack {len(missing)} tensors that its config.json asks for "
             f"({shown}); they would be random numbers, so get the whole model"
         )
-    settle(model, tokenizer)
-    return model.to(default_device()).eval(), tokenizer
+    return model
 
 
 @contextlib.contextmanager

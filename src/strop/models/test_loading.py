@@ -176,9 +176,9 @@ def test_a_misspelt_packaged_name_gets_its_neighbour_without_the_hub(monkeypatch
         resolve("smollm2-135m-instrukt")
 
 
-def test_another_number_of_bits_is_refused():
-    with pytest.raises(UnsupportedError, match=r"bits=4 cannot be loaded: .* use bits=16"):
-        load("smollm2-135m-instruct", bits=4)
+def test_another_number_of_bits_is_refused(folder):
+    with pytest.raises(ConfigError, match="bits is 8; it must be 4, 16 or 32"):
+        load(folder, bits=8)
 
 
 def test_a_file_that_is_no_gguf_is_refused(tmp_path):

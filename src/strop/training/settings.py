@@ -64,8 +64,8 @@ class Settings(Config):
     """Steps between checkpoints; without it about ten times a run."""
     eval_every: int | None = None
     """Steps between losses on the held-out rows; without it after every epoch."""
-    bits: Literal[16] = 16
-    """Bits in which the frozen weights are held."""
+    bits: Literal[4, 16, 32] = 4
+    """Bits in which the frozen weights are held; 4 stores linear layers in 4, the rest in 16."""
     accelerate: bool = True
     """Compute each token once, without padding; false trains the plain TRL way."""
     policy: Literal["auto", "keep", "checkpoint", "offload"] = "auto"

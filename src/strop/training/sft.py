@@ -14,6 +14,7 @@ from strop.core import versions
 from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.core.files import write_json, written_whole
 from strop.models import load
+from strop.models.holding import Bits, bits_of, computes_in, described
 from strop.training import checkpoints, memory, report
 from strop.training.interrupt import Interrupt
 from strop.training.material import Material, left_out, length_limit, prepare
@@ -75,6 +76,7 @@ def train(
     if source is None:
         raise DataError("there is no data to train on; give a file, a dataset or a list of rows")
     model, tokenizer = _model(model, tokenizer, chosen)
+    chosen = _with_bits(chosen, given, bits_of(model))
     material = prepare(source, tokenizer, chosen, length_limit(chosen, model.config))
     chosen = dataclasses.replace(chosen, max_length=material.facts["max_length"])
     console = Console(stderr=True, quiet=quiet)
@@ -106,7 +108,7 @@ class _Training:
         record = Record(run, checkpoints.step_of(last) if last else 0)
         keep = Keep(self.interrupt, evaluate)
         if not resumed:
-            self._say_plan()
+            self._say_plan(model)
             with checkpoints.saving(run.path):
                 self._write_record(model)
         trainer = build(settings, args, model, tokenizer, self.material.sets(), [keep, record])
@@ -120,7 +122,7 @@ class _Training:
         with checkpoints.saving(run.path):
             self._finish(trainer, record)
 
-    def _say_plan(self) -> None:
+    def _say_plan(self, model: Any) -> None:
         """Print what will be trained on, and what of the data will not be seen."""
         facts = self.material.facts
         planned = steps(self.settings, len(self.material.train))[1]
@@ -131,6 +133,7 @@ class _Training:
             f"{facts['tokens']:,} tokens an epoch, {share:.0f} % of them learned, in {planned:,} steps",
             f"max_length {facts['max_length']:,}; the longest row has {facts['longest_row']:,} tokens",
             *left_out(facts),
+            _said_of_weights(model),
         ]
         for sentence in said:
             self.console.print(f"plan    {sentence}", soft_wrap=True, highlight=False, markup=False)
@@ -148,15 +151,17 @@ class _Training:
 
     def _write_record(self, model: Any) -> None:
         now = datetime.datetime.now(datetime.UTC)
+        weights = described(model)
         record = {
             "status": "running",
             "started": now.isoformat(timespec="seconds"),
             "settings": {**self.settings.plain(), "out": str(self.run.path)},
             "model": {
                 "family": model.config.model_type,
-                "parameters": model.num_parameters(),
+                "parameters": weights["parameters"],
                 "dtype": _dtype(model),
                 "device": str(model.device),
+                "weights": weights,
             },
             "data": self.material.facts,
             "steps": steps(self.settings, len(self.material.train))[1],
@@ -245,6 +250,11 @@ def _check_same(record: dict[str, Any], material: Material, model: Any) -> None:
             f"{_dtype(model)}, the faster format by a timing; try again while the machine is "
             "quiet, or resume on the machine it was started on"
         )
+    if record["settings"]["bits"] != (bits := bits_of(model)):
+        raise UnsupportedError(
+            f"the run was started with weights in {record['settings']['bits']} bits and the model "
+            f"now has them in {bits}; load it with bits={record['settings']['bits']}"
+        )
     before = {**record["versions"], "commit": record["commit"]}
     now = {**versions.installed(), "commit": versions.commit()}
     changed = [
@@ -270,6 +280,30 @@ def _model(model: Any, tokenizer: Any, settings: Settings) -> tuple[Any, Any]:
     return model, tokenizer
 
 
+def _with_bits(settings: Settings, given: dict[str, Any], bits: Bits) -> Settings:
+    """Return the settings with the bits that the model's weights really have.
+
+    Raises:
+        ConfigError: other bits were asked for.
+    """
+    if "bits" in given and given["bits"] != bits:
+        raise ConfigError(
+            f"bits is {given['bits']}, but the weights of the model are held in {bits}; load it "
+            f"with strop.load(..., bits={given['bits']}) or leave bits out"
+        )
+    return dataclasses.replace(settings, bits=bits)
+
+
+def _said_of_weights(model: Any) -> str:
+    found = described(model)
+    exact = found.get("bits_per_quantised_weight", found["bits"])
+    return (
+        f"weights of {found['parameters'] / 1e6:,.0f} million held in {found['bits']} bits "
+        f"({exact:g} a linear weight), {found['bytes'] / 1e6:,.0f} MB in all; "
+        f"computed in {_dtype(model)}"
+    )
+
+
 def _accelerated(trainer: Trainer, settings: Settings) -> Callable[[], None]:
     if not settings.accelerate:
         return lambda: None
@@ -284,4 +318,4 @@ def _lasting(name: str) -> str:
 
 
 def _dtype(model: Any) -> str:
-    return str(model.dtype).removeprefix("torch.")
+    return str(computes_in(model)).removeprefix("torch.")

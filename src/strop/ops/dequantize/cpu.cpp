@@ -36,6 +36,81 @@ inline int code(const uint8_t* low, const uint8_t* high, int64_t i) {
   return nibble;
 }
 
+#if defined(__GNUC__) && !defined(__clang__) && (defined(__AVX512F__) || defined(__AVX2__))
+#define LANES 1
+using lanes::F;
+using lanes::I;
+using lanes::W;
+typedef uint32_t U __attribute__((vector_size(4 * W)));
+typedef uint16_t Half __attribute__((vector_size(2 * W)));
+typedef uint8_t Byte __attribute__((vector_size(W)));
+
+// How far each lane's four bits, and what is above them, lie from the low end of its word.
+struct Shifts {
+  U nibble, rest;
+  I second;  // lanes whose four bits lie in the second word
+
+  explicit Shifts(int width) {
+    for (int k = 0; k < W; ++k) {
+      nibble[k] = 8 * ((k % 8) / 2) + (k % 2 ? 0 : 4);
+      rest[k] = width * k;
+      second[k] = k < 8 ? 0 : -1;
+    }
+  }
+};
+
+// The codes of the W weights from i, a multiple of W.
+template <int bits>
+inline I codes_of(const uint8_t* low, const uint8_t* high, int64_t i, const Shifts& shifts) {
+  if (bits == 8) {
+    Byte bytes;
+    std::memcpy(&bytes, low + i, sizeof bytes);
+    return __builtin_convertvector(bytes, I);
+  }
+  uint32_t words[2] = {};
+  std::memcpy(words, low + i / 2, W / 2);
+  const U first = U{} + words[0], second = U{} + words[1];
+  U code = ((shifts.second ? second : first) >> shifts.nibble) & 15u;
+  if (bits > 4) {
+    uint32_t word = 0;
+    std::memcpy(&word, high + i * (bits - 4) / 8, W * (bits - 4) / 8);
+    code |= (((U{} + word) >> shifts.rest) & ((1u << (bits - 4)) - 1)) << 4;
+  }
+  return (I)code;
+}
+
+// What codes mean: a table of 16 in registers, or evenly spaced from -1.
+template <int bits>
+struct Levels {
+  F first, second;
+
+  explicit Levels(const float* table) : first(lanes::load(table)), second(lanes::load(table + 16 - W)) {}
+
+  F operator[](I code) const {
+    constexpr int half = 1 << (bits - 1);
+    if (bits > 4) return __builtin_convertvector(code - half, F) * (1.0f / half);
+    return W == 16 ? __builtin_shuffle(first, code) : __builtin_shuffle(first, second, code);
+  }
+};
+
+inline void put(float* to, F values) { lanes::store(to, values); }
+
+inline void put(uint16_t* to, F values) {
+  U word;
+  std::memcpy(&word, &values, sizeof word);
+  const U rounded = (word + 0x7fffu + ((word >> 16) & 1u)) >> 16;
+  const I odd = values != values;  // a NaN stays one
+  const Half half = __builtin_convertvector(odd ? U{} + 0x7fc0u : rounded, Half);
+  std::memcpy(to, &half, sizeof half);
+}
+
+inline bool evenly_spaced(const float* table, int count) {
+  for (int k = 0; k < count; ++k)
+    if (table[k] != float(k - count / 2) / float(count / 2)) return false;
+  return true;
+}
+#endif
+
 struct Pair {
   float first, second;
 };
@@ -48,12 +123,21 @@ void run(const uint8_t* codes, const float* table, const Scales& scales, To* out
   for (int byte = 0; bits == 4 && byte < 256; ++byte)
     pairs[byte] = {table[byte >> 4], table[byte & 15]};
   const int64_t groups = (count + group - 1) / group;
+#ifdef LANES
+  const bool wide = group % W == 0 && (bits == 4 || evenly_spaced(table, 1 << bits));
+  const Shifts shifts(bits - 4);
+  const Levels<bits> levels(table);
+#endif
 #pragma omp parallel for schedule(static) num_threads(threads) if (count > 1 << 15)
   for (int64_t j = 0; j < groups; ++j) {
     const float scale = scales[j];
     const int64_t first = j * group, last = first + group < count ? first + group : count;
     int64_t i = first;
-    if (bits == 4 && first % 2 == 0)
+#ifdef LANES
+    for (; wide && i + W <= last; i += W)
+      put(out + i, levels[codes_of<bits>(codes, high, i, shifts)] * scale);
+#endif
+    if (bits == 4 && i % 2 == 0)
       for (; i + 2 <= last; i += 2) {
         const Pair pair = pairs[codes[i >> 1]];
         put(out + i, pair.first * scale);

@@ -1,0 +1,38 @@
+"""Folders in the cache that are made once from something else, and again when that changes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from strop.core import env
+from strop.core.files import write_json, written_whole
+
+_STAMP = "made_from.json"
+
+
+def made_once(name: str, made_from: dict[str, Any], write: Callable[[Path], None]) -> Path:
+    """Return the folder `name` among the cached models, written by `write` if it is not there.
+
+    Args:
+        name: of the folder; no other source may have it.
+        made_from: says in JSON what the folder was made from; where it differs, it is made anew.
+        write: makes the folder under the path it is given.
+    """
+    folder = env.cache_folder() / "models" / name
+    if _made_from(folder) == made_from:
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f".{name}.lock"):  # two processes, one conversion
+        if _made_from(folder) != made_from:
+            with written_whole(folder) as scratch:
+                write(scratch)
+                write_json(scratch / _STAMP, made_from)
+    return folder
+
+
+def _made_from(folder: Path) -> Any:
+    stamp = folder / _STAMP
+    return json.loads(stamp.read_text(encoding="utf-8")) if stamp.is_file() else None

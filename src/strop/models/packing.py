@@ -1,0 +1,141 @@
+"""Linear weights of a plain model put into 4 bits, once, in the cache."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from strop.core.errors import DataError, UnsupportedError
+from strop.layers.quantized_linear import QuantizedLinear
+from strop.models.holding import narrow
+from strop.models.made_once import made_once
+from strop.models.surgery import put
+from strop.quantization.formats import FORMATS, SCALE_GROUP
+from strop.quantization.matrix import quantize
+
+_RULES = 1
+"""Raise it when the result would come out different, and old caches are made anew."""
+FORMS = ("4b64", "4b32")
+"""The first whose groups fill the rows of a weight is taken."""
+SHARD = "1GB"
+UNSEEN = 0.01
+"""Share of a model's weights that may lie in layers of kinds that are left as they are."""
+
+logger = logging.getLogger(__name__)
+
+
+def packed_folder(folder: Path) -> Path:
+    """Return a folder with the weights of `folder` in 4 bits, made on first use.
+
+    Every linear layer but the head is quantised by `strop.quantization.matrix.quantize`, all
+    inputs weighed the same; embeddings and head are held in 16 bits.
+
+    Raises:
+        UnsupportedError: weights of the model are in no linear layer, so they would be left out.
+        DataError: a weight is NaN or infinite; it is named.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    stats = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
+    config = (folder / "config.json").read_text(encoding="utf-8")
+    made_from = {"files": stats, "config": config, "rules": _RULES}
+    name = f"{folder.name}-4bit-{_sample(files)}"
+    return made_once(name, made_from, lambda out: _pack(folder, out))
+
+
+def _sample(files: Sequence[Path]) -> str:
+    """Return a name for the weights in `files`, by a few bytes from the middle of each tensor."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            header = stream.read(length)
+            digest.update(header)
+            for name, tensor in json.loads(header).items():
+                if name != "__metadata__":
+                    stream.seek(8 + length + sum(tensor["data_offsets"]) // 2)
+                    digest.update(stream.read(64))
+    return digest.hexdigest()[:12]
+
+
+def _pack(folder: Path, out: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    from strop.models.quantizer import StropConfig
+
+    logger.info("quantising %s to 4 bits, once", folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+    check_linear(model)
+    chosen = dict(quantisable(model))
+    if not chosen:
+        raise UnsupportedError(
+            f"no linear layer of {type(model).__name__} has inputs in whole groups of "
+            f"{FORMATS[FORMS[-1]].group}, so none can be stored in 4 bits; use bits=16"
+        )
+    for name, form in chosen.items():
+        put(model, name, _quantised(name, model.get_submodule(name), form))
+    for module in model.modules():
+        if type(module) is nn.Linear or isinstance(module, nn.Embedding):
+            narrow(module)
+    model.config.quantization_config = StropConfig(chosen)
+    model.save_pretrained(out, max_shard_size=SHARD)
+
+
+def check_linear(model: Any) -> None:
+    """Refuse a model with many weights outside linear layers, such as a mixture's experts.
+
+    Raises:
+        UnsupportedError: they would stay in 16 bits unsaid.
+    """
+    seen = {
+        id(p)
+        for m in model.modules()
+        if isinstance(m, nn.Linear | nn.Embedding)
+        for p in m.parameters(recurse=False)
+    }
+    total = sum(p.numel() for p in model.parameters())
+    unseen = {
+        name: p.numel() for name, p in model.named_parameters() if id(p) not in seen and p.ndim > 1
+    }
+    count = sum(unseen.values())
+    if count > UNSEEN * total:
+        first = max(unseen, key=lambda name: unseen[name])
+        raise UnsupportedError(
+            f"{type(model).__name__} has {count / total:.0%} of its weights outside linear layers "
+            f"({first} and {len(unseen) - 1} others), as mixtures of experts have; they cannot be "
+            "stored in 4 bits so far and would silently stay in 16; use bits=16"
+        )
+
+
+def quantisable(model: Any) -> Iterator[tuple[str, str]]:
+    """Yield name and format of each linear layer that is quantised: all but the head."""
+    head = model.get_output_embeddings()
+    for name, module in model.named_modules():
+        if type(module) is not nn.Linear or module is head:
+            continue
+        form = next((f for f in FORMS if module.in_features % FORMATS[f].group == 0), None)
+        if form is not None:
+            yield name, form
+        else:
+            logger.warning(
+                "%s stays in 16 bits: its %d inputs are no whole number of groups of %d",
+                name, module.in_features, FORMATS[FORMS[-1]].group,
+            )  # fmt: skip
+
+
+def _quantised(name: str, linear: nn.Linear, form: str) -> QuantizedLinear:
+    stored = FORMATS[form]
+    try:
+        packed = quantize(linear.weight.detach(), stored)
+    except DataError as e:
+        raise DataError(f"{name}: {e}") from e
+    layer = QuantizedLinear(
+        (linear.out_features, linear.in_features), stored.bits, stored.group,
+        bias=linear.bias is not None, scale_group=SCALE_GROUP,
+    )  # fmt: skip
+    layer.take(packed)
+    layer.bias = linear.bias
+    return layer
