@@ -31,7 +31,18 @@ FUSE = ("auto", "always", "never")
 
 @dataclass(slots=True)
 class Backbone:
-    """Runs the decoder of `model` on one row of kept tokens."""
+    """Runs the decoder of `model` on one row of kept tokens.
+
+    Of L known blocks on N tokens are kept for backward, and exist at the peak of a step,
+
+        keep        L blocks
+        checkpoint  (L - 1) N D numbers, and the last block
+        offload     the last block
+
+    where a block is what the docstrings of its two halves say. The last one's MLP counts the scored
+    rows only, and is not kept under the last two if those are more than a chunk. The head, the last
+    norm and what one block needs while it runs backward do not grow with L.
+    """
 
     model: Any
     policy: str
