@@ -28,6 +28,7 @@ from strop.quantization.calibration import Layer, calibrate
 from strop.quantization.choices import NF4_FORMAT, Choices, choices, harm
 from strop.quantization.compression import HeldOut, compress
 from strop.quantization.decoder import Decoder
+from strop.quantization.model import BACKWARD
 
 MODELS = ("smollm2-135m-instruct", "gemma-3-270m", "qwen2.5-coder-0.5b-instruct")
 BUDGETS = (1.0, 1.1)
@@ -40,16 +41,19 @@ def main() -> None:
     """Measure what the command line names, each model in a process of its own."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--one", help="measure this model here and print JSON")
+    parser.add_argument("--one", nargs=2, help="measure this model at this budget, print JSON")
     parser.add_argument("--out", type=Path, default=RESULTS / "quantization.json")
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measured(options.one)))
+        name, budget = options.one
+        print(json.dumps(measured(name, float(budget))))
         return
     before = json.loads(options.out.read_text()) if options.out.is_file() else {"models": {}}
     found = dict(before["models"])
     for model in options.models:
-        found[model] = {**in_a_process("--one", model), "seconds": seconds_of_command(model)}
+        ways = {str(b): in_a_process("--one", model, str(b)) for b in BUDGETS}
+        seconds = seconds_of_command(model)
+        found[model] = {"ways": ways, "ratios": ratios(ways), "seconds": seconds}
         write_json(options.out, {"name": "quantization", "models": found, **circumstances()})
 
 
@@ -64,14 +68,20 @@ def in_a_process(*arguments: str) -> dict[str, Any]:
 def seconds_of_command(model: str) -> float:
     """Return how long `strop quantize` takes, from start to written folder."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [Path(sys.executable).with_name("strop"), "quantize", model, "--out", f"{folder}/out"]
+        command = [
+            Path(sys.executable).with_name("strop"),
+            "quantize",
+            model,
+            "--out",
+            f"{folder}/out",
+        ]
         start = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         return round(time.perf_counter() - start, 1)
 
 
-def measured(name: str) -> dict[str, Any]:
-    """Return the bytes and the divergence of each way to store a model."""
+def measured(name: str, budget: float) -> dict[str, Any]:
+    """Return the bytes and the divergence of three ways to store a model within a budget."""
     model, tokenizer = load(name, bits=32)
     model.requires_grad_(False)
     dither(model)
@@ -79,40 +89,33 @@ def measured(name: str) -> dict[str, Any]:
     held_out = [row for text in texts() for row in cut(tokenizer, text)]
     decoder, entering = take_apart(model, [*calibration, *held_out])
     start, count = time.perf_counter(), len(calibration)
-    layers = calibrate(decoder, entering[:count], tell)
+    layers = calibrate(decoder, entering[: min(BACKWARD, count)], tell)
     offered = choices(decoder, layers, tell)
-    found: dict[str, Any] = {"nf4_bytes": offered.nf4_bytes, "ways": {}}
-    for budget in BUDGETS:
-        whole = whole_layers(decoder, layers, offered, budget)
-        chosen = offered.within(budget)
-        result = compress(
-            decoder,
-            entering[:count],
-            HeldOut(entering[count:], held_out),
-            offered.formats(chosen),
-            tell,
-            {"nf4": nf4, "nf4_and_16_bit": lambda n, w, kept=whole: w if n in kept else nf4(n, w)},
-        )
-        found["ways"][str(budget)] = {
-            "bytes_over_nf4": sum(o.bytes for o in chosen.values()) / offered.nf4_bytes,
-            "expected_kl": sum(o.kl for o in chosen.values()),
-            "layers_in_16_bit": sorted(whole),
-            "formats": offered.formats(chosen),
-            **{key: dataclasses.asdict(value) for key, value in result.measured.items()},
-        }
-        print(budget, {k: round(v.kl, 4) for k, v in result.measured.items()}, file=sys.stderr)
-    found["seconds_of_passes"] = round(time.perf_counter() - start, 1)
-    return {**found, "held_out_tokens": len(held_out) * LENGTH, "ratios": ratios(found["ways"])}
+    chosen = offered.within(budget)
+    whole = whole_layers(decoder, layers, offered, budget)
+    baselines = {"nf4": nf4}
+    if whole:
+        baselines["nf4_and_16_bit"] = lambda name, w: w if name in whole else nf4(name, w)
+    held = HeldOut(entering[count:], held_out)
+    result = compress(decoder, entering[:count], held, offered.formats(chosen), tell, baselines)
+    return {
+        "nf4_bytes": offered.nf4_bytes,
+        "bytes_over_nf4": sum(o.bytes for o in chosen.values()) / offered.nf4_bytes,
+        "expected_kl": sum(o.kl for o in chosen.values()),
+        "held_out_tokens": len(held_out) * LENGTH,
+        "seconds_of_passes": round(time.perf_counter() - start, 1),
+        "measured": {key: dataclasses.asdict(value) for key, value in result.measured.items()},
+        "formats": offered.formats(chosen),
+        "layers_in_16_bit": sorted(whole),
+    }
 
 
 def ratios(ways: dict[str, Any]) -> dict[str, float]:
     """Return strop's divergence over NF4's at each budget, and of 16-bit layers over strop's."""
-    found = {f"strop_{b}_over_nf4": w["strop"]["kl"] / w["nf4"]["kl"] for b, w in ways.items()}
-    last = ways[str(BUDGETS[-1])]
-    return {
-        **found,
-        "nf4_and_16_bit_over_strop": last["nf4_and_16_bit"]["kl"] / last["strop"]["kl"],
-    }
+    kl = {b: {key: found["kl"] for key, found in w["measured"].items()} for b, w in ways.items()}
+    found = {f"strop_at_{b}_over_nf4": of["strop"] / of["nf4"] for b, of in kl.items()}
+    most = kl[str(BUDGETS[-1])]
+    return {**found, "nf4_and_16_bit_over_strop": most["nf4_and_16_bit"] / most["strop"]}
 
 
 def dither(model: Any) -> None:

@@ -146,12 +146,18 @@ def quantize(
         str | None,
         typer.Option(help="Text or rows like those of the model's use. Default: a packaged text."),
     ] = None,
+    adapter_rank: Annotated[
+        int,
+        typer.Option(help="Write an adapter of this rank too, that cancels part of the error."),
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Store a model in about 4 bits a weight, with more bits where they matter."""
     from strop.cli.quantize import quantize_folder, show
 
-    work = functools.partial(quantize_folder, model, out, budget, max_kl, calibrate, quiet=as_json)
+    work = functools.partial(
+        quantize_folder, model, out, budget, max_kl, calibrate, adapter_rank, quiet=as_json
+    )
     respond(work, show, as_json=as_json)
 
 

@@ -16,6 +16,7 @@ def quantize_folder(
     budget: float | None,
     max_kl: float | None,
     calibrate: str | None,
+    adapter_rank: int,
     *,
     quiet: bool,
 ) -> dict[str, Any]:
@@ -29,7 +30,13 @@ def quantize_folder(
     start = time.perf_counter()
     with _progress(quiet) as bar:
         report = quantize(
-            model, out, budget=budget, max_kl=max_kl, calibrate=calibrate, tell=_teller(bar)
+            model,
+            out,
+            budget=budget,
+            max_kl=max_kl,
+            calibrate=calibrate,
+            adapter_rank=adapter_rank,
+            tell=_teller(bar),
         )
     return {"out": out, "seconds": round(time.perf_counter() - start, 1), **report}
 

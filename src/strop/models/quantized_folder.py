@@ -1,15 +1,19 @@
 """A model quantised within a budget and written as a folder that opens like any other."""
 
+import math
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from strop.core.errors import ConfigError, DataError
+from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.core.files import write_json, written_whole
 from strop.layers.quantized_linear import QuantizedLinear
+from strop.models import adapter_start
 from strop.models.blockwise import take_apart
 from strop.models.dtype import default_device
 from strop.models.loading import resolve
@@ -22,8 +26,8 @@ from strop.quantization.report import as_json, picture
 
 LENGTH = 512
 """Tokens of a sequence of calibration text."""
-SEQUENCES = 32
-"""Of calibration text at most, and a third as many held out."""
+SEQUENCES = 16
+"""Of calibration text at most, and half as many held out."""
 DEFAULT_TEXT = Path(__file__).parents[1] / "quantization" / "calibration.txt"
 
 
@@ -34,6 +38,7 @@ def quantize(
     budget: float | None = None,
     max_kl: float | None = None,
     calibrate: Any = None,
+    adapter_rank: int = 0,
     tell: Tell = lambda stage, done, total: None,
 ) -> dict[str, Any]:
     """Store the linear layers of a model in 4 to 8 bits, more where it matters; keep the rest.
@@ -49,6 +54,8 @@ def quantize(
             model that is allowed on held-out text, in nats.
         calibrate: text like what the model will be used for: what `strop.data.read` takes; None
             takes a packaged text.
+        adapter_rank: writes also, into `adapter_start`, a LoRA adapter of this rank that makes
+            good for part of the error, from which training may start; 0 writes none.
         tell: is told a stage, how many of its parts are done, and how many there are.
 
     Returns:
@@ -56,19 +63,14 @@ def quantize(
         beside plain NF4, and for each group of layers what was chosen and why.
 
     Raises:
-        ConfigError: `out` is in use, the budget or the KL is impossible, or the model is
-            quantised already.
+        ConfigError: `out` is in use, a setting is impossible, or the model is quantised already.
         DataError: too little text, or weights that are NaN or infinite, all of them named.
         UnsupportedError: the model has weights that would be left out, or the disk is full.
     """
-    if budget is not None and max_kl is not None:
-        raise ConfigError(f"budget is {budget:g} and max_kl is {max_kl:g}; give one of them")
-    if budget is None and max_kl is None:
-        budget = 1.10
+    budget = _checked(Path(out), budget, max_kl, adapter_rank)
     folder, out = resolve(model), Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"out is {out}, which is not an empty folder; give another one")
     loaded, tokenizer = _opened(folder)
+    _check_room(out, loaded)
     calibration, held_out = sequences(tokenizer, calibrate, loaded)
     decoder, entering = take_apart(loaded, [*calibration, *held_out])
     count = len(calibration)
@@ -78,16 +80,69 @@ def quantize(
         HeldOut(entering[count:], held_out),
         budget=budget,
         max_kl=max_kl,
+        rank=adapter_rank,
         tell=tell,
     )
     report = as_json(found, model=str(model), text=str(calibrate or "packaged"))
     _put_in(loaded, found.compressed.packed, found.formats)
-    with written_whole(out) as scratch:
-        loaded.save_pretrained(scratch, max_shard_size=SHARD)
-        tokenizer.save_pretrained(scratch)
-        write_json(scratch / "quantization.json", report)
-        (scratch / "quantization.svg").write_text(picture(found), encoding="utf-8")
+    try:
+        with written_whole(out) as scratch:
+            loaded.save_pretrained(scratch, max_shard_size=SHARD)
+            tokenizer.save_pretrained(scratch)
+            write_json(scratch / "quantization.json", report)
+            (scratch / "quantization.svg").write_text(picture(found), encoding="utf-8")
+            if adapter_rank:
+                corrections = found.compressed.corrections
+                adapter_start.write(
+                    scratch / adapter_start.FOLDER, corrections, adapter_rank, str(out)
+                )
+    except SafetensorError as e:  # what a full disk is to safetensors
+        raise UnsupportedError(
+            f"{out} could not be written: {e}; make room and run the same command again"
+        ) from e
     return report
+
+
+def _checked(
+    out: Path, budget: float | None, max_kl: float | None, adapter_rank: int
+) -> float | None:
+    """Return the budget, which has a default.
+
+    Raises:
+        ConfigError: lists every fault.
+    """
+    wrong = []
+    if budget is not None and max_kl is not None:
+        wrong.append(f"budget is {budget:g} and max_kl is {max_kl:g}; give one of them")
+    for name, value in (("budget", budget), ("max_kl", max_kl)):
+        if value is not None and not 0 < value < math.inf:
+            wrong.append(f"{name} is {value:g}; it must be a number above 0")
+    if adapter_rank < 0:
+        wrong.append(f"adapter_rank is {adapter_rank}; it must be at least 0")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        wrong.append(f"out is {out}, which is not an empty folder; give another one")
+    if wrong:
+        raise ConfigError("\n  ".join(["the model cannot be quantised so:", *wrong]))
+    return 1.10 if budget is None and max_kl is None else budget
+
+
+def _check_room(out: Path, model: Any) -> None:
+    """Look for room before minutes are spent.
+
+    Raises:
+        UnsupportedError: the disk is too full.
+    """
+    head = model.get_output_embeddings()
+    linear = [m.weight for m in model.modules() if type(m) is nn.Linear and m is not head]
+    own = {id(weight) for weight in linear}
+    rest = sum(p.nbytes for p in model.parameters() if id(p) not in own)
+    needed = rest + sum(weight.numel() for weight in linear) // 2
+    there = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
+    if (free := shutil.disk_usage(there).free) < needed:
+        raise UnsupportedError(
+            f"{out} has no room: about {needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB "
+            "are free; make room, or give another folder"
+        )
 
 
 def _opened(folder: Path) -> tuple[Any, Any]:
@@ -127,7 +182,7 @@ def sequences(tokenizer: Any, calibrate: Any, model: Any) -> tuple[list[Tensor],
     aside = torch.zeros(whole, dtype=torch.bool)
     aside[3::4] = True
     aside[-1] |= not aside.any()
-    return list(rows[~aside][:SEQUENCES]), list(rows[aside][: SEQUENCES // 3])
+    return list(rows[~aside][:SEQUENCES]), list(rows[aside][: SEQUENCES // 2])
 
 
 def _tokens(tokenizer: Any, calibrate: Any) -> Iterable[int]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from strop.core.errors import DataError
 from strop.ops.dequantize import dequantize
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.calibration import Grams, Tell
 from strop.quantization.comparison import Comparison, compare
+from strop.quantization.correction import Correction, correction
 from strop.quantization.decoder import Decoder
 from strop.quantization.formats import FORMATS, NF4
 from strop.quantization.gram import feedback
@@ -54,8 +54,10 @@ class Compressed:
     """What became of the linear layers, and what that does to the model."""
 
     packed: dict[str, Packed]
+    corrections: dict[str, Correction]
+    """Adapters that make good for part of the error; empty where none were asked for."""
     measured: dict[str, Comparison]
-    """On the held-out text: "original", each baseline, and "strop"."""
+    """On the held-out text: "original", each baseline, "strop", and "strop_with_adapter"."""
 
     @property
     def strop(self) -> Comparison:
@@ -71,6 +73,7 @@ def compress(
     chosen: Mapping[str, str],
     tell: Tell,
     baselines: Mapping[str, Baseline] = BASELINES,
+    rank: int = 0,
 ) -> Compressed:
     """Quantise every chosen layer and measure the result beside plain NF4.
 
@@ -81,10 +84,13 @@ def compress(
         chosen: the format of each layer by its name.
         tell: is told how far it is.
         baselines: other ways to store a layer, measured on the same text.
+        rank: of adapters that make good for part of the error; 0 makes none.
     """
     packed: dict[str, Packed] = {}
+    corrections: dict[str, Correction] = {}
     hidden = list(entering)
-    streams = {name: list(held_out.entering) for name in ("original", *baselines, "strop")}
+    ways = ("original", *baselines, "strop", *(("strop_with_adapter",) if rank else ()))
+    streams = {name: list(held_out.entering) for name in ways}
     for i in range(len(decoder.blocks)):
         block, grams = decoder.copied(i), Grams()
         with block.inputs(grams.take):
@@ -97,28 +103,41 @@ def compress(
                 for name, layer in layers.items():
                     layer.weight.copy_(stored(name, layer.weight))
                 streams[baseline] = [block(rows) for rows in streams[baseline]]
-        factors: dict[str, Tensor] = {}
-        for name, layer in layers.items():
-            group = grams.group[name]
-            if group not in factors:
-                factors[group] = feedback(grams[name])
-            packed[name] = _quantized(name, layer.weight, chosen[name], factors[group])
-            dequantize(packed[name], out=layer.weight)
+        found = _stored(layers, grams, chosen, rank)
         streams["strop"] = [block(rows) for rows in streams["strop"]]
         hidden = [block(rows) for rows in hidden]
+        packed |= found[0]
+        corrections |= found[1]
+        if rank:
+            for name, added in found[1].items():
+                layers[name].weight.addmm_(added.b, added.a)
+            streams["strop_with_adapter"] = [block(rows) for rows in streams["strop_with_adapter"]]
         tell("quantising", i + 1, len(decoder.blocks))
     measured = {
         name: compare(decoder.logits, streams["original"], stream, held_out.tokens)
         for name, stream in streams.items()
     }
-    return Compressed(packed, measured)
+    return Compressed(packed, corrections, measured)
 
 
-def _quantized(name: str, weight: Tensor, form: str, factor: Tensor) -> Packed:
-    try:
-        return quantize(weight, FORMATS[form], feedback=factor)
-    except DataError as e:
-        raise DataError(f"{name}: {e}") from e
+def _stored(
+    layers: Mapping[str, nn.Linear], grams: Grams, chosen: Mapping[str, str], rank: int
+) -> tuple[dict[str, Packed], dict[str, Correction]]:
+    """Quantise layers and give each the weight that is stored; return it, and its correction."""
+    packed: dict[str, Packed] = {}
+    corrections: dict[str, Correction] = {}
+    factors: dict[str, Tensor] = {}
+    for name, layer in layers.items():
+        group = grams.group[name]
+        if group not in factors:
+            factors[group] = feedback(grams[name])
+        packed[name] = quantize(layer.weight, FORMATS[chosen[name]], feedback=factors[group])
+        before = layer.weight.clone() if rank else layer.weight
+        dequantize(packed[name], out=layer.weight)
+        if rank:
+            wanted = min(rank, *before.shape)
+            corrections[name] = correction(before - layer.weight, grams[name], wanted)
+    return packed, corrections
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """A whole model into few bits: calibrate, choose formats within a budget, quantise, measure."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from strop.quantization.choices import Choices, choices
 from strop.quantization.compression import Compressed, HeldOut, compress
 from strop.quantization.decoder import Decoder
 
+BACKWARD = 8
+"""Sequences of the calibration text whose gradients are taken: means over their tokens suffice."""
 ROUNDS = 3
 """How often the model is quantised anew where a KL is asked for and was missed."""
 
@@ -45,6 +48,7 @@ def quantize_model(
     *,
     budget: float | None = None,
     max_kl: float | None = None,
+    rank: int = 0,
     tell: Tell = lambda stage, done, total: None,
 ) -> Quantized:
     """Quantise the linear layers of all blocks, with bits where they matter.
@@ -56,6 +60,7 @@ def quantize_model(
         budget: bytes of the linear layers over those of plain NF4; or
         max_kl: the divergence from the original that is allowed, in nats per token, at the
             fewest bytes.
+        rank: of adapters that make good for part of the error; 0 makes none.
         tell: is told a stage, how many of its parts are done, and how many there are.
 
     Raises:
@@ -64,16 +69,17 @@ def quantize_model(
         UnsupportedError: no layer can be quantised.
     """
     check_finite(decoder)
-    offered = choices(decoder, calibrate(decoder, entering, tell), tell)
+    measure = functools.partial(compress, decoder, entering, held_out, tell=tell, rank=rank)
+    offered = choices(decoder, calibrate(decoder, entering[:BACKWARD], tell), tell)
     if max_kl is None:
         assert budget is not None
         chosen = offered.within(budget)
-        compressed = compress(decoder, entering, held_out, offered.formats(chosen), tell)
+        compressed = measure(offered.formats(chosen))
     else:
         expected = max_kl
         for _ in range(ROUNDS):
             chosen = offered.below(expected)
-            compressed = compress(decoder, entering, held_out, offered.formats(chosen), tell)
+            compressed = measure(offered.formats(chosen))
             if compressed.strop.kl <= max_kl:
                 break
             expected *= max_kl / compressed.strop.kl

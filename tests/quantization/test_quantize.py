@@ -1,0 +1,189 @@
+"""Whole models: quantised to a folder, opened again, refused in clear sentences."""
+
+import json
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import safe_open
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MixtralConfig,
+    Qwen3MoeConfig,
+    set_seed,
+)
+
+import strop
+from strop.core.errors import ConfigError, DataError, ShapeError, UnsupportedError
+from strop.models import adapter_start
+from strop.models.tokenizers import load_tokenizer
+from strop.ops.dequantize import dequantize
+
+RANK = 4
+TEXT = "The quick brown fox jumps over the lazy dog, and then it rests. What else is there to do?"
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_model, tmp_path_factory):
+    """Folder of a random Llama that is sure of its next tokens, so that errors show."""
+    folder = tmp_path_factory.mktemp("plain") / "llama"
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=128, intermediate_size=256, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=256,
+        initializer_range=0.1,
+    )  # fmt: skip
+    set_seed(0)
+    LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
+    load_tokenizer(str(tiny_model)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def quantized(plain, tmp_path_factory):
+    out = tmp_path_factory.mktemp("quantized") / "out"
+    return out, strop.quantize(plain, out, budget=1.2, adapter_rank=RANK)
+
+
+def log_probs(model):
+    ids = load_tokenizer(model.name_or_path)(TEXT, return_tensors="pt").input_ids
+    with torch.no_grad():
+        return model(ids).logits.float().log_softmax(-1)
+
+
+def kl(p, q):
+    return float((p.exp() * (p - q)).sum(-1).mean())
+
+
+def test_the_folder_opens_and_is_as_near_to_the_original_as_it_says(quantized, plain):
+    out, report = quantized
+    original, _ = strop.load(plain, bits=32)
+    own, _ = strop.load(out)
+    by_transformers = AutoModelForCausalLM.from_pretrained(out)
+    p, q = log_probs(original), log_probs(own)
+    assert kl(p, q) < 3 * report["measured"]["strop"]["kl"]
+    torch.testing.assert_close(log_probs(by_transformers), q)
+    assert report["measured"]["strop"]["kl"] < report["measured"]["nf4"]["kl"]
+    assert report["measured"]["original"]["kl"] == 0
+    assert json.loads((out / "quantization.json").read_text()) == report
+    assert (out / "quantization.svg").read_text().startswith("<svg")
+
+
+def test_the_bytes_are_those_in_the_file_and_within_the_budget(quantized):
+    out, report = quantized
+    modules = json.loads((out / "config.json").read_text())["quantization_config"]["modules"]
+    stored = 0
+    with safe_open(out / "model.safetensors", "pt") as file:
+        for name in file.keys():  # noqa: SIM118  it is no dict
+            module, _, part = name.rpartition(".")
+            if module in modules and part in ("weight", "scale_codes", "factors"):
+                stored += file.get_tensor(name).nbytes
+    assert stored == report["bytes"]
+    assert report["bytes_over_nf4"] <= 1.2
+    assert len(modules) == 2 * 7
+
+
+def test_layers_that_are_computed_together_share_a_format(quantized):
+    shared = [[n.rpartition(".")[2] for n in group["layers"]] for group in quantized[1]["groups"]]
+    together = (["q_proj", "k_proj", "v_proj"], ["o_proj"], ["gate_proj", "up_proj"], ["down_proj"])
+    assert shared == [*together, *together]
+
+
+def test_an_adapter_may_start_where_it_cancels_part_of_the_error(quantized, plain):
+    out, report = quantized
+    kls = {name: found["kl"] for name, found in report["measured"].items()}
+    assert kls["strop_with_adapter"] < kls["strop"]
+    original, _ = strop.load(plain, bits=32)
+    bare, _ = strop.load(out)
+    config = LoraConfig(
+        r=RANK, lora_alpha=3 * RANK, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    tuned = get_peft_model(strop.load(out)[0], config).eval()
+    assert adapter_start.begin(tuned, out / adapter_start.FOLDER) == 14
+    p = log_probs(original)
+    assert kl(p, log_probs(tuned)) < kl(p, log_probs(bare))
+    stock = PeftModel.from_pretrained(strop.load(out)[0], out / adapter_start.FOLDER)
+    torch.testing.assert_close(log_probs(stock), log_probs(tuned))
+
+
+def test_merging_means_the_stored_weight_plus_the_adapter(quantized, plain):
+    out, _ = quantized
+    tuned = PeftModel.from_pretrained(strop.load(out)[0], out / adapter_start.FOLDER)
+    merged, _ = strop.load(plain, bits=32)
+    for name, layer in tuned.base_model.model.named_modules():
+        if hasattr(layer, "lora_A"):
+            added = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+            stored = dequantize(layer.base_layer.packed)
+            merged.get_submodule(name).weight.data = (stored + added).detach()
+    torch.testing.assert_close(log_probs(merged), log_probs(tuned))
+
+
+def test_a_start_of_another_rank_is_refused(quantized):
+    out, _ = quantized
+    config = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    tuned = get_peft_model(strop.load(out)[0], config)
+    with pytest.raises(ShapeError, match=r"has rank 2 and the start .* has rank 4; use rank=4"):
+        adapter_start.begin(tuned, out / adapter_start.FOLDER)
+    with pytest.raises(DataError, match="holds no start for an adapter"):
+        adapter_start.begin(tuned, out)
+
+
+def test_a_wanted_kl_is_kept(plain, tmp_path, quantized):
+    wanted = quantized[1]["measured"]["strop"]["kl"] / 2
+    report = strop.quantize(plain, tmp_path / "out", max_kl=wanted)
+    assert report["measured"]["strop"]["kl"] <= wanted
+    assert report["bytes"] > quantized[1]["bytes"]
+
+
+def test_impossible_settings_are_all_named_before_anything_is_loaded(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError) as e:
+        strop.quantize("no model", tmp_path, budget=-1, max_kl=0.1, adapter_rank=-2)
+    for part in ("give one of them", "budget is -1", "adapter_rank is -2", "not an empty folder"):
+        assert part in str(e.value)
+
+
+def test_a_budget_below_the_possible_is_refused_with_the_least(plain, tmp_path):
+    with pytest.raises(ConfigError, match=r"budget is 0\.5 times .* ask for at least that"):
+        strop.quantize(plain, tmp_path / "out", budget=0.5)
+    assert not list(tmp_path.iterdir())
+
+
+def test_too_little_text_is_refused_with_both_counts(plain, tmp_path):
+    text = tmp_path / "short.txt"
+    text.write_text("far too short")
+    with pytest.raises(DataError, match=r"has 14 tokens; it needs at least two sequences of 256"):
+        strop.quantize(plain, tmp_path / "out", calibrate=text)
+    assert list(tmp_path.iterdir()) == [text]
+
+
+def test_damaged_weights_are_all_named(plain, tmp_path):
+    model, tokenizer = strop.load(plain, bits=32)
+    model.model.layers[0].mlp.up_proj.weight.data[3, 5] = torch.nan
+    model.model.layers[1].self_attn.o_proj.weight.data[0, 1] = torch.inf
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path / "damaged")
+    with pytest.raises(DataError) as e:
+        strop.quantize(tmp_path / "damaged", tmp_path / "out")
+    assert "model.layers.0.mlp.up_proj.weight holds nan at [3, 5]" in str(e.value)
+    assert "model.layers.1.self_attn.o_proj.weight holds inf at [0, 1]" in str(e.value)
+
+
+def test_a_quantised_model_is_not_quantised_again(quantized, tmp_path):
+    with pytest.raises(ConfigError, match="is quantised already, by strop"):
+        strop.quantize(quantized[0], tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", [MixtralConfig, Qwen3MoeConfig])
+def test_a_mixture_of_experts_is_refused_with_a_tensor_of_its_experts(kind, tmp_path, tiny_model):
+    config = kind(
+        vocab_size=300, hidden_size=64, intermediate_size=64, moe_intermediate_size=64,
+        num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=2, head_dim=32,
+        num_local_experts=4, num_experts=4, max_position_embeddings=256,
+    )  # fmt: skip
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "moe")
+    load_tokenizer(str(tiny_model)).save_pretrained(tmp_path / "moe")
+    with pytest.raises(UnsupportedError, match=r"experts\.\w+.*mixtures of experts"):
+        strop.quantize(tmp_path / "moe", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
