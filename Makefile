@@ -7,7 +7,7 @@ STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum
 CLEAN := nyt alpaca alpaca-zh c4 dpo dpo-short dpo-zh glaive glaive-zh identity kto tools chats wiki
 SOURCES := src tests scripts examples benchmarks conftest.py
 
-.PHONY: help install demo check lint test fetch bench bench-data bench-sft numbers pages clean
+.PHONY: help install demo check lint test fetch bench bench-data bench-quantization bench-sft numbers pages clean
 
 help:
 	@echo "make install    .venv with strop, its development tools and the peers it is compared with"
@@ -16,6 +16,7 @@ help:
 	@echo "make test       every test, those with the real model too"
 	@echo "make bench-sft  strop beside transformers + PEFT + TRL"
 	@echo "make bench-data time and memory of checking 100,000 chats"
+	@echo "make bench-quantization  divergence and bytes beside NF4, on the three packaged models"
 	@echo "make bench      both, and the other kinds of training"
 	@echo "make pages      write docs/settings.md and docs/data.md from what is declared"
 	@echo "make numbers    write the newest results into README.md"
@@ -57,6 +58,10 @@ bench-sft: fetch
 bench-data: fetch
 	$(BIN)/python scripts/fetch.py alpaca c4 wiki
 	$(BIN)/python benchmarks/data_check.py
+
+bench-quantization: fetch
+	$(BIN)/python scripts/fetch.py gemma-3-270m qwen2.5-coder-0.5b-instruct alpaca
+	$(BIN)/python benchmarks/quantization.py
 
 bench: bench-sft bench-data
 	$(BIN)/python benchmarks/training.py

@@ -9,7 +9,7 @@ import strop
 from strop.cli import main
 from tests.training.tiny import save_chats
 
-COMMANDS = ("doctor", "train", "eval", "chat", "data check", "data show")
+COMMANDS = ("doctor", "train", "eval", "chat", "data check", "data show", "quantize")
 
 
 @pytest.fixture
@@ -133,3 +133,18 @@ def test_a_talk_goes_on_until_an_empty_line(command, tiny_model, monkeypatch):
     assert code == 0
     assert next(said, None) is None
     assert out.startswith("An empty line ends the talk.")
+
+
+def test_quantize_says_what_it_did_in_words_and_in_json(command, tiny_model, tmp_path):
+    budget = ("--budget", "1.3")
+    code, out, err = command("quantize", tiny_model, "--out", tmp_path / "a", *budget)
+    assert (code, err.strip()) == (0, "")
+    for said in ("the bytes of NF4", "KL, nats per token", "same top-1 token", "perplexity"):
+        assert said in out
+    code, out, _ = command("quantize", tiny_model, "--out", tmp_path / "b", *budget, "--json")
+    assert code == 0
+    assert json.loads(out)["bytes_over_nf4"] <= 1.3
+    code, out, err = command("quantize", tiny_model, "--out", tmp_path / "b", *budget, "--json")
+    assert code == 1
+    assert "is not an empty folder" in json.loads(out)["error"]
+    assert "is not an empty folder" in err

@@ -1,17 +1,16 @@
 """`strop data`: says what is wrong with data, and shows rows as the model will see them."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 from strop.cli.flags import UsageError
 from strop.cli.output import respond
+from strop.cli.progress import bars, teller
 from strop.cli.settings_command import Command
 
 data = typer.Typer(name="data", no_args_is_help=True, help="Look at data before training on it.")
@@ -116,8 +115,8 @@ def _checked(
     from strop.data.report import picture
 
     tokenizer = _tokenizer(model) if model else None
-    with _progress(quiet) as bar:
-        report = check(file, tokenizer, progress=_teller(bar), **wanted)
+    with bars(quiet) as bar:
+        report = check(file, tokenizer, progress=teller(bar), **wanted)
     if picture_to is not None and report.lengths is not None:
         with written_whole(picture_to) as scratch:
             scratch.write_text(picture(report.lengths.histogram()), encoding="utf-8")
@@ -134,28 +133,6 @@ def _tokenizer(model: str) -> Any:
     from strop.models.tokenizers import load_tokenizer
 
     return load_tokenizer(model)
-
-
-def _progress(quiet: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=quiet,
-    )
-
-
-def _teller(bar: Progress) -> Callable[[str, int, int], None]:
-    tasks: dict[str, Any] = {}
-
-    def tell(stage: str, done: int, total: int) -> None:
-        if stage not in tasks:
-            tasks[stage] = bar.add_task(stage)
-        bar.update(tasks[stage], completed=done, total=total or None)
-
-    return tell
 
 
 def _show_report(result: dict[str, Any]) -> None:

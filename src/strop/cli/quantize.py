@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from strop.cli.data import _progress, _teller
+from strop.cli.progress import bars, teller
 
 
 def quantize_folder(
@@ -28,7 +28,7 @@ def quantize_folder(
     from strop.models.quantized_folder import quantize
 
     start = time.perf_counter()
-    with _progress(quiet) as bar:
+    with bars(quiet) as bar:
         report = quantize(
             model,
             out,
@@ -36,7 +36,7 @@ def quantize_folder(
             max_kl=max_kl,
             calibrate=calibrate,
             adapter_rank=adapter_rank,
-            tell=_teller(bar),
+            tell=teller(bar),
         )
     return {"out": out, "seconds": round(time.perf_counter() - start, 1), **report}
 

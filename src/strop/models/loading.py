@@ -75,7 +75,7 @@ def _opened(weights: Weights) -> Any:
 
     folder = weights.folder
     try:
-        with _no_progress_bar():  # it takes a second, the files are local
+        with no_progress_bar():  # it takes a second, the files are local
             model, report = AutoModelForCausalLM.from_pretrained(
                 folder,
                 config=weights.config,
@@ -98,7 +98,8 @@ def _opened(weights: Weights) -> Any:
 
 
 @contextlib.contextmanager
-def _no_progress_bar() -> Iterator[None]:
+def no_progress_bar() -> Iterator[None]:
+    """Keep transformers from drawing bars of its own inside the block."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()

@@ -16,7 +16,7 @@ from strop.layers.quantized_linear import QuantizedLinear
 from strop.models import adapter_start
 from strop.models.blockwise import take_apart
 from strop.models.dtype import default_device
-from strop.models.loading import resolve
+from strop.models.loading import no_progress_bar, resolve
 from strop.models.packing import SHARD, check_linear
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.calibration import Tell
@@ -86,7 +86,7 @@ def quantize(
     report = as_json(found, model=str(model), text=str(calibrate or "packaged"))
     _put_in(loaded, found.compressed.packed, found.formats)
     try:
-        with written_whole(out) as scratch:
+        with written_whole(out) as scratch, no_progress_bar():
             loaded.save_pretrained(scratch, max_shard_size=SHARD)
             tokenizer.save_pretrained(scratch)
             write_json(scratch / "quantization.json", report)
@@ -152,7 +152,8 @@ def _opened(folder: Path) -> tuple[Any, Any]:
     if (stored := getattr(config, "quantization_config", None)) is not None:
         method = dict(stored).get("quant_method", "an unnamed method")
         raise ConfigError(f"{folder} is quantised already, by {method}; give the unquantised model")
-    loaded = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+    with no_progress_bar():
+        loaded = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
     check_linear(loaded)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return loaded.to(default_device()).eval().requires_grad_(False), tokenizer

@@ -1,25 +1,14 @@
 """The columns of one group of a weight rounded to few levels, one after another."""
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from torch import Tensor
 
 from strop.core.dispatch import Impl, choose
 from strop.core.errors import ShapeError
+from strop.ops.round_columns.rounded import Rounded
 
 __all__ = ["IMPLS", "Rounded", "round_columns"]
-
-
-class Rounded(NamedTuple):
-    """What `round_columns` returns."""
-
-    codes: Tensor
-    """[G, E] uint8, places in the table."""
-    scales: Tensor
-    """[E] uint8, places in the steps."""
-    errors: Tensor
-    """[G, E] what each column left, over its diagonal of `feedback`; zero without feedback."""
 
 
 def round_columns(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from strop.core import native
-from strop.ops.round_columns import Rounded
+from strop.ops.round_columns.rounded import Rounded
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
 SIGNATURE = "ppppppppppppqqqiiii"

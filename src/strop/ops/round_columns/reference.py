@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from strop.ops.round_columns import Rounded
+from strop.ops.round_columns.rounded import Rounded
 
 
 def round_columns(
