@@ -33,7 +33,7 @@ from strop.quantization.model import BACKWARD
 MODELS = ("smollm2-135m-instruct", "gemma-3-270m", "qwen2.5-coder-0.5b-instruct")
 BUDGETS = (1.0, 1.1)
 DATA = Path(__file__).parents[1] / ".cache" / "data"
-EACH = 4
+EACH = 2
 """Held-out sequences of each text."""
 
 

@@ -109,7 +109,7 @@ def calibrate(decoder: Decoder, entering: Sequence[Tensor], tell: Tell) -> dict[
 
 
 def _described(block: Block, grams: Grams) -> dict[str, Layer]:
-    residuals = {name: feedback(grams[name]).diagonal().pow(-2) for name in grams.sums}
+    residuals = {name: _residual(grams[name], grams.rows[name]) for name in grams.sums}
     return {
         name: Layer(
             group=grams.group[name],
@@ -120,6 +120,18 @@ def _described(block: Block, grams: Grams) -> dict[str, Layer]:
         for name, linear in block.linears.items()
         if name in grams.group
     }
+
+
+def _residual(gram: Tensor, rows: int) -> Tensor:
+    """Return what of each input's mean square the later inputs do not tell, on text unseen.
+
+    On the rows it was fitted to, a regression on p inputs leaves 1 - p / N of that, and on others
+    1 + p / N; more than the mean square itself is never left.
+    """
+    fitted = feedback(gram).diagonal().pow(-2)
+    later = torch.arange(len(gram) - 1, -1, -1, device=gram.device) / rows
+    unseen = torch.where(later < 1, (1 + later) / (1 - later).clamp_min(0), torch.inf)
+    return torch.minimum(fitted * unseen, gram.diagonal())
 
 
 def _fisher_gradient(decoder: Decoder, hidden: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,6 +1,7 @@
 """How far a model's predictions are from another's on the same text."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,29 +26,51 @@ class Comparison:
 def compare(
     logits: Callable[[Tensor], Tensor],
     original: Sequence[Tensor],
-    changed: Sequence[Tensor],
+    changed: Mapping[str, Sequence[Tensor]],
     tokens: Sequence[Tensor],
-) -> Comparison:
+) -> dict[str, Comparison]:
     """Compare hidden rows behind the last block, through the same head.
 
     Args:
         logits: from hidden rows [N, D] to logits [N, V].
         original: [1, T, D] of each sequence.
-        changed: [1, T, D] of each sequence.
+        changed: the same of each changed model.
         tokens: [T] of each sequence.
+
+    Returns:
+        The comparison of each changed model, and of the original with itself as "original".
     """
-    kl = agreed = loss = 0.0
-    count = scored = 0
-    for before, after, ids in zip(original, changed, tokens, strict=True):
-        T = len(ids)
-        for start in range(0, T, ROWS):
-            end = min(start + ROWS, T)
-            p = logits(before[0, start:end]).log_softmax(-1)
-            q = logits(after[0, start:end]).log_softmax(-1)
-            kl += float((p.exp() * (p - q)).sum(-1).double().sum())
-            agreed += int((p.argmax(-1) == q.argmax(-1)).sum())
-            targets = ids[start + 1 : end + 1].to(q.device)
-            rows = torch.arange(len(targets), device=q.device)
-            loss -= float(q[rows, targets].double().sum())
-            count, scored = count + end - start, scored + len(targets)
-    return Comparison(kl / count, agreed / count, float(torch.tensor(loss / scored).exp()))
+    sums = {name: _Sums() for name in ("original", *changed)}
+    for i, ids in enumerate(tokens):
+        for start in range(0, len(ids), ROWS):
+            end = min(start + ROWS, len(ids))
+            targets = ids[start + 1 : end + 1]
+            p = logits(original[i][0, start:end]).log_softmax(-1)
+            sums["original"].add(p, p, targets)
+            for name, rows in changed.items():
+                q = logits(rows[i][0, start:end]).log_softmax(-1)
+                sums[name].add(p, q, targets)
+    return {name: of.means() for name, of in sums.items()}
+
+
+@dataclass(slots=True)
+class _Sums:
+    kl: float = 0.0
+    agreed: int = 0
+    rows: int = 0
+    loss: float = 0.0
+    scored: int = 0
+
+    def add(self, p: Tensor, q: Tensor, targets: Tensor) -> None:
+        """Add log-probabilities [N, V] of both models, and the next tokens of the first rows."""
+        self.kl += float((p.exp() * (p - q)).sum(-1).double().sum())
+        self.agreed += int((p.argmax(-1) == q.argmax(-1)).sum())
+        self.rows += len(p)
+        known = q[: len(targets)].gather(1, targets[:, None].to(q.device))
+        self.loss -= float(known.double().sum())
+        self.scored += len(targets)
+
+    def means(self) -> Comparison:
+        return Comparison(
+            self.kl / self.rows, self.agreed / self.rows, math.exp(self.loss / self.scored)
+        )

@@ -113,10 +113,8 @@ def compress(
                 layers[name].weight.addmm_(added.b, added.a)
             streams["strop_with_adapter"] = [block(rows) for rows in streams["strop_with_adapter"]]
         tell("quantising", i + 1, len(decoder.blocks))
-    measured = {
-        name: compare(decoder.logits, streams["original"], stream, held_out.tokens)
-        for name, stream in streams.items()
-    }
+    original = streams.pop("original")
+    measured = compare(decoder.logits, original, streams, held_out.tokens)
     return Compressed(packed, corrections, measured)
 
 

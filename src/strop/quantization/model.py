@@ -13,7 +13,7 @@ from strop.quantization.choices import Choices, choices
 from strop.quantization.compression import Compressed, HeldOut, compress
 from strop.quantization.decoder import Decoder
 
-BACKWARD = 8
+BACKWARD = 4
 """Sequences of the calibration text whose gradients are taken: means over their tokens suffice."""
 ROUNDS = 3
 """How often the model is quantised anew where a KL is asked for and was missed."""
