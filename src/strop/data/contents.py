@@ -104,7 +104,8 @@ SIGNS = (
             r"|\bAIza[0-9A-Za-z_-]{35}\b|\bhf_[A-Za-z0-9]{30,}\b|\bglpat-[\w-]{20}\b"
             r"|-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}"
             r"|(?i:\b(?:password|passwd|api[_-]?key|secret)\s*[:=]\s*[\"'][^\s\"']{8,}[\"'])",
-            needs="AKIA ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ sk- xox AIza hf_ glpat- PRIVATE eyJ ' \"",
+            needs="AKIA ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ sk- xox AIza hf_ glpat- PRIVATE eyJ "
+            "assw ASSW ecret ECRET api_ api- apik Api_ Api- Apik API_ API- APIK ApiK",
         ),
     ),
     Sign(

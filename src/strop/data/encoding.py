@@ -1,5 +1,6 @@
 """Turns rows into token ids and labels."""
 
+import concurrent.futures
 import itertools
 import json
 import weakref
@@ -13,7 +14,7 @@ from strop.data.rows import NO_LOSS, BrokenRowsError, Example, Fault, Message, R
 from strop.data.supervision import EVERYTHING, Supervision, learned
 from strop.data.templates import template_of
 
-_BATCH = 1024
+_BATCH = 256
 
 
 @dataclass(slots=True)
@@ -158,25 +159,50 @@ def encoded(
         verified: compare only this many texts with what the tokenizer itself renders.
     """
     prepared = coder(tokenizer)
+    batches = _planned_batches(rows, tokenizer, prepared, supervision, verified)
+    # The backend leaves the interpreter alone, so it works on the next batch beside what is done
+    # with this one.
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        codes: concurrent.futures.Future[list[Any]] | None = None
+        held: list[tuple[Row, Plan | Fault]] = []
+        for batch in itertools.chain(batches, [[]]):
+            texts = [plan.text for _, plan in batch if isinstance(plan, Plan)]
+            coming = beside.submit(prepared.fast.encode_batch, texts, add_special_tokens=False)
+            if codes is not None:
+                yield from _finished(held, codes.result(), prepared, max_length)
+            held, codes = batch, coming
+
+
+def _planned_batches(
+    rows: Iterable[Row],
+    tokenizer: Any,
+    prepared: Coder,
+    supervision: Supervision,
+    verified: int | None,
+) -> Iterator[list[tuple[Row, "Plan | Fault"]]]:
     remaining = iter(rows)
     seen = 0
     while batch := list(itertools.islice(remaining, _BATCH)):
-        plans: list[Plan | Fault] = []
+        plans: list[tuple[Row, Plan | Fault]] = []
         for row in batch:
             seen += 1
             try:
                 checked = verified is None or seen <= verified
-                plans.append(planned(row, tokenizer, prepared, supervision, checked))
+                plans.append((row, planned(row, tokenizer, prepared, supervision, checked)))
             except DataError as e:
-                plans.append(Fault(row.line, str(e), "template"))
-        texts = [plan.text for plan in plans if isinstance(plan, Plan)]
-        codes = iter(prepared.fast.encode_batch(texts, add_special_tokens=False))
-        for row, plan in zip(batch, plans, strict=True):
-            if isinstance(plan, Fault):
-                yield plan
-                continue
-            example = _example(row, plan, next(codes), prepared)
-            yield limited(row, example, max_length)
+                plans.append((row, Fault(row.line, str(e), "template")))
+        yield plans
+
+
+def _finished(
+    batch: list[tuple[Row, "Plan | Fault"]], codes: list[Any], prepared: Coder, limit: int | None
+) -> Iterator[Example | Fault]:
+    remaining = iter(codes)
+    for row, plan in batch:
+        if isinstance(plan, Fault):
+            yield plan
+        else:
+            yield limited(row, _example(row, plan, next(remaining), prepared), limit)
 
 
 def limited(row: Row, example: Example, max_length: int | None) -> Example | Fault:

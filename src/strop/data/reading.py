@@ -1,7 +1,7 @@
 """Reads a source into rows, or says everything that is wrong with it at once."""
 
 import difflib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -75,10 +75,7 @@ def stream(source: Any, *, mapping: Mapping[str, str] | None = None) -> Iterator
             shapes[tuple(item)] += 1
     if not total:
         raise DataError(f"{name} holds no rows")
-    if mapping:
-        _check_mapping({column for shape in shapes for column in shape}, mapping, name)
-        shapes = Counter({tuple((mapping.get(c, c)) for c in s): n for s, n in shapes.items()})
-    layout = _best(shapes, name) if shapes else FORMATS[0]
+    layout = _recognised(shapes, mapping, name)[0] if shapes else FORMATS[0]
     faults = [made for made in _built(source, mapping, layout) if isinstance(made, Fault)]
     if faults:
         raise BrokenRowsError(name, faults, total, "Correct these rows or take them out.")
@@ -86,15 +83,15 @@ def stream(source: Any, *, mapping: Mapping[str, str] | None = None) -> Iterator
 
 
 def _built(source: Any, mapping: Mapping[str, str] | None, layout: Format) -> Iterator[Row | Fault]:
-    for line, item in records(source):
-        if isinstance(item, Fault):
-            yield item
-        else:
-            record = {mapping.get(c, c): v for c, v in item.items()} if mapping else item
-            yield _made(line, record, layout)
+    return (_made(line, item, mapping, layout) for line, item in records(source))
 
 
-def _made(line: int, record: Record, layout: Format) -> Row | Fault:
+def _made(
+    line: int, item: Record | Fault, mapping: Mapping[str, str] | None, layout: Format
+) -> Row | Fault:
+    if isinstance(item, Fault):
+        return item
+    record = {mapping.get(c, c): v for c, v in item.items()} if mapping else item
     its = layout.columns(record)
     if its is None:
         return Fault(line, _lacks(layout, record), "missing_column")
@@ -114,35 +111,28 @@ def examine(
     Raises:
         DataError: the source cannot be read at all, or its columns are not known.
     """
-    found = list(records(source))
+    found = deque(records(source))
+    total = len(found)
     name = source_name(source)
     if not found:
         raise DataError(f"{name} holds no rows")
-    whole = [(line, item) for line, item in found if not isinstance(item, Fault)]
-    faults = [item for _, item in found if isinstance(item, Fault)]
-    if not whole:
-        raise BrokenRowsError(name, faults, len(found), "No row could be read.")
-    if mapping:
-        whole = _renamed(whole, mapping, name)
+    shapes = Counter(tuple(item) for _, item in found if not isinstance(item, Fault))
+    if not shapes:
+        broken = [item for _, item in found if isinstance(item, Fault)]
+        raise BrokenRowsError(name, broken, total, "No row could be read.")
+    layout, shapes = _recognised(shapes, mapping, name)
     if columns is not None:
-        columns.update(column for _, record in whole for column in record)
-    layout = recognised([record for _, record in whole], name)
+        for shape, count in shapes.items():
+            columns.update(dict.fromkeys(shape, count))
     rows: list[Row] = []
-    for line, record in whole:
-        made = _made(line, record, layout)
+    faults: list[Fault] = []
+    while found:  # a record is let go when it became a row
+        made = _made(*found.popleft(), mapping, layout)
         if isinstance(made, Fault):
             faults.append(made)
         else:
             rows.append(made)
-    return rows, faults, layout, len(found)
-
-
-def _renamed(
-    whole: list[tuple[int, Record]], mapping: Mapping[str, str], name: str
-) -> list[tuple[int, Record]]:
-    columns = {column for _, record in whole for column in record}
-    _check_mapping(columns, mapping, name)
-    return [(line, {mapping.get(c, c): v for c, v in r.items()}) for line, r in whole]
+    return rows, faults, layout, total
 
 
 def _check_mapping(columns: set[str], mapping: Mapping[str, str], name: str) -> None:
@@ -159,13 +149,21 @@ def _check_mapping(columns: set[str], mapping: Mapping[str, str], name: str) -> 
             )
 
 
-def recognised(whole: list[Record], name: str) -> Format:
-    """Return the format that fits most of the records.
+def _recognised(
+    shapes: Counter[tuple[str, ...]], mapping: Mapping[str, str] | None, name: str
+) -> tuple[Format, Counter[tuple[str, ...]]]:
+    """Return the format that fits most of the records, and how many have which columns.
 
     Raises:
-        DataError: none fits any.
+        DataError: none fits any, or the mapping does not fit the columns.
     """
-    return _best(Counter(tuple(record) for record in whole), name)
+    if mapping:
+        _check_mapping({column for shape in shapes for column in shape}, mapping, name)
+        renamed: Counter[tuple[str, ...]] = Counter()
+        for shape, count in shapes.items():
+            renamed[tuple(mapping.get(c, c) for c in shape)] += count
+        shapes = renamed
+    return _best(shapes, name), shapes
 
 
 def _best(shapes: Counter[tuple[str, ...]], name: str) -> Format:
