@@ -1,6 +1,8 @@
 """Whole models: quantised to a folder, opened again, refused in clear sentences."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -201,3 +203,32 @@ def test_a_mixture_of_experts_is_refused_with_a_tensor_of_its_experts(kind, tmp_
     with pytest.raises(UnsupportedError, match=r"experts\.\w+.*mixtures of experts"):
         strop.quantize(tmp_path / "moe", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+FULL = """
+import resource, sys
+import strop
+from strop.core.errors import UnsupportedError
+
+def tell(stage, done, total):
+    if stage == sys.argv[3]:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20000, resource.RLIM_INFINITY))
+
+try:
+    strop.quantize(sys.argv[1], sys.argv[2], tell=tell)
+except UnsupportedError as e:
+    print(e)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [("measuring inputs and gradients", "calibration needs room"), ("quantising", "make room")],
+)
+def test_a_full_disk_is_explained_and_nothing_half_written_stays(plain, tmp_path, stage, said):
+    command = [sys.executable, "-c", FULL, str(plain), str(tmp_path / "out"), stage]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+    assert not list(tmp_path.iterdir())

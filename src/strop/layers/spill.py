@@ -22,9 +22,17 @@ class Place:
 
 
 class Spill:
-    """A nameless temporary file that holds tensors last in, first out."""
+    """A nameless temporary file that holds tensors last in, first out.
 
-    def __init__(self) -> None:
+    Args:
+        user: who needs it, for messages.
+        instead: what else can be done where there is no room, for messages.
+    """
+
+    def __init__(
+        self, user: str = "policy 'offload'", instead: str = "use policy 'checkpoint'"
+    ) -> None:
+        self._user, self._instead = user, instead
         self._file, name = tempfile.mkstemp(prefix="strop-")
         os.unlink(name)  # the file lives as long as its descriptor
         weakref.finalize(self, os.close, self._file)
@@ -45,8 +53,8 @@ class Spill:
                 raw, at = raw[written:], at + written
         except OSError as e:
             raise UnsupportedError(
-                f"policy 'offload' needs room in {tempfile.gettempdir()} for {raw.nbytes} bytes "
-                f"more and got: {e.strerror}; free some, set TMPDIR, or use policy 'checkpoint'"
+                f"{self._user} needs room in {tempfile.gettempdir()} for {raw.nbytes} bytes "
+                f"more and got: {e.strerror}; free some, set TMPDIR, or {self._instead}"
             ) from e
         self._end = at
         return place

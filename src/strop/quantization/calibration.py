@@ -76,7 +76,7 @@ def calibrate(decoder: Decoder, entering: Sequence[Tensor], tell: Tell) -> dict[
         Each linear layer by its name.
     """
     layers: dict[str, Layer] = {}
-    spill, places = Spill(), []
+    spill, places = Spill("calibration", "give less text"), []
     hidden = list(entering)
     total = 2 * len(decoder.blocks)
     with torch.no_grad():
