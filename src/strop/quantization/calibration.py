@@ -12,6 +12,8 @@ from strop.quantization.gram import feedback
 
 Tell = Callable[[str, int, int], None]
 """Is told a stage, how many of its parts are done, and how many there are."""
+LONGEST = 4.0
+"""Square of an input over the median's, beyond which it counts no more."""
 ROWS = 128
 """Rows whose logits are held at once."""
 
@@ -47,7 +49,7 @@ class Grams:
             self.group[name] = self._last[0]
             return
         self._last = (name, x)
-        rows = x.flatten(0, -2)
+        rows = _bounded(x.flatten(0, -2))
         self.group[name] = name
         self.rows[name] = self.rows.get(name, 0) + len(rows)
         if name not in self.sums:
@@ -58,6 +60,20 @@ class Grams:
         """Return the mean of x x^T [D, D] over the inputs of a layer."""
         group = self.group[name]
         return self.sums[group] / self.rows[group]
+
+
+def _bounded(rows: Tensor) -> Tensor:
+    """Shorten the rows whose square is above `LONGEST` times the median's.
+
+    A few tokens, such as the first of a text, have inputs so large that they would be all that a
+    mean square shows, and hardly matter for the next token.
+    """
+    squares = rows.square().sum(1)
+    bound = LONGEST * squares.median()
+    return (
+        rows
+        * (bound / squares.clamp_min(torch.finfo(rows.dtype).tiny)).clamp_max(1).sqrt()[:, None]
+    )
 
 
 def calibrate(decoder: Decoder, entering: Sequence[Tensor], tell: Tell) -> dict[str, Layer]:
