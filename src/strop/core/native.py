@@ -16,8 +16,8 @@ from strop.core.files import written_whole
 
 logger = logging.getLogger(__name__)
 
-HEADER = Path(__file__).with_name("lanes.h")
-"""Vector arithmetic that every C++ file may include."""
+HEADERS = Path(__file__).parent
+"""The folder of what every C++ file may include: vector arithmetic, small products."""
 COMPILE = ["-c", "-x", "c++", "-std=c++17", "-O3", "-march=native", "-fPIC", "-fopenmp"]
 COMPILE += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
 LINK = ["-shared"]
@@ -97,7 +97,7 @@ def _fingerprint(source: Path) -> str:
     flags = [*COMPILE, *_machine_flags(), *LINK]
     parts = [*flags, env.CXX, _compiler_version() or "", _processor()]
     digest = hashlib.sha256("\0".join(parts).encode())
-    for file in (source, HEADER):
+    for file in (source, *sorted(HEADERS.glob("*.h"))):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:32]
 
@@ -118,7 +118,7 @@ def _machine_flags() -> list[str]:
 def _compile(source: Path, compiled: Path) -> None:
     with written_whole(compiled) as scratch:
         half_done = scratch.with_suffix(".o")
-        flags = [*COMPILE, *_machine_flags(), "-I", str(HEADER.parent)]
+        flags = [*COMPILE, *_machine_flags(), "-I", str(HEADERS)]
         _run([env.CXX, *flags, "-o", str(half_done), str(source)])
         _run([env.CXX, *LINK, "-o", str(scratch), str(half_done)])
 

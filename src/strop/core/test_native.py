@@ -114,7 +114,7 @@ def test_a_missing_compiler_is_no_error_and_is_said_once(source):
     code = (
         "import logging; logging.basicConfig(format='%(message)s')\n"
         "from pathlib import Path; from strop.core import native\n"
-        f"a = native.library(Path({str(source)!r})); b = native.library(native.HEADER)\n"
+        f"a = native.library(Path({str(source)!r})); b = native.library(native.HEADERS / 'lanes.h')\n"
         "print(a, b)"
     )
     wrong = {"CXX": "/nowhere/g++", "PATH": "/usr/bin:/bin", "STROP_CACHE": str(source.parent)}

@@ -1,89 +1,369 @@
-// What stands between the products of attention, on a tile of scores that is still in the cache.
+// Attention among runs: a tile of queries against the keys of its path, nothing of size [N, N].
+//
+// One task is one tree of runs under one key head; it packs the tree's keys and values once. Every
+// product is the same kernel, MR rows by NV vectors held in registers, and stops at the diagonal
+// within MR rows. Softmax is the online one of flash attention 2 (Dao 2023, arXiv:2307.08691).
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
-#include "lanes.h"
+#include "products.h"
 
 using namespace lanes;
 
 namespace {
 
-// The columns that row i of a tile sees: those from first to last, both included.
-struct Seen {
-  int64_t first, last;
+constexpr int64_t PANEL = NV * W;  // keys that stand side by side in a packed panel
+constexpr int64_t TILE = 8 * MR;   // queries at once
+constexpr int64_t BLOCK_KEYS = 4 * PANEL;
+constexpr float LOWEST = -std::numeric_limits<float>::infinity();
+
+int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+struct Run {
+  int64_t start, length, depth, parent;
 };
 
-Seen seen(int64_t i, int64_t top, int64_t m, int64_t window) {
-  const int64_t last = top + i < m ? top + i : m - 1;
-  const int64_t first = window > 0 && top + i - window + 1 > 0 ? top + i - window + 1 : 0;
-  return {first, last};
-}
+struct Sizes {
+  int64_t N, H, K, C, window;
+  float scale, softcap;
+};
+
+// What the queries of a tile see of one run's keys: row i sees those from first(i) to last(i).
+struct Keys {
+  int64_t panels;          // where the run's first packed panel stands
+  int64_t row;             // and its first packed row
+  int64_t begin, end;      // keys of the run in this block, begin being a multiple of PANEL
+  int64_t top, window;     // top: the key, counted within the run, that is the first query's own
+  int64_t last(int64_t i) const { return std::min(end - 1, top + i); }
+  int64_t first(int64_t i) const {
+    return window > 0 ? std::max(begin, top + i - window + 1) : begin;
+  }
+};
 
 inline F capped(F x, float scale, float softcap) {
   x *= scale;
   return softcap == 0 ? x : softcap * tanh(x / softcap);
 }
 
-}  // namespace
+// The packed keys and values of one tree, and a tile's own memory; grows and is used again.
+struct Memory {
+  std::vector<float> flat;
+  float* at = nullptr;
+  void reserve(int64_t floats) {
+    if (int64_t(flat.size()) < floats + W) flat.resize(floats + W);
+    const auto address = reinterpret_cast<uintptr_t>(flat.data());
+    at = flat.data() + (up(int64_t(address), 64) - int64_t(address)) / 4;
+  }
+  float* take(int64_t floats) {
+    float* taken = at;
+    at += up(floats, W);
+    return taken;
+  }
+};
 
-// scores [H, n, m] hold products before and weights after; a row's own column is top + its index.
-// lse [H, n] has row stride ln. window 0 and softcap 0 mean none.
-extern "C" void attention_weights(float* scores, float* lse, int64_t H, int64_t n, int64_t m,
-                                  int64_t ln, int64_t top, int64_t window, float scale,
-                                  float softcap, int32_t threads) {
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t r = 0; r < H * n; ++r) {
-    float* row = scores + r * m;
-    const Seen s = seen(r % n, top, m, window);
-    const int64_t length = s.last - s.first + 1;
-    float* own = row + s.first;
-    const float lowest = -std::numeric_limits<float>::infinity();
-    F tops = all(lowest);
-    over(length, [&](int64_t j, int64_t count) {
-      const F x = capped(load(own + j, count), scale, softcap);
-      store(own + j, x, count);
-      tops = larger(count == W ? x : load(own + j, count, lowest), tops);
-    });
-    const float most = largest(tops);
+struct Tree {
+  const Run* runs;
+  int64_t first, last;  // runs of the tree
+  int64_t row(int64_t r) const { return runs[r].start - runs[first].start; }
+  int64_t rows() const { return row(last - 1) + runs[last - 1].length; }
+  double cost() const {
     double total = 0;
-    blocks(length, [&](int64_t start, int64_t size) {
-      F some{};
-      over(size, [&](int64_t j, int64_t count) {
-        const F e = exp(load(own + start + j, count, lowest) - most);
-        store(own + start + j, e, count);
-        some += e;
-      });
-      total += sum(some);
-    });
-    const float share = float(1 / total);
-    over(length, [&](int64_t j, int64_t count) { store(own + j, load(own + j, count) * share, count); });
-    for (int64_t j = 0; j < s.first; ++j) row[j] = 0;
-    for (int64_t j = s.last + 1; j < m; ++j) row[j] = 0;
-    lse[r / n * ln + r % n] = float(most + std::log(total));
+    for (int64_t r = first; r < last; ++r)
+      total += double(runs[r].length) * (runs[r].depth + runs[r].length / 2 + 32);
+    return total;
+  }
+  int64_t panel_keys() const {
+    int64_t total = 0;
+    for (int64_t r = first; r < last; ++r) total += up(runs[r].length, PANEL);
+    return total;
+  }
+};
+
+// Rows [n, C] with stride to packed rows [n, Cp], zero beyond C.
+void pack_rows(const float* from, int64_t stride, int64_t n, int64_t C, int64_t Cp, float* to) {
+  for (int64_t i = 0; i < n; ++i) {
+    std::memcpy(to + i * Cp, from + i * stride, C * sizeof(float));
+    std::fill(to + i * Cp + C, to + (i + 1) * Cp, 0.0f);
   }
 }
 
-// scores [H, n, m] hold products before and weights after; dweights [H, n, m] hold <dout, v> before
-// and the gradient of the products after. lse and delta [H, n] have row stride ln.
-extern "C" void attention_gradients(float* scores, float* dweights, const float* lse,
-                                    const float* delta, int64_t H, int64_t n, int64_t m,
-                                    int64_t ln, int64_t top, int64_t window, float scale,
-                                    float softcap, int32_t threads) {
-#pragma omp parallel for schedule(static) num_threads(threads)
-  for (int64_t r = 0; r < H * n; ++r) {
-    float *row = scores + r * m, *down = dweights + r * m;
-    const Seen s = seen(r % n, top, m, window);
-    const int64_t at = r / n * ln + r % n;
-    const float own_lse = lse[at], own_delta = delta[at];
-    over(s.last - s.first + 1, [&](int64_t i, int64_t count) {
-      const int64_t j = s.first + i;
-      const F x = capped(load(row + j, count), scale, softcap);
+// Rows [n, C] to panels [C, PANEL] of PANEL rows each, zero beyond n.
+void pack_panels(const float* from, int64_t stride, int64_t n, int64_t C, float* to) {
+  for (int64_t start = 0; start < n; start += PANEL, to += C * PANEL) {
+    const int64_t count = std::min(PANEL, n - start);
+    if (count < PANEL) std::fill(to, to + C * PANEL, 0.0f);
+    for (int64_t j = 0; j < count; ++j)
+      for (int64_t c = 0; c < C; ++c) to[c * PANEL + j] = from[(start + j) * stride + c];
+  }
+}
+
+// Calls body(Keys) for each block of keys that some of the n queries from `query` of run r sees.
+template <class Body>
+void over_keys(const Tree& tree, int64_t r, int64_t query, int64_t n, int64_t window, Body body) {
+  int64_t path[64], depth = 0;
+  std::vector<int64_t> deep;
+  int64_t* runs = path;
+  for (int64_t a = r; a >= 0; a = tree.runs[a].parent) ++depth;
+  if (depth > 64) deep.resize(depth), runs = deep.data();
+  int64_t at = depth;
+  for (int64_t a = r; a >= 0; a = tree.runs[a].parent) runs[--at] = a;
+  int64_t panels = 0, next = tree.first;
+  for (int64_t p = 0; p < depth; ++p) {
+    const int64_t a = runs[p];
+    for (; next < a; ++next) panels += up(tree.runs[next].length, PANEL);
+    const int64_t top = tree.runs[r].depth + query - tree.runs[a].depth;
+    const int64_t end = std::min(tree.runs[a].length, top + n);
+    const int64_t low = window > 0 ? std::max<int64_t>(0, top - window + 1) : 0;
+    for (int64_t begin = low / PANEL * PANEL; begin < end; begin += BLOCK_KEYS)
+      body(Keys{panels, tree.row(a), begin, std::min(end, begin + BLOCK_KEYS), top, window});
+  }
+}
+
+// scores [n, BLOCK_KEYS] = rows [n, C] times the panels of the block, as far as each MR rows see.
+void scores_of(const float* rows, int64_t n, int64_t C, int64_t Cp, const float* panels,
+               const Keys& keys, float* scores) {
+  for (int64_t begin = keys.begin; begin < keys.end; begin += PANEL)
+    for (int64_t i = 0; i < n; i += MR) {
+      const int64_t count = std::min(MR, n - i), seen = keys.last(i + count - 1) + 1 - begin;
+      if (seen > 0)
+        product(count, std::min(seen, PANEL), C, rows + i * Cp, Cp, 1,
+                panels + (keys.panels + begin) * C, PANEL, scores + i * BLOCK_KEYS + begin - keys.begin,
+                BLOCK_KEYS, false);
+    }
+}
+
+// Sets what row i does not see to zero, as far as MR rows by MR keys at the diagonal are multiplied.
+void hide(float* row, int64_t i, int64_t n, const Keys& keys) {
+  const int64_t below = keys.last(std::min(i / MR * MR + MR, n) - 1);
+  const int64_t until = std::min(keys.end, below + MR) - keys.begin;
+  if (until <= 0) return;
+  const int64_t first = keys.first(i) - keys.begin, last = keys.last(i) - keys.begin;
+  if (first > 0) std::fill(row, row + std::min(first, until), 0.0f);
+  if (last + 1 < until) std::fill(row + std::max<int64_t>(last + 1, 0), row + until, 0.0f);
+}
+
+// sums [n, Cp] += weights [n, keys] rows [keys, Cp].
+void add_rows(const float* weights, int64_t n, int64_t Cp, const float* rows, const Keys& keys,
+              float* sums) {
+  for (int64_t c = 0; c < Cp; c += PANEL)
+    for (int64_t i = 0; i < n; i += MR) {
+      const int64_t count = std::min(MR, n - i), seen = keys.last(i + count - 1) + 1 - keys.begin;
+      if (seen > 0)
+        product(count, std::min(PANEL, Cp - c), seen, weights + i * BLOCK_KEYS, BLOCK_KEYS, 1,
+                rows + (keys.row + keys.begin) * Cp + c, Cp, sums + i * Cp + c, Cp, true);
+    }
+}
+
+// sums [keys, Cp] += weights [n, keys]^T rows [n, Cp]; a key is seen from its own query on.
+void add_transposed(const float* weights, int64_t n, int64_t Cp, const float* rows,
+                    const Keys& keys, float* sums) {
+  for (int64_t c = 0; c < Cp; c += PANEL)
+    for (int64_t j = keys.begin; j < keys.end; j += MR) {
+      const int64_t from = std::max<int64_t>(0, (j - keys.top) / MR * MR);
+      if (from < n)
+        product(std::min(MR, keys.end - j), std::min(PANEL, Cp - c), n - from,
+                weights + from * BLOCK_KEYS + j - keys.begin, 1, BLOCK_KEYS, rows + from * Cp + c, Cp,
+                sums + (keys.row + j) * Cp + c, Cp, true);
+    }
+}
+
+// Turns a block of products into exp(x - top), and updates each row's top, total and output.
+void weigh(float* scores, int64_t n, const Keys& keys, const Sizes& s, int64_t Cp, float* tops,
+           double* totals, float* out) {
+  for (int64_t i = 0; i < n; ++i) {
+    float* row = scores + i * BLOCK_KEYS;
+    const int64_t first = keys.first(i), length = keys.last(i) - first + 1;
+    if (length > 0) {
+      float* own = row + first - keys.begin;
+      F most = all(LOWEST);
+      over(length, [&](int64_t j, int64_t count) {
+        const F x = capped(load(own + j, count), s.scale, s.softcap);
+        store(own + j, x, count);
+        most = larger(count == W ? x : load(own + j, count, LOWEST), most);
+      });
+      const float top = std::max(tops[i], largest(most));
+      F some{};  // of at most BLOCK_KEYS numbers
+      over(length, [&](int64_t j, int64_t count) {
+        const F e = exp(load(own + j, count, LOWEST) - top);
+        store(own + j, e, count);
+        some += e;
+      });
+      if (top > tops[i]) {
+        const float shrink = std::exp(tops[i] - top);
+        totals[i] *= shrink;
+        for (int64_t c = 0; c < Cp; ++c) out[i * Cp + c] *= shrink;
+        tops[i] = top;
+      }
+      totals[i] += sum(some);
+    }
+    hide(row, i, n, keys);
+  }
+}
+
+// Turns products into weights, and <dout, v> into the gradients of the products.
+void slopes_of(float* scores, float* slopes, int64_t n, const Keys& keys, const Sizes& s,
+               const float* lse, const float* delta) {
+  for (int64_t i = 0; i < n; ++i) {
+    float *row = scores + i * BLOCK_KEYS, *down = slopes + i * BLOCK_KEYS;
+    const int64_t first = keys.first(i), length = keys.last(i) - first + 1;
+    const float own_lse = lse[i], own_delta = delta[i];
+    over(std::max<int64_t>(0, length), [&](int64_t k, int64_t count) {
+      const int64_t j = first - keys.begin + k;
+      const F x = capped(load(row + j, count), s.scale, s.softcap);
       const F weight = exp(x - own_lse);
-      F slope = weight * (load(down + j, count) - own_delta) * scale;
-      if (softcap != 0) slope *= 1.0f - (x / softcap) * (x / softcap);
+      F slope = weight * (load(down + j, count) - own_delta) * s.scale;
+      if (s.softcap != 0) slope *= 1.0f - (x / s.softcap) * (x / s.softcap);
       store(row + j, weight, count);
       store(down + j, slope, count);
     });
-    for (int64_t j = 0; j < m; ++j)
-      if (j < s.first || j > s.last) row[j] = down[j] = 0;
+    hide(row, i, n, keys);
+    hide(down, i, n, keys);
   }
+}
+
+std::vector<Tree> trees_of(const int64_t* runs, int64_t R) {
+  std::vector<Tree> trees;
+  const Run* all = reinterpret_cast<const Run*>(runs);
+  for (int64_t r = 0; r < R; ++r) {
+    if (all[r].parent < 0) trees.push_back({all, r, r});
+    trees.back().last = r + 1;
+  }
+  std::stable_sort(trees.begin(), trees.end(),
+                   [](const Tree& a, const Tree& b) { return a.cost() > b.cost(); });
+  return trees;
+}
+
+thread_local Memory memory;
+
+}  // namespace
+
+// q [N, H, C], k and v [N, K, C] with row strides; out [N, H, C] and lse [H, N] are contiguous.
+// runs [R, 4]: start, length, depth and parent (-1: none), depth-first. window, softcap 0: none.
+extern "C" void attention_forward(const float* q, const float* k, const float* v, float* out,
+                                  float* lse, const int64_t* runs, int64_t R, int64_t N, int64_t H,
+                                  int64_t K, int64_t C, int64_t q_stride, int64_t k_stride,
+                                  int64_t v_stride, int64_t window, float scale, float softcap,
+                                  int32_t threads) {
+  const Sizes s{N, H, K, C, window, scale, softcap};
+  const std::vector<Tree> trees = trees_of(runs, R);
+  const int64_t Cp = up(C, W), group = H / K, tasks = int64_t(trees.size()) * K;
+  // A head by itself where there are too few key heads to keep every thread busy.
+  const int64_t part = tasks < 8 * threads ? 1 : group, parts = group / part;
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+  for (int64_t task = 0; task < tasks * parts; ++task) {
+    const Tree& tree = trees[task / parts / K];
+    const int64_t g = task / parts % K, rows = tree.rows(), base = tree.runs[tree.first].start;
+    memory.reserve(tree.panel_keys() * C + rows * Cp + TILE * (2 * Cp + BLOCK_KEYS) + 8 * W);
+    float *panels = memory.take(tree.panel_keys() * C), *values = memory.take(rows * Cp);
+    float *queries = memory.take(TILE * Cp), *sums = memory.take(TILE * Cp);
+    float* scores = memory.take(TILE * BLOCK_KEYS);
+    float* panel = panels;
+    for (int64_t r = tree.first; r < tree.last; panel += up(tree.runs[r++].length, PANEL) * C)
+      pack_panels(k + tree.runs[r].start * k_stride + g * C, k_stride, tree.runs[r].length, C, panel);
+    pack_rows(v + base * v_stride + g * C, v_stride, rows, C, Cp, values);
+    const int64_t from = g * group + task % parts * part;
+    for (int64_t h = from; h < from + part; ++h)
+      for (int64_t r = tree.first; r < tree.last; ++r)
+        for (int64_t i = 0; i < tree.runs[r].length; i += TILE) {
+          const int64_t n = std::min(TILE, tree.runs[r].length - i), at = tree.runs[r].start + i;
+          float tops[TILE];
+          double totals[TILE] = {};
+          std::fill(tops, tops + n, LOWEST);
+          std::fill(sums, sums + n * Cp, 0.0f);
+          pack_rows(q + at * q_stride + h * C, q_stride, n, C, Cp, queries);
+          over_keys(tree, r, i, n, window, [&](const Keys& keys) {
+            scores_of(queries, n, C, Cp, panels, keys, scores);
+            weigh(scores, n, keys, s, Cp, tops, totals, sums);
+            add_rows(scores, n, Cp, values, keys, sums);
+          });
+          for (int64_t j = 0; j < n; ++j) {
+            const float share = float(1 / totals[j]);
+            float* row = out + ((at + j) * H + h) * C;
+            for (int64_t c = 0; c < C; ++c) row[c] = sums[j * Cp + c] * share;
+            lse[h * N + at + j] = float(tops[j] + std::log(totals[j]));
+          }
+        }
+  }
+}
+
+// dout and out [N, H, C] are contiguous, lse is as forward wrote it; strides [6] are the row strides
+// of q, k, v, dq, dk, dv; the rest is as in `attention_forward`.
+extern "C" void attention_backward(const float* dout, const float* q, const float* k,
+                                   const float* v, const float* out, const float* lse, float* dq,
+                                   float* dk, float* dv, const int64_t* runs, int64_t R, int64_t N,
+                                   int64_t H, int64_t K, int64_t C, const int64_t* strides,
+                                   int64_t window, float scale, float softcap, int32_t threads) {
+  const Sizes s{N, H, K, C, window, scale, softcap};
+  const std::vector<Tree> trees = trees_of(runs, R);
+  const int64_t Cp = up(C, W), group = H / K, tasks = int64_t(trees.size()) * K;
+  const int64_t part = tasks < 8 * threads ? 1 : group, parts = group / part;
+  // What each head gives to its keys and values, added up in order afterwards.
+  std::vector<float> shares(parts > 1 ? 2 * H * N * C : 0);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+  for (int64_t task = 0; task < tasks * parts; ++task) {
+    const Tree& tree = trees[task / parts / K];
+    const int64_t g = task / parts % K, rows = tree.rows(), base = tree.runs[tree.first].start;
+    const int64_t keys_held = tree.panel_keys();
+    memory.reserve(2 * keys_held * C + 3 * rows * Cp + TILE * (3 * Cp + 2 * BLOCK_KEYS) + 16 * W);
+    float *key_panels = memory.take(keys_held * C), *value_panels = memory.take(keys_held * C);
+    float *key_rows = memory.take(rows * Cp), *dkeys = memory.take(rows * Cp);
+    float *dvalues = memory.take(rows * Cp), *queries = memory.take(TILE * Cp);
+    float *upstream = memory.take(TILE * Cp), *sums = memory.take(TILE * Cp);
+    float *scores = memory.take(TILE * BLOCK_KEYS), *slopes = memory.take(TILE * BLOCK_KEYS);
+    int64_t panel = 0;
+    for (int64_t r = tree.first; r < tree.last; panel += up(tree.runs[r++].length, PANEL) * C) {
+      const int64_t start = tree.runs[r].start, length = tree.runs[r].length;
+      pack_panels(k + start * strides[1] + g * C, strides[1], length, C, key_panels + panel);
+      pack_panels(v + start * strides[2] + g * C, strides[2], length, C, value_panels + panel);
+    }
+    pack_rows(k + base * strides[1] + g * C, strides[1], rows, C, Cp, key_rows);
+    std::fill(dkeys, dkeys + rows * Cp, 0.0f);
+    std::fill(dvalues, dvalues + rows * Cp, 0.0f);
+    const int64_t from = g * group + task % parts * part;
+    for (int64_t h = from; h < from + part; ++h)
+      for (int64_t r = tree.first; r < tree.last; ++r)
+        for (int64_t i = 0; i < tree.runs[r].length; i += TILE) {
+          const int64_t n = std::min(TILE, tree.runs[r].length - i), at = tree.runs[r].start + i;
+          float delta[TILE];
+          pack_rows(q + at * strides[0] + h * C, strides[0], n, C, Cp, queries);
+          pack_rows(dout + (at * H + h) * C, H * C, n, C, Cp, upstream);
+          std::fill(sums, sums + n * Cp, 0.0f);
+          for (int64_t j = 0; j < n; ++j) {
+            const float *a = upstream + j * Cp, *b = out + ((at + j) * H + h) * C;
+            F total{};
+            over(C, [&](int64_t c, int64_t count) { total += load(a + c, count) * load(b + c, count); });
+            delta[j] = float(sum(total));
+          }
+          over_keys(tree, r, i, n, window, [&](const Keys& keys) {
+            scores_of(queries, n, C, Cp, key_panels, keys, scores);
+            scores_of(upstream, n, C, Cp, value_panels, keys, slopes);
+            slopes_of(scores, slopes, n, keys, s, lse + h * N + at, delta);
+            add_rows(slopes, n, Cp, key_rows, keys, sums);
+            add_transposed(scores, n, Cp, upstream, keys, dvalues);
+            add_transposed(slopes, n, Cp, queries, keys, dkeys);
+          });
+          for (int64_t j = 0; j < n; ++j)
+            std::memcpy(dq + (at + j) * strides[3] + h * C, sums + j * Cp, C * sizeof(float));
+        }
+    for (int64_t j = 0; j < rows; ++j) {
+      float* key = parts > 1 ? &shares[((2 * from) * N + base + j) * C] : dk + (base + j) * strides[4] + g * C;
+      float* value = parts > 1 ? &shares[((2 * from + 1) * N + base + j) * C] : dv + (base + j) * strides[5] + g * C;
+      std::memcpy(key, dkeys + j * Cp, C * sizeof(float));
+      std::memcpy(value, dvalues + j * Cp, C * sizeof(float));
+    }
+  }
+  if (parts == 1) return;
+#pragma omp parallel for schedule(static) num_threads(threads)
+  for (int64_t row = 0; row < N; ++row)
+    for (int64_t which = 0; which < 2; ++which)
+      for (int64_t g = 0; g < K; ++g) {
+        float* to = (which ? dv + row * strides[5] : dk + row * strides[4]) + g * C;
+        for (int64_t c = 0; c < C; ++c) {
+          float total = 0;
+          for (int64_t h = g * group; h < (g + 1) * group; ++h)
+            total += shares[((2 * h + which) * N + row) * C + c];
+          to[c] = total;
+        }
+      }
 }

@@ -1,4 +1,6 @@
-"""Attention among runs by flash kernels: each run over itself, each subtree over the run above it.
+"""Attention among runs. In float32, and with a compiler, by C++ of our own (`compiled`).
+
+Otherwise by flash kernels: each run over itself, each subtree over the run above it.
 
 The results of the calls merge by their log-sum-exp; in backward every call is given the merged
 output and log-sum-exp, so that its gradients are those of the whole (flash attention 2, section 3.1).
@@ -10,15 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop.core import native
-from strop.ops.segment_attention import tiles
+from strop.ops.segment_attention import compiled, tiles
 from strop.ops.segment_attention.segments import Segments
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
-
-LONG_RUN = 200
-"""Tokens from which the compiled tiles run backward faster than the flash kernel."""
 
 
 def forward(
@@ -31,6 +29,8 @@ def forward(
     softcap: float | None,
 ) -> tuple[Tensor, Tensor]:
     """Return the output [N, H, C] and the log-sum-exp [H, N] that backward needs."""
+    if compiled.can_run(q):
+        return compiled.forward(q, k, v, segments, scale, window, softcap)
     if _needs_tiles(segments, window, softcap):
         return tiles.forward(q, k, v, tiles.Settings(segments, scale, window, softcap))
     N, H, C = q.shape
@@ -82,7 +82,11 @@ def backward(
         into: write into these three tensors, which may be views of one buffer, and return them.
     """
     dq, dk, dv = into or (torch.empty_like(q), torch.empty_like(k), torch.empty_like(v))
-    if _needs_tiles(segments, window, softcap) or _long_runs(q, segments):
+    if compiled.can_run(q):
+        call = segments, scale, window, softcap
+        compiled.backward(dout, q, k, v, out, lse, *call, (dq, dk, dv))
+        return dq, dk, dv
+    if _needs_tiles(segments, window, softcap):
         settings = tiles.Settings(segments, scale, window, softcap)
         tiles.backward(dout, q, k, v, out, lse, settings, (dq, dk, dv))
         return dq, dk, dv
@@ -130,13 +134,6 @@ def segment_attention(
 
 def _needs_tiles(segments: Segments, window: int | None, softcap: float | None) -> bool:
     return softcap is not None or (window is not None and segments.depth_reach() > window)
-
-
-def _long_runs(q: Tensor, segments: Segments) -> bool:
-    """Say whether tiles beat the flash kernel's backward: by a quarter at 500 tokens, not at 130."""
-    alone = all(parent is None for parent in segments.parents)
-    long = max(segments.lengths, default=0) >= LONG_RUN
-    return alone and long and q.dtype == torch.float32 and native.library(tiles.SOURCE) is not None
 
 
 def _prefixes(segments: Segments) -> list[tuple[slice, slice]]:

@@ -6,17 +6,14 @@ nothing of size [N, N] exists. The heads that share a key head stand in one prod
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from strop.core import native
 from strop.ops.segment_attention.segments import Segments
 
 TILE = 64
 """Queries in a tile: few, so that little is computed above the diagonal."""
-SOURCE = Path(__file__).with_name("cpu.cpp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +91,6 @@ def _by_key_head(x: Tensor, K: int) -> Tensor:
 def _weights_(scores: Tensor, lse: Tensor, tile: _Tile, settings: Settings) -> None:
     """Turn products [K, H/K * n, m] into weights, and write their log-sum-exp [H, n]."""
     heads = scores.view(len(lse), -1, scores.shape[-1])  # [H, n, m]
-    run = None
-    if scores.dtype == torch.float32 and scores.device.type == "cpu":
-        run = native.function(SOURCE, "attention_weights", "ppqqqqqqffi")
-    if run is not None:
-        run(
-            heads.data_ptr(), lse.data_ptr(), *heads.shape, lse.stride(0), tile.top,
-            settings.window or 0, settings.scale, settings.softcap or 0.0, torch.get_num_threads(),
-        )  # fmt: skip
-        return
     capped, _ = _capped(heads, settings)
     capped.masked_fill_(_hidden(heads, tile, settings), -torch.inf)
     lse.copy_(capped.logsumexp(-1))
@@ -114,16 +102,6 @@ def _gradients_(
 ) -> None:
     """Turn products into weights, and <dout, v> into the gradients of the products."""
     heads, down = (t.view(len(lse), -1, t.shape[-1]) for t in (scores, slopes))  # [H, n, m]
-    run = None
-    if scores.dtype == torch.float32 and scores.device.type == "cpu":
-        run = native.function(SOURCE, "attention_gradients", "ppppqqqqqqffi")
-    if run is not None:
-        run(
-            heads.data_ptr(), down.data_ptr(), lse.data_ptr(), delta.data_ptr(), *heads.shape,
-            lse.stride(0), tile.top, settings.window or 0, settings.scale,
-            settings.softcap or 0.0, torch.get_num_threads(),
-        )  # fmt: skip
-        return
     capped, unit = _capped(heads, settings)
     capped.masked_fill_(_hidden(heads, tile, settings), -torch.inf)
     torch.exp(capped - lse[..., None], out=heads)

@@ -1,0 +1,92 @@
+"""Attention in float32 by C++ of our own: every run, parent, window and soft-cap in one call."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from strop.core import native
+from strop.ops.segment_attention.segments import Segments
+
+SOURCE = Path(__file__).with_name("cpu.cpp")
+_FORWARD = "pppppp" + "qqqqq" + "qqq" + "qffi"
+_BACKWARD = "pppppp" + "pppp" + "qqqqq" + "p" + "qffi"
+
+
+def can_run(q: Tensor) -> bool:
+    """Say whether there is compiled code for tensors like `q`."""
+    return (
+        q.device.type == "cpu" and q.dtype == torch.float32 and native.library(SOURCE) is not None
+    )
+
+
+def forward(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    segments: Segments,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+) -> tuple[Tensor, Tensor]:
+    """Return the output [N, H, C] and the log-sum-exp [H, N]."""
+    (N, H, C), K = q.shape, k.shape[1]
+    out, lse = q.new_empty(N, H, C), q.new_empty(H, N)
+    q, k, v = (_by_rows(t) for t in (q, k, v))
+    runs = _runs(segments)
+    _function("attention_forward", _FORWARD)(
+        q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), lse.data_ptr(), runs.data_ptr(),
+        len(runs), N, H, K, C, q.stride(0), k.stride(0), v.stride(0),
+        window or 0, scale, softcap or 0.0, torch.get_num_threads(),
+    )  # fmt: skip
+    return out, lse
+
+
+def backward(
+    dout: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    segments: Segments,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
+    into: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    """Write the gradients of q, k and v into the three tensors of `into`."""
+    (N, H, C), K = q.shape, k.shape[1]
+    dout, out = dout.contiguous(), out.contiguous()
+    q, k, v = (_by_rows(t) for t in (q, k, v))
+    made = tuple(_by_rows(t) for t in into)
+    strides = torch.tensor([t.stride(0) for t in (q, k, v, *made)])
+    runs = _runs(segments)
+    _function("attention_backward", _BACKWARD)(
+        dout.data_ptr(), q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), lse.data_ptr(),
+        *(t.data_ptr() for t in made), runs.data_ptr(),
+        len(runs), N, H, K, C, strides.data_ptr(),
+        window or 0, scale, softcap or 0.0, torch.get_num_threads(),
+    )  # fmt: skip
+    for wanted, written in zip(into, made, strict=True):
+        if written is not wanted:
+            wanted.copy_(written)
+
+
+def _function(name: str, signature: str) -> Callable[..., None]:
+    found = native.function(SOURCE, name, signature)
+    assert found is not None
+    return found
+
+
+def _by_rows(x: Tensor) -> Tensor:
+    """Return x [N, H, C], copied where its heads do not stand side by side in each row."""
+    return x if x.stride()[1:] == (x.shape[2], 1) else x.contiguous()
+
+
+def _runs(segments: Segments) -> Tensor:
+    """Return start, length, depth and parent (-1: none) of each run [R, 4]."""
+    parents = (-1 if parent is None else parent for parent in segments.parents)
+    rows = zip(segments.starts, segments.lengths, segments.offsets, parents, strict=True)
+    return torch.tensor(list(rows), dtype=torch.int64).view(len(segments.lengths), 4)
