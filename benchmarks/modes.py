@@ -1,7 +1,7 @@
 """The settings that are compared with one another."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 RANK = 16
 """Of the adapter that every mode trains, on all linear layers."""
@@ -19,6 +19,10 @@ class Mode:
     """Arguments of `strop.accelerate`; None leaves the trainer as TRL built it."""
     share: bool = True
     """Whether strop computes a prefix that rows have in common once."""
+    weights: Literal["transformers", "strop"] = "transformers"
+    """Who opens the model's folder; strop holds in 16 bits what is not quantised."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What products run in."""
 
 
 MODES = {
@@ -29,5 +33,16 @@ MODES = {
     "strop": Mode(accelerate={}),
     "strop-unshared": Mode(accelerate={}, share=False),
     "strop-lean": Mode(accelerate={"policy": "checkpoint", "micro_batch_tokens": 1024}),
+    "trl-default-bfloat16": Mode(dtype="bfloat16"),
+    "trl-rows-bfloat16": Mode(batch=1, checkpointing=False, dtype="bfloat16"),
+    "trl-rows-checkpoint-bfloat16": Mode(batch=1, checkpointing=True, dtype="bfloat16"),
+    "strop-held": Mode(accelerate={}, weights="strop"),
+    "strop-held-lean": Mode(
+        accelerate={"policy": "checkpoint", "micro_batch_tokens": 1024}, weights="strop"
+    ),
+    "strop-held-offload": Mode(
+        accelerate={"policy": "offload", "micro_batch_tokens": 1024}, weights="strop"
+    ),
+    "strop-held-bfloat16": Mode(accelerate={}, weights="strop", dtype="bfloat16"),
     "strop-checkpoint": Mode(accelerate={"policy": "checkpoint"}),
 }

@@ -60,7 +60,7 @@ def common_settings(workload: dict[str, Any], mode: Mode, folder: str) -> dict[s
         "gradient_accumulation_steps": workload["rows_per_step"] // batch,
         "max_steps": workload["steps"],
         "learning_rate": 2e-4,
-        "bf16": False,
+        "bf16": mode.dtype == "bfloat16",
         "use_cpu": True,
         "seed": 0,
         "data_seed": 0,
@@ -108,6 +108,19 @@ def share_of_spaces(completions: list[str], **columns: Any) -> list[float]:
     return [text.count(" ") / max(1, len(text)) for text in completions]
 
 
+def opened(folder: Path, mode: Mode) -> tuple[Any, Any]:
+    """Return the model as the mode opens it, and its tokenizer."""
+    dtype = getattr(torch, mode.dtype)
+    if mode.weights == "strop":
+        return strop.load(folder, dtype=dtype)
+    config = transformers.AutoConfig.from_pretrained(folder)
+    stored = getattr(config, "quantization_config", None)
+    if stored is not None:
+        stored["bnb_4bit_compute_dtype"] = mode.dtype
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype)
+    return model, transformers.AutoTokenizer.from_pretrained(folder)
+
+
 def stop_sharing(trainer: Any) -> None:
     """Let an accelerated trainer compute a prefix anew for each row that begins with it."""
     watches = (c for c in trainer.callback_handler.callbacks if hasattr(c, "compact"))
@@ -121,8 +134,7 @@ def measure(rows: Path, model_folder: Path, mode_name: str) -> dict[str, Any]:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     workload = json.loads(rows.read_text())
     mode = MODES[mode_name]
-    model = transformers.AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model_folder)
+    model, tokenizer = opened(model_folder, mode)
     adapter = peft.LoraConfig(
         r=RANK,
         lora_alpha=RANK,

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import strop
 from strop.core.errors import ConfigError, DataError, StropError
 from strop.data import encode_all, read
+from strop.models import compute_dtype
 from strop.training import Run, report
 from strop.training.material import length_for
 from tests.training.tiny import chats, save_chats
@@ -56,10 +57,13 @@ def test_no_file_of_a_run_needs_a_pickle_that_could_run_code(finished):
 def test_the_adapter_loads_with_plain_peft_and_answers_like_the_run(finished, tiny_model):
     from peft import PeftModel
 
+    from strop.models.packing import packed_folder
+
     ours, tokenizer = finished.load()
-    plain = PeftModel.from_pretrained(
-        AutoModelForCausalLM.from_pretrained(tiny_model, dtype=ours.dtype), finished.adapter_folder
-    ).eval()
+    quantised = AutoModelForCausalLM.from_pretrained(
+        packed_folder(tiny_model), dtype=compute_dtype()
+    )
+    plain = PeftModel.from_pretrained(quantised, finished.adapter_folder).eval()
     ids = tokenizer("3 plus 4?", return_tensors="pt").input_ids
     with torch.no_grad():
         assert torch.equal(ours(ids).logits, plain(ids).logits)
