@@ -7,7 +7,7 @@ STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum
 CLEAN := nyt alpaca alpaca-zh c4 dpo dpo-short dpo-zh glaive glaive-zh identity kto tools chats wiki
 SOURCES := src tests scripts examples benchmarks conftest.py
 
-.PHONY: help install demo check lint test fetch bench bench-data bench-quantization bench-sft numbers pages clean
+.PHONY: help install demo check lint test fetch bench bench-data bench-quantization bench-sft bench-qlora numbers pages clean
 
 help:
 	@echo "make install    .venv with strop, its development tools and the peers it is compared with"
@@ -17,6 +17,7 @@ help:
 	@echo "make bench-sft  strop beside transformers + PEFT + TRL"
 	@echo "make bench-data time and memory of checking 100,000 chats"
 	@echo "make bench-quantization  divergence and bytes beside NF4, on the three packaged models"
+	@echo "make bench-qlora  strop's QLoRA beside that of bitsandbytes"
 	@echo "make bench      both, and the other kinds of training"
 	@echo "make pages      write docs/settings.md and docs/data.md from what is declared"
 	@echo "make numbers    write the newest results into README.md"
@@ -62,6 +63,10 @@ bench-data: fetch
 bench-quantization: fetch
 	$(BIN)/python scripts/fetch.py gemma-3-270m qwen2.5-coder-0.5b-instruct alpaca
 	$(BIN)/python benchmarks/quantization.py
+
+bench-qlora: fetch
+	$(BIN)/python scripts/fetch.py alpaca glaive dpo
+	$(BIN)/python benchmarks/qlora.py
 
 bench: bench-sft bench-data
 	$(BIN)/python benchmarks/training.py
