@@ -7,9 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from strop.export import Exported, export
 from strop.export.disk import spoken_size
-from strop.export.exporting import Told
+from strop.export.exporting import Exported, Told, export
 
 
 def write(run: str, targets: list[str], *, quiet: bool, **settings: Any) -> dict[str, Any]:

@@ -1,11 +1,15 @@
-"""Writes a run as adapter, merged weights, GGUF, Ollama files, and certifies each of them."""
+"""Writes a run as adapter, merged weights, GGUF, Ollama files, and certifies each of them.
+
+Importing it loads nothing else: the processes that open an export should load only what that takes.
+"""
 
 import sys
 import types
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from strop.export.certificate import Certificate
-from strop.export.exporting import TARGETS, Exported, export
+if TYPE_CHECKING:
+    from strop.export.certificate import Certificate
+    from strop.export.exporting import TARGETS, Exported, export
 
 __all__ = ["TARGETS", "Certificate", "Exported", "export"]
 
@@ -13,9 +17,24 @@ __all__ = ["TARGETS", "Certificate", "Exported", "export"]
 class _Callable(types.ModuleType):
     """This package under its name `strop.export`, which is also the function."""
 
-    def __call__(self, run: Any, *targets: str, **settings: Any) -> list[Exported]:
-        """Write a run for other programs; see `strop.export.export`."""
+    def __call__(self, run: Any, *targets: str, **settings: Any) -> "list[Exported]":
+        """Write a run for other programs; see `strop.export.exporting.export`."""
+        from strop.export.exporting import export
+
         return export(run, *targets, **settings)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used (PEP 562)."""
+    if name == "Certificate":
+        from strop.export.certificate import Certificate
+
+        return Certificate
+    if name in ("TARGETS", "Exported", "export"):
+        from strop.export import exporting
+
+        return getattr(exporting, name)
+    raise AttributeError(f"strop.export has no public name {name!r}; it has {', '.join(__all__)}")
 
 
 sys.modules[__name__].__class__ = _Callable

@@ -28,14 +28,14 @@ class Thresholds:
 
 
 EXACT = Thresholds(kl=1e-4, top1=0.995, gap=0.05)
+CLOSE = Thresholds(kl=1e-3, top1=0.99, gap=0.1)
+ROUNDED = Thresholds(kl=5e-3, top1=0.97, gap=0.3)
 THRESHOLDS = {
-    "adapter": EXACT,
-    "merged": Thresholds(kl=1e-3, top1=0.99, gap=0.1),
-    "f32": Thresholds(kl=1e-3, top1=0.99, gap=0.1),
-    "f16": Thresholds(kl=1e-3, top1=0.99, gap=0.1),
-    "bf16": Thresholds(kl=5e-3, top1=0.97, gap=0.3),
-    "q8_0": Thresholds(kl=5e-3, top1=0.97, gap=0.3),
+    **dict.fromkeys(("", "float32"), EXACT),
+    **dict.fromkeys(("float16", "f32", "f16"), CLOSE),
+    **dict.fromkeys(("bfloat16", "bf16", "q8_0"), ROUNDED),
 }
+"""By the format of the numbers; adapters have none, as they are stored exactly."""
 FEW_BITS = Thresholds(kl=0.3, top1=0.75, gap=2.0)
 """Of formats with six bits and fewer, where a small model's answers do change."""
 
@@ -117,9 +117,9 @@ class Certificate:
         return sorted(name for name, digest in self.files.items() if now.get(name) != digest)
 
 
-def thresholds(target: str, format: str) -> Thresholds:
-    """Return what an export may differ by."""
-    return THRESHOLDS.get(format) or THRESHOLDS.get(target) or FEW_BITS
+def thresholds(format: str) -> Thresholds:
+    """Return what an export with numbers of this format may differ by."""
+    return THRESHOLDS.get(format, FEW_BITS)
 
 
 def judged(found: Findings, allowed: Thresholds) -> tuple[str, ...]:

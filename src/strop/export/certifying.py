@@ -28,7 +28,10 @@ def certify(
     """
     llama = opened.suffix == ".gguf"
     found = _looked(target, opened, work, llama)
-    allowed = thresholds(target, format)
+    kind = reference.base_kind
+    allowed = thresholds(
+        {"NF4": "nf4", "BF16": "bf16"}.get(kind, "") if target == "adapter" else format
+    )
     made = Certificate(
         target=target,
         format=format,

@@ -13,12 +13,13 @@ from strop.core.errors import ConfigError
 from strop.core.files import written_whole
 from strop.export import gguf_types
 from strop.export.adapter import Adapter
+from strop.export.asking import ask
+from strop.export.bases import held_base
 from strop.export.certificate import Certificate
 from strop.export.certifying import certify
 from strop.export.disk import check_room
 from strop.export.gguf_file import GgufFile
 from strop.export.merged import Merged
-from strop.export.reference import ask
 from strop.export.tuned import TunedWeights
 from strop.models.frame import Frame, load_frame
 from strop.training import Run
@@ -82,7 +83,7 @@ def export(
     _check(targets, formats, dtype)
     folder = Path(out) if out is not None else run.path / "export"
     frame = load_frame(run.settings["model"])
-    weights = TunedWeights(frame.folder, run.weights())
+    weights = TunedWeights(held_base(run.settings, frame.folder), run.weights())
     jobs = list(_jobs(targets, formats, weights, frame, dtype))
     check_room(folder, {job.name: job.nbytes for job in jobs})
     total, done = sum(job.nbytes for job in jobs), 0
@@ -114,7 +115,7 @@ class _Job:
 
     @property
     def name(self) -> str:
-        return f"{self.target}-{self.format}" if self.format else self.target
+        return f"{self.target}-{self.format}" if self.target == "gguf" else self.target
 
 
 def _check(targets: Sequence[str], formats: tuple[str, ...], dtype: str | None) -> None:
@@ -146,7 +147,7 @@ def _jobs(
             yield _Job(target, "", adapter.nbytes, adapter.write)
         elif target == "merged":
             merged = Merged(weights, frame, None if dtype is None else getattr(torch, dtype))
-            yield _Job(target, "", merged.nbytes, merged.write)
+            yield _Job(target, merged.format, merged.nbytes, merged.write)
         elif target == "gguf":
             for quant in dict.fromkeys(formats):
                 file = GgufFile(weights, frame, quant)

@@ -8,9 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from strop.core.files import write_json
 from strop.export.comparison import Agreement, Answer
 from strop.export.reference import Reference
+
+_REFUSALS = (OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError)
+"""What loaders raise at a file they cannot take."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,7 +96,7 @@ def report(work: Path, out: Path, look: Callable[[Reference, Findings], Any]) ->
     reference = Reference.open(work)
     try:
         look(reference, findings)
-    except (OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError) as e:
+    except (*_REFUSALS, SafetensorError) as e:
         traceback.print_exc()
         text = " ".join(str(e).split())
         findings.faults.insert(0, f"it cannot be opened: {type(e).__name__}: {text[:400]}")

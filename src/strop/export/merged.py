@@ -33,6 +33,15 @@ class Merged:
         """Bytes of the weights."""
         return sum(entry.nbytes for entry in self.entries)
 
+    @property
+    def format(self) -> str:
+        """Name of the widest format that a weight is stored in."""
+        return str(self._widest).removeprefix("torch.")
+
+    @property
+    def _widest(self) -> torch.dtype:
+        return max((entry.dtype for entry in self.entries), key=lambda dtype: dtype.itemsize)
+
     def write(self, folder: Path, told: Callable[[int], None]) -> None:
         """Write everything into `folder`, which is made.
 
@@ -48,4 +57,4 @@ class Merged:
             told(sizes[name])
 
         write_shards(folder, shards(self.entries), blocks)
-        self.frame.save(folder, max((e.dtype for e in self.entries), key=lambda d: d.itemsize))
+        self.frame.save(folder, self._widest)

@@ -2,54 +2,19 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from strop.core.errors import DataError
 from strop.core.files import write_json
-from strop.data import encode_all, read, split
-from strop.data.rows import Row
-from strop.export.comparison import Answer, likeliest
-from strop.export.fingerprints import Print, print_of, read_prints
-from strop.export.gguf_vocabulary import rendered_ids
-from strop.models.frame import Frame
-from strop.training import Run
+from strop.export.comparison import Answer
+from strop.export.fingerprints import Print, read_prints
 
-POSITIONS, BYTES = 512, 256_000_000
-"""The most next-token distributions that are compared, and the bytes they may take."""
-LONGEST = 160
-"""Tokens of a text; longer ones are cut."""
-CHATS, NEW_TOKENS = 4, 32
-"""Questions that are answered, and the longest answer."""
-QUESTIONS = (
-    "Name three rivers.",
-    "What is 17 plus 25?",
-    "Write one sentence about the sea.",
-    "Translate to French: good morning.",
-    "Why is the sky blue?",
-    "List two uses of salt.",
-    "Who wrote Hamlet?",
-    "Explain gravity to a child.",
-)
-"""Asked where a run has no rows to compare on."""
-HARD_TEXTS = (
-    "  two spaces, a tab\tand\n\n\nthree newlines\r\n",
-    "1234567 3.14159 0x1F 1,000,000",
-    "don't can't I'LL we've it's",
-    "naïve café Ünïcödé Größe ŝ",
-    "漢字かな交じり文 안녕하세요 привет مرحبا नमस्ते",
-    "🙂👩‍👩‍👧 e\u0301 \u00a0 \u200b",
-    "def f(x):\n    return x**2  # square\n",
-    '<b>&amp;</b> {"a": [1, 2]} \\n \\\\',
-    "AAAAAAAAAAAAAAAA ........ ----",
-)
-"""Texts that tokenizers easily cut differently."""
+NEW_TOKENS = 32
+"""The longest answer to a question."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +37,14 @@ class Reference:
     """Texts, and their tokens without begin and end."""
     ends: list[int]
     """The tokens that end an answer."""
+    config: dict[str, Any]
+    """What the model's config.json says, but how its weights are stored."""
+    gguf: dict[str, Any]
+    """The same as fields of a GGUF header; empty where its family has none."""
     begin: int | None
     """The token that begins a text, where the tokenizer puts one."""
+    base_kind: str
+    """How the base that was trained on is rounded beside its own files: F32 (not), BF16 or NF4."""
     log_probs: Tensor
     """[N, V] after each token of the texts from `firsts` on, but the last."""
     prints: dict[str, Print]
@@ -103,165 +74,3 @@ class Reference:
         log_probs = load_file(folder / "log_probs.safetensors")["log_probs"]
         prints = read_prints(load_file(folder / "prints.safetensors"))
         return cls(**plain, log_probs=log_probs, prints=prints)
-
-
-@torch.no_grad()
-def ask(run: Run, frame: Frame, data: Any = None) -> Reference:
-    """Load the trained model, base and adapter apart as in training, and note what it says.
-
-    Args:
-        run: a finished run.
-        frame: what surrounds its weights.
-        data: rows to compare on; None takes the rows that the run held out.
-
-    Raises:
-        DataError: `data` cannot be used.
-    """
-    model, _ = run.load()
-    model.float()  # so that only the export's own rounding is seen
-    tokenizer = frame.tokenizer
-    source, rows = _rows(run, data)
-    texts = _texts(rows, tokenizer, frame.config.vocab_size)
-    firsts = [_shared(ids, texts[:i]) for i, ids in enumerate(texts)]
-    log_probs = torch.cat(
-        [
-            torch.log_softmax(_logits(model, ids)[first:-1], -1)
-            for ids, first in zip(texts, firsts, strict=True)
-        ]
-    )
-    chats = _chats(rows) if tokenizer.chat_template else []
-    chat_ids = [rendered_ids(tokenizer, chat) for chat in chats]
-    plain = tokenizer("a")["input_ids"]
-    return Reference(
-        source=source,
-        texts=texts,
-        firsts=firsts,
-        chats=chats,
-        chat_ids=chat_ids,
-        answers=[_answer(model, ids, frame.ends) for ids in chat_ids],
-        hard=[(text, _plain_ids(tokenizer, text)) for text in HARD_TEXTS],
-        ends=frame.ends,
-        begin=plain[0] if len(plain) > 1 and plain[0] == tokenizer.bos_token_id else None,
-        log_probs=log_probs,
-        prints=_prints(model),
-    )
-
-
-def _rows(run: Run, data: Any) -> tuple[str, list[Row]]:
-    if data is not None:
-        found = read(data)
-        return found.source, found.rows
-    settings = run.settings
-    path = settings["data"]
-    if path is None or not Path(path).exists():
-        return "built-in questions", [_question(text) for text in QUESTIONS]
-    rows = read(path)
-    trained, held_out = split(rows, held_out=settings["held_out"], seed=settings["seed"])
-    if held_out:
-        return f"{len(held_out)} rows of {Path(path).name} held out of training", held_out.rows
-    return f"{Path(path).name}, all of it trained on", trained.rows
-
-
-def _question(text: str) -> Row:
-    messages = [{"role": "user", "content": text}, {"role": "assistant", "content": "Yes."}]
-    return Row(line=1, messages=messages)
-
-
-def _texts(rows: Sequence[Row], tokenizer: Any, V: int) -> list[list[int]]:
-    """Return the tokens of rows, as many as fit into the memory for their distributions."""
-    room = min(POSITIONS, BYTES // (4 * V))
-    if not tokenizer.chat_template:
-        rows = [row for row in rows if row.text is not None] or [
-            Row(line=1, text=text) for text in QUESTIONS
-        ]
-    texts: list[list[int]] = []
-    for example in encode_all(list(rows[:64]), tokenizer):
-        ids = list(example.ids[:LONGEST])
-        first = _shared(ids, texts)
-        ids = ids[: first + room + 1]
-        if len(ids) > first + 1:
-            texts.append(ids)
-            room -= len(ids) - 1 - first
-        if room < 1:
-            break
-    if not texts:
-        raise DataError("there is no text to compare the exported model on; give rows with data=")
-    return texts
-
-
-def _shared(ids: Sequence[int], others: Sequence[Sequence[int]]) -> int:
-    """Return how many first tokens of `ids` begin one of the others too."""
-
-    def common(other: Sequence[int]) -> int:
-        pairs = enumerate(zip(ids, other, strict=False))
-        return next((i for i, (a, b) in pairs if a != b), min(len(ids), len(other)))
-
-    return max(map(common, others), default=0)
-
-
-def _chats(rows: Sequence[Row]) -> list[list[dict[str, str]]]:
-    asked = []
-    for row in rows:
-        turns = [
-            {"role": str(m["role"]), "content": str(m["content"])}
-            for m in row.messages or []
-            if m["role"] in ("system", "user") and isinstance(m.get("content"), str)
-        ]
-        if turns and turns[-1]["role"] == "user" and len(turns) <= 2:
-            asked.append(turns)
-    asked += [[{"role": "user", "content": text}] for text in QUESTIONS]
-    return asked[:CHATS]
-
-
-def _plain_ids(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _logits(model: Any, ids: Sequence[int]) -> Tensor:
-    found: Tensor = model(input_ids=torch.tensor([ids], device=model.device)).logits[0]
-    return found.cpu()
-
-
-def _answer(model: Any, ids: list[int], ends: list[int]) -> Answer:
-    """Return the answer of likeliest tokens and what else was likely at each step."""
-    asked = torch.tensor([ids], device=model.device)
-    out = model.generate(
-        input_ids=asked,
-        attention_mask=torch.ones_like(asked),
-        do_sample=False,
-        max_new_tokens=NEW_TOKENS,
-        eos_token_id=ends,
-        output_logits=True,
-        return_dict_in_generate=True,
-    )
-    answer = out.sequences[0, len(ids) :].tolist()
-    steps = [likeliest(scores[0].cpu()) for scores in out.logits]
-    return Answer(answer, bool(answer) and answer[-1] in ends, steps)
-
-
-def _prints(model: Any) -> dict[str, Print]:
-    """Return the print of every weight of a PEFT model in float32, under the base's names."""
-    base = model.base_model.model
-    layers = {n: m for n, m in base.named_modules() if hasattr(m, "get_base_layer")}
-    prints: dict[str, Print] = {}
-    for key, value in base.state_dict().items():
-        if ".lora_" in key:
-            continue
-        name = key.replace(".base_layer.", ".")
-        module, _, parameter = name.rpartition(".")
-        if module in layers and parameter == "weight":
-            prints[name] = print_of(value, _update(layers[module], value))
-        else:
-            prints[name] = print_of(value, None)
-    return prints
-
-
-def _update(layer: Any, weight: Tensor) -> Tensor:
-    """Return what an adapter adds to the weight of its layer, by PEFT's own reckoning."""
-    adapter = layer.active_adapters[0]
-    update: Tensor = layer.get_delta_weight(adapter)
-    if layer.use_dora.get(adapter):
-        joined = weight + update
-        norms = torch.linalg.vector_norm(joined, dim=1)
-        update = joined * (layer.lora_magnitude_vector[adapter].weight / norms)[:, None] - weight
-    return update

@@ -4,6 +4,7 @@ python -m strop.export.reopen_llama_cpp FILE WORK OUT
 """
 
 import json
+import math
 import sys
 import urllib.request
 from pathlib import Path
@@ -51,6 +52,14 @@ def _compare_tokens(model: Llama, reference: Reference, found: Findings) -> None
 
 def _compare_weights(file: Path, reference: Reference, found: Findings) -> None:
     reading = GgufReading(file, reference.prints)
+    arch = reading.field("general.architecture")
+    for name, wanted in reference.gguf.items():
+        value = reading.field(f"{arch}.{name}")
+        if not (value == wanted or math.isclose(value, wanted, rel_tol=1e-6)):  # it has float32
+            found.faults.append(f"the file says {arch}.{name} {value:g}; trained was {wanted:g}")
+    end = reading.field("tokenizer.ggml.eos_token_id")
+    if end not in reference.ends:
+        found.faults.append(f"the file names {end} as end token; answers end by {reference.ends}")
     for stored in reading.weights():
         found_image = image_of(stored.blocks)
         wrong = fault(stored.name, found_image, stored.kind, reference.prints, stored.head)

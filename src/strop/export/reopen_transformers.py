@@ -33,6 +33,7 @@ def look(kind: str, folder: Path, reference: Reference, found: Findings) -> None
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     _compare_tokens(tokenizer, reference, found)
     model = _opened(kind, folder, found).eval()
+    _compare_settings(model, reference, found)
     _compare_weights(model, reference, found)
 
     def logits(ids: Sequence[int]) -> Tensor:
@@ -82,9 +83,21 @@ def _compare_tokens(tokenizer: Any, reference: Reference, found: Findings) -> No
         found.faults.append("plain texts no longer begin as they did in training")
 
 
+def _compare_settings(model: Any, reference: Reference, found: Findings) -> None:
+    config = model.config.to_dict()
+    for key, wanted in reference.config.items():
+        if key in config and config[key] != wanted:
+            found.faults.append(f"config.json says {key} {config[key]}; trained was {wanted}")
+    stops = model.generation_config.eos_token_id
+    stops = stops if isinstance(stops, list) else [stops]
+    if lost := sorted(set(reference.ends) - set(stops)):
+        found.faults.append(f"generation does not stop at the end token {lost[0]} but at {stops}")
+
+
 def _compare_weights(model: Any, reference: Reference, found: Findings) -> None:
     prints = dict(reference.prints)
-    for name, value, kind in _weights(model):
+    for name, value, stored in _weights(model):
+        kind = reference.base_kind if hasattr(model, "peft_config") else stored
         if name not in prints:
             continue
         head = model.config.head_dim if any(k in name for k in (".q_proj.", ".k_proj.")) else 0

@@ -13,12 +13,12 @@ from safetensors import safe_open
 from torch import Tensor
 
 from strop.core.errors import DataError, UnsupportedError
+from strop.export.bases import Base
 
 BLOCK_BYTES = 32_000_000
 """Of a tensor in float32 that is held at once."""
 PREFIX = "base_model.model."
 """PEFT's, before the name of every module in an adapter file."""
-_BITS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,45 +54,40 @@ class Update:
 class TunedWeights:
     """The weights of a model with its adapter merged in, under the names its files use."""
 
-    def __init__(self, base: Path, adapter: Path) -> None:
-        """Look at both folders; weights are read when asked for.
+    def __init__(self, base: Base, adapter: Path) -> None:
+        """Look at the adapter; weights are read when asked for.
 
         Args:
-            base: a folder of safetensors files.
+            base: the weights it was trained on.
             adapter: a folder as PEFT writes it.
 
         Raises:
             UnsupportedError: the adapter holds a kind of tensor that cannot be merged.
             DataError: the adapter belongs to another model, or a file of it is missing.
         """
-        self.base = base
-        self.config = read_json(base / "config.json")
-        self.adapter = adapter
+        self.base, self.adapter = base, adapter
         self.adapter_config = read_json(adapter / "adapter_config.json")
-        self._files = _placed(base)
         self.updates, self._replaced = _read_adapter(adapter, self.adapter_config)
         wanted = {*self.updates, *self._replaced}
-        if absent := sorted(wanted - set(self._files)):
+        if absent := sorted(wanted - set(base.names)):
             raise DataError(
-                f"the adapter in {adapter} changes {absent[0]}, which the files of {base} do not "
-                f"name ({len(absent)} of {len(wanted)} such); it belongs to another model, or it "
-                "changes a tied weight that the base does not store"
+                f"the adapter in {adapter} changes {absent[0]}, which the files of the base model "
+                f"do not name ({len(absent)} of {len(wanted)} such); it belongs to another model, "
+                "or it changes a tied weight that is stored once"
             )
 
     @property
     def names(self) -> list[str]:
-        """Every tensor, in the order of the files."""
-        return list(self._files)
+        """Every tensor, in the order of the base's files."""
+        return self.base.names
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape."""
-        with self._open(name) as file:
-            return tuple(file.get_slice(name).get_shape())
+        return self.base.shape(name)
 
     def stored(self, name: str) -> torch.dtype:
-        """Return the format in which the base stores a tensor."""
-        with self._open(name) as file:
-            return _dtype(file.get_slice(name).get_dtype())
+        """Return the format in which the base's files have a tensor."""
+        return self.base.stored(name)
 
     def blocks(self, name: str, unit: int = 1) -> Iterator[Tensor]:
         """Yield a tensor as runs of rows in float32, the adapter merged in.
@@ -110,29 +105,12 @@ class TunedWeights:
         for start in range(0, shape[0], step):
             yield self._rows(name, start, min(start + step, shape[0]))
 
-    def whole(self, name: str) -> Tensor:
-        """Return a whole tensor in float32, the adapter merged in."""
-        return torch.cat(list(self.blocks(name))) if self.shape(name) else next(self.blocks(name))
-
-    def base_rows(self, name: str, start: int | None, stop: int | None) -> Tensor:
-        """Return rows of a tensor of the base in float32; the file is closed again at once.
-
-        What stays open stays mapped, and a mapped file counts as memory of the process.
-        """
-        with self._open(name) as file:
-            part = file.get_slice(name)
-            rows: Tensor = part[start:stop] if start is not None else file.get_tensor(name)
-            return rows.float()
-
     def _rows(self, name: str, start: int | None, stop: int | None) -> Tensor:
         if (replaced := self._replaced.get(name)) is not None:
             return replaced[start:stop].float()
-        base = self.base_rows(name, start, stop)
+        base = self.base.rows(name, start, stop)
         update = self.updates.get(name)
         return base if update is None else update.joined(base, start or 0)
-
-    def _open(self, name: str) -> Any:
-        return safe_open(self._files[name], framework="pt")
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -147,23 +125,6 @@ def read_json(file: Path) -> dict[str, Any]:
         raise DataError(f"{file} is missing; the folder is not whole, make it again") from e
     except ValueError as e:
         raise DataError(f"{file} is damaged: {e}") from e
-
-
-def _placed(folder: Path) -> dict[str, Path]:
-    """Return the file in which each tensor of a model folder lies."""
-    placed: dict[str, Path] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            placed.update(dict.fromkeys(file.keys(), path))
-    return placed
-
-
-def _dtype(code: str) -> torch.dtype:
-    known = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16}
-    found = {**known, "BF16": torch.bfloat16}.get(code)
-    if found is None:
-        raise UnsupportedError(f"weights stored as {code} cannot be exported; use a 16-bit base")
-    return found
 
 
 def _read_adapter(

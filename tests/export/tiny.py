@@ -1,0 +1,132 @@
+"""Tiny real models of every family that is exported, a tokenizer with merges, and runs on them."""
+
+import json
+import random
+from pathlib import Path
+
+import torch
+import transformers
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast, set_seed
+
+import strop
+
+TEMPLATE = (
+    "{% for m in messages %}<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+SPECIALS = ["<|pad|>", "<s>", "<|end|>", "<|start|>", "<|unk|>"]
+WORDS = "north south east west river sea hill rain snow wind one two three four".split()  # noqa: SIM905
+COMMON = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+GEMMA = {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 32}
+FAMILIES = {
+    "llama": ("LlamaConfig", {}),
+    "llama3": (
+        "LlamaConfig",
+        {
+            "tie_word_embeddings": True,
+            "rope_parameters": {
+                "rope_type": "llama3",
+                "rope_theta": 10000.0,
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 64,
+            },
+        },
+    ),
+    "mistral": ("MistralConfig", {"sliding_window": None, "head_dim": 32}),
+    "qwen2": ("Qwen2Config", {}),
+    "qwen3": ("Qwen3Config", {"head_dim": 32}),
+    "phi3": ("Phi3Config", {}),
+    "gemma2": (
+        "Gemma2Config",
+        {**GEMMA, "layer_types": ["sliding_attention", "full_attention"]},
+    ),
+    "gemma3": (
+        "Gemma3TextConfig",
+        {
+            **GEMMA,
+            "num_hidden_layers": 6,
+            "layer_types": [*["sliding_attention"] * 5, "full_attention"],
+        },
+    ),
+}
+
+
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Return a byte-level tokenizer trained on the rows, with a chat template."""
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=384,
+        special_tokens=[AddedToken(s, special=True, normalized=False) for s in SPECIALS],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    texts = [m["content"] for row in chats(200) for m in row["messages"]]
+    inner.train_from_iterator(texts, trainer)
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="<|pad|>",
+        bos_token="<s>",
+        eos_token="<|end|>",
+        unk_token="<|unk|>",
+    )
+    made.chat_template = TEMPLATE
+    return made
+
+
+def chats(count: int) -> list[dict]:
+    """Return questions whose answer is the question's last word."""
+    rng = random.Random(0)
+    rows = []
+    for _ in range(count):
+        words = rng.choices(WORDS, k=rng.randint(2, 6))
+        asked = f"The last word of {' '.join(words)}?"
+        messages = [("user", asked), ("assistant", words[-1])]
+        rows.append({"messages": [{"role": r, "content": c} for r, c in messages]})
+    return rows
+
+
+def save_model(family: str, folder: Path) -> Path:
+    """Save a random model of a family, its norms not at one, with the tokenizer."""
+    name, special = FAMILIES[family]
+    own = tokenizer()
+    set_seed(0)
+    config = getattr(transformers, name)(vocab_size=len(own), **(COMMON | special))
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    for parameter in model.parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, 0.5, 0.2)
+        else:
+            torch.nn.init.normal_(parameter, 0.0, 0.08)
+    model.save_pretrained(folder)
+    own.save_pretrained(folder)
+    return folder
+
+
+def trained(family: str, folder: Path, **settings) -> strop.Run:
+    """Train a tiny model of a family for a few steps."""
+    rows = folder / "rows.jsonl"
+    rows.parent.mkdir(parents=True, exist_ok=True)
+    rows.write_text("".join(json.dumps(row) + "\n" for row in chats(60)))
+    given = {"batch_size": 12, "learning_rate": 1e-2, "held_out": 12, "epochs": 4, "bits": 32}
+    return strop.train(
+        str(rows),
+        model=str(save_model(family, folder / "model")),
+        out=folder / "run",
+        quiet=True,
+        **(given | settings),
+    )
