@@ -11,7 +11,17 @@ if TYPE_CHECKING:
     from strop.training import Run, accelerate, restore, train
 
 __version__ = "0.1.0"
-__all__ = ["Run", "__version__", "accelerate", "data", "export", "load", "quantize", "restore", "train"]
+__all__ = [
+    "Run",
+    "__version__",
+    "accelerate",
+    "data",
+    "export",
+    "load",
+    "quantize",
+    "restore",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
