@@ -180,6 +180,37 @@ def chat(
         respond(lambda: once(which, say, max_tokens=max_tokens), show, as_json=as_json)
 
 
+@app.command(cls=Command, epilog="Example: strop serve runs/tone runs/style --port 8080")
+def serve(
+    which: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN|GGUF...", help="Run folders, GGUF files, packaged models."),
+    ],
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes any free one.")] = 8080,
+    api_key: Annotated[
+        str | None,
+        typer.Option(help="What requests must carry. Default: none on 127.0.0.1, else a new one."),
+    ] = None,
+    context: Annotated[int, typer.Option(min=1, help="Tokens a conversation may have.")] = 4096,
+    slots: Annotated[int, typer.Option(min=1, help="Conversations answered at once.")] = 4,
+    as_json: Json = False,
+) -> None:
+    """Answer OpenAI-style requests from runs and GGUF files, by llama.cpp, until stopped."""
+    from strop.cli.serve import Serving, show
+
+    door = {"host": host, "port": port, "api_key": api_key}
+    serving: list[Serving] = []
+
+    def work() -> dict[str, Any]:
+        serving.append(Serving(which, context=context, slots=slots, **door))
+        return serving[0].result
+
+    respond(work, show, as_json=as_json)
+    sys.stdout.flush()
+    serving[0].until_stopped()
+
+
 @app.command(cls=Command, epilog="Example: strop export runs/tone --to merged,gguf --quant q8_0")
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],

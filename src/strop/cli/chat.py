@@ -1,6 +1,8 @@
 """`strop chat`: a talk on the terminal, or one question and its answer."""
 
+import importlib.util
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from strop.cli.flags import UsageError
@@ -12,16 +14,13 @@ def converse(which: str, *, max_tokens: int) -> None:
     Raises:
         StropError: the run or the model cannot be used.
     """
-    from strop.evaluation import opened
-    from strop.models.generation import reply
-
-    model, tokenizer = opened(which)
+    reply = _talker(which)
     print("An empty line ends the talk.")
     messages: list[dict[str, str]] = []
     while text := _asked():
         messages.append({"role": "user", "content": text})
         said = ""
-        for piece in reply(model, tokenizer, messages, max_new_tokens=max_tokens):
+        for piece in reply(messages, max_tokens):
             print(piece, end="", flush=True)
             said += piece
         print()
@@ -38,12 +37,27 @@ def once(which: str, say: str | None, *, max_tokens: int) -> dict[str, Any]:
     text = sys.stdin.read() if say is None else say
     if not text.strip():
         raise UsageError('strop chat needs a question, as in: strop chat RUN --say "Hello"')
+    reply = _talker(which)
+    answer = "".join(reply([{"role": "user", "content": text}], max_tokens))
+    return {"asked": text, "answer": answer}
+
+
+def _talker(which: str) -> Callable[[list[dict[str, str]], int], Iterator[str]]:
+    """Return what answers a chat: llama.cpp where a GGUF file is there, else the model itself."""
+    from strop.models.packaged import PACKAGED
+    from strop.serving.served import gguf_of
+
+    file = None if which in PACKAGED else gguf_of(which)
+    if file is not None and importlib.util.find_spec("xllamacpp") is not None:
+        from strop.serving.engine import Engine
+
+        engine = Engine(file, slots=1)
+        return lambda messages, most: engine.reply(messages, max_tokens=most)
     from strop.evaluation import opened
-    from strop.models.generation import complete
+    from strop.models.generation import reply
 
     model, tokenizer = opened(which)
-    asked = [{"role": "user", "content": text}]
-    return {"asked": text, "answer": complete(model, tokenizer, asked, max_new_tokens=max_tokens)}
+    return lambda messages, most: reply(model, tokenizer, messages, max_new_tokens=most)
 
 
 def show(result: dict[str, Any]) -> None:

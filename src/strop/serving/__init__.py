@@ -1,0 +1,1 @@
+"""Answers OpenAI-style requests from a finished run."""

@@ -1,0 +1,140 @@
+"""llama.cpp's own server, in this process, on a loopback port that the system chooses."""
+
+import importlib.util
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from strop.core.errors import DataError, MissingPackageError, UnsupportedError
+
+CONTEXT = 4096
+"""Tokens a conversation may have where nothing else is asked for."""
+
+_HTTP_THREADS = 64
+"""Requests the engine holds at once; those beyond its slots wait."""
+
+
+def check_installed(*names: str) -> None:
+    """Refuse to serve without the packages of the extra `serve`, or those named.
+
+    Raises:
+        MissingPackageError: one is not installed; the text has the command.
+    """
+    needed = names or ("xllamacpp", "aiohttp")
+    if absent := [name for name in needed if importlib.util.find_spec(name) is None]:
+        raise MissingPackageError(
+            f'this needs {", ".join(absent)}; run: pip install "strop[serve]"'
+        )
+
+
+class Engine:
+    """One GGUF file, opened by llama.cpp.
+
+    Args:
+        file: the model.
+        adapters: GGUF adapters over it; a request chooses among them.
+        context: tokens a conversation may have; the model's own context where that is shorter.
+        slots: conversations answered at the same time.
+
+    Raises:
+        MissingPackageError: xllamacpp is not installed.
+        DataError: llama.cpp cannot open a file.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        *,
+        adapters: Sequence[Path] = (),
+        context: int = CONTEXT,
+        slots: int = 4,
+    ) -> None:
+        check_installed("xllamacpp")
+        self.file = file
+        self.context = context
+        self._server = _opened(file, adapters, context, slots)
+        known = self._model().get("n_ctx_train") or context
+        if known < context:
+            self.context = known
+            del self._server
+            self._server = _opened(file, adapters, known, slots)
+        self.adapters = len(adapters)
+
+    @property
+    def address(self) -> str:
+        """Where it listens, as `http://127.0.0.1:PORT`."""
+        return str(self._server.listening_address)
+
+    def close(self) -> None:
+        """Stop listening and let the model go."""
+        del self._server
+
+    def weights_of(self, adapter: int | None) -> list[dict[str, Any]]:
+        """Return what a request says to use one of the adapters, or none of them."""
+        return [{"id": i, "scale": float(i == adapter)} for i in range(self.adapters)]
+
+    def reply(self, messages: Sequence[dict[str, Any]], *, max_tokens: int) -> Iterator[str]:
+        """Yield the pieces of the likeliest answer to a chat as they are made.
+
+        Raises:
+            UnsupportedError: llama.cpp refuses the chat; the text says why.
+        """
+        body = {
+            "messages": list(messages),
+            "max_tokens": max_tokens,
+            "temperature": 0,
+            "stream": True,
+        }
+        request = urllib.request.Request(
+            f"{self.address}/v1/chat/completions",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request) as answer:
+                for line in answer:
+                    if line.startswith(b"data: {"):
+                        yield from _said(json.loads(line[len(b"data: ") :]))
+        except urllib.error.HTTPError as e:
+            raise UnsupportedError(f"llama.cpp refuses the chat: {_reason(e.read())}") from e
+
+    def _model(self) -> dict[str, Any]:
+        with urllib.request.urlopen(f"{self.address}/v1/models") as answer:
+            return dict(json.loads(answer.read())["data"][0].get("meta") or {})
+
+
+def _said(event: dict[str, Any]) -> Iterator[str]:
+    for choice in event.get("choices", ()):
+        if text := choice["delta"].get("content"):
+            yield text
+
+
+def _reason(body: bytes) -> str:
+    return str(json.loads(body)["error"]["message"])
+
+
+def _opened(file: Path, adapters: Sequence[Path], context: int, slots: int) -> Any:
+    import xllamacpp
+
+    settings = xllamacpp.CommonParams()
+    settings.model.path = str(file)
+    settings.n_ctx, settings.n_parallel = context * slots, slots
+    settings.port, settings.n_threads_http = 0, _HTTP_THREADS
+    settings.verbosity, settings.ui, settings.warmup = 0, False, False
+    settings.lora_adapters = [_adapter(xllamacpp, path) for path in adapters]
+    try:
+        return xllamacpp.Server(settings)
+    except RuntimeError as e:
+        raise DataError(
+            f"llama.cpp cannot open {', '.join(map(str, (file, *adapters)))}: {e}; it may be cut "
+            "short, or of a kind that this version does not know"
+        ) from e
+
+
+def _adapter(xllamacpp: Any, path: Path) -> Any:
+    info = xllamacpp.CommonAdapterLoraInfo()
+    info.path, info.scale = str(path), 0.0
+    return info
