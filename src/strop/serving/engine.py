@@ -16,6 +16,9 @@ CONTEXT = 4096
 _HTTP_THREADS = 64
 """Requests the engine holds at once; those beyond its slots wait."""
 
+_PROMPTS_MIB = 1024
+"""Memory for what is computed of prompts that may come again; llama.cpp's own limit is 8 GiB."""
+
 
 def check_installed(*names: str) -> None:
     """Refuse to serve without the packages of the extra `serve`, or those named.
@@ -123,6 +126,7 @@ def _opened(file: Path, adapters: Sequence[Path], context: int, slots: int) -> A
     settings.model.path = str(file)
     settings.n_ctx, settings.n_parallel = context * slots, slots
     settings.port, settings.n_threads_http = 0, _HTTP_THREADS
+    settings.cache_ram_mib = _PROMPTS_MIB
     settings.verbosity, settings.ui, settings.warmup = 0, False, False
     settings.lora_adapters = [_adapter(xllamacpp, path) for path in adapters]
     try:
