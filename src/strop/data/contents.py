@@ -18,14 +18,16 @@ class Sign:
     """Whether only answers are looked at."""
 
 
-def _pattern(
-    pattern: str, needs: str = "", flags: int = 0
-) -> Callable[[str], tuple[int, int] | None]:
+def _pattern(pattern: str, needs: str, flags: int = 0) -> Callable[[str], tuple[int, int] | None]:
     """Return a search for a pattern, skipped where none of the characters of `needs` occurs."""
     compiled = re.compile(pattern, flags)
+    marks = needs.split()
 
     def find(text: str) -> tuple[int, int] | None:
-        if needs and not any(mark in text for mark in needs.split()):
+        for mark in marks:  # any() would take twice the time, and this runs for every text
+            if mark in text:
+                break
+        else:
             return None
         found = compiled.search(text)
         return found.span() if found else None
@@ -34,6 +36,8 @@ def _pattern(
 
 
 _DIGITS = re.compile(r"\d")
+_FEWEST_DIGITS = 8
+"""The shortest telephone number that is looked for; all other numbers have more."""
 _CARD = re.compile(r"(?<![\d.,-])(?:\d[ -]?){12,18}\d(?![\d.,-]?\d)")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){3,7}(?: ?[A-Z0-9]{1,3})?\b")
 _PHONE = re.compile(
@@ -64,7 +68,7 @@ def _personal(text: str) -> tuple[int, int] | None:
         for found in _EMAIL.finditer(text):
             if not re.search(r"@(?:[\w-]+\.)*(?:example|test|localhost)\b", found.group()):
                 return found.span()
-    if not _DIGITS.search(text):
+    if len(_DIGITS.findall(text)) < _FEWEST_DIGITS:
         return None
     for found in _CARD.finditer(text):
         if _luhn(re.sub(r"\D", "", found.group())):

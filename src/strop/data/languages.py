@@ -13,6 +13,7 @@ _SCRIPTS = {
     "Devanagari": re.compile("[\u0900-\u097f]"),
     "Thai": re.compile("[\u0e00-\u0e7f]"),
 }
+_ANY_SCRIPT = re.compile("|".join(script.pattern for script in _SCRIPTS.values()))
 _WORDS = {
     "English": "the and of is that for with are this you was it have not be from",
     "German": "der die und das ist nicht ein eine mit auf für sich auch werden wird",
@@ -31,7 +32,7 @@ for _language, _words in _WORDS.items():
 def language(text: str) -> str | None:
     """Return the language or script of a text, or None where it cannot be told."""
     head = text[:600]
-    if not head.isascii():
+    if not head.isascii() and _ANY_SCRIPT.search(head):
         letters = sum(map(str.isalpha, head))
         counts = {name: len(script.findall(head)) for name, script in _SCRIPTS.items()}
         if counts["Japanese"] > 0.1 * letters:
