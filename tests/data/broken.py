@@ -191,6 +191,8 @@ WARNINGS = {
     "private key": ("a.jsonl", answered("-----BEGIN RSA PRIVATE KEY-----\nMII"), "secrets", [8]),
     "github token": ("a.jsonl", answered("ghp_" + "a1B2" * 9), "secrets", [8]),
     "password": ("a.jsonl", answered('password = "hunter2hunter2"'), "secrets", [8]),
+    "key in camel case": ("a.jsonl", answered("apiKey: 'a1b2c3d4e5'"), "secrets", [8]),
+    "Password": ("a.jsonl", answered("PassWord = 'hunter2hunter2'"), "secrets", [8]),
     "e-mail": ("a.jsonl", answered("write to jane.roe@firm.co.uk"), "personal_data", [8]),
     "telephone": ("a.jsonl", answered("call +49 (030) 1234 5678"), "personal_data", [8]),
     "card": ("a.jsonl", answered("pay with 4111 1111 1111 1111"), "personal_data", [8]),
