@@ -3,7 +3,6 @@
 import os
 import platform
 import shutil
-from pathlib import Path
 from typing import Any
 
 import psutil
@@ -11,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from strop.core import env, versions
+from strop.core.disk import free_bytes
 from strop.core.errors import MissingPackageError
 
 
@@ -28,7 +28,7 @@ def examine() -> dict[str, Any]:
         "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
         "threads": torch.get_num_threads(),
         "memory": {"total": memory.total, "available": memory.available},
-        "disk": {"path": str(cache), "free": shutil.disk_usage(_existing(cache)).free},
+        "disk": {"path": str(cache), "free": free_bytes(cache)},
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "device": str(default_device()),
         "gflops": gflops(),
@@ -76,10 +76,6 @@ def _models() -> list[dict[str, Any]]:
         {"name": name, "present": present(name), "command": row.command}
         for name, row in PACKAGED.items()
     ]
-
-
-def _existing(folder: Path) -> Path:
-    return next(place for place in (folder, *folder.parents) if place.exists())
 
 
 def _gb(count: int) -> str:

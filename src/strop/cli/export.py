@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from strop.export.disk import spoken_size
+from strop.core.disk import spoken_size
 from strop.export.exporting import Exported, Told, export
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from strop.core.disk import check_room
 from strop.core.errors import ConfigError
 from strop.core.files import written_whole
 from strop.export import gguf_types
@@ -17,7 +18,6 @@ from strop.export.asking import ask
 from strop.export.bases import held_base
 from strop.export.certificate import Certificate
 from strop.export.certifying import certify
-from strop.export.disk import check_room
 from strop.export.gguf_file import GgufFile
 from strop.export.merged import Merged
 from strop.export.tuned import TunedWeights

@@ -14,7 +14,8 @@ from strop.layers.quantized_linear import QuantizedLinear
 from strop.models.holding import narrow
 from strop.models.made_once import made_once
 from strop.models.surgery import put
-from strop.quantization.formats import FORMATS, SCALE_GROUP
+from strop.ops.dequantize.packed import Packed
+from strop.quantization.formats import FORMATS
 from strop.quantization.matrix import quantize
 
 _RULES = 1
@@ -127,15 +128,22 @@ def quantisable(model: Any) -> Iterator[tuple[str, str]]:
 
 
 def _quantised(name: str, linear: nn.Linear, form: str) -> QuantizedLinear:
-    stored = FORMATS[form]
     try:
-        packed = quantize(linear.weight.detach(), stored)
+        packed = quantize(linear.weight.detach(), FORMATS[form])
     except DataError as e:
         raise DataError(f"{name}: {e}") from e
+    return holding(linear, packed)
+
+
+def holding(linear: nn.Linear, packed: Packed) -> QuantizedLinear:
+    """Return a layer that holds `packed` and the bias of `linear`."""
     layer = QuantizedLinear(
-        (linear.out_features, linear.in_features), stored.bits, stored.group,
-        bias=linear.bias is not None, scale_group=SCALE_GROUP,
-    )  # fmt: skip
+        (linear.out_features, linear.in_features),
+        packed.bits,
+        packed.group,
+        bias=linear.bias is not None,
+        scale_group=packed.scale_group,
+    )
     layer.take(packed)
     layer.bias = linear.bias
     return layer

@@ -1,7 +1,6 @@
 """A model quantised within a budget and written as a folder that opens like any other."""
 
 import math
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,14 +9,15 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from strop.core.disk import check_room
 from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.core.files import write_json, written_whole
-from strop.layers.quantized_linear import QuantizedLinear
 from strop.models import adapter_start
 from strop.models.blockwise import take_apart
 from strop.models.dtype import default_device
 from strop.models.loading import no_progress_bar, resolve
-from strop.models.packing import SHARD, check_linear
+from strop.models.packing import SHARD, check_linear, holding
+from strop.models.surgery import put
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.calibration import Tell
 from strop.quantization.compression import HeldOut
@@ -137,12 +137,7 @@ def _check_room(out: Path, model: Any) -> None:
     own = {id(weight) for weight in linear}
     rest = sum(p.nbytes for p in model.parameters() if id(p) not in own)
     needed = rest + sum(weight.numel() for weight in linear) // 2
-    there = next(p for p in (out.absolute(), *out.absolute().parents) if p.exists())
-    if (free := shutil.disk_usage(there).free) < needed:
-        raise UnsupportedError(
-            f"{out} has no room: about {needed / 1e6:,.0f} MB are needed and {free / 1e6:,.0f} MB "
-            "are free; make room, or give another folder"
-        )
+    check_room(out, {"the quantised model": needed})
 
 
 def _opened(folder: Path) -> tuple[Any, Any]:
@@ -198,22 +193,5 @@ def _put_in(model: Any, packed: dict[str, Packed], formats: dict[str, str]) -> N
     from strop.models.quantizer import StropConfig
 
     for name, weight in packed.items():
-        parent, _, own = name.rpartition(".")
-        setattr(
-            model.get_submodule(parent), own, quantized_layer(model.get_submodule(name), weight)
-        )
+        put(model, name, holding(model.get_submodule(name), weight))
     model.config.quantization_config = StropConfig(formats)
-
-
-def quantized_layer(linear: nn.Linear, packed: Packed) -> QuantizedLinear:
-    """Return a layer that holds `packed` and the bias of `linear`."""
-    layer = QuantizedLinear(
-        (linear.out_features, linear.in_features),
-        packed.bits,
-        packed.group,
-        bias=linear.bias is not None,
-        scale_group=packed.scale_group,
-    )
-    layer.take(packed)
-    layer.bias = linear.bias
-    return layer

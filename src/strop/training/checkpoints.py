@@ -9,6 +9,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from strop.core.disk import free_bytes
 from strop.core.errors import StropError, UnsupportedError
 from strop.core.files import write_json
 
@@ -69,8 +70,7 @@ def saving(path: Path) -> Iterator[None]:
     except StropError:
         raise
     except (OSError, RuntimeError, SafetensorError) as e:
-        beside = next(p for p in path.parents if p.exists())
-        free = shutil.disk_usage(beside).free
+        free = free_bytes(path.parent)
         why = "the disk is full" if free < _FULL else f"{(str(e) or repr(e)).splitlines()[0]}"
         raise UnsupportedError(
             f"saving {path} failed: {why}, with {free / 1e6:,.0f} MB free there; "

@@ -19,14 +19,19 @@ def check_room(folder: Path, needs: dict[str, int]) -> None:
     Raises:
         UnsupportedError: it does not fit; the text has the sizes.
     """
-    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    free, needed = shutil.disk_usage(there).free, sum(needs.values())
+    free, needed = free_bytes(folder), sum(needs.values())
     if needed + _SPARE > free:
         listed = ", ".join(f"{name} {spoken_size(size)}" for name, size in needs.items())
         raise UnsupportedError(
             f"{folder} has no room: {spoken_size(needed)} are needed ({listed}) and "
             f"{spoken_size(free)} are free; make room, or give another folder with --out"
         )
+
+
+def free_bytes(path: Path) -> int:
+    """Return how many bytes are free where `path` is or would be."""
+    there = next(p for p in (path.absolute(), *path.absolute().parents) if p.exists())
+    return shutil.disk_usage(there).free
 
 
 def spoken_size(count: float) -> str:
