@@ -8,6 +8,7 @@ from torch import Tensor
 
 from strop.core import native
 from strop.ops.segment_attention.segments import Segments
+from strop.ops.segment_attention.settings import Settings
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
 _FORWARD = "pppppp" + "qqqqq" + "qqq" + "qffi"
@@ -21,24 +22,16 @@ def can_run(q: Tensor) -> bool:
     )
 
 
-def forward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    segments: Segments,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
-) -> tuple[Tensor, Tensor]:
+def forward(q: Tensor, k: Tensor, v: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     """Return the output [N, H, C] and the log-sum-exp [H, N]."""
     (N, H, C), K = q.shape, k.shape[1]
     out, lse = q.new_empty(N, H, C), q.new_empty(H, N)
     q, k, v = (_by_rows(t) for t in (q, k, v))
-    runs = _runs(segments)
+    runs = _runs(settings.segments)
     _function("attention_forward", _FORWARD)(
         q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), lse.data_ptr(), runs.data_ptr(),
         len(runs), N, H, K, C, q.stride(0), k.stride(0), v.stride(0),
-        window or 0, scale, softcap or 0.0, torch.get_num_threads(),
+        settings.window or 0, settings.scale, settings.softcap or 0.0, torch.get_num_threads(),
     )  # fmt: skip
     return out, lse
 
@@ -50,10 +43,7 @@ def backward(
     v: Tensor,
     out: Tensor,
     lse: Tensor,
-    segments: Segments,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
+    settings: Settings,
     into: tuple[Tensor, Tensor, Tensor],
 ) -> None:
     """Write the gradients of q, k and v into the three tensors of `into`."""
@@ -62,12 +52,12 @@ def backward(
     q, k, v = (_by_rows(t) for t in (q, k, v))
     made = tuple(_by_rows(t) for t in into)
     strides = torch.tensor([t.stride(0) for t in (q, k, v, *made)])
-    runs = _runs(segments)
+    runs = _runs(settings.segments)
     _function("attention_backward", _BACKWARD)(
         dout.data_ptr(), q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), lse.data_ptr(),
         *(t.data_ptr() for t in made), runs.data_ptr(),
         len(runs), N, H, K, C, strides.data_ptr(),
-        window or 0, scale, softcap or 0.0, torch.get_num_threads(),
+        settings.window or 0, settings.scale, settings.softcap or 0.0, torch.get_num_threads(),
     )  # fmt: skip
     for wanted, written in zip(into, made, strict=True):
         if written is not wanted:

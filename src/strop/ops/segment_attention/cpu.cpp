@@ -24,8 +24,7 @@ struct Run {
   int64_t start, length, depth, parent;
 };
 
-struct Sizes {
-  int64_t N, H, K, C, window;
+struct Scores {
   float scale, softcap;
 };
 
@@ -169,7 +168,7 @@ void add_transposed(const float* weights, int64_t n, int64_t Cp, const float* ro
 }
 
 // Turns a block of products into exp(x - top), and updates each row's top, total and output.
-void weigh(float* scores, int64_t n, const Keys& keys, const Sizes& s, int64_t Cp, float* tops,
+void weigh(float* scores, int64_t n, const Keys& keys, const Scores& s, int64_t Cp, float* tops,
            double* totals, float* out) {
   for (int64_t i = 0; i < n; ++i) {
     float* row = scores + i * BLOCK_KEYS;
@@ -202,7 +201,7 @@ void weigh(float* scores, int64_t n, const Keys& keys, const Sizes& s, int64_t C
 }
 
 // Turns products into weights, and <dout, v> into the gradients of the products.
-void slopes_of(float* scores, float* slopes, int64_t n, const Keys& keys, const Sizes& s,
+void slopes_of(float* scores, float* slopes, int64_t n, const Keys& keys, const Scores& s,
                const float* lse, const float* delta) {
   for (int64_t i = 0; i < n; ++i) {
     float *row = scores + i * BLOCK_KEYS, *down = slopes + i * BLOCK_KEYS;
@@ -245,7 +244,7 @@ extern "C" void attention_forward(const float* q, const float* k, const float* v
                                   int64_t K, int64_t C, int64_t q_stride, int64_t k_stride,
                                   int64_t v_stride, int64_t window, float scale, float softcap,
                                   int32_t threads) {
-  const Sizes s{N, H, K, C, window, scale, softcap};
+  const Scores s{scale, softcap};
   const std::vector<Tree> trees = trees_of(runs, R);
   const int64_t Cp = up(C, W), group = H / K, tasks = int64_t(trees.size()) * K;
   // A head by itself where there are too few key heads to keep every thread busy.
@@ -294,7 +293,7 @@ extern "C" void attention_backward(const float* dout, const float* q, const floa
                                    float* dk, float* dv, const int64_t* runs, int64_t R, int64_t N,
                                    int64_t H, int64_t K, int64_t C, const int64_t* strides,
                                    int64_t window, float scale, float softcap, int32_t threads) {
-  const Sizes s{N, H, K, C, window, scale, softcap};
+  const Scores s{scale, softcap};
   const std::vector<Tree> trees = trees_of(runs, R);
   const int64_t Cp = up(C, W), group = H / K, tasks = int64_t(trees.size()) * K;
   const int64_t part = tasks < 8 * threads ? 1 : group, parts = group / part;

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from strop.ops.segment_attention import compiled, tiles
 from strop.ops.segment_attention.segments import Segments
+from strop.ops.segment_attention.settings import Settings
 
 _flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -29,10 +30,11 @@ def forward(
     softcap: float | None,
 ) -> tuple[Tensor, Tensor]:
     """Return the output [N, H, C] and the log-sum-exp [H, N] that backward needs."""
+    settings = Settings(segments, scale, window, softcap)
     if compiled.can_run(q):
-        return compiled.forward(q, k, v, segments, scale, window, softcap)
+        return compiled.forward(q, k, v, settings)
     if _needs_tiles(segments, window, softcap):
-        return tiles.forward(q, k, v, tiles.Settings(segments, scale, window, softcap))
+        return tiles.forward(q, k, v, settings)
     N, H, C = q.shape
     out = torch.empty(N, H, C, dtype=q.dtype, device=q.device)
     wide = torch.promote_types(q.dtype, torch.float32)
@@ -82,12 +84,11 @@ def backward(
         into: write into these three tensors, which may be views of one buffer, and return them.
     """
     dq, dk, dv = into or (torch.empty_like(q), torch.empty_like(k), torch.empty_like(v))
+    settings = Settings(segments, scale, window, softcap)
     if compiled.can_run(q):
-        call = segments, scale, window, softcap
-        compiled.backward(dout, q, k, v, out, lse, *call, (dq, dk, dv))
+        compiled.backward(dout, q, k, v, out, lse, settings, (dq, dk, dv))
         return dq, dk, dv
     if _needs_tiles(segments, window, softcap):
-        settings = tiles.Settings(segments, scale, window, softcap)
         tiles.backward(dout, q, k, v, out, lse, settings, (dq, dk, dv))
         return dq, dk, dv
     q, k, v, dout, out = (_heads_first(t) for t in (q, k, v, dout, out))

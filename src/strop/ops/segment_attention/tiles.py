@@ -10,20 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from strop.ops.segment_attention.segments import Segments
+from strop.ops.segment_attention.settings import Settings
 
 TILE = 64
 """Queries in a tile: few, so that little is computed above the diagonal."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What is not a tensor."""
-
-    segments: Segments
-    scale: float
-    window: int | None
-    softcap: float | None
 
 
 @dataclass(frozen=True, slots=True)
