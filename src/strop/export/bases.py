@@ -8,15 +8,11 @@ from safetensors import safe_open
 from torch import Tensor
 
 from strop.core.errors import UnsupportedError
+from strop.export.tensor_file import CODES
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.models import compute_dtype, load
 
-_FORMATS = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-}
+_FORMATS = {code: dtype for dtype, code in CODES.items() if dtype.is_floating_point}
 
 
 class Base(Protocol):

@@ -10,7 +10,9 @@ from strop.layers.held import HeldLinear
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.ops.lora_linear.parts import LinearParts, PackedWeight
 
-FROZEN = (nn.Linear, HeldLinear, QuantizedLinear)
+DENSE = (nn.Linear, HeldLinear)
+"""Kinds of linear layers whose weight is a matrix."""
+FROZEN = (*DENSE, QuantizedLinear)
 """Kinds of linear layers whose weight is read in place of their forward; no subclasses of them."""
 
 

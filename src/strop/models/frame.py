@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from strop.data.templates import template_of
 from strop.models.loading import resolve
 from strop.models.special_tokens import settle
 
@@ -57,5 +56,4 @@ def load_frame(name: str | Path, tokenizer: Path | None = None) -> Frame:
     found = AutoTokenizer.from_pretrained(tokenizer or folder, local_files_only=True)
     frame = Frame(folder, config, generation, found)
     settle(frame, found)
-    found.chat_template = template_of(found)
     return frame

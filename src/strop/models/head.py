@@ -6,10 +6,9 @@ from typing import Any, Self
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 from peft.utils import ModulesToSaveWrapper
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from strop.layers.held import HeldLinear
 from strop.models import adapters
 from strop.models.asked import Asked
 from strop.models.pieces import Scores
@@ -81,13 +80,13 @@ class Head:
 def _weight(layer: Any) -> Tensor | None:
     """Return the [V, D] that the layer multiplies with now, or None if there is no such thing."""
     inner = layer.original_module if isinstance(layer, ModulesToSaveWrapper) else layer
-    if type(inner) in (nn.Linear, HeldLinear):
+    if type(inner) in adapters.DENSE:
         weight: Tensor = layer.weight
         return weight
     if not isinstance(inner, LoraLinear) or adapters.adapter_obstacle(inner) is not None:
         return None
     parts = adapters.read(inner)
-    dense = type(inner.base_layer) in (nn.Linear, HeldLinear)
+    dense = type(inner.base_layer) in adapters.DENSE
     if parts.magnitude is not None or parts.dropout > 0 or not dense:
         return None
     return adapters.folded_weight(inner)

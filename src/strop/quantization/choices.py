@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.ops.dequantize import dequantize
@@ -73,11 +73,11 @@ def choices(decoder: Decoder, layers: Mapping[str, Layer], tell: Tell) -> Choice
     for name, layer in layers.items():
         members.setdefault(layer.group, []).append(name)
     offered: dict[str, list[Option]] = {}
-    for i, block in enumerate(decoder.blocks):
+    for i in range(len(decoder.blocks)):
         weights = {
-            name: module.weight.detach()
-            for name, module in block.named_modules(prefix=decoder.names[i])
-            if isinstance(module, nn.Linear) and name in layers
+            name: linear.weight.detach()
+            for name, linear in decoder.linears(i).items()
+            if name in layers
         }
         for group in [name for name in members if name in weights]:
             each = [options(layers[name], weights[name]) for name in members[group]]

@@ -32,6 +32,10 @@ class Decoder:
     logits: Callable[[Tensor], Tensor]
     """From the hidden rows [N, D] behind the last block to logits [N, V]."""
 
+    def linears(self, i: int) -> dict[str, nn.Linear]:
+        """Return the linear layers of block i by their names in the model."""
+        return _linears(self.blocks[i], self.names[i])
+
     def copied(self, i: int) -> "Block":
         """Return block i with weights of its own in `COMPUTE`."""
         module = copy.deepcopy(self.blocks[i]).to(COMPUTE).requires_grad_(False)
@@ -55,8 +59,7 @@ class Block:
     @property
     def linears(self) -> dict[str, nn.Linear]:
         """Return the linear layers by their names in the model."""
-        named = self.module.named_modules(prefix=self.name)
-        return {name: module for name, module in named if isinstance(module, nn.Linear)}
+        return _linears(self.module, self.name)
 
     @contextmanager
     def inputs(self, take: Callable[[str, Tensor], None]) -> Iterator[None]:
@@ -77,6 +80,11 @@ class Block:
 
         with _hooked(of.register_full_backward_pre_hook(hook(n)) for n, of in self.linears.items()):
             yield
+
+
+def _linears(block: nn.Module, prefix: str) -> dict[str, nn.Linear]:
+    named = block.named_modules(prefix=prefix)
+    return {name: module for name, module in named if isinstance(module, nn.Linear)}
 
 
 @contextmanager

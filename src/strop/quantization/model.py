@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from strop.core.errors import ConfigError, DataError
 from strop.quantization.allocation import Option
@@ -91,7 +91,7 @@ def quantize_model(
                 f"came to {compressed.strop.kl:.3g}; allow more, or give a budget"
             )
     formats = offered.formats(chosen)
-    names = [name for i in range(len(decoder.blocks)) for name in linear_names(decoder, i)]
+    names = [name for i in range(len(decoder.blocks)) for name in decoder.linears(i)]
     return Quantized(compressed, chosen, offered, [n for n in names if n not in formats])
 
 
@@ -113,9 +113,3 @@ def check_finite(decoder: Decoder) -> None:
             "the weights are damaged, get the model again from a sound file:\n  "
             + "\n  ".join(wrong)
         )
-
-
-def linear_names(decoder: Decoder, i: int) -> list[str]:
-    """Return the names of the linear layers of block i."""
-    found = decoder.blocks[i].named_modules(prefix=decoder.names[i])
-    return [name for name, module in found if isinstance(module, nn.Linear)]
