@@ -24,7 +24,7 @@ import torch
 from modes import RANK
 from torch import Tensor
 
-SHARED_FROM = 32
+SHARED_FROM = 16
 """A common prefix shorter than this is computed once per row."""
 QUERIES = 256
 """Attention's products run over this many queries at once, so that scores stay small."""

@@ -22,7 +22,7 @@ def main() -> int:
     options = arguments(__doc__ or "").parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "bnb-4bit"
-        in_a_process("bnb_checkpoint.py", options.model, folder)
+        in_a_process("checkpoint.py", "bnb-4bit", options.model, folder)
         options.model = str(folder)
         result = compare("chats", (*FLOAT32, *BFLOAT16, *STROP, "strop-held-bfloat16"), options)
     trl = FLOAT32 + BFLOAT16

@@ -10,6 +10,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import compare
 import floor
 
+from strop.models.kept_tokens import SHORTEST_PREFIX
+
 
 def families(seed: int) -> list[list[int]]:
     chance = random.Random(seed)
@@ -38,10 +40,12 @@ def test_the_floor_counts_each_shared_token_once(seed: int, monkeypatch: pytest.
 
 
 def test_the_floor_does_not_share_what_is_shorter_than_the_limit():
-    rows = [[1] * 31 + [2], [1] * 31 + [3]]
-    assert floor.runs(rows) == [(32, 0), (32, 0)]
-    rows = [[1] * 32 + [2], [1] * 32 + [3]]
-    assert floor.runs(rows) == [(32, 0), (1, 32), (1, 32)]
+    limit = floor.SHARED_FROM
+    assert limit == SHORTEST_PREFIX  # what strop shares is what the floor leaves out
+    rows = [[1] * (limit - 1) + [2], [1] * (limit - 1) + [3]]
+    assert floor.runs(rows) == [(limit, 0), (limit, 0)]
+    rows = [[1] * limit + [2], [1] * limit + [3]]
+    assert floor.runs(rows) == [(limit, 0), (1, limit), (1, limit)]
 
 
 def test_the_last_token_of_a_row_is_predicted_and_never_read():
