@@ -100,12 +100,12 @@ def chats(count: int) -> list[dict]:
     return rows
 
 
-def save_model(family: str, folder: Path) -> Path:
+def save_model(family: str, folder: Path, **sizes: int) -> Path:
     """Save a random model of a family, its norms not at one, with the tokenizer."""
     name, special = FAMILIES[family]
     own = tokenizer()
     set_seed(0)
-    config = getattr(transformers, name)(vocab_size=len(own), **(COMMON | special))
+    config = getattr(transformers, name)(vocab_size=len(own), **(COMMON | special | sizes))
     model = transformers.AutoModelForCausalLM.from_config(config)
     for parameter in model.parameters():
         if parameter.ndim == 1:
@@ -117,7 +117,9 @@ def save_model(family: str, folder: Path) -> Path:
     return folder
 
 
-def trained(family: str, folder: Path, **settings) -> strop.Run:
+def trained(
+    family: str, folder: Path, sizes: dict[str, int] | None = None, **settings
+) -> strop.Run:
     """Train a tiny model of a family for a few steps."""
     rows = folder / "rows.jsonl"
     rows.parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +127,7 @@ def trained(family: str, folder: Path, **settings) -> strop.Run:
     given = {"batch_size": 12, "learning_rate": 1e-2, "held_out": 12, "epochs": 4, "bits": 32}
     return strop.train(
         str(rows),
-        model=str(save_model(family, folder / "model")),
+        model=str(save_model(family, folder / "model", **(sizes or {}))),
         out=folder / "run",
         quiet=True,
         **(given | settings),

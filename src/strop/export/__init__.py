@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from strop.export.certificate import Certificate
-    from strop.export.exporting import TARGETS, Exported, export
+    from strop.export.exporting import Exported, export
+    from strop.export.targets import TARGETS
 
 __all__ = ["TARGETS", "Certificate", "Exported", "export"]
 
@@ -30,7 +31,11 @@ def __getattr__(name: str) -> Any:
         from strop.export.certificate import Certificate
 
         return Certificate
-    if name in ("TARGETS", "Exported", "export"):
+    if name == "TARGETS":
+        from strop.export.targets import TARGETS
+
+        return TARGETS
+    if name in ("Exported", "export"):
         from strop.export import exporting
 
         return getattr(exporting, name)

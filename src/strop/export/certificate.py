@@ -119,7 +119,7 @@ class Certificate:
 
 def thresholds(format: str) -> Thresholds:
     """Return what an export with numbers of this format may differ by."""
-    return THRESHOLDS.get(format, FEW_BITS)
+    return THRESHOLDS.get(format.removeprefix("adapter-"), FEW_BITS)
 
 
 def judged(found: Findings, allowed: Thresholds) -> tuple[str, ...]:

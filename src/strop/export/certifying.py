@@ -14,7 +14,13 @@ SECONDS = 1800
 
 
 def certify(
-    folder: Path, target: str, format: str, opened: Path, work: Path, reference: Reference
+    folder: Path,
+    target: str,
+    format: str,
+    opened: Path,
+    work: Path,
+    reference: Reference,
+    adapter: Path | None = None,
 ) -> Certificate:
     """Compare what lies in `folder` with the trained model, and write certificate.json into it.
 
@@ -25,9 +31,10 @@ def certify(
         opened: the folder or file that its loader is given.
         work: where `reference` was saved.
         reference: what the trained model says.
+        adapter: a GGUF file that llama.cpp is to lay over the one opened.
     """
     llama = opened.suffix == ".gguf"
-    found = _looked(target, opened, work, llama)
+    found = _looked(opened, work, None if llama else target, adapter)
     kind = reference.base_kind
     allowed = thresholds(
         {"NF4": "nf4", "BF16": "bf16"}.get(kind, "") if target == "adapter" else format
@@ -54,14 +61,15 @@ def certify(
     return made
 
 
-def _looked(target: str, opened: Path, work: Path, llama: bool) -> Findings:
+def _looked(opened: Path, work: Path, kind: str | None, adapter: Path | None) -> Findings:
+    """Return what was found: by transformers or PEFT where a kind is given, else by llama.cpp."""
     out = work / "findings.json"
     out.unlink(missing_ok=True)
-    module = f"strop.export.{'reopen_llama_cpp' if llama else 'reopen_transformers'}"
-    words = [str(opened), str(work), str(out)]
+    module = f"strop.export.{'reopen_transformers' if kind else 'reopen_llama_cpp'}"
+    words = [kind, opened, work, out, adapter]
     try:
         done = subprocess.run(
-            [sys.executable, "-m", module, *([] if llama else [target]), *words],
+            [sys.executable, "-m", module, *(str(word) for word in words if word is not None)],
             capture_output=True,
             text=True,
             errors="replace",

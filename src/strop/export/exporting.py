@@ -2,29 +2,24 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-import torch
+from typing import Any
 
 from strop.core.disk import check_room
 from strop.core.errors import ConfigError
 from strop.core.files import written_whole
-from strop.export import gguf_types
-from strop.export.adapter import Adapter
 from strop.export.asking import ask
 from strop.export.bases import held_base
 from strop.export.certificate import Certificate
 from strop.export.certifying import certify
-from strop.export.gguf_file import GgufFile
-from strop.export.merged import Merged
+from strop.export.forms import forms
+from strop.export.targets import TARGETS, Job, Tuned, jobs
 from strop.export.tuned import TunedWeights
 from strop.models.frame import Frame, load_frame
 from strop.training import Run
 
-TARGETS = ("adapter", "merged", "gguf")
 Told = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done and how much there is to do."""
 
@@ -42,11 +37,6 @@ class Exported:
     """None where none was asked for."""
 
 
-class _Writer(Protocol):
-    @property
-    def nbytes(self) -> int: ...
-
-
 def export(
     run: Run | str | Path,
     *targets: str,
@@ -62,7 +52,7 @@ def export(
     Args:
         run: a finished run, or its folder.
         *targets: names of `TARGETS`.
-        quant: number formats of GGUF files, as a list or joined by commas.
+        quant: forms of GGUF files, as a list or joined by commas; see `strop.export.forms`.
         out: the folder to write into; None takes `export` in the run's folder.
         data: rows to compare on, as `strop.data.read` takes them; None takes the rows that the
             run held out.
@@ -79,16 +69,18 @@ def export(
         DataError: a file of the run or of its base is missing or damaged.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    formats = tuple(quant.split(",") if isinstance(quant, str) else quant)
-    _check(targets, formats, dtype)
+    _check(targets, dtype)
+    asked = forms(quant)
     folder = Path(out) if out is not None else run.path / "export"
     frame = load_frame(run.settings["model"])
     weights = TunedWeights(held_base(run.settings, frame.folder), run.weights())
-    jobs = list(_jobs(targets, formats, weights, frame, dtype))
-    check_room(folder, {job.name: job.nbytes for job in jobs})
-    total, done = sum(job.nbytes for job in jobs), 0
+    made = list(jobs(targets, asked, Tuned(run.settings, weights, frame), dtype))
+    check_room(folder, {job.name: job.nbytes for job in made})
+    for base in [job.base for job in made if job.base is not None]:
+        base.check_room()
+    total, done = sum(job.nbytes for job in made), 0
     told = told or (lambda what, part, whole: None)
-    for job in jobs:
+    for job in made:
 
         def count(size: int, name: str = job.name) -> None:
             nonlocal done
@@ -98,27 +90,11 @@ def export(
         with written_whole(folder / job.name) as scratch:
             job.write(scratch, count)
     if not certified:
-        return [Exported(j.target, j.format, folder / j.name, j.nbytes, None) for j in jobs]
-    return _certified(run, frame, folder, jobs, data, told)
+        return [Exported(j.target, j.format, folder / j.name, j.nbytes, None) for j in made]
+    return _certified(run, frame, folder, made, data, told)
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """One folder that is to be written."""
-
-    target: str
-    format: str
-    nbytes: int
-    write: Callable[[Path, Callable[[int], None]], None]
-    opened: str = ""
-    """The file in the folder that its loader is given; empty: the folder."""
-
-    @property
-    def name(self) -> str:
-        return f"{self.target}-{self.format}" if self.target == "gguf" else self.target
-
-
-def _check(targets: Sequence[str], formats: tuple[str, ...], dtype: str | None) -> None:
+def _check(targets: Sequence[str], dtype: str | None) -> None:
     wrong = []
     if not targets:
         wrong.append(f"there is no target; choose from {', '.join(TARGETS)}")
@@ -131,31 +107,10 @@ def _check(targets: Sequence[str], formats: tuple[str, ...], dtype: str | None) 
         wrong.append(f"dtype is {dtype!r}; choose from float32, bfloat16, float16")
     if wrong:
         raise ConfigError("the export cannot be made:\n  " + "\n  ".join(wrong))
-    gguf_types.check_quants(formats)
-
-
-def _jobs(
-    targets: Iterable[str],
-    formats: Iterable[str],
-    weights: TunedWeights,
-    frame: Frame,
-    dtype: str | None,
-) -> Iterable[_Job]:
-    for target in dict.fromkeys(targets):
-        if target == "adapter":
-            adapter = Adapter(weights, frame)
-            yield _Job(target, "", adapter.nbytes, adapter.write)
-        elif target == "merged":
-            merged = Merged(weights, frame, None if dtype is None else getattr(torch, dtype))
-            yield _Job(target, merged.format, merged.nbytes, merged.write)
-        elif target == "gguf":
-            for quant in dict.fromkeys(formats):
-                file = GgufFile(weights, frame, quant)
-                yield _Job(target, quant, file.nbytes, file.write_folder, "model.gguf")
 
 
 def _certified(
-    run: Run, frame: Frame, folder: Path, jobs: Sequence[_Job], data: Any, told: Told
+    run: Run, frame: Frame, folder: Path, jobs: Sequence[Job], data: Any, told: Told
 ) -> list[Exported]:
     made = []
     work = Path(tempfile.mkdtemp(prefix="strop-export-"))
@@ -166,8 +121,10 @@ def _certified(
         for i, job in enumerate(jobs, 1):
             told(f"comparing {job.name}", i, len(jobs) + 1)
             path = folder / job.name
-            opened = path / job.opened if job.opened else path
-            certificate = certify(path, job.target, job.format, opened, work, reference)
+            opened, adapter = path / job.opened, None
+            if job.base is not None:
+                opened, adapter = job.base.file(), opened
+            certificate = certify(path, job.target, job.format, opened, work, reference, adapter)
             made.append(Exported(job.target, job.format, path, job.nbytes, certificate))
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 from strop.core.errors import UnsupportedError
 from strop.export import gguf_families, gguf_types
 from strop.export.gguf_vocabulary import vocabulary
-from strop.export.tuned import TunedWeights
+from strop.export.tuned import BaseWeights
 from strop.models.frame import Frame
 
 
@@ -38,11 +38,11 @@ class Planned:
 class GgufFile:
     """A GGUF file that is to be written."""
 
-    def __init__(self, weights: TunedWeights, frame: Frame, quant: str) -> None:
+    def __init__(self, weights: BaseWeights, frame: Frame, quant: str) -> None:
         """Say what will lie in the file.
 
         Args:
-            weights: of the tuned model.
+            weights: of the tuned model, or of its base.
             frame: what surrounds them.
             quant: a name of `gguf_types.FILE_TYPES`.
 

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from gguf import MODEL_ARCH_NAMES, GGUFReader, get_tensor_name_map, quants
+from gguf import MODEL_ARCH_NAMES, GGUFReader, get_tensor_name_map
 from torch import Tensor
 
 from strop.core.errors import DataError
+from strop.export.fingerprints import image, image_of
 from strop.export.gguf_families import FAMILIES, GgufFamily
+from strop.export.gguf_types import decode
 
 _ROWS = 4096
 """Rows that are dequantised at once."""
@@ -29,25 +31,30 @@ class Stored:
     """Rows of an attention head, where it has heads; else 0."""
     blocks: Iterator[Tensor]
     """Its rows."""
+    update: tuple[Tensor, Tensor] | None = None
+    """B [O, R] and A [R, I] of what an adapter adds to it: B A."""
+
+    def image(self) -> Tensor:
+        """Return its image, the adapter's update added."""
+        found = image_of(self.blocks)
+        return found if self.update is None else found + self.update[0] @ image(self.update[1])
 
 
 class GgufReading:
-    """The weights of one GGUF file."""
+    """The weights of one GGUF file, with an adapter's over them if there is one."""
 
-    def __init__(self, file: Path, wanted: Iterable[str]) -> None:
-        """Read the header.
+    def __init__(self, file: Path, wanted: Iterable[str], adapter: Path | None = None) -> None:
+        """Read the headers.
 
         Args:
             file: a GGUF file.
             wanted: the names of the model's weights in transformers.
+            adapter: a GGUF file that holds a LoRA adapter.
 
         Raises:
-            DataError: the file is cut short, or of an architecture that is not known.
+            DataError: a file is cut short, or of an architecture that is not known.
         """
-        try:
-            self._reader = GGUFReader(file)
-        except (ValueError, IndexError) as e:
-            raise DataError(f"{file} cannot be read as GGUF, it may be cut short: {e}") from e
+        self._reader = _opened(file)
         arch = self.field("general.architecture")
         self._family = _family(arch)
         names = get_tensor_name_map(self._family.arch, int(self.field(f"{arch}.block_count")))
@@ -61,6 +68,13 @@ class GgufReading:
             if (named := names.get_name(name, try_suffixes=(".weight", ".bias")))
         }
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
+        self._alpha = 0.0
+        self._factors: dict[str, Any] = {}
+        if adapter is not None:
+            laid = _opened(adapter)
+            self._factors = {tensor.name: tensor for tensor in laid.tensors}
+            alpha = laid.get_field("adapter.lora.alpha")
+            self._alpha = 0.0 if alpha is None else float(alpha.contents())
 
     def field(self, name: str) -> Any:
         """Return a field of the header.
@@ -72,6 +86,12 @@ class GgufReading:
         if found is None:
             raise DataError(f"the GGUF file has no field {name}")
         return found.contents()
+
+    @property
+    def homeless(self) -> list[str]:
+        """Tensors of the adapter that change nothing, as the file has no such weight."""
+        weights = (name.rpartition(".lora_")[0] for name in self._factors)
+        return sorted({name for name in weights if name not in self._tensors})
 
     @property
     def missing(self) -> list[str]:
@@ -86,8 +106,21 @@ class GgufReading:
                 heads = next((n for part, n in self._heads.items() if part in named), 0)
                 head = int(tensor.shape[-1]) // heads if heads else 0
                 yield Stored(
-                    self._names[named], tensor.tensor_type.name, head, self._rows(tensor, head)
+                    self._names[named],
+                    tensor.tensor_type.name,
+                    head,
+                    self._rows(tensor, head),
+                    self._update(named, head),
                 )
+
+    def _update(self, named: str, head: int) -> tuple[Tensor, Tensor] | None:
+        """Return B and A with alpha / rank in B, in transformers' layout."""
+        parts = [self._factors.get(f"{named}.lora_{part}") for part in "ba"]
+        if None in parts:
+            return None
+        B, A = (decode(part.data, part.tensor_type) for part in parts if part is not None)
+        scale = self._alpha / len(A) if self._alpha else 1.0
+        return scale * self._permuted_back(B, head), A
 
     def _rows(self, tensor: Any, head: int) -> Iterator[Tensor]:
         if len(tensor.shape) == 1:
@@ -95,16 +128,26 @@ class GgufReading:
             return
         step = max(1, _ROWS // max(1, head)) * max(1, head)
         for start in range(0, len(tensor.data), step):
-            rows = quants.dequantize(tensor.data[start : start + step], tensor.tensor_type)
-            yield self._plain(tensor, torch.from_numpy(rows), head)
+            rows = decode(tensor.data[start : start + step], tensor.tensor_type)
+            yield self._plain(tensor, rows, head)
 
     def _plain(self, tensor: Any, rows: Tensor, head: int) -> Tensor:
-        if self._family.permuted and head:
-            pairs = rows.reshape(-1, head // 2, 2, *rows.shape[1:])
-            return pairs.transpose(1, 2).reshape(rows.shape)
         if self._family.unit_offset and tensor.name.endswith("norm.weight"):
             return rows - 1
-        return rows
+        return self._permuted_back(rows, head)
+
+    def _permuted_back(self, rows: Tensor, head: int) -> Tensor:
+        if not (self._family.permuted and head):
+            return rows
+        pairs = rows.reshape(-1, head // 2, 2, *rows.shape[1:])
+        return pairs.transpose(1, 2).reshape(rows.shape)
+
+
+def _opened(file: Path) -> GGUFReader:
+    try:
+        return GGUFReader(file)
+    except (ValueError, IndexError) as e:
+        raise DataError(f"{file} cannot be read as GGUF, it may be cut short: {e}") from e
 
 
 def _family(arch: str) -> GgufFamily:

@@ -7,7 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from strop.core.errors import DataError, MissingPackageError, UnsupportedError
@@ -54,6 +56,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "llama_get_logits": (ctypes.POINTER(ctypes.c_float), _POINTER),
     "llama_free": (None, _POINTER),
     "llama_model_free": (None, _POINTER),
+    "ggml_row_size": (ctypes.c_size_t, _INT, ctypes.c_int64),
     "ggml_quantize_chunk": (
         *(ctypes.c_size_t, _INT, _POINTER, _POINTER),
         *(ctypes.c_int64, ctypes.c_int64, ctypes.c_int64, _POINTER),
@@ -82,7 +85,8 @@ def library() -> Any:
         import xllamacpp
     except ImportError as e:
         raise MissingPackageError(
-            'llama.cpp is needed to check GGUF files; run: pip install "strop[gguf]"'
+            "llama.cpp is needed to check GGUF files, and to write some of their formats; "
+            'run: pip install "strop[gguf]"'
         ) from e
     files = [p for p in Path(xllamacpp.__file__).parent.iterdir() if p.suffix in (".so", ".pyd")]
     loaded = ctypes.CDLL(str(files[0]))
@@ -100,6 +104,34 @@ def library() -> Any:
     loaded.llama_log_set(_listen, None)
     loaded.llama_backend_init()
     return loaded
+
+
+def quantized(rows: Tensor, kind: int, importance: Tensor | None) -> NDArray[np.uint8]:
+    """Return rows [N, D] in a number format of llama.cpp, as bytes [N, ...].
+
+    Args:
+        rows: float32.
+        kind: ggml's number of the format, whose blocks divide D.
+        importance: [D] by which the squares of errors are weighed; None weighs all the same.
+
+    Raises:
+        MissingPackageError: xllamacpp is not installed.
+    """
+    c = library()
+    N, D = rows.shape
+    values = rows.contiguous().numpy()
+    weights = None if importance is None else importance.float().contiguous().numpy()
+    out = np.empty((N, c.ggml_row_size(kind, D)), np.uint8)
+    c.ggml_quantize_chunk(
+        kind,
+        values.ctypes.data,
+        out.ctypes.data,
+        0,
+        N,
+        D,
+        None if weights is None else weights.ctypes.data,
+    )
+    return out
 
 
 class Llama:

@@ -1,6 +1,6 @@
 """Run in a fresh process: open an exported GGUF file with llama.cpp and compare it.
 
-python -m strop.export.reopen_llama_cpp FILE WORK OUT
+python -m strop.export.reopen_llama_cpp FILE WORK OUT [ADAPTER]
 """
 
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 from strop.export.comparison import agreement
 from strop.export.findings import Findings, report
-from strop.export.fingerprints import fault, image_of
+from strop.export.fingerprints import fault
 from strop.export.gguf_reading import GgufReading
 from strop.export.llama_cpp import Llama
 from strop.export.reference import NEW_TOKENS, Reference
@@ -20,21 +20,23 @@ from strop.export.reference import NEW_TOKENS, Reference
 
 def main() -> None:
     """Compare the file named on the command line."""
-    file, work, out = sys.argv[1:]
-    report(Path(work), Path(out), lambda reference, found: look(Path(file), reference, found))
+    file, work, out, *adapters = map(Path, sys.argv[1:])
+    adapter = adapters[0] if adapters else None
+    report(work, out, lambda reference, found: look(file, reference, found, adapter))
 
 
-def look(file: Path, reference: Reference, found: Findings) -> None:
-    """Open `file` and compare its weights, distributions, tokens and answers."""
+def look(file: Path, reference: Reference, found: Findings, adapter: Path | None = None) -> None:
+    """Open `file`, with an adapter over it or none; compare weights, distributions, answers."""
     longest = max(len(ids) for ids in [*reference.texts, *reference.chat_ids])
-    with Llama(file, longest + NEW_TOKENS) as model:
+    with Llama(file, longest + NEW_TOKENS, adapter) as model:
         _compare_tokens(model, reference, found)
         found.agreement = agreement(
             reference.texts, reference.firsts, reference.log_probs, model.logits
         )
-    _compare_weights(file, reference, found)
+    _compare_weights(GgufReading(file, reference.prints, adapter), reference, found)
     if reference.chats:
-        _compare_chats(file, longest + NEW_TOKENS + 8, reference, found)
+        server = _server(file, longest + NEW_TOKENS + 8, adapter)
+        _compare_chats(server.listening_address, reference, found)
 
 
 def _compare_tokens(model: Llama, reference: Reference, found: Findings) -> None:
@@ -50,8 +52,7 @@ def _compare_tokens(model: Llama, reference: Reference, found: Findings) -> None
             found.faults.append(f"llama.cpp does not stop at token {token}, which ends an answer")
 
 
-def _compare_weights(file: Path, reference: Reference, found: Findings) -> None:
-    reading = GgufReading(file, reference.prints)
+def _compare_weights(reading: GgufReading, reference: Reference, found: Findings) -> None:
     arch = reading.field("general.architecture")
     for name, wanted in reference.gguf.items():
         value = reading.field(f"{arch}.{name}")
@@ -61,27 +62,34 @@ def _compare_weights(file: Path, reference: Reference, found: Findings) -> None:
     if end not in reference.ends:
         found.faults.append(f"the file names {end} as end token; answers end by {reference.ends}")
     for stored in reading.weights():
-        found_image = image_of(stored.blocks)
-        wrong = fault(stored.name, found_image, stored.kind, reference.prints, stored.head)
+        wrong = fault(stored.name, stored.image(), stored.kind, reference.prints, stored.head)
         found.weights += 1
         if wrong:
             found.faults.append(wrong)
     found.faults += [f"the file lacks {name}" for name in reading.missing]
+    found.faults += [f"the adapter changes {name}, which is not there" for name in reading.homeless]
 
 
-def _compare_chats(file: Path, context: int, reference: Reference, found: Findings) -> None:
-    """Ask llama.cpp's own server, which renders chats by the template in the file."""
+def _server(file: Path, context: int, adapter: Path | None) -> Any:
     import xllamacpp
 
     settings = xllamacpp.CommonParams()
     settings.model.path = str(file)
     settings.n_ctx, settings.n_parallel, settings.warmup = context, 1, False
     settings.verbosity = 0
-    server = xllamacpp.Server(settings)
+    if adapter is not None:
+        laid = xllamacpp.CommonAdapterLoraInfo()
+        laid.path, laid.scale = str(adapter), 1.0
+        settings.lora_adapters = [laid]
+    return xllamacpp.Server(settings)
+
+
+def _compare_chats(address: str, reference: Reference, found: Findings) -> None:
+    """Ask llama.cpp's own server, which renders chats by the template in the file."""
 
     def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
         request = urllib.request.Request(
-            f"{server.listening_address}{path}",
+            f"{address}{path}",
             json.dumps(body).encode(),
             {"Content-Type": "application/json"},
         )

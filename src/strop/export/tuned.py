@@ -51,30 +51,12 @@ class Update:
         return both * (self.magnitude[part] / torch.linalg.vector_norm(both, dim=1))[:, None]
 
 
-class TunedWeights:
-    """The weights of a model with its adapter merged in, under the names its files use."""
+class BaseWeights:
+    """The weights of a base model, read a few rows at a time, under the names its files use."""
 
-    def __init__(self, base: Base, adapter: Path) -> None:
-        """Look at the adapter; weights are read when asked for.
-
-        Args:
-            base: the weights it was trained on.
-            adapter: a folder as PEFT writes it.
-
-        Raises:
-            UnsupportedError: the adapter holds a kind of tensor that cannot be merged.
-            DataError: the adapter belongs to another model, or a file of it is missing.
-        """
-        self.base, self.adapter = base, adapter
-        self.adapter_config = read_json(adapter / "adapter_config.json")
-        self.updates, self._replaced = _read_adapter(adapter, self.adapter_config)
-        wanted = {*self.updates, *self._replaced}
-        if absent := sorted(wanted - set(base.names)):
-            raise DataError(
-                f"the adapter in {adapter} changes {absent[0]}, which the files of the base model "
-                f"do not name ({len(absent)} of {len(wanted)} such); it belongs to another model, "
-                "or it changes a tied weight that is stored once"
-            )
+    def __init__(self, base: Base) -> None:
+        """Read weights of `base` when asked for."""
+        self.base = base
 
     @property
     def names(self) -> list[str]:
@@ -90,7 +72,7 @@ class TunedWeights:
         return self.base.stored(name)
 
     def blocks(self, name: str, unit: int = 1) -> Iterator[Tensor]:
-        """Yield a tensor as runs of rows in float32, the adapter merged in.
+        """Yield a tensor as runs of rows in float32.
 
         Args:
             name: one of `names`.
@@ -106,9 +88,39 @@ class TunedWeights:
             yield self._rows(name, start, min(start + step, shape[0]))
 
     def _rows(self, name: str, start: int | None, stop: int | None) -> Tensor:
-        if (replaced := self._replaced.get(name)) is not None:
+        return self.base.rows(name, start, stop)
+
+
+class TunedWeights(BaseWeights):
+    """The weights of a model with its adapter merged in, under the names its files use."""
+
+    def __init__(self, base: Base, adapter: Path) -> None:
+        """Look at the adapter; weights are read when asked for.
+
+        Args:
+            base: the weights it was trained on.
+            adapter: a folder as PEFT writes it.
+
+        Raises:
+            UnsupportedError: the adapter holds a kind of tensor that cannot be merged.
+            DataError: the adapter belongs to another model, or a file of it is missing.
+        """
+        super().__init__(base)
+        self.adapter = adapter
+        self.adapter_config = read_json(adapter / "adapter_config.json")
+        self.updates, self.replaced = _read_adapter(adapter, self.adapter_config)
+        wanted = {*self.updates, *self.replaced}
+        if absent := sorted(wanted - set(base.names)):
+            raise DataError(
+                f"the adapter in {adapter} changes {absent[0]}, which the files of the base model "
+                f"do not name ({len(absent)} of {len(wanted)} such); it belongs to another model, "
+                "or it changes a tied weight that is stored once"
+            )
+
+    def _rows(self, name: str, start: int | None, stop: int | None) -> Tensor:
+        if (replaced := self.replaced.get(name)) is not None:
             return replaced[start:stop].float()
-        base = self.base.rows(name, start, stop)
+        base = super()._rows(name, start, stop)
         update = self.updates.get(name)
         return base if update is None else update.joined(base, start or 0)
 

@@ -21,16 +21,25 @@ def made_once(name: str, made_from: dict[str, Any], write: Callable[[Path], None
         made_from: says in JSON what the folder was made from; where it differs, it is made anew.
         write: makes the folder under the path it is given.
     """
-    folder = env.cache_folder() / "models" / name
-    if _made_from(folder) == made_from:
+    folder = _place(name)
+    if is_made(name, made_from):
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / f".{name}.lock"):  # two processes, one conversion
-        if _made_from(folder) != made_from:
+        if not is_made(name, made_from):
             with written_whole(folder) as scratch:
                 write(scratch)
                 write_json(scratch / _STAMP, made_from)
     return folder
+
+
+def is_made(name: str, made_from: dict[str, Any]) -> bool:
+    """Whether `made_once` would find the folder `name` there, made from just this."""
+    return bool(_made_from(_place(name)) == made_from)
+
+
+def _place(name: str) -> Path:
+    return env.cache_folder() / "models" / name
 
 
 def _made_from(folder: Path) -> Any:

@@ -1,0 +1,66 @@
+"""The base of a run as a GGUF file in the cache: made once, for all adapters that are laid over it."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from strop.core import env
+from strop.core.disk import check_room
+from strop.export.bases import held_base
+from strop.export.gguf_file import GgufFile
+from strop.export.tuned import BaseWeights
+from strop.models import compute_dtype
+from strop.models.frame import Frame
+from strop.models.made_once import is_made, made_once
+
+
+class GgufBase:
+    """The weights that a run was trained on, as training held them, in one GGUF file."""
+
+    def __init__(self, settings: dict[str, Any], frame: Frame, quant: str) -> None:
+        """Say what will lie in the file.
+
+        Args:
+            settings: of the run.
+            frame: of its base.
+            quant: a name of `gguf_types.FILE_TYPES`.
+        """
+        self._file = GgufFile(BaseWeights(held_base(settings, frame.folder)), frame, quant)
+        weights = sorted(frame.folder.glob("*.safetensors"))
+        self._made_from = {
+            "folder": str(frame.folder.absolute()),
+            "files": [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in weights],
+            "held": [settings["bits"], str(compute_dtype())],
+            "template": frame.tokenizer.chat_template,
+        }
+        digest = hashlib.sha256(json.dumps(self._made_from).encode()).hexdigest()
+        self._name = f"{frame.folder.name}-{digest[:8]}-{quant}-gguf"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors."""
+        return self._file.nbytes
+
+    def check_room(self) -> None:
+        """Look for room in the cache, unless the file is there.
+
+        Raises:
+            UnsupportedError: it does not fit.
+        """
+        if not is_made(self._name, self._made_from):
+            check_room(env.cache_folder(), {self._name: self.nbytes})
+
+    def file(self, told: Callable[[int], None] = lambda size: None) -> Path:
+        """Return the file, which is written if it is not there.
+
+        Args:
+            told: called with the bytes of each tensor that is written.
+        """
+        self.check_room()
+
+        def write(folder: Path) -> None:
+            self._file.write_folder(folder, told)
+
+        return made_once(self._name, self._made_from, write) / "model.gguf"
