@@ -3,13 +3,19 @@
 This is the only place in the library where that choice is made.
 """
 
+import functools
+import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from strop.core import env
 from strop.core.errors import UnsupportedError
+
+KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+"""Floating-point types of Triton kernels; they compute in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,3 +51,27 @@ def choose(impls: Sequence[Impl], wanted: str | None, *tensors: Tensor) -> Calla
             return impl.load()
     known = ", ".join(repr(i.name) for i in impls)
     raise UnsupportedError(f"impl={wanted!r} is not known; this operation has {known}")
+
+
+def triton_obstacle(*tensors: Tensor) -> str | None:
+    """Say why Triton kernels cannot take these tensors, or None when they can.
+
+    They run on NVIDIA, AMD and Intel GPUs (PyTorch calls the first two "cuda"), in float32,
+    float16 and bfloat16; whole numbers may be of any width.
+    """
+    if torch.compiler.is_compiling():
+        return "torch.compile writes its own kernels for what it sees"
+    if not _has_triton():
+        return "triton is not installed"
+    kinds = ("cpu",) if env.INTERPRETED else ("cuda", "xpu")
+    for t in tensors:
+        if t.device.type not in kinds:
+            return f"it needs tensors on a GPU, one is on {t.device.type}"
+        if t.dtype not in KERNEL_DTYPES and (t.is_floating_point() or t.is_complex()):
+            return f"it takes float32, float16 and bfloat16, one tensor is {t.dtype}"
+    return None
+
+
+@functools.cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None

@@ -9,6 +9,9 @@ FORCED_IMPL = os.environ.get("STROP_IMPL")  # noqa: TID251
 NATIVE = os.environ.get("STROP_NATIVE") != "0"  # noqa: TID251
 """Whether C++ is compiled and used where it is faster; `STROP_NATIVE=0` says no."""
 
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # noqa: TID251
+"""Triton's own switch: its kernels run on CPU tensors, slowly, to be tested."""
+
 CXX = os.environ.get("CXX") or "g++"  # noqa: TID251
 """The C++ compiler."""
 

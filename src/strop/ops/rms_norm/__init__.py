@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from strop.core.dispatch import Impl, choose
+from strop.core.dispatch import Impl, choose, triton_obstacle
 from strop.core.errors import ShapeError
 
 
@@ -56,6 +56,12 @@ def _cpu_obstacle(x: Tensor, weight: Tensor) -> str | None:
     return None
 
 
+def _load_triton() -> Callable[..., Tensor]:
+    from strop.ops.rms_norm.triton import rms_norm
+
+    return rms_norm
+
+
 def _load_cpu() -> Callable[..., Tensor]:
     from strop.ops.rms_norm.cpu import rms_norm
 
@@ -69,6 +75,7 @@ def _load_reference() -> Callable[..., Tensor]:
 
 
 IMPLS = (
+    Impl("triton", _load_triton, triton_obstacle),
     Impl("cpu", _load_cpu, _cpu_obstacle),
     Impl("reference", _load_reference),
 )

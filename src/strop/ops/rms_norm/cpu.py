@@ -39,7 +39,7 @@ def forward(
         factor = _factor(weight, torch.float32, unit_offset)
         scale = x.new_empty(x.shape[:-1])
         run(
-            *_pointers(x, factor, out, scale), N, H, D, *strides, *_rows(out)[2],
+            x, factor, out, scale, N, H, D, *strides, *_rows(out)[2],
             eps, torch.get_num_threads(),
         )  # fmt: skip
         return out, scale
@@ -106,7 +106,7 @@ def _run_backward(
     dfactor = x.new_zeros(threads, D) if weight_needs_grad else None
     out_strides = (0, 0) if out is None else _rows(out)[2]
     run(
-        *_pointers(dy, x, factor, scale, out, dfactor), N, H, D,
+        dy, x, factor, scale, out, dfactor, N, H, D,
         *dy_strides, *x_strides, *out_strides, threads,
     )  # fmt: skip
     return None if dfactor is None else dfactor.sum(0)
@@ -127,6 +127,7 @@ def _compiled(name: str, *tensors: Tensor) -> Callable[..., None] | None:
     """Return a function of cpu.cpp if it can take the tensors, the last of which it writes."""
     fits = all(t.dtype == torch.float32 and t.ndim in (2, 3) for t in tensors)
     written = tensors[-1]
+    fits = fits and written.device.type == "cpu"
     if not fits or (written.stride(-1) != 1 and written.shape[-1] > 1):
         return None
     return native.function(SOURCE, name, SIGNATURES[name])
@@ -139,10 +140,6 @@ def _rows(t: Tensor) -> tuple[Tensor, tuple[int, int, int], tuple[int, int]]:
     if t.ndim == 2:
         return t, (t.shape[0], 1, t.shape[1]), (t.stride(0), 0)
     return t, (t.shape[0], t.shape[1], t.shape[2]), (t.stride(0), t.stride(1))
-
-
-def _pointers(*tensors: Tensor | None) -> list[int | None]:
-    return [None if t is None else t.data_ptr() for t in tensors]
 
 
 def _factor(weight: Tensor, dtype: torch.dtype, unit_offset: bool) -> Tensor:

@@ -1,0 +1,44 @@
+"""Every Triton kernel without a GPU: its numbers under the interpreter, its needs on every card."""
+
+import pytest
+
+from strop.testing.gpu import budget
+from tests.gpu import children
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def interpreted():
+    """Each operation's own tests of its kernels, in one process that interprets them."""
+    words = ["-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-rA"]
+    words += [f"src/strop/ops/{name}" for name in children.OPERATIONS]
+    return children.start(words, interpreted=True)
+
+
+@pytest.fixture(scope="module")
+def kernels():
+    """What each kernel needs of each card, compiled in two processes at once."""
+    modules = [f"strop.ops.{name}.launches" for name in children.OPERATIONS]
+    started = [children.compiled(cards, modules) for cards in children.CARDS]
+    return [kernel for child in started for kernel in children.kernels(child)]
+
+
+def test_every_operation_with_kernels_agrees_with_its_reference_under_the_interpreter(interpreted):
+    report = children.output(interpreted)
+    untested = [n for n in children.OPERATIONS if f"PASSED src/strop/ops/{n}/" not in report]
+    assert not untested, report[-2000:]
+
+
+@pytest.mark.parametrize("card", [card for cards in children.CARDS for card in cards])
+def test_every_kernel_keeps_its_budget(card, kernels):
+    found = budget.faults(
+        [k for k in kernels if k["card"] == card],
+        budget.read(children.ROOT / "tests/gpu/budget.toml"),
+    )
+    assert not found, "\n".join(found)
+
+
+def test_no_budget_is_left_of_a_kernel_that_is_gone(kernels):
+    budgets = budget.read(children.ROOT / "tests/gpu/budget.toml")
+    assert set(budgets) == {kernel["kernel"] for kernel in kernels}
