@@ -10,7 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from strop.core import env
+from strop.core.dataless import has_data
 from strop.core.errors import UnsupportedError
 from strop.core.files import written_whole
 
@@ -27,22 +30,34 @@ is one pool of threads. Without -ffast-math: that would switch off denormals in 
 SECONDS = 120
 
 
+class Pointer(ctypes.c_void_p):
+    """Where the numbers of a tensor lie; None for no tensor."""
+
+    @classmethod
+    def from_param(cls, tensor: Tensor | None) -> "Pointer":
+        """Return what ctypes passes on."""
+        return cls(None if tensor is None else tensor.data_ptr())
+
+
 KINDS: dict[str, Any] = {
-    "p": ctypes.c_void_p,
+    "p": Pointer,
     "q": ctypes.c_int64,
     "i": ctypes.c_int32,
     "f": ctypes.c_float,
 }
-"""Letters of a signature: a pointer, whole numbers of 64 and 32 bits, a float."""
+"""Letters of a signature: a tensor or None, whole numbers of 64 and 32 bits, a float."""
 
 
 def function(source: Path, name: str, signature: str) -> Callable[..., None] | None:
     """Return one function of a C++ file, or None where the file cannot be compiled.
 
+    Called with tensors without data it does nothing, so that the memory of a step can be followed.
+
     Args:
         source: see `library`.
         name: the function's name.
-        signature: one letter of `KINDS` for each of its arguments; it returns nothing.
+        signature: one letter of `KINDS` for each of its arguments, the first a tensor that is
+            always there; it returns nothing.
     """
     return _function(source, name, signature) if env.NATIVE else None
 
@@ -54,7 +69,12 @@ def _function(source: Path, name: str, signature: str) -> Callable[..., None] | 
     found = loaded[name]
     found.argtypes = [KINDS[letter] for letter in signature]
     found.restype = None
-    return found
+
+    def run(first: Tensor, *others: Tensor | float | None) -> None:
+        if has_data(first):
+            found(first, *others)
+
+    return run
 
 
 def library(source: Path) -> ctypes.CDLL | None:

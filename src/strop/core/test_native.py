@@ -51,7 +51,7 @@ def source(tmp_path, monkeypatch):
 def added(source):
     add = native.function(source, "add", "pppqi")
     a, b, total = torch.ones(10), torch.arange(10.0), torch.empty(10)
-    add(a.data_ptr(), b.data_ptr(), total.data_ptr(), 10, torch.get_num_threads())
+    add(a, b, total, 10, torch.get_num_threads())
     return total.tolist()
 
 
@@ -141,7 +141,7 @@ def test_vector_functions_are_right_to_a_few_units_in_the_last_place(
     source.write_text(MATH)
     x = torch.linspace(low, high, 100_003)
     y = torch.empty_like(x)
-    native.function(source, f"apply_{name}", "ppq")(x.data_ptr(), y.data_ptr(), len(x))
+    native.function(source, f"apply_{name}", "ppq")(x, y, len(x))
     exact = getattr(torch, name)(x.double())
     spacing = 2.0 ** (exact.abs().log2().floor() - 23).clamp(min=-149)
     assert ((y - exact).abs() / spacing).nan_to_num().max() <= units
@@ -154,7 +154,7 @@ def test_vector_functions_behave_at_the_ends(source):
 
     def apply(name):
         y = torch.empty_like(x)
-        native.function(source, f"apply_{name}", "ppq")(x.data_ptr(), y.data_ptr(), len(x))
+        native.function(source, f"apply_{name}", "ppq")(x, y, len(x))
         return y
 
     inf, nan = math.inf, math.nan

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from strop.core.dataless import has_data
 from strop.core.errors import UnsupportedError
 
 
@@ -46,6 +47,8 @@ class Spill:
         """
         place = Place(self._end, tensor.shape, tensor.dtype, tensor.device)
         flat = tensor.detach().cpu().contiguous().flatten()
+        if not has_data(flat):
+            return place
         raw, at = flat.view(torch.uint8).numpy().data, self._end
         try:
             while raw:
@@ -62,6 +65,8 @@ class Spill:
     def take(self, place: Place) -> Tensor:
         """Read a tensor back; places taken after it was put are free again."""
         found = torch.empty(place.shape, dtype=place.dtype)
+        if not has_data(found):
+            return found.to(place.device)
         raw, at = found.flatten().view(torch.uint8).numpy().data, place.offset
         while raw:
             read = os.preadv(self._file, [raw], at)

@@ -95,7 +95,6 @@ class Backbone:
         return True
 
     def _by_halves(self, decoder: Any, hidden: Tensor, kept: KeptTokens) -> Tensor:
-        rows, back = torch.unique(kept.rows, return_inverse=True)
         spill = Spill() if self.policy == "offload" else None
         lean = self.policy in ("checkpoint", "offload")
         angles = _angles(decoder, hidden, kept.positions)
@@ -109,12 +108,12 @@ class Backbone:
             attended = Attended(kept.segments, cos[0, :, :P], sin[0, :, :P])
             read = blocks.read(block, attended, self.workspace, spill)
             if i == len(decoder.layers) - 1:  # above it only the scored rows are of use
-                hidden = run_half(read.attention, hidden).index_select(0, rows)
+                hidden = run_half(read.attention, hidden).index_select(0, kept.scored)
                 if lean and len(hidden) > CHUNK:
                     hidden = run_mlp(read.mlp, hidden)
                 else:
                     hidden = run_half(read.mlp, hidden)
-                return self._normed(decoder, hidden.index_select(0, back))
+                return self._normed(decoder, hidden.index_select(0, kept.places))
             if lean:
                 hidden = run_block(read, hidden)
             else:

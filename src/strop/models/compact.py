@@ -54,15 +54,16 @@ class CompactForward:
         obstacle = _obstacle(self.model, labels, inputs)
         pieces = None
         if obstacle is None and labels is not None:
-            pieces = self._pieces(labels, inputs)
+            pieces = self.pieces(labels, inputs)
             if pieces is None:
                 obstacle = "its padding has holes, or a label follows a padding token"
         if pieces is None or labels is None:
             self._report(f"a batch ran without strop's compact forward: {obstacle}")
             return self.previous(**inputs, labels=labels, fused_lm_head=True)
-        return self._output(pieces, labels, inputs.get("num_items_in_batch"))
+        return self.answer(pieces, labels, inputs.get("num_items_in_batch"))
 
-    def _pieces(self, labels: Tensor, inputs: dict[str, Any]) -> list[KeptTokens] | None:
+    def pieces(self, labels: Tensor, inputs: dict[str, Any]) -> list[KeptTokens] | None:
+        """Return the tokens to compute, or None where the batch has no such form."""
         ids, mask = inputs["input_ids"], inputs.get("attention_mask")
         positions = inputs.get("position_ids")
         check_batch(self.model, ids, labels, mask, positions)
@@ -73,7 +74,8 @@ class CompactForward:
             ids, labels, mask, positions, budget=self.micro_batch_tokens, share=share
         )
 
-    def _output(self, pieces: list[KeptTokens], labels: Tensor, items: Any) -> Any:
+    def answer(self, pieces: list[KeptTokens], labels: Tensor, items: Any) -> Any:
+        """Return what TRL is answered, from pieces of the batch with these labels."""
         mask = labels[:, 1:] != IGNORED
         trained = [p for p in self.model.parameters() if p.requires_grad]
         scores = scores_in_pieces(

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from strop.core.dataless import has_data
 from strop.core.errors import DataError
 from strop.models.kept_tokens import IGNORED
 
@@ -80,7 +81,7 @@ def check_finite(model: Any, log_probs: Tensor) -> None:
     Raises:
         DataError: a parameter or a buffer holds NaN or infinity.
     """
-    if log_probs.detach().sum().isfinite():
+    if not has_data(log_probs) or log_probs.detach().sum().isfinite():
         return
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
         if not tensor.is_floating_point() or tensor.isfinite().all():

@@ -35,6 +35,10 @@ class KeptTokens:
     """The runs these tokens form."""
     rows: Tensor
     """[M] which of the N tokens predicts each label."""
+    scored: Tensor
+    """[U] the tokens that predict any, in order; answers that share a prompt share its last one."""
+    places: Tensor
+    """[M] where the token of each label stands among these."""
     targets: Tensor
     """[M] the labels."""
     slots: Tensor
@@ -193,6 +197,7 @@ def _piece(rows: Sequence[_Row], common: Sequence[int], device: torch.device) ->
             place[run.depth : run.reach] = np.arange(size, size + length)
         size += length
     sources = [place[row.sources] for place, row in zip(places, rows, strict=True)]
+    scored, among = np.unique(np.concatenate(sources), return_inverse=True)
 
     def tensor(parts: Sequence[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.concatenate(parts).astype(np.int64)).to(device)
@@ -202,6 +207,8 @@ def _piece(rows: Sequence[_Row], common: Sequence[int], device: torch.device) ->
         tensor([rows[run.low].positions[run.depth : run.reach] for run in runs]),
         Segments(tuple(run.reach - run.depth for run in runs), tuple(run.parent for run in runs)),
         tensor(sources),
+        tensor([scored]),
+        tensor([among]),
         tensor([r.targets for r in rows]),
         tensor([r.slots for r in rows]),
     )

@@ -129,7 +129,9 @@ class _Pieces(torch.autograd.Function):
 def _random_state(device: torch.device) -> list[Tensor]:
     """Return what decides the next random numbers on the CPU and on `device`."""
     states = [torch.get_rng_state()]
-    return states if device.type != "cuda" else [*states, torch.cuda.get_rng_state(device)]
+    if device.type == "cuda" and torch.cuda.is_available():
+        states.append(torch.cuda.get_rng_state(device))
+    return states
 
 
 @contextlib.contextmanager

@@ -24,8 +24,7 @@ def dequantize(codes: Tensor, weight: Packed, out: Tensor) -> Tensor:
     parts = (codes, weight.table, weight.scale_codes, weight.scale_table, weight.factors, out)
     count = weight.shape.numel()
     run(
-        *(None if part is None else part.data_ptr() for part in parts),
-        count, weight.group, weight.scale_group, weight.offset, weight.bits,
+        *parts, count, weight.group, weight.scale_group, weight.offset, weight.bits,
         torch.get_num_threads(),
     )  # fmt: skip
     return out

@@ -32,7 +32,7 @@ def forward(gate_up: Tensor, activation: str) -> Tensor:
     if (run := _compiled("glu_forward", gate_up)) is not None:
         gate_up = _neighbours(gate_up)
         run(
-            gate_up.data_ptr(), act.data_ptr(), N, width // 2, gate_up.stride(0), act.stride(0),
+            gate_up, act, N, width // 2, gate_up.stride(0), act.stride(0),
             NUMBERS[activation], torch.get_num_threads(),
         )  # fmt: skip
         return act
@@ -70,8 +70,7 @@ def backward(
     if (run := _compiled("glu_backward", dact, gate_up, dgate_up)) is not None:
         dact, gate_up = _neighbours(dact), _neighbours(gate_up)
         run(
-            dact.data_ptr(), gate_up.data_ptr(), dgate_up.data_ptr(),
-            None if act is None else act.data_ptr(), *dact.shape,
+            dact, gate_up, dgate_up, act, *dact.shape,
             dact.stride(0), gate_up.stride(0), dgate_up.stride(0), dact.shape[1],
             NUMBERS[activation], torch.get_num_threads(),
         )  # fmt: skip
@@ -90,7 +89,7 @@ def backward(
 
 def _compiled(name: str, *tensors: Tensor) -> Callable[..., None] | None:
     """Return a function of cpu.cpp if it can take the tensors, the last of which it may write."""
-    if any(t.dtype != torch.float32 for t in tensors):
+    if any(t.dtype != torch.float32 or t.device.type != "cpu" for t in tensors):
         return None
     if name == "glu_backward" and tensors[-1].stride(-1) != 1:
         return None

@@ -164,7 +164,7 @@ def _score_(
 
     `z` is overwritten: with the gradient of log_prob with respect to itself if `gradient`.
     """
-    if z.dtype == torch.float32:
+    if z.dtype == torch.float32 and z.device.type == "cpu":
         run = native.function(SOURCE, "score", "ppppppqqqffii")
         if run is not None:
             return _run_score(run, z, bias, targets, settings, gradient)
@@ -200,8 +200,7 @@ def _run_score(
     bias = None if bias is None else bias.float().contiguous()
     targets = targets.contiguous()
     run(
-        z.data_ptr(), None if bias is None else bias.data_ptr(), targets.data_ptr(),
-        log_prob.data_ptr(), entropy.data_ptr(), is_top1.data_ptr(), R, V, z.stride(0),
+        z, bias, targets, log_prob, entropy, is_top1, R, V, z.stride(0),
         settings.scale, settings.softcap or 0.0, gradient, torch.get_num_threads(),
     )  # fmt: skip
     return log_prob, entropy, is_top1

@@ -44,13 +44,13 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor, inverse: bool) -> Tensor:
 def _compiled_rotation(x: Tensor, y: Tensor, cos: Tensor, sin: Tensor, inverse: bool) -> bool:
     """Write the rotation of `x` to `y`, or return False where the C++ cannot do it."""
     features_are_neighbours = x.stride(-1) == y.stride(-1) == 1
-    if x.dtype != torch.float32 or not features_are_neighbours:
+    if x.dtype != torch.float32 or x.device.type != "cpu" or not features_are_neighbours:
         return False
     if (run := native.function(SOURCE, "rope_rotate", "ppppqqqqqqqqqqii")) is None:
         return False
     cos, sin = (t.float() if t.stride(-1) == 1 else t.float().contiguous() for t in (cos, sin))
     run(
-        x.data_ptr(), y.data_ptr(), cos.data_ptr(), sin.data_ptr(), *x.shape, cos.shape[-1],
+        x, y, cos, sin, *x.shape, cos.shape[-1],
         *x.stride()[:2], *y.stride()[:2], cos.stride(0), sin.stride(0), inverse,
         torch.get_num_threads(),
     )  # fmt: skip

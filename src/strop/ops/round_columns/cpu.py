@@ -45,9 +45,8 @@ def round_columns(
     middles = (steps[1:] + steps[:-1]) / 2
     bounds = (table[1:] + table[:-1]) / 2
     inputs = (group, energy, feedback, factor, table, bounds, steps, middles, multiples)
-    pointers = [None if t is None else t.data_ptr() for t in (*inputs, *found)]
     run(
-        *pointers, G, E, 0 if feedback is None else feedback.stride(0), len(table), len(steps),
+        *inputs, *found, G, E, 0 if feedback is None else feedback.stride(0), len(table), len(steps),
         len(multiples), torch.get_num_threads(),
     )  # fmt: skip
     return found

@@ -29,8 +29,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, settings: Settings) -> tuple[Tensor
     q, k, v = (_by_rows(t) for t in (q, k, v))
     runs = _runs(settings.segments)
     _function("attention_forward", _FORWARD)(
-        q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), lse.data_ptr(), runs.data_ptr(),
-        len(runs), N, H, K, C, q.stride(0), k.stride(0), v.stride(0),
+        q, k, v, out, lse, runs, len(runs), N, H, K, C, q.stride(0), k.stride(0), v.stride(0),
         settings.window or 0, settings.scale, settings.softcap or 0.0, torch.get_num_threads(),
     )  # fmt: skip
     return out, lse
@@ -54,9 +53,7 @@ def backward(
     strides = torch.tensor([t.stride(0) for t in (q, k, v, *made)])
     runs = _runs(settings.segments)
     _function("attention_backward", _BACKWARD)(
-        dout.data_ptr(), q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), lse.data_ptr(),
-        *(t.data_ptr() for t in made), runs.data_ptr(),
-        len(runs), N, H, K, C, strides.data_ptr(),
+        dout, q, k, v, out, lse, *made, runs, len(runs), N, H, K, C, strides,
         settings.window or 0, settings.scale, settings.softcap or 0.0, torch.get_num_threads(),
     )  # fmt: skip
     for wanted, written in zip(into, made, strict=True):

@@ -1,0 +1,95 @@
+"""What tensors hold, and the most they held at one time: every storage followed from its first use."""
+
+import contextlib
+import weakref
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+TEMPORARY = "temporaries"
+
+
+class Allocations(TorchDispatchMode):
+    """Counts the bytes of every storage that first shows as the result of an operation.
+
+    What exists before is not counted until it is claimed. Works on tensors with and without data.
+
+    Args:
+        device: count what lies on devices of this type; None counts all.
+    """
+
+    def __init__(self, device: str | None = None) -> None:
+        super().__init__()
+        self.device = device
+        self.held: Counter[str] = Counter()
+        """Bytes by kind, as they are now."""
+        self.total = 0
+        self.peak = 0
+        self.at_peak: dict[str, int] = {}
+        """Bytes by kind when most was held."""
+        self._known: dict[int, tuple[str, int]] = {}
+
+    def claim(self, kind: str, tensors: Iterable[Tensor | None]) -> None:
+        """Count these tensors, made before or not, as `kind`."""
+        for t in tensors:
+            if t is not None and self._counts(t):
+                self._count(t.untyped_storage(), kind)
+
+    @contextlib.contextmanager
+    def kept_for_backward(self, kind: str) -> Iterator[None]:
+        """Count as `kind` what autograd saves inside the block and nothing else has claimed."""
+
+        def keep(t: Tensor) -> Tensor:
+            if self._known.get(t.untyped_storage()._cdata, ("",))[0] == TEMPORARY:
+                self.claim(kind, (t,))
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+            yield
+
+    def start_anew(self) -> None:
+        """Forget the peak so far."""
+        self.peak, self.at_peak = self.total, dict(self.held)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run an operation and meet its tensors."""
+        for t in tree_leaves((args, kwargs or {})):
+            if isinstance(t, Tensor) and self._counts(t):
+                self._meet(t, None)
+        result = func(*args, **(kwargs or {}))
+        for t in tree_leaves(result):
+            if isinstance(t, Tensor) and self._counts(t):
+                self._meet(t, TEMPORARY)
+        return result
+
+    def _counts(self, t: Tensor) -> bool:
+        return self.device is None or t.device.type == self.device
+
+    def _meet(self, t: Tensor, kind: str | None) -> None:
+        """Take note of a storage; without a kind it is one that is not counted."""
+        storage = t.untyped_storage()
+        if storage._cdata not in self._known:
+            self._count(storage, kind)
+
+    def _count(self, storage: torch.UntypedStorage, kind: str | None) -> None:
+        key, size = storage._cdata, 0 if kind is None else storage.nbytes()
+        if key in self._known:
+            self._forget(key)
+        else:
+            weakref.finalize(storage, self._forget, key)
+        kind = kind or ""
+        self._known[key] = kind, size
+        self.held[kind] += size
+        self.total += size
+        if self.total > self.peak:
+            self.peak, self.at_peak = self.total, dict(self.held)
+
+    def _forget(self, key: int) -> None:
+        kind, size = self._known.pop(key, ("", 0))
+        self.held[kind] -= size
+        self.total -= size
