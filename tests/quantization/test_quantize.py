@@ -8,6 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import safe_open
+from safetensors.torch import load_file
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -25,6 +26,7 @@ from strop.models import adapter_start
 from strop.models.tokenizers import load_tokenizer
 from strop.ops.dequantize import dequantize
 from strop.quantization.formats import FORMATS
+from tests.training.tiny import chats
 
 RANK = 4
 TEXT = "The quick brown fox jumps over the lazy dog, and then it rests. What else is there to do?"
@@ -143,6 +145,30 @@ def test_a_start_of_another_rank_is_refused(quantized):
         adapter_start.begin(tuned, out / adapter_start.FOLDER)
     with pytest.raises(DataError, match="holds no start for an adapter"):
         adapter_start.begin(tuned, out)
+
+
+def test_a_run_may_begin_at_the_correction(quantized, tmp_path):
+    out, _ = quantized
+    asked = {"model": out, "rank": RANK, "alpha": 3 * RANK, "adapter_start": "correction"}
+    run = strop.train(
+        chats(8), out=tmp_path / "run", max_steps=1, learning_rate=1e-12, quiet=True, **asked
+    )
+    start = load_file(out / adapter_start.FOLDER / "adapter_model.safetensors")
+    trained = load_file(run.adapter_folder / "adapter_model.safetensors")
+    assert len(start) == len(trained) == 28
+    for name, tensor in start.items():
+        wanted = tensor / 3 if "lora_B" in name else tensor
+        torch.testing.assert_close(trained[name], wanted)
+    with pytest.raises(
+        ConfigError, match=r"rank is 8, and the start of an adapter in .* has rank 4"
+    ):
+        strop.train(chats(8), out=tmp_path / "no", **{**asked, "rank": 8})
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_model_without_a_correction_says_how_to_get_one(plain, tmp_path):
+    with pytest.raises(ConfigError, match=r"holds none; write one with\s+strop quantize"):
+        strop.train(chats(8), model=plain, out=tmp_path / "run", adapter_start="correction")
 
 
 def test_a_wanted_kl_is_kept(plain, tmp_path, quantized):

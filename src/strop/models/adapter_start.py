@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from strop.core.errors import DataError, ShapeError
+from strop.core.errors import ConfigError, DataError, ShapeError
 from strop.quantization.correction import Correction
 
 FOLDER = "adapter_start"
@@ -42,6 +42,28 @@ def write(folder: Path, corrections: Mapping[str, Correction], rank: int, base: 
         tensors[f"{_PREFIX}{name}.lora_A.weight"] = found.a.cpu()
         tensors[f"{_PREFIX}{name}.lora_B.weight"] = found.b.cpu()
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def check(model: Any, rank: int) -> None:
+    """Look for the start of an adapter in the folder of a quantised model.
+
+    Raises:
+        ConfigError: there is none, or it is of another rank.
+    """
+    from peft import LoraConfig
+
+    folder = Path(model.name_or_path) / FOLDER
+    if not folder.is_dir():
+        raise ConfigError(
+            f"adapter_start is correction, and {model.name_or_path} holds none; write one with "
+            f"strop quantize MODEL --adapter-rank {rank} --out FOLDER and train with model=FOLDER"
+        )
+    stored = LoraConfig.from_pretrained(folder).r
+    if stored != rank:
+        raise ConfigError(
+            f"rank is {rank}, and the start of an adapter in {folder} has rank {stored}; "
+            f"train with rank={stored}, or quantise the model anew with --adapter-rank {rank}"
+        )
 
 
 @torch.no_grad()

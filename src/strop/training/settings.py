@@ -56,6 +56,8 @@ class Settings(Config):
     """Share of the adapter's inputs set to zero in training."""
     target_modules: str | list[str] = "all-linear"
     """Which layers get an adapter: all-linear, or a list of names such as q_proj."""
+    adapter_start: Literal["zero", "correction"] = "zero"
+    """Where the adapter starts: at no change, or making good for part of the quantisation error."""
     weight_decay: float = 0.0
     """How strongly AdamW pulls the adapter towards 0."""
     max_grad_norm: float = 1.0

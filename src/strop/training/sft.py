@@ -13,7 +13,7 @@ from rich.console import Console
 from strop.core import versions
 from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.core.files import write_json, written_whole
-from strop.models import load
+from strop.models import adapter_start, load
 from strop.models.holding import Bits, bits_of, computes_in, described
 from strop.training import checkpoints, memory, report
 from strop.training.interrupt import Interrupt
@@ -77,6 +77,8 @@ def train(
         raise DataError("there is no data to train on; give a file, a dataset or a list of rows")
     model, tokenizer = _model(model, tokenizer, chosen)
     chosen = _with_bits(chosen, given, bits_of(model))
+    if chosen.adapter_start == "correction":
+        adapter_start.check(model, chosen.rank)
     material = prepare(source, tokenizer, chosen, length_limit(chosen, model.config))
     chosen = dataclasses.replace(chosen, max_length=material.facts["max_length"])
     console = Console(stderr=True, quiet=quiet)

@@ -16,6 +16,7 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from strop.core.errors import ConfigError, UnsupportedError
+from strop.models import adapter_start
 from strop.models.holding import computes_in
 from strop.training.checkpoints import saving
 from strop.training.material import WEIGHTS
@@ -191,6 +192,8 @@ def build(
             raise
         raise ConfigError(f"target_modules is {modules!r}: {e}") from e
     trainer.remove_callback(PrinterCallback)
+    if settings.adapter_start == "correction":
+        adapter_start.begin(trainer.model, Path(model.name_or_path) / adapter_start.FOLDER)
     return trainer
 
 
