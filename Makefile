@@ -7,12 +7,13 @@ STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum
 CLEAN := nyt alpaca alpaca-zh c4 dpo dpo-short dpo-zh glaive glaive-zh identity kto tools chats wiki
 SOURCES := src tests scripts examples benchmarks conftest.py
 
-.PHONY: help install demo check lint test fetch bench bench-data bench-quantization bench-sft bench-qlora numbers pages clean
+.PHONY: help install demo check check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora numbers pages clean
 
 help:
 	@echo "make install    .venv with strop, its development tools and the peers it is compared with"
 	@echo "make demo       fine-tune the packaged model on real sentences and show what it gained"
 	@echo "make check      lint, types, import contracts, fast tests"
+	@echo "make check-gpu  the GPU kernels, interpreted and compiled for six cards; needs no GPU"
 	@echo "make test       every test, those with the real model too"
 	@echo "make bench-sft  strop beside transformers + PEFT + TRL"
 	@echo "make bench-data time and memory of checking 100,000 chats"
@@ -47,6 +48,9 @@ lint: $(STAMP)
 
 check: lint
 	$(BIN)/python -m pytest -m "not slow and not gpu"
+
+check-gpu: $(STAMP)
+	$(BIN)/python -m pytest tests/gpu
 
 test: fetch
 	$(BIN)/python scripts/fetch.py $(CLEAN)
