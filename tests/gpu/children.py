@@ -13,36 +13,42 @@ CARDS = (("sm_75", "sm_90", "sm_100"), ("sm_80", "sm_89", "gfx942"))
 """Cards by the process that compiles for them; both take about as long."""
 
 
-def start(words: list[str], *, interpreted: bool) -> subprocess.Popen[str]:
-    """Start Python with Triton interpreting kernels, or compiling them."""
-    environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))  # noqa: TID251
-    environment.pop("TRITON_INTERPRET", None)
-    if interpreted:
-        environment["TRITON_INTERPRET"] = "1"
-    return subprocess.Popen(
-        [sys.executable, *words],
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+class Child:
+    """A Python process that runs beside the others, Triton interpreting kernels or compiling them.
+
+    What it prints goes to files: nobody reads the pipes of several at once.
+    """
+
+    def __init__(self, words: list[str], folder: Path, *, interpreted: bool = False) -> None:
+        environment = dict(os.environ, OMP_NUM_THREADS="1", PYTHONPATH=str(ROOT))  # noqa: TID251
+        environment.pop("TRITON_INTERPRET", None)
+        if interpreted:
+            environment["TRITON_INTERPRET"] = "1"
+        self.texts = folder / "printed", folder / "errors"
+        with self.texts[0].open("w") as printed, self.texts[1].open("w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, *words], cwd=ROOT, env=environment, stdout=printed, stderr=errors
+            )
+
+    def output(self) -> str:
+        """Return what it prints when it is done, which must be a success."""
+        code = self.process.wait()
+        printed, errors = (text.read_text() for text in self.texts)
+        assert code == 0, printed[-4000:] + errors[-4000:]
+        return printed
+
+    def kill(self) -> None:
+        """End it, if it still runs."""
+        self.process.kill()
+        self.process.wait()
 
 
-def output(child: subprocess.Popen[str]) -> str:
-    """Return what a process prints, which must succeed."""
-    out, errors = child.communicate()
-    assert child.returncode == 0, out[-4000:] + errors[-4000:]
-    return out
-
-
-def compiled(cards: tuple[str, ...], modules: list[str]) -> subprocess.Popen[str]:
+def compiling(cards: tuple[str, ...], modules: list[str], folder: Path) -> Child:
     """Start compiling the launches of some modules for some cards."""
     module = "strop.testing.gpu.launching"
-    words = ["-m", "strop.core.fake_cuda", module, ",".join(cards), *modules]
-    return start(words, interpreted=False)
+    return Child(["-m", "strop.core.fake_cuda", module, ",".join(cards), *modules], folder)
 
 
-def kernels(child: subprocess.Popen[str]) -> list[dict[str, Any]]:
-    """Return what `compiled` found of each kernel."""
-    return [json.loads(line) for line in output(child).splitlines()]
+def kernels(child: Child) -> list[dict[str, Any]]:
+    """Return what `compiling` found of each kernel."""
+    return [json.loads(line) for line in child.output().splitlines()]

@@ -22,9 +22,11 @@ FAULTS = {
 
 
 @pytest.fixture(scope="module")
-def interpreted():
-    child = children.start(["-m", "tests.gpu.broken", *FAULTS], interpreted=True)
-    return dict(line.split(": ", 1) for line in children.output(child).splitlines())
+def interpreted(tmp_path_factory):
+    child = children.Child(
+        ["-m", "tests.gpu.broken", *FAULTS], tmp_path_factory.mktemp("broken"), interpreted=True
+    )
+    return dict(line.split(": ", 1) for line in child.output().splitlines())
 
 
 @pytest.mark.parametrize("kernel", FAULTS)
@@ -33,8 +35,10 @@ def test_the_interpreter_names_the_fault_of(kernel, interpreted):
 
 
 @pytest.fixture(scope="module")
-def compiled():
-    found = children.kernels(children.compiled(CARDS, ["tests.gpu.broken"]))
+def compiled(tmp_path_factory):
+    found = children.kernels(
+        children.compiling(CARDS, ["tests.gpu.broken"], tmp_path_factory.mktemp("broken"))
+    )
     return {(kernel["launch"], kernel["card"]): kernel for kernel in found}
 
 

@@ -9,23 +9,29 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def interpreted():
-    """Each operation's own tests of its kernels, in one process that interprets them."""
+def started(tmp_path_factory):
+    """The operations' tests of kernels, interpreted; their launches, compiled by two processes."""
     words = ["-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-rA"]
     words += [f"src/strop/ops/{name}" for name in children.OPERATIONS]
-    return children.start(words, interpreted=True)
+    modules = [f"strop.ops.{name}.launches" for name in children.OPERATIONS]
+    compiling = [
+        children.compiling(cards, modules, tmp_path_factory.mktemp("compiled"))
+        for cards in children.CARDS
+    ]
+    interpreting = children.Child(words, tmp_path_factory.mktemp("interpreted"), interpreted=True)
+    yield interpreting, compiling
+    for child in (interpreting, *compiling):
+        child.kill()
 
 
 @pytest.fixture(scope="module")
-def kernels():
-    """What each kernel needs of each card, compiled in two processes at once."""
-    modules = [f"strop.ops.{name}.launches" for name in children.OPERATIONS]
-    started = [children.compiled(cards, modules) for cards in children.CARDS]
-    return [kernel for child in started for kernel in children.kernels(child)]
+def kernels(started):
+    """What each kernel needs of each card."""
+    return [kernel for child in started[1] for kernel in children.kernels(child)]
 
 
-def test_every_operation_with_kernels_agrees_with_its_reference_under_the_interpreter(interpreted):
-    report = children.output(interpreted)
+def test_every_operation_with_kernels_agrees_with_its_reference_under_the_interpreter(started):
+    report = started[0].output()
     untested = [n for n in children.OPERATIONS if f"PASSED src/strop/ops/{n}/" not in report]
     assert not untested, report[-2000:]
 

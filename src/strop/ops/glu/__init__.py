@@ -6,7 +6,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from strop.core.dispatch import Impl, choose
+from strop.core.dispatch import Impl, choose, triton_obstacle
 from strop.core.errors import ShapeError, UnsupportedError
 
 Activation = Literal["silu", "gelu_tanh", "gelu"]
@@ -48,6 +48,12 @@ def _cpu_obstacle(gate_up: Tensor) -> str | None:
     return None
 
 
+def _load_triton() -> Callable[..., Tensor]:
+    from strop.ops.glu.triton import glu
+
+    return glu
+
+
 def _load_cpu() -> Callable[..., Tensor]:
     from strop.ops.glu.cpu import glu
 
@@ -61,6 +67,7 @@ def _load_reference() -> Callable[..., Tensor]:
 
 
 IMPLS = (
+    Impl("triton", _load_triton, triton_obstacle),
     Impl("cpu", _load_cpu, _cpu_obstacle),
     Impl("reference", _load_reference),
 )

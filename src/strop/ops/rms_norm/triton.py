@@ -194,10 +194,14 @@ def weight_gradient(
 
 
 def _tile(x: Tensor) -> dict[str, int]:
-    """Return how many rows of how many features a program takes, and its warps."""
+    """Return how many rows of how many features a program takes, and its warps.
+
+    A lane of 32 takes 16 elements of a wide row. Of short ones it takes 32, so that the weight,
+    too, comes 16 bytes at a time where a warp has 64 lanes.
+    """
     block = min(triton.next_power_of_2(x.shape[-1]), WIDEST)
     rows = max(1, TILE // block)
-    warps = min(max(rows * block // 512, 4), 16)
+    warps = rows * block // (512 if block > 1024 else 1024)
     return {"ROWS": rows, "BLOCK": block, "num_warps": warps, "enable_fp_fusion": True}
 
 

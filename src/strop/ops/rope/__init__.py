@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from strop.core.dispatch import Impl, choose
+from strop.core.dispatch import Impl, choose, triton_obstacle
 from strop.core.errors import ShapeError
 
 
@@ -55,6 +55,12 @@ def _cpu_obstacle(x: Tensor, cos: Tensor, sin: Tensor) -> str | None:
     return None
 
 
+def _load_triton() -> Callable[..., Tensor]:
+    from strop.ops.rope.triton import rope
+
+    return rope
+
+
 def _load_cpu() -> Callable[..., Tensor]:
     from strop.ops.rope.cpu import rope
 
@@ -68,6 +74,7 @@ def _load_reference() -> Callable[..., Tensor]:
 
 
 IMPLS = (
+    Impl("triton", _load_triton, triton_obstacle),
     Impl("cpu", _load_cpu, _cpu_obstacle),
     Impl("reference", _load_reference),
 )
