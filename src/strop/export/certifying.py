@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from strop.core import versions
+from strop.export import modelfile
 from strop.export.certificate import Certificate, digests, judged, thresholds
 from strop.export.findings import Findings
 from strop.export.reference import Reference
@@ -33,7 +34,7 @@ def certify(
         reference: what the trained model says.
         adapter: a GGUF file that llama.cpp is to lay over the one opened.
     """
-    llama = opened.suffix == ".gguf"
+    llama = opened.suffix == ".gguf" or opened.name == modelfile.FILE
     found = _looked(opened, work, None if llama else target, adapter)
     kind = reference.base_kind
     allowed = thresholds(

@@ -27,7 +27,7 @@ class GgufBase:
             frame: of its base.
             quant: a name of `gguf_types.FILE_TYPES`.
         """
-        self._file = GgufFile(BaseWeights(held_base(settings, frame.folder)), frame, quant)
+        self.contents = GgufFile(BaseWeights(held_base(settings, frame.folder)), frame, quant)
         weights = sorted(frame.folder.glob("*.safetensors"))
         self._made_from = {
             "folder": str(frame.folder.absolute()),
@@ -41,7 +41,7 @@ class GgufBase:
     @property
     def nbytes(self) -> int:
         """Bytes of the tensors."""
-        return self._file.nbytes
+        return self.contents.nbytes
 
     def check_room(self) -> None:
         """Look for room in the cache, unless the file is there.
@@ -61,6 +61,6 @@ class GgufBase:
         self.check_room()
 
         def write(folder: Path) -> None:
-            self._file.write_folder(folder, told)
+            self.contents.write_folder(folder, told)
 
         return made_once(self._name, self._made_from, write) / "model.gguf"

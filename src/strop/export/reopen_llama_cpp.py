@@ -1,6 +1,8 @@
 """Run in a fresh process: open an exported GGUF file with llama.cpp and compare it.
 
 python -m strop.export.reopen_llama_cpp FILE WORK OUT [ADAPTER]
+
+FILE may also be a Modelfile, whose template then is compared too.
 """
 
 import json
@@ -10,11 +12,13 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from strop.export import modelfile
 from strop.export.comparison import agreement
 from strop.export.findings import Findings, report
 from strop.export.fingerprints import fault
 from strop.export.gguf_reading import GgufReading
 from strop.export.llama_cpp import Llama
+from strop.export.modelfile import Modelfile
 from strop.export.reference import NEW_TOKENS, Reference
 
 
@@ -22,7 +26,24 @@ def main() -> None:
     """Compare the file named on the command line."""
     file, work, out, *adapters = map(Path, sys.argv[1:])
     adapter = adapters[0] if adapters else None
-    report(work, out, lambda reference, found: look(file, reference, found, adapter))
+    if file.name == modelfile.FILE:
+        report(work, out, lambda reference, found: look_modelfile(file, reference, found))
+    else:
+        report(work, out, lambda reference, found: look(file, reference, found, adapter))
+
+
+def look_modelfile(file: Path, reference: Reference, found: Findings) -> None:
+    """Open what a Modelfile names, and compare its template and stops with training's too."""
+    said = Modelfile.read(file)
+    model = file.parent / said.model
+    look(model, reference, found, file.parent / said.adapter if said.adapter else None)
+    names = GgufReading(model, ()).field("tokenizer.ggml.tokens")
+    if lost := [names[i] for i in reference.ends if names[i] not in said.stops]:
+        found.faults.append(f"the Modelfile does not stop at {lost[0]}, which ends an answer")
+    with Llama(model, NEW_TOKENS) as opened:
+        for chat, ids in zip(reference.chats, reference.chat_ids, strict=True):
+            own = opened.tokens(said.render(chat), begin=True, special=True)
+            found.compare_ids("a chat rendered by the Modelfile's template", own, ids)
 
 
 def look(file: Path, reference: Reference, found: Findings, adapter: Path | None = None) -> None:

@@ -7,16 +7,19 @@ from typing import Any
 
 import torch
 
+from strop.export import modelfile
 from strop.export.adapter import Adapter
 from strop.export.forms import Form
 from strop.export.gguf_adapter import FILE, GgufAdapter
 from strop.export.gguf_base import GgufBase
 from strop.export.gguf_file import GgufFile
 from strop.export.merged import Merged
+from strop.export.modelfile import Modelfile
 from strop.export.tuned import TunedWeights
 from strop.models.frame import Frame
 
-TARGETS = ("adapter", "merged", "gguf")
+MODEL, BASE = "model.gguf", "base.gguf"
+TARGETS = ("adapter", "merged", "gguf", "ollama")
 Count = Callable[[int], None]
 """Called with the bytes that are written."""
 
@@ -38,7 +41,8 @@ class Job:
     @property
     def name(self) -> str:
         """Of the folder."""
-        return f"{self.target}-{self.format}" if self.target == "gguf" else self.target
+        several = self.target in ("gguf", "ollama")
+        return f"{self.target}-{self.format}" if several else self.target
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +78,14 @@ def jobs(
             merged = Merged(tuned.weights, tuned.frame, width)
             yield Job(target, merged.format, merged.nbytes, merged.write)
         else:
-            yield from (_gguf(form, tuned) for form in forms)
+            made = _gguf if target == "gguf" else _ollama
+            yield from (made(form, tuned) for form in forms)
 
 
 def _gguf(form: Form, tuned: Tuned) -> Job:
     if not form.alone:
         file = GgufFile(tuned.weights, tuned.frame, form.quant)
-        return Job("gguf", form.name, file.nbytes, file.write_folder, "model.gguf")
+        return Job("gguf", form.name, file.nbytes, file.write_folder, MODEL)
     alone = GgufAdapter(tuned.weights, tuned.frame)
 
     def write(folder: Path, told: Count) -> None:
@@ -89,3 +94,22 @@ def _gguf(form: Form, tuned: Tuned) -> Job:
 
     base = GgufBase(tuned.settings, tuned.frame, form.quant)
     return Job("gguf", form.name, alone.nbytes, write, FILE, base)
+
+
+def _ollama(form: Form, tuned: Tuned) -> Job:
+    files: dict[str, GgufFile | GgufAdapter] = {}
+    if form.alone:
+        files[BASE] = GgufBase(tuned.settings, tuned.frame, form.quant).contents
+        files[FILE] = GgufAdapter(tuned.weights, tuned.frame)
+    else:
+        files[MODEL] = GgufFile(tuned.weights, tuned.frame, form.quant)
+    text = Modelfile.of(tuned.frame, *files).text()
+
+    def write(folder: Path, told: Count) -> None:
+        folder.mkdir()
+        for name, contents in files.items():
+            contents.write(folder / name, told)
+        (folder / modelfile.FILE).write_text(text, encoding="utf-8")
+
+    nbytes = sum(contents.nbytes for contents in files.values())
+    return Job("ollama", form.name, nbytes, write, modelfile.FILE)
