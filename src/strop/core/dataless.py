@@ -10,3 +10,17 @@ from torch import Tensor
 def has_data(tensor: Tensor) -> bool:
     """Say whether there are numbers behind a tensor."""
     return tensor.untyped_storage().device.type != "meta"
+
+
+_LAUNCHED = False
+
+
+def launches(tensor: Tensor) -> bool:
+    """Say whether a GPU kernel is launched on a tensor; without data it has nothing to do."""
+    return _LAUNCHED or has_data(tensor)
+
+
+def launch_without_data() -> None:
+    """Launch kernels on tensors without data too, in a process whose launches only compile."""
+    global _LAUNCHED
+    _LAUNCHED = True

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from strop.layers.norm import Norm
+from strop.ops import rope
 from strop.ops.lora_linear import cpu as linear
 from strop.ops.lora_linear.parts import LinearParts, Workspace
-from strop.ops.rope import cpu as rope
 from strop.ops.segment_attention import cpu as attention
 from strop.ops.segment_attention.segments import Segments
 
@@ -112,7 +112,7 @@ class AttentionHalf:
         dqkv = torch.empty_like(qkv)
         parts = self._split(dqkv)
         attention.backward(dout.view(out.shape), q, k, v, out, lse, *self._settings(), into=parts)
-        rope.rotate_(self._q_and_k(dqkv), self.attended.cos, self.attended.sin, inverse=True)
+        self._rotate(self._q_and_k(dqkv), inverse=True)
         before = self._split(qkv)
         for i, own_scale in enumerate(scales):
             own = self.q_norm if i == 0 else self.k_norm
@@ -145,17 +145,20 @@ class AttentionHalf:
         """
         q, k, v = self._split(qkv)
         scales: list[Tensor] = []
-        cos, sin = self.attended.cos, self.attended.sin
         if self.q_norm is None or self.k_norm is None:
             if fresh:
-                rope.rotate_(self._q_and_k(qkv), cos, sin)
+                self._rotate(self._q_and_k(qkv))
             return q, k, v, ()
         turned = []
         for part, own in ((q, self.q_norm), (k, self.k_norm)):
             unit, own_scale = own.forward(part)
-            turned.append(rope.rotate_(unit, cos, sin))
+            turned.append(self._rotate(unit))
             scales.append(own_scale)
         return turned[0], turned[1], v, tuple(scales)
+
+    def _rotate(self, x: Tensor, *, inverse: bool = False) -> Tensor:
+        """Rotate heads [N, ..., C] where they lie, and return them."""
+        return rope.passes(x).rotate_(x, self.attended.cos, self.attended.sin, inverse)
 
     def _settings(self) -> tuple[Segments, float, int | None, float | None]:
         return self.attended.segments, self.scale, self.window, self.softcap

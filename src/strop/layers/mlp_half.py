@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from strop.layers.norm import Norm
-from strop.ops.glu import cpu as glu
+from strop.ops import glu
 from strop.ops.lora_linear import cpu as linear
 from strop.ops.lora_linear.parts import LinearParts, Workspace
 
@@ -51,7 +51,7 @@ class MlpHalf:
         kept = (scale, gate_up)
         if not finish and self.post_norm is None:
             return None, kept
-        act = glu.forward(gate_up, self.activation)
+        act = glu.passes(gate_up).forward(gate_up, self.activation)
         if self.post_norm is None:
             return linear.forward(act, (self.down,), masks[1], self.workspace, add_to=x), kept
         projected = linear.forward(act, (self.down,), masks[1], self.workspace)
@@ -74,7 +74,7 @@ class MlpHalf:
             above = self.post_norm.backward(dy, *post)
         down = (self.down,), masks[1], self.workspace
         dact = linear.input_gradient(above, *down)
-        dgate_up, act = glu.backward(
+        dgate_up, act = glu.passes(gate_up).backward(
             dact, gate_up, self.activation, act_needed=self.down.a is not None
         )
         down_gradients = [] if act is None else linear.adapter_gradients(above, act, *down)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from strop.ops.rms_norm import cpu
+from strop.ops.rms_norm import passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +18,10 @@ class Norm:
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return y and the row scales; see `ops.rms_norm.cpu.forward`."""
-        return cpu.forward(x, self.weight, self.eps, self.unit_offset)
+        return passes(x).forward(x, self.weight, self.eps, self.unit_offset)
 
     def backward(
         self, dy: Tensor, x: Tensor, scale: Tensor, *, out: Tensor | None = None
     ) -> Tensor:
         """Return the gradient of x, in `out` if given; see `ops.rms_norm.cpu.backward`."""
-        return cpu.backward(dy, x, self.weight, scale, self.unit_offset, out=out)[0]
+        return passes(x).backward(dy, x, self.weight, scale, self.unit_offset, out=out)[0]

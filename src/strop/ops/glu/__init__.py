@@ -1,7 +1,7 @@
 """Gated linear unit: SwiGLU and GEGLU."""
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -72,3 +72,32 @@ IMPLS = (
     Impl("reference", _load_reference),
 )
 """Fastest first."""
+
+
+class Passes(Protocol):
+    """The passes of the gated linear unit without autograd, as the halves of a block call them."""
+
+    def forward(self, gate_up: Tensor, activation: str) -> Tensor:
+        """Return act; see `strop.ops.glu.cpu.forward`."""
+
+    def backward(
+        self,
+        dact: Tensor,
+        gate_up: Tensor,
+        activation: str,
+        *,
+        act_needed: bool = True,
+        overwrite: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the gradient of gate_up, and act; see `strop.ops.glu.cpu.backward`."""
+
+
+def passes(gate_up: Tensor) -> Passes:
+    """Return the module whose passes run on tensors like `gate_up`: kernels on a GPU, else "cpu"."""
+    if triton_obstacle(gate_up) is None:
+        from strop.ops.glu import triton
+
+        return triton
+    from strop.ops.glu import cpu
+
+    return cpu

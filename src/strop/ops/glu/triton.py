@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from strop.core.dataless import launches
+
 BLOCK = 2048
 """Features of a row a program takes, 16 to a lane of 32: two loads of 128 bits in 16-bit formats."""
 
@@ -74,7 +76,7 @@ def forward(gate_up: Tensor, activation: str) -> Tensor:
     """Return act [N, F] of gate_up [N, 2F], without autograd."""
     N, F = gate_up.shape[0], gate_up.shape[1] // 2
     act = gate_up.new_empty(N, F)
-    if act.numel():
+    if act.numel() and launches(gate_up):
         tile = _tile(F)
         _forward_kernel[N, triton.cdiv(F, tile["BLOCK"])](
             gate_up, act, *gate_up.stride(), act.stride(0), F, ACTIVATION=activation, **tile
@@ -94,7 +96,7 @@ def backward(
     N, F = dact.shape
     dgate_up = gate_up if overwrite else gate_up.new_empty(gate_up.shape)
     act = gate_up.new_empty(N, F) if act_needed else None
-    if dact.numel():
+    if dact.numel() and launches(gate_up):
         tile = _tile(F)
         _backward_kernel[N, triton.cdiv(F, tile["BLOCK"])](
             dact, gate_up, dgate_up, dgate_up if act is None else act,

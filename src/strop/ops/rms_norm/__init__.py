@@ -1,6 +1,7 @@
 """Root-mean-square normalisation."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -80,3 +81,42 @@ IMPLS = (
     Impl("reference", _load_reference),
 )
 """Fastest first."""
+
+
+class Passes(Protocol):
+    """The passes of RMS normalisation without autograd, as the halves of a block call them."""
+
+    def forward(
+        self,
+        x: Tensor,
+        weight: Tensor,
+        eps: float,
+        unit_offset: bool,
+        *,
+        out: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return y and the row scales; see `strop.ops.rms_norm.cpu.forward`."""
+
+    def backward(
+        self,
+        dy: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        scale: Tensor,
+        unit_offset: bool,
+        *,
+        weight_needs_grad: bool = False,
+        out: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the gradients of x and weight; see `strop.ops.rms_norm.cpu.backward`."""
+
+
+def passes(x: Tensor) -> Passes:
+    """Return the module whose passes run on tensors like `x`: kernels on a GPU, else "cpu"."""
+    if triton_obstacle(x) is None:
+        from strop.ops.rms_norm import triton
+
+        return triton
+    from strop.ops.rms_norm import cpu
+
+    return cpu

@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from strop.core.dataless import launches
+
 WIDEST = 8192
 """Features of a row that fit the registers of 16 warps in backward."""
 TILE = 2048
@@ -145,7 +147,7 @@ def forward(
     out = x.new_empty(x.shape) if out is None else out
     scale = x.new_empty(x.shape[:-1], dtype=torch.float32)
     tile = _tile(x)
-    if rows := scale.numel():
+    if (rows := scale.numel()) and launches(x):
         _forward_kernel[(triton.cdiv(rows, tile["ROWS"]),)](
             x, weight.contiguous(), out, scale, *_strides(x), *_strides(out), _heads(x), rows, eps,
             D=x.shape[-1], UNIT_OFFSET=unit_offset, **tile,
@@ -167,7 +169,7 @@ def backward(
     dweight = weight_gradient(dy, x, weight, scale, unit_offset) if weight_needs_grad else None
     out = x.new_empty(x.shape) if out is None else out
     tile = _tile(x)
-    if rows := scale.numel():
+    if (rows := scale.numel()) and launches(x):
         _backward_kernel[(triton.cdiv(rows, tile["ROWS"]),)](
             dy, x, weight.contiguous(), scale, out, *_strides(dy), *_strides(x), *_strides(out),
             _heads(x), rows, D=x.shape[-1], UNIT_OFFSET=unit_offset, **tile,
@@ -184,7 +186,7 @@ def weight_gradient(
     each = triton.cdiv(triton.cdiv(max(rows, 1), SPLITS), tile_rows) * tile_rows
     splits = triton.cdiv(rows, each)
     partial = x.new_empty(splits, D, dtype=torch.float32)
-    if rows:
+    if rows and launches(x):
         _weight_kernel[(triton.cdiv(D, 64), splits)](
             dy, x, scale, partial, *_strides(dy), *_strides(x), _heads(x), rows, each,
             D=D, UNIT_OFFSET=unit_offset, ROWS=tile_rows, BLOCK=64, num_warps=4,

@@ -1,6 +1,7 @@
 """Rotary position embedding."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -79,3 +80,21 @@ IMPLS = (
     Impl("reference", _load_reference),
 )
 """Fastest first."""
+
+
+class Passes(Protocol):
+    """The rotation without autograd, as the halves of a block call it."""
+
+    def rotate_(self, x: Tensor, cos: Tensor, sin: Tensor, inverse: bool = False) -> Tensor:
+        """Rotate x in place; see `strop.ops.rope.cpu.rotate_`."""
+
+
+def passes(x: Tensor) -> Passes:
+    """Return the module whose passes run on tensors like `x`: kernels on a GPU, else "cpu"."""
+    if triton_obstacle(x) is None:
+        from strop.ops.rope import triton
+
+        return triton
+    from strop.ops.rope import cpu
+
+    return cpu

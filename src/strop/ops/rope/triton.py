@@ -7,6 +7,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from strop.core.dataless import launches
+
 PAIRS = 2048
 """Pairs a program turns at most, 16 to a lane of 32."""
 
@@ -56,7 +58,7 @@ def _rotated(x: Tensor, cos: Tensor, sin: Tensor, inverse: bool) -> Tensor:
 def _rotate(x: Tensor, y: Tensor, cos: Tensor, sin: Tensor, inverse: bool) -> None:
     """Write the rotation of `x` to `y`, which may be `x`."""
     (N, H, C), P = x.shape, cos.shape[1]
-    if not x.numel():
+    if not x.numel() or not launches(x):
         return
     block = triton.next_power_of_2(max(P, 1))
     rest = triton.next_power_of_2(max(C - 2 * P, 1))

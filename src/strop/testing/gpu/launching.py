@@ -22,6 +22,7 @@ import triton
 from torch._subclasses.fake_tensor import FakeTensorMode
 from triton.backends.compiler import GPUTarget
 
+from strop.core.dataless import launch_without_data
 from strop.testing.gpu import binaries
 from strop.testing.gpu.launch import Launch
 
@@ -118,6 +119,7 @@ def compiled_kernels(card: str, launches: list[Launch]) -> Iterator[dict[str, An
 
 def main() -> None:
     """Print what the kernels of the operations need."""
+    launch_without_data()
     cards, *operations = sys.argv[1:]
     launches: list[Launch] = []
     for name in operations:
