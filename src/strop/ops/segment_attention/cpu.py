@@ -1,6 +1,7 @@
 """Attention among runs. In float32, and with a compiler, by C++ of our own (`compiled`).
 
-Otherwise by flash kernels: each run over itself, each subtree over the run above it.
+Otherwise by the kernels PyTorch ships (`flash`): each run over itself, each subtree over the run above
+it. Where there is none, and with a soft-cap or a window that cuts, in tiles of plain PyTorch (`tiles`).
 
 The results of the calls merge by their log-sum-exp; in backward every call is given the merged
 output and log-sum-exp, so that its gradients are those of the whole (flash attention 2, section 3.1).
@@ -13,11 +14,9 @@ import torch
 from torch import Tensor
 
 from strop.ops.segment_attention import compiled, tiles
+from strop.ops.segment_attention.flash import Kernel, kernel_for
 from strop.ops.segment_attention.segments import Segments
 from strop.ops.segment_attention.settings import Settings
-
-_flash = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 def forward(
@@ -33,7 +32,8 @@ def forward(
     settings = Settings(segments, scale, window, softcap)
     if compiled.can_run(q):
         return compiled.forward(q, k, v, settings)
-    if _needs_tiles(segments, window, softcap):
+    kernel = None if _needs_tiles(segments, window, softcap) else kernel_for(q)
+    if kernel is None:
         return tiles.forward(q, k, v, settings)
     N, H, C = q.shape
     out = torch.empty(N, H, C, dtype=q.dtype, device=q.device)
@@ -42,11 +42,11 @@ def forward(
     q, k, v = (_heads_first(t) for t in (q, k, v))
     for start, length in zip(segments.starts, segments.lengths, strict=True):
         own = slice(start, start + length)
-        part, part_lse = _flash(q[:, :, own], k[:, :, own], v[:, :, own], 0.0, True, scale=scale)
+        part, part_lse = kernel.forward(q[:, :, own], k[:, :, own], v[:, :, own], True, scale)
         out[own] = part[0].transpose(0, 1)
         lse[:, own] = part_lse[0]
     for own, below in _prefixes(segments):
-        part, part_lse = _flash(q[:, :, below], k[:, :, own], v[:, :, own], 0.0, False, scale=scale)
+        part, part_lse = kernel.forward(q[:, :, below], k[:, :, own], v[:, :, own], False, scale)
         merged = torch.logaddexp(lse[:, below], part_lse[0])
         keep = torch.exp(lse[:, below] - merged).T[..., None].to(out.dtype)
         take = torch.exp(part_lse[0] - merged).T[..., None].to(out.dtype)
@@ -88,17 +88,19 @@ def backward(
     if compiled.can_run(q):
         compiled.backward(dout, q, k, v, out, lse, settings, (dq, dk, dv))
         return dq, dk, dv
-    if _needs_tiles(segments, window, softcap):
+    kernel = None if _needs_tiles(segments, window, softcap) else kernel_for(q)
+    if kernel is None:
         tiles.backward(dout, q, k, v, out, lse, settings, (dq, dk, dv))
         return dq, dk, dv
     q, k, v, dout, out = (_heads_first(t) for t in (q, k, v, dout, out))
+    whole = dout, q, k, v, out, lse
     for start, length in zip(segments.starts, segments.lengths, strict=True):
         own = slice(start, start + length)
-        parts = _flash_gradients(dout, q, k, v, out, lse, (own, own), scale, causal=True)
+        parts = _part_gradients(kernel, whole, own, own, True, scale)
         for gradient, part in zip((dq, dk, dv), parts, strict=True):
             gradient[own] = part[0].transpose(0, 1)
     for own, below in _prefixes(segments):
-        parts = _flash_gradients(dout, q, k, v, out, lse, (below, own), scale, causal=False)
+        parts = _part_gradients(kernel, whole, below, own, False, scale)
         for gradient, part, rows in zip((dq, dk, dv), parts, (below, own, own), strict=True):
             gradient[rows] += part[0].transpose(0, 1)
     return dq, dk, dv
@@ -151,29 +153,21 @@ def _heads_first(x: Tensor) -> Tensor:
     return x.transpose(0, 1)[None]
 
 
-def _flash_gradients(
-    dout: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    rows: tuple[slice, slice],
-    scale: float,
-    *,
+def _part_gradients(
+    kernel: Kernel,
+    whole: tuple[Tensor, ...],
+    queries: slice,
+    keys: slice,
     causal: bool,
+    scale: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what the keys of `rows[1]` give to the gradients of the queries of `rows[0]`."""
-    queries, keys = rows
-    found: tuple[Tensor, Tensor, Tensor] = _flash_backward(
-        dout[:, :, queries],
+    """Return what the keys of some rows give to the gradients of the queries of others."""
+    dout, q, k, v, out, lse = whole
+    kept = (
         q[:, :, queries],
         k[:, :, keys],
         v[:, :, keys],
         out[:, :, queries],
         lse[None, :, queries],
-        0.0,
-        causal,
-        scale=scale,
     )
-    return found
+    return kernel.backward(dout[:, :, queries], kept, causal, scale)

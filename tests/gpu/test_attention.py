@@ -1,0 +1,47 @@
+"""On a card attention among runs is PyTorch's flash kernels; asked of fake CUDA tensors."""
+
+import json
+
+import pytest
+
+from tests.gpu import children
+
+pytestmark = pytest.mark.slow
+
+SQUARE = 4096 * 4096
+"""Scores of one head, of all tokens with all."""
+FLASH = ["_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_backward"]
+EFFICIENT = [
+    "_scaled_dot_product_efficient_attention",
+    "_scaled_dot_product_efficient_attention_backward",
+]
+KERNELS = {
+    "bfloat16": FLASH,
+    "float16": FLASH,
+    "float32": EFFICIENT,
+    "a window that cuts": [],
+    "a soft-cap": [],
+    "heads of 47": [],
+}
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    words = ["-m", "strop.core.fake_cuda", "tests.gpu.attending"]
+    child = children.Child(words, tmp_path_factory.mktemp("attending"))
+    return {line["case"]: line for line in map(json.loads, child.output().splitlines())}
+
+
+@pytest.mark.parametrize("case", KERNELS)
+def test_attention_asks_for_the_kernels_that_can(case, seen):
+    assert seen[case]["kernels"] == KERNELS[case]
+
+
+@pytest.mark.parametrize("case", [case for case in KERNELS if KERNELS[case]])
+def test_attention_by_kernels_makes_nothing_larger_than_the_queries(case, seen):
+    assert seen[case]["largest"] <= 4096 * 48 * 128  # the buffer they lie in
+
+
+@pytest.mark.parametrize("case", [case for case in KERNELS if not KERNELS[case]])
+def test_attention_in_tiles_holds_no_square_of_scores(case, seen):
+    assert seen[case]["largest"] < SQUARE
