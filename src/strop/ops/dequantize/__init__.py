@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from strop.core.dispatch import Impl, choose
+from strop.core.dispatch import Impl, choose, triton_obstacle
 from strop.core.errors import ShapeError
 from strop.ops.dequantize.packed import BITS, Packed, code_bytes
 
@@ -44,7 +44,7 @@ def dequantize(
             f"the weight is {list(weight.shape)}; out is {list(out.shape)} with strides "
             f"{list(out.stride())}, it must be of the same shape and contiguous"
         )
-    return choose(IMPLS, impl, weight.codes)(weight.codes, weight, out)
+    return choose(IMPLS, impl, weight.codes, out)(weight.codes, weight, out)
 
 
 def _check(weight: Packed) -> None:
@@ -67,12 +67,18 @@ def _check(weight: Packed) -> None:
         )
 
 
-def _cpu_obstacle(codes: Tensor) -> str | None:
+def _cpu_obstacle(codes: Tensor, out: Tensor) -> str | None:
     if codes.device.type != "cpu":
         return f"it needs CPU tensors, the codes are on {codes.device.type}"
     if torch.compiler.is_compiling():
         return "torch.compile cannot see into it"
     return None
+
+
+def _load_triton() -> Callable[..., Tensor]:
+    from strop.ops.dequantize.triton import dequantize
+
+    return dequantize
 
 
 def _load_cpu() -> Callable[..., Tensor]:
@@ -87,5 +93,9 @@ def _load_reference() -> Callable[..., Tensor]:
     return dequantize
 
 
-IMPLS = (Impl("cpu", _load_cpu, _cpu_obstacle), Impl("reference", _load_reference))
+IMPLS = (
+    Impl("triton", _load_triton, triton_obstacle),
+    Impl("cpu", _load_cpu, _cpu_obstacle),
+    Impl("reference", _load_reference),
+)
 """Fastest first."""

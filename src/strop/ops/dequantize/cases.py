@@ -19,21 +19,25 @@ class Case:
     """Scales in 8 bits with a factor for 256 of them, or in float32."""
     offset: float = 0.0
 
-    def weight(self) -> Packed:
+    def weight(self, device: str = "cpu") -> Packed:
         """Return a weight of random codes, the same one each time."""
         rng = torch.Generator().manual_seed(0)
 
         def some(count: int) -> torch.Tensor:
-            return torch.randint(0, 256, (count,), dtype=torch.uint8, generator=rng)
+            made = torch.randint(0, 256, (count,), dtype=torch.uint8, generator=rng)
+            return made.to(device)
+
+        def normal(count: int) -> torch.Tensor:
+            return torch.randn(count, generator=rng).to(device)
 
         count = self.E * self.D
         blocks = -(-count // self.group)
         return Packed(
             codes=some(code_bytes(count, self.bits)),
-            table=torch.randn(2**self.bits, generator=rng),
-            scale_codes=some(blocks) if self.nested else torch.randn(blocks, generator=rng),
-            scale_table=torch.randn(256, generator=rng) if self.nested else None,
-            factors=torch.rand(-(-blocks // 256), generator=rng) if self.nested else None,
+            table=normal(2**self.bits),
+            scale_codes=some(blocks) if self.nested else normal(blocks),
+            scale_table=normal(256) if self.nested else None,
+            factors=normal(-(-blocks // 256)).abs() if self.nested else None,
             shape=torch.Size((self.E, self.D)),
             bits=self.bits,
             group=self.group,
@@ -53,5 +57,9 @@ TESTED = [
     Case(9, 41, 5, 64),
     Case(640, 2048, 4, 64),  # in plain PyTorch more than one piece
     Case(640, 2048, 5, 128),
+    Case(7, 1111, 4, 24, offset=0.1),  # groups of no power of two
+    Case(5, 1003, 4, 7, nested=False),
+    Case(5, 2048, 6, 8192, nested=False),  # groups larger than a program's share on a GPU
+    Case(7, 1111, 8, 48),
 ]
 TIMED = [Case(1536, 1536, bits) for bits in (4, 5, 6, 8)] + [Case(4096, 4096)]

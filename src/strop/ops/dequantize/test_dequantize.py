@@ -20,6 +20,15 @@ def test_is_bit_equal_to_the_reference(case, native, dtype, monkeypatch):
     assert torch.equal(dequantize(weight, dtype=dtype, impl="cpu"), expected)
 
 
+@pytest.mark.parametrize("case", [c for c in TESTED if c.E * c.D < 1 << 18], ids=str)
+@pytest.mark.parametrize("impl", ["triton"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_is_bit_equal_to_the_reference_on_a_gpu(impl, case, dtype, device_for):
+    weight = case.weight(device_for(impl))
+    expected = dequantize(weight, dtype=dtype, impl="reference")
+    assert torch.equal(dequantize(weight, dtype=dtype, impl=impl), expected)
+
+
 @pytest.mark.parametrize("bits", [4, 5, 6, 8])
 def test_codes_come_back_as_they_were_packed(bits):
     codes = torch.randint(0, 2**bits, (80,))
@@ -32,9 +41,9 @@ def test_codes_come_back_as_they_were_packed(bits):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("nested", [True, False])
 @pytest.mark.parametrize("group", [64, 128])
-def test_nf4_is_bit_equal_to_bitsandbytes(impl, dtype, nested, group):
+def test_nf4_is_bit_equal_to_bitsandbytes(impl, dtype, nested, group, device_for):
     rng = torch.Generator().manual_seed(1)
-    w = torch.randn(300, 256, generator=rng).to(dtype)
+    w = torch.randn(300, 256, generator=rng).to(device_for(impl), dtype)
     codes, state = bnb.quantize_4bit(w, blocksize=group, compress_statistics=nested,
                                      quant_type="nf4")  # fmt: skip
     inner = state.state2

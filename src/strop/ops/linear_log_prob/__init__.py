@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from strop.core.dataless import has_data
-from strop.core.dispatch import Impl, choose
+from strop.core.dispatch import Impl, choose, triton_obstacle
 from strop.core.errors import ShapeError
 from strop.ops.linear_log_prob.log_probs import LogProbs
 
@@ -33,15 +33,17 @@ def linear_log_prob(
     The product is in the wider dtype of `hidden` and `weight`, everything after it in float32
     or wider. A sampling temperature T is the call with `scale / T` and `softcap / T`.
 
-    A tile has about 64 MB of logits; [M, V] is never held. With a frozen head the gradient of
-    each row of `hidden` is computed while its tile is at hand, and [M, D] is all that is kept
-    for backward. With a trained head the inputs are kept, and backward computes the tiles again.
+    A tile has about 64 MB of logits, on a GPU 128 MB in 16 bits; [M, V] is never held. With a frozen
+    head the gradient of each row of `hidden` is computed while its tile is at hand, and [M, D] is all
+    that is kept for backward. With a trained head the inputs are kept, and backward computes the
+    tiles again.
     A head in a narrower dtype than `hidden` is widened a slice at a time.
 
     Args:
         hidden: [M, D] floating point; M may be 0.
         weight: [V, D] floating point, not necessarily the dtype of `hidden`.
-        targets: [M] int64, each in 0 … V-1.
+        targets: [M] int64, each in 0 … V-1. On a GPU they are not looked at, which would stall it: the
+            log_prob of a target outside is NaN.
         bias: [V], or None.
         scale: factor on the logits, before the soft-cap.
         softcap: bound on the logits' size, or None.
@@ -53,11 +55,11 @@ def linear_log_prob(
         is_top1: [M] bool, whether the target has the largest logit (of equals, the first).
 
     Raises:
-        ShapeError: the tensors do not fit each other, or a target is not in the vocabulary.
+        ShapeError: the tensors do not fit each other, or a target on CPU is not in the vocabulary.
         UnsupportedError: `impl` is unknown or cannot run here.
     """
     _check(hidden, weight, targets, bias)
-    run = choose(IMPLS, impl, hidden, weight)
+    run = choose(IMPLS, impl, hidden, weight, *(() if bias is None else (bias,)))
     scored: LogProbs = run(hidden, weight, targets, bias, scale, softcap)  # type: ignore[assignment]
     return scored
 
@@ -77,7 +79,7 @@ def _check(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None)
         )
     if targets.dtype != torch.int64:
         raise ShapeError(f"linear_log_prob takes int64 targets; got {targets.dtype}")
-    if torch.compiler.is_compiling() or not has_data(targets):
+    if torch.compiler.is_compiling() or targets.device.type != "cpu" or not has_data(targets):
         return
     outside = ((targets < 0) | (targets >= len(weight))).nonzero()
     if len(outside):
@@ -88,12 +90,18 @@ def _check(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None)
         )
 
 
-def _cpu_obstacle(hidden: Tensor, weight: Tensor) -> str | None:
+def _cpu_obstacle(hidden: Tensor, *head: Tensor) -> str | None:
     if hidden.device.type != "cpu":
         return f"it needs CPU tensors, hidden is on {hidden.device.type}"
     if torch.compiler.is_compiling():
         return "torch.compile cannot see into it"
     return None
+
+
+def _load_triton() -> Callable[..., Any]:
+    from strop.ops.linear_log_prob.triton import linear_log_prob
+
+    return linear_log_prob
 
 
 def _load_cpu() -> Callable[..., Any]:
@@ -109,6 +117,7 @@ def _load_reference() -> Callable[..., Any]:
 
 
 IMPLS = (
+    Impl("triton", _load_triton, triton_obstacle),
     Impl("cpu", _load_cpu, _cpu_obstacle),
     Impl("reference", _load_reference),
 )

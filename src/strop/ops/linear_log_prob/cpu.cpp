@@ -6,10 +6,11 @@
 using namespace lanes;
 
 // z [R, V] has the products before, and is overwritten: with the logits, or where gradient is set
-// with the gradient of log_prob with respect to the product. bias may be null; softcap 0 is none.
-extern "C" void score(float* z, const float* bias, const int64_t* targets, float* log_prob,
-                      float* entropy, uint8_t* is_top1, int64_t R, int64_t V, int64_t zn,
-                      float scale, float softcap, int32_t gradient, int32_t threads) {
+// with upstream times the gradient of log_prob with respect to the product. bias may be null, and
+// upstream, which then is one; softcap 0 is none.
+extern "C" void score(float* z, const float* bias, const int64_t* targets, const float* upstream,
+                      float* log_prob, float* entropy, uint8_t* is_top1, int64_t R, int64_t V,
+                      int64_t zn, float scale, float softcap, int32_t gradient, int32_t threads) {
   const bool changed = bias || scale != 1 || softcap != 0;
   const float bound = softcap == 0 ? 1 : softcap;
 #pragma omp parallel for schedule(static) num_threads(threads)
@@ -56,17 +57,18 @@ extern "C" void score(float* z, const float* bias, const int64_t* targets, float
     log_prob[r] = float(double(wanted) - top - log_total);
     entropy[r] = float(log_total - weighted / total);
     if (!gradient) continue;
-    const F share = all(float(-scale / total));
+    const float factor = upstream ? scale * upstream[r] : scale;
+    const F share = all(float(-factor / total));
     if (keep) {
       over(V, [&](int64_t i, int64_t count) { store(row + i, load(row + i, count) * share, count); });
-      row[target] += scale;
+      row[target] += factor;
     } else {
       over(V, [&](int64_t i, int64_t count) {
         const F v = load(row + i, count), t = v / bound;
         store(row + i, exp(v - top) * share * (1.0f - t * t), count);
       });
       const float t = wanted / bound;
-      row[target] += scale * (1 - t * t);
+      row[target] += factor * (1 - t * t);
     }
   }
 }

@@ -1,16 +1,20 @@
+import importlib
+
 import pytest
 import torch
 
 from strop.core import env
 from strop.core.errors import ShapeError, UnsupportedError
-from strop.ops.linear_log_prob import IMPLS, cpu, linear_log_prob
+from strop.ops.linear_log_prob import IMPLS, linear_log_prob
 from strop.ops.linear_log_prob.cases import TESTED, Case
 from strop.testing import check_against_reference, check_documented_shapes, saved_bytes
 
+WAYS = [("cpu", True), ("cpu", False), ("triton", False)]
+"""Implementations; "cpu" in C++ and in plain PyTorch."""
+
 
 @pytest.mark.parametrize("case", TESTED, ids=str)
-@pytest.mark.parametrize("native", [True, False], ids=["compiled", "plain"])
-@pytest.mark.parametrize("impl", [i.name for i in IMPLS if i.name != "reference"])
+@pytest.mark.parametrize(("impl", "native"), WAYS)
 def test_agrees_with_reference_when_everything_is_trained(
     impl, case, native, device_for, monkeypatch
 ):
@@ -22,30 +26,47 @@ def test_agrees_with_reference_when_everything_is_trained(
 
 
 @pytest.mark.parametrize("case", TESTED, ids=str)
-@pytest.mark.parametrize("native", [True, False], ids=["compiled", "plain"])
-def test_agrees_with_reference_when_the_head_is_frozen(case, native, monkeypatch):
+@pytest.mark.parametrize(("impl", "native"), WAYS)
+def test_agrees_with_reference_when_the_head_is_frozen(impl, case, native, device_for, monkeypatch):
     monkeypatch.setattr(env, "NATIVE", native)
-    _, weight, targets = case.inputs("cpu")
-    settings = case.settings("cpu")
+    hidden, weight, targets = case.inputs(device_for(impl))
+    settings = case.settings(device_for(impl))
 
     def frozen(hidden, *, impl):
         return linear_log_prob(hidden, weight, targets, impl=impl, **settings)
 
-    check_against_reference(frozen, "cpu", case.inputs("cpu")[0])
+    check_against_reference(frozen, impl, hidden)
 
 
+@pytest.mark.parametrize(("impl", "native"), WAYS)
+def test_every_part_of_a_row_counts_whatever_is_taken_at_once(
+    impl, native, device_for, monkeypatch
+):
+    monkeypatch.setattr(env, "NATIVE", native)
+    case = Case(2, 16, 9_001, scale=0.5, softcap=2.0, has_bias=True)
+    device = device_for(impl)
+    check_against_reference(
+        linear_log_prob, impl, *case.inputs(device), settings=case.settings(device)
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("head_dtype", [torch.float32, torch.float16])
-def test_the_size_of_tiles_and_slices_changes_nothing(head_dtype, monkeypatch):
-    case = Case(61, 16, 515, head_dtype=head_dtype)
-    monkeypatch.setattr(cpu, "TILE_BYTES", 10 * 515 * 4)
-    monkeypatch.setattr(cpu, "SLICE_BYTES", 100 * 16 * 4)
-    check_against_reference(linear_log_prob, "cpu", *case.inputs("cpu"))
-    _, weight, targets = case.inputs("cpu")
+@pytest.mark.parametrize("impl", ["cpu", "triton"])
+def test_the_size_of_tiles_and_slices_changes_nothing(
+    impl, head_dtype, dtype, device_for, monkeypatch
+):
+    case = Case(61, 16, 515, dtype, head_dtype=head_dtype)
+    hidden, weight, targets = case.inputs(device_for(impl))
+    module = importlib.import_module(f"strop.ops.linear_log_prob.{impl}")
+    monkeypatch.setattr(module, "TILE_BYTES", 21 * 515 * 4)
+    monkeypatch.setattr(module, "SLICE_BYTES", 100 * 16 * 4)
+    check_against_reference(linear_log_prob, impl, hidden, weight, targets)
 
     def frozen(hidden, *, impl):
         return linear_log_prob(hidden, weight, targets, impl=impl)
 
-    check_against_reference(frozen, "cpu", case.inputs("cpu")[0])
+    check_against_reference(frozen, impl, hidden)
 
 
 def test_docstring_tells_the_shapes():
@@ -57,33 +78,36 @@ def test_docstring_tells_the_shapes():
     check_documented_shapes(linear_log_prob, named, out._asdict())
 
 
-@pytest.mark.parametrize("native", [True, False], ids=["compiled", "plain"])
-def test_rows_of_equal_logits_have_full_entropy_and_the_first_token_on_top(native, monkeypatch):
+@pytest.mark.parametrize(("impl", "native"), WAYS)
+def test_rows_of_equal_logits_have_full_entropy_and_the_first_token_on_top(
+    impl, native, device_for, monkeypatch
+):
     monkeypatch.setattr(env, "NATIVE", native)
-    targets = torch.tensor([0, 3])
-    out = linear_log_prob(torch.zeros(2, 4), torch.ones(8, 4), targets)
-    torch.testing.assert_close(out.entropy, torch.full((2,), 8.0).log())
+    with torch.device(device_for(impl)):
+        out = linear_log_prob(torch.zeros(2, 4), torch.ones(8, 4), torch.tensor([0, 3]), impl=impl)
+        torch.testing.assert_close(out.entropy, torch.full((2,), 8.0).log())
     assert out.is_top1.tolist() == [True, False]
 
 
-@pytest.mark.parametrize("native", [True, False], ids=["compiled", "plain"])
-def test_huge_logits_stay_finite(native, monkeypatch):
+@pytest.mark.parametrize(("impl", "native"), WAYS)
+def test_huge_logits_stay_finite(impl, native, device_for, monkeypatch):
     monkeypatch.setattr(env, "NATIVE", native)
-    hidden = torch.full((2, 1), 1e4, requires_grad=True)
-    weight = torch.tensor([[1.0], [-1.0], [0.5]])
-    out = linear_log_prob(hidden, weight, torch.tensor([0, 1]))
+    with torch.device(device_for(impl)):
+        hidden = torch.full((2, 1), 1e4, requires_grad=True)
+        weight, targets = torch.tensor([[1.0], [-1.0], [0.5]]), torch.tensor([0, 1])
+    out = linear_log_prob(hidden, weight, targets, impl=impl)
     out.log_prob.sum().backward()
     assert out.log_prob.tolist() == [0.0, -2e4]
     assert out.entropy.abs().max() == 0
     assert hidden.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("native", [True, False], ids=["compiled", "plain"])
-def test_a_nan_in_a_row_spoils_that_row_only(native, monkeypatch):
+@pytest.mark.parametrize(("impl", "native"), WAYS)
+def test_a_nan_in_a_row_spoils_that_row_only(impl, native, device_for, monkeypatch):
     monkeypatch.setattr(env, "NATIVE", native)
-    hidden, weight, targets = Case(4, 7, 50).inputs("cpu")
+    hidden, weight, targets = Case(4, 7, 50).inputs(device_for(impl))
     hidden[2, 3] = float("nan")
-    out = linear_log_prob(hidden, weight, targets)
+    out = linear_log_prob(hidden, weight, targets, impl=impl)
     assert out.log_prob.isnan().tolist() == [False, False, True, False]
     assert out.entropy.isnan().tolist() == [False, False, True, False]
     assert not out.is_top1[2]
@@ -137,11 +161,22 @@ def test_rejects_a_target_outside_the_vocabulary():
         linear_log_prob(torch.zeros(2, 3), torch.zeros(5, 3), torch.tensor([0, 5]))
 
 
+@pytest.mark.parametrize("impl", ["triton"])
+def test_on_a_gpu_a_target_outside_the_vocabulary_scores_nan(impl, device_for):
+    device = device_for(impl)
+    hidden, weight, targets = Case(3, 7, 50).inputs(device)
+    targets[1] = 50
+    from strop.ops.linear_log_prob.triton import linear_log_prob as on_a_gpu
+
+    out = on_a_gpu(hidden, weight, targets, None, 1.0, None)
+    assert out.log_prob.isnan().tolist() == [False, True, False]
+
+
 def test_rejects_shapes_that_do_not_fit():
     with pytest.raises(ShapeError, match=r"got hidden \[2, 3\], weight \[5, 4\]"):
         linear_log_prob(torch.zeros(2, 3), torch.zeros(5, 4), torch.tensor([0, 1]))
 
 
 def test_an_unknown_implementation_is_named():
-    with pytest.raises(UnsupportedError, match="has 'cpu', 'reference'"):
+    with pytest.raises(UnsupportedError, match="has 'triton', 'cpu', 'reference'"):
         linear_log_prob(torch.zeros(1, 3), torch.zeros(5, 3), torch.tensor([0]), impl="gpu")
