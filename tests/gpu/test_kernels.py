@@ -13,6 +13,7 @@ def started(tmp_path_factory):
     """The operations' tests of kernels, interpreted; their launches, compiled by two processes."""
     words = ["-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-rA"]
     words += [f"src/strop/ops/{name}" for name in children.OPERATIONS]
+    words += ["tests/gpu/test_card.py"]
     modules = [f"strop.ops.{name}.launches" for name in children.OPERATIONS]
     compiling = [
         children.compiling(cards, modules, tmp_path_factory.mktemp("compiled"))

@@ -99,7 +99,7 @@ def backward(
     if dact.numel() and launches(gate_up):
         tile = _tile(F)
         _backward_kernel[N, triton.cdiv(F, tile["BLOCK"])](
-            dact, gate_up, dgate_up, dgate_up if act is None else act,
+            dact, gate_up, dgate_up, act,
             *dact.stride(), *gate_up.stride(), *dgate_up.stride(), F, F,
             ACTIVATION=activation, ACT_NEEDED=act_needed, **tile,
         )  # fmt: skip

@@ -30,7 +30,7 @@ def test_docstring_tells_the_shapes():
 @pytest.mark.parametrize("impl", [i.name for i in IMPLS])
 def test_row_of_zeros_stays_finite(impl, device_for):
     x = torch.zeros(1, 8, device=device_for(impl)).requires_grad_()
-    y = rms_norm(x, torch.ones(8), impl=impl)
+    y = rms_norm(x, torch.ones(8, device=x.device), impl=impl)
     y.sum().backward()
     assert y.isfinite().all()
     assert x.grad.isfinite().all()
