@@ -1,0 +1,158 @@
+"""Held-out loss after the same training on 16-bit, dynamic 4-bit and plain NF4 weights.
+
+Run as `python benchmarks/qlora_accuracy.py [--tasks …] [--bases …] [--seeds …]`; writes
+`benchmarks/results/cpu/qlora_accuracy.json`, where results already on file are kept. The model is
+first moved off the 4-bit grid that its file lies on, as in `quantization.py`, and saved in bfloat16.
+A seed decides the adapter's first weights, the order of the rows and which rows are held out.
+"""
+
+import argparse
+import json
+import math
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from compare import RESULTS, circumstances, in_a_process
+from quantization import dither
+
+import strop
+from strop.core.files import write_json
+
+MODEL = "smollm2-135m-instruct"
+DATA = Path(__file__).parents[1] / ".cache" / "data"
+TASKS = {"tone": ("nyt.train.jsonl", 560), "instructions": ("alpaca.json", 400)}
+"""File and rows of each task; the rows are the first that have at most `LONGEST` characters."""
+LONGEST = 600
+HELD_OUT = 160
+BASES = ("16-bit", "dynamic-1.10-corrected", "nf4", "dynamic-1.10")
+"""`corrected` starts its adapter where it makes good for part of the error."""
+RANK = 16
+SETTINGS = {"rank": RANK, "batch_size": 16, "epochs": 2, "warmup": 0.06, "held_out": HELD_OUT}
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""97.5 % quantile of Student's t with 1, 2, … degrees of freedom."""
+RATE = {"tone": 5e-4, "instructions": 3e-4}
+
+
+def main() -> None:
+    """Train each task on each base with each seed, in a process of its own."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--bases", nargs="+", default=list(BASES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--scratch", type=Path, required=True, help="where models and runs lie")
+    parser.add_argument("--one", nargs=3, help="train this task on this base with this seed")
+    parser.add_argument("--prepare", action="store_true", help="only write the models")
+    parser.add_argument("--out", type=Path, default=RESULTS / "qlora_accuracy.json")
+    options = parser.parse_args()
+    if options.one:
+        task, base, seed = options.one
+        print(json.dumps(trained(options.scratch, task, base, int(seed))))
+        return
+    prepare(options.scratch)
+    if options.prepare:
+        return
+    losses = json.loads(options.out.read_text())["losses"] if options.out.is_file() else {}
+    for task in options.tasks:
+        for seed in options.seeds:
+            for base in options.bases:
+                of = losses.setdefault(task, {}).setdefault(base, {})
+                if str(seed) not in of:
+                    of[str(seed)] = in_a_process_of_its_own(options.scratch, task, base, seed)
+                    print(task, base, seed, of[str(seed)], flush=True)
+                    write_json(options.out, summary(losses))
+    for task, found in summary(losses)["gaps"].items():
+        for base, gap in found.items():
+            low, high = gap["interval"]
+            print(f"{task:14} {base:24} {gap['mean']:+.2%} ({low:+.2%} to {high:+.2%})")
+
+
+def prepare(scratch: Path) -> None:
+    """Write the 16-bit model and what is made of it, where it does not lie there yet."""
+    plain = scratch / "16-bit"
+    if not plain.exists():
+        model, tokenizer = strop.load(MODEL, bits=32)
+        with torch.no_grad():
+            dither(model)
+        model.bfloat16().save_pretrained(plain)
+        tokenizer.save_pretrained(plain)
+    if not (scratch / "dynamic").exists():
+        strop.quantize(plain, scratch / "dynamic", budget=1.10, adapter_rank=RANK)
+    if not (scratch / "nf4").exists():
+        in_a_process("checkpoint.py", "bnb-4bit", str(plain), scratch / "nf4")
+
+
+def in_a_process_of_its_own(scratch: Path, task: str, base: str, seed: int) -> dict[str, float]:
+    """Run `trained` in a fresh process."""
+    command = [sys.executable, __file__, "--scratch", scratch, "--one", task, base, str(seed)]
+    done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def trained(scratch: Path, task: str, base: str, seed: int) -> dict[str, float]:
+    """Train and return the loss on the rows held out, before and after."""
+    corrected = base.endswith("-corrected")
+    folder = "dynamic" if base.startswith("dynamic") else base
+    start = {"adapter_start": "correction", "alpha": RANK} if corrected else {"alpha": RANK}
+    run = strop.train(
+        rows(task),
+        model=scratch / folder,
+        out=scratch / "runs" / f"{task}-{base}-{seed}",
+        bits=16 if base == "16-bit" else 4,
+        seed=seed,
+        learning_rate=RATE[task],
+        quiet=True,
+        **SETTINGS,
+        **start,
+    )
+    found = [line["held_out_loss"] for line in run.log if "held_out_loss" in line]
+    return {"before": found[0], "after": found[-1]}
+
+
+def rows(task: str) -> list[dict[str, Any]]:
+    """Return the rows of a task as chats."""
+    name, count = TASKS[task]
+    text = (DATA / name).read_text(encoding="utf-8")
+    found = json.loads(text) if name.endswith(".json") else map(json.loads, text.splitlines())
+    short = (row for row in found if len(json.dumps(row)) <= LONGEST)
+    return [row for row, _ in zip(short, range(count), strict=False)]
+
+
+def summary(losses: dict[str, Any]) -> dict[str, Any]:
+    """Return the losses and, for each task, how far each base is from 16 bits.
+
+    gap = loss / loss of the 16-bit run with the same seed - 1; 95 % interval of its mean over
+    seeds by Student's t.
+    """
+    gaps: dict[str, Any] = {}
+    for task, bases in losses.items():
+        plain = bases.get("16-bit", {})
+        for base, runs in bases.items():
+            shared = sorted(set(runs) & set(plain))
+            if base == "16-bit" or not shared:
+                continue
+            each = [runs[s]["after"] / plain[s]["after"] - 1 for s in shared]
+            mean, half = statistics.mean(each), math.inf
+            if len(each) > 1:
+                error = statistics.stdev(each) / math.sqrt(len(each))
+                half = STUDENT[len(each) - 2] * error
+            gaps.setdefault(task, {})[base] = {
+                "mean": mean,
+                "interval": [mean - half, mean + half],
+                "seeds": shared,
+            }
+    return {
+        "name": "qlora_accuracy",
+        "model": f"{MODEL}, dithered",
+        "settings": {**SETTINGS, "alpha": RANK, "learning_rate": RATE},
+        "losses": losses,
+        "gaps": gaps,
+        **circumstances(),
+    }
+
+
+if __name__ == "__main__":
+    main()
