@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from strop.core.dataless import has_data
 from strop.models.kept_tokens import KeptTokens
 
 
@@ -115,7 +116,7 @@ class _Pieces(torch.autograd.Function):
         wanted = upstream[: 2 if plan.entropy_gradient else 1]
         slopes = [[t.index_select(0, piece.slots) for t in wanted] for piece in plan.pieces]
         first = slopes[0][0][0]
-        if ctx.collected is not None and all((s == first).all() for s, *_ in slopes):
+        if ctx.collected is not None and _all_are(first, slopes):
             return None, *(None if g is None else g * first.to(g.dtype) for g in ctx.collected)
         gradients: list[Tensor | None] = [None] * len(ctx.trained)
         for piece, slope, state in zip(plan.pieces, slopes, ctx.random, strict=True):
@@ -124,6 +125,11 @@ class _Pieces(torch.autograd.Function):
                 part = plan.score(piece)
             _collect(plan.differentiable(part), slope, ctx.trained, gradients)
         return None, *gradients
+
+
+def _all_are(first: Tensor, slopes: Sequence[Sequence[Tensor]]) -> bool:
+    """Say whether the loss is linear: every log-probability counts as much as the first."""
+    return not has_data(first) or all((s == first).all() for s, *_ in slopes)
 
 
 def _random_state(device: torch.device) -> list[Tensor]:

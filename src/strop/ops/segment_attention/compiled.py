@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from strop.core import native
+from strop.core import native, work
 from strop.ops.segment_attention.segments import Segments
 from strop.ops.segment_attention.settings import Settings
 
@@ -28,6 +28,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, settings: Settings) -> tuple[Tensor
     out, lse = q.new_empty(N, H, C), q.new_empty(H, N)
     q, k, v = (_by_rows(t) for t in (q, k, v))
     runs = _runs(settings.segments)
+    work.did(4 * H * C * settings.pairs())
     _function("attention_forward", _FORWARD)(
         q, k, v, out, lse, runs, len(runs), N, H, K, C, q.stride(0), k.stride(0), v.stride(0),
         settings.window or 0, settings.scale, settings.softcap or 0.0, torch.get_num_threads(),
@@ -52,6 +53,7 @@ def backward(
     made = tuple(_by_rows(t) for t in into)
     strides = torch.tensor([t.stride(0) for t in (q, k, v, *made)])
     runs = _runs(settings.segments)
+    work.did(10 * H * C * settings.pairs())
     _function("attention_backward", _BACKWARD)(
         dout, q, k, v, out, lse, *made, runs, len(runs), N, H, K, C, strides,
         settings.window or 0, settings.scale, settings.softcap or 0.0, torch.get_num_threads(),

@@ -13,3 +13,13 @@ class Settings:
     scale: float
     window: int | None
     softcap: float | None
+
+    def pairs(self) -> int:
+        """Return how many pairs of a query and a key see each other."""
+        segments, found = self.segments, 0
+        for length, offset in zip(segments.lengths, segments.offsets, strict=True):
+            full = offset * length + length * (length + 1) // 2
+            beyond = 0 if self.window is None else offset + length - self.window
+            steps = max(0, min(beyond, length))  # queries that miss a key, the last one `beyond`
+            found += full - (steps * beyond - steps * (steps - 1) // 2 if steps else 0)
+        return found

@@ -1,0 +1,53 @@
+"""A model without weights, laid out as training finds it: formats, adapter, ties."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from strop.models.holding import Bits, hold
+from strop.models.packing import quantisable
+from strop.models.quantizer import empty_layer
+from strop.models.surgery import put
+
+
+def outline(
+    config: Mapping[str, Any] | str,
+    *,
+    bits: Bits,
+    dtype: torch.dtype,
+    rank: int,
+    targets: str | Sequence[str] = "all-linear",
+) -> Any:
+    """Return a PEFT model on the meta device, as `strop.load` and a trainer would make it.
+
+    Args:
+        config: of a transformers model: what config.json holds, or the folder where it lies.
+        bits: the frozen weights are held in; see `strop.load`.
+        dtype: products run in.
+        rank: of the adapter.
+        targets: layers that get an adapter, as PEFT takes them.
+    """
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    if isinstance(config, str):
+        known = AutoConfig.from_pretrained(config, local_files_only=True)
+    else:
+        kind = {k: v for k, v in config.items() if k != "model_type"}
+        known = AutoConfig.for_model(config["model_type"], **kind)
+    held = dtype == torch.float32 and bits != 32
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(known, dtype=torch.bfloat16 if held else dtype)
+        if bits == 4:
+            for name, form in list(quantisable(model)):
+                put(model, name, empty_layer(model.get_submodule(name), form))
+        if held:
+            hold(model, dtype)
+        chosen = targets if isinstance(targets, str) else list(targets)
+        lora = LoraConfig(r=rank, lora_alpha=rank, target_modules=chosen, task_type="CAUSAL_LM")
+        with warnings.catch_warnings():
+            # PEFT asks transformers by a name that transformers has deprecated.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            return get_peft_model(model, lora).train()

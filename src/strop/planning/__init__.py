@@ -1,0 +1,1 @@
+"""Chooses settings from model, data, machine and budget; predicts memory and time."""

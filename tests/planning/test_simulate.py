@@ -1,0 +1,93 @@
+"""A step on tensors without data holds, byte for byte, what the real one asks the allocator for."""
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from strop.core.errors import ConfigError
+from strop.models.compact import install
+from strop.models.outline import outline
+from strop.planning.setup import Setup
+from strop.planning.simulate import simulate
+
+LLAMA = {
+    "model_type": "llama", "vocab_size": 301, "hidden_size": 96, "intermediate_size": 256,
+    "num_hidden_layers": 3, "num_attention_heads": 6, "num_key_value_heads": 2,
+    "max_position_embeddings": 512, "tie_word_embeddings": True,
+}  # fmt: skip
+QWEN = LLAMA | {"model_type": "qwen2", "num_hidden_layers": 2}
+ROWS = (150, 99, 120)
+
+
+def setup(**changes):
+    return Setup(**{"config": LLAMA, "rows": ROWS, "bits": 16, "dtype": "float32"} | changes)
+
+
+def real_peak(asked):
+    """Return what the allocator handed out at most in two steps, the optimizer's state among it."""
+    model = outline(asked.config, bits=asked.bits, dtype=torch.float32, rank=asked.rank)
+    model.to_empty(device="cpu")
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.fill_(1 if tensor.is_floating_point() else 0)
+    compact, _ = install(
+        model, policy=asked.policy, micro_batch_tokens=asked.micro_batch_tokens, linear_loss=True
+    )
+    ids, labels = torch.zeros(3, 150, dtype=torch.int64), torch.full((3, 150), -100)
+    for b, row in enumerate(ROWS):
+        ids[b, 0], labels[b, 1:row] = b, 0
+    pieces = compact.pieces(labels, {"input_ids": ids})
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, fused=True)
+
+    def step():
+        loss = compact.answer(pieces, labels, None).loss
+        loss.backward()
+        del loss
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        step()
+        step()
+    held = most = 0
+    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return most
+
+
+@pytest.mark.parametrize("policy", ["keep", "checkpoint", "offload"])
+@pytest.mark.parametrize("config", [LLAMA, QWEN], ids=["llama", "qwen2"])
+def test_a_step_asks_the_allocator_for_what_was_foretold(config, policy):
+    asked = setup(config=config, policy=policy)
+    (step,) = simulate(asked)
+    assert step.peak - step.before + step.at_peak["optimizer"] == real_peak(asked)
+
+
+def test_so_it_does_in_four_bits():
+    asked = setup(policy="checkpoint", bits=4)
+    (step,) = simulate(asked)
+    assert step.peak - step.before + step.at_peak["optimizer"] == real_peak(asked)
+
+
+def test_so_it_does_in_pieces_but_for_the_random_states_which_no_operation_makes():
+    asked = setup(policy="checkpoint", micro_batch_tokens=160)
+    (step,) = simulate(asked)
+    states = len(ROWS) * torch.get_rng_state().nbytes
+    assert step.peak - step.before + step.at_peak["optimizer"] + states == real_peak(asked)
+
+
+def test_what_is_held_at_the_peak_adds_up():
+    (step,) = simulate(setup(policy="keep"))
+    assert sum(step.at_peak.values()) == step.peak == max(step.phases.values())
+    assert {"weights", "adapter", "optimizer", "kept", "temporaries"} <= step.at_peak.keys()
+
+
+def test_every_fault_of_a_setup_is_named():
+    with pytest.raises(
+        ConfigError, match=r"(?s)needs at least 2.*device is 'tpu'.*dtype is 'int8'"
+    ):
+        simulate(setup(rows=(1,), device="tpu", dtype="int8"))
