@@ -7,7 +7,7 @@ STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum
 CLEAN := nyt alpaca alpaca-zh c4 dpo dpo-short dpo-zh glaive glaive-zh identity kto tools chats wiki
 SOURCES := src tests scripts examples benchmarks conftest.py
 
-.PHONY: help install demo check check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora numbers pages clean
+.PHONY: help install demo check check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora bench-export numbers pages clean
 
 help:
 	@echo "make install    .venv with strop, its development tools and the peers it is compared with"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench-data time and memory of checking 100,000 chats"
 	@echo "make bench-quantization  divergence and bytes beside NF4, on the three packaged models"
 	@echo "make bench-qlora  strop's QLoRA beside that of bitsandbytes"
+	@echo "make bench-export  certificates, sizes, time and memory of exports of the packaged models"
 	@echo "make bench      both, and the other kinds of training"
 	@echo "make pages      write docs/settings.md and docs/data.md from what is declared"
 	@echo "make numbers    write the newest results into README.md"
@@ -71,6 +72,10 @@ bench-quantization: fetch
 bench-qlora: fetch
 	$(BIN)/python scripts/fetch.py alpaca glaive dpo
 	$(BIN)/python benchmarks/qlora.py
+
+bench-export: fetch
+	$(BIN)/python scripts/fetch.py gemma-3-270m qwen2.5-coder-0.5b-instruct alpaca
+	$(BIN)/python benchmarks/export.py
 
 bench: bench-sft bench-data
 	$(BIN)/python benchmarks/training.py

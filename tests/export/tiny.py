@@ -10,6 +10,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast, set_seed
 
 import strop
+from tests.models.tiny import FAMILIES as KNOWN
 
 TEMPLATE = (
     "{% for m in messages %}<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}"
@@ -28,39 +29,17 @@ COMMON = {
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-GEMMA = {"head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 32}
+OTHERWISE = {
+    "mistral": {"sliding_window": None, "head_dim": 32},  # llama.cpp has no window here
+    "qwen3": {"head_dim": 32},
+    "gemma3": {  # llama.cpp knows which layers have one
+        "num_hidden_layers": 6,
+        "layer_types": [*["sliding_attention"] * 5, "full_attention"],
+    },
+}
+"""What differs from the families that training is tested on."""
 FAMILIES = {
-    "llama": ("LlamaConfig", {}),
-    "llama3": (
-        "LlamaConfig",
-        {
-            "tie_word_embeddings": True,
-            "rope_parameters": {
-                "rope_type": "llama3",
-                "rope_theta": 10000.0,
-                "factor": 8.0,
-                "low_freq_factor": 1.0,
-                "high_freq_factor": 4.0,
-                "original_max_position_embeddings": 64,
-            },
-        },
-    ),
-    "mistral": ("MistralConfig", {"sliding_window": None, "head_dim": 32}),
-    "qwen2": ("Qwen2Config", {}),
-    "qwen3": ("Qwen3Config", {"head_dim": 32}),
-    "phi3": ("Phi3Config", {}),
-    "gemma2": (
-        "Gemma2Config",
-        {**GEMMA, "layer_types": ["sliding_attention", "full_attention"]},
-    ),
-    "gemma3": (
-        "Gemma3TextConfig",
-        {
-            **GEMMA,
-            "num_hidden_layers": 6,
-            "layer_types": [*["sliding_attention"] * 5, "full_attention"],
-        },
-    ),
+    name: (config, special | OTHERWISE.get(name, {})) for name, (config, special) in KNOWN.items()
 }
 
 

@@ -61,5 +61,5 @@ def show(result: dict[str, Any]) -> None:
             continue
         mark = "[green]certified[/]" if certificate["passed"] else "[red]FAILED[/]"
         console.print(f"  {mark}  {certificate['sentence']}", soft_wrap=True, highlight=False)
-        for fault in certificate["faults"][1:6]:
-            console.print(f"          {fault}", soft_wrap=True, highlight=False)
+        for sentence in [*certificate["faults"][1:6], *certificate["notes"]]:
+            console.print(f"          {sentence}", soft_wrap=True, highlight=False)

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,22 +22,38 @@ class Thresholds:
     kl: float
     """Largest mean KL divergence per token, in nats."""
     top1: float
-    """Least share of tokens whose likeliest successor is the trained model's."""
+    """Least share of tokens whose likeliest successor is the trained model's own; 0 sets none."""
     gap: float
-    """Where an answer departs from the trained model's, that model may have found its own token
-    likelier by so many nats: a near tie that rounding may turn."""
+    """Where the trained model finds its own token likelier by no more nats, a rounding of this KL
+    may turn the order: a near tie. Beyond it the trained model is sure."""
 
 
-EXACT = Thresholds(kl=1e-4, top1=0.995, gap=0.05)
-CLOSE = Thresholds(kl=1e-3, top1=0.99, gap=0.1)
-ROUNDED = Thresholds(kl=5e-3, top1=0.97, gap=0.3)
+def within(kl: float, top1: float = 0.0) -> Thresholds:
+    """Return the thresholds of a rounding that may cost `kl` nats per token.
+
+    Noise of standard deviation s on each logit costs at most KL = s^2 / 2, to second order (less
+    where few tokens have all the probability: s is then larger and the gap strict), and moves the
+    difference of two logits by sqrt(2) s = 2 sqrt(KL). The order of two tokens further apart than
+    two such deviations, gap = 4 sqrt(KL), turns at fewer than 2.3 % of tokens (`SURE`), were they
+    all just that far apart. So flips inside the gap say nothing that KL has not said; more flips
+    than these beyond it are another fault than rounding. A least share of equal tokens, which
+    depends on how often a model wavers, is set only where rounding is too fine to turn ties.
+    """
+    return Thresholds(kl=kl, top1=top1, gap=4 * math.sqrt(kl))
+
+
+SURE = 0.977
+"""Share of normal values below two standard deviations."""
+EXACT = within(1e-4, 0.995)
+CLOSE = within(1e-3, 0.99)
+ROUNDED = within(5e-3)
 THRESHOLDS = {
     **dict.fromkeys(("", "float32"), EXACT),
     **dict.fromkeys(("float16", "f32", "f16"), CLOSE),
     **dict.fromkeys(("bfloat16", "bf16", "q8_0"), ROUNDED),
 }
 """By the format of the numbers; adapters have none, as they are stored exactly."""
-FEW_BITS = Thresholds(kl=0.3, top1=0.75, gap=2.0)
+FEW_BITS = within(0.3)
 """Of formats with six bits and fewer, where a small model's answers do change."""
 
 
@@ -62,9 +79,15 @@ class Certificate:
     weights: int
     """Tensors read back and compared with the trained model's."""
     tokens_checked: int
+    base: str
+    """The base that the update was added to, where there was a choice: dequantised or original."""
+    bases: dict[str, Agreement]
+    """What was measured of each; empty where there was no choice."""
     thresholds: Thresholds
     faults: tuple[str, ...]
     """Sentences; empty where the export passes."""
+    notes: tuple[str, ...]
+    """What its loader does otherwise with every model of this kind; no fault of the export."""
     files: dict[str, str]
     """SHA-256 of each file that was certified."""
     versions: dict[str, str]
@@ -88,11 +111,15 @@ class Certificate:
             f"{self.same_answers} of {self.answers} answers alike, opened by {self.opened_by}"
         )
 
+    @property
+    def verdict(self) -> dict[str, Any]:
+        """What a run remembers of it."""
+        return {"passed": self.passed, "sentence": self.sentence}
+
     def plain(self) -> dict[str, Any]:
         """Return everything as plain data, the verdict first."""
         return {
-            "passed": self.passed,
-            "sentence": self.sentence,
+            **self.verdict,
             **dataclasses.asdict(self),
         }
 
@@ -107,8 +134,9 @@ class Certificate:
         del plain["passed"], plain["sentence"]
         if plain["agreement"] is not None:
             plain["agreement"] = Agreement(**plain["agreement"])
+        plain["bases"] = {name: Agreement(**found) for name, found in plain["bases"].items()}
         plain["thresholds"] = Thresholds(**plain["thresholds"])
-        plain["faults"] = tuple(plain["faults"])
+        plain["faults"], plain["notes"] = tuple(plain["faults"]), tuple(plain["notes"])
         return cls(**plain)
 
     def changed_files(self, folder: Path) -> list[str]:
@@ -137,10 +165,17 @@ def judged(found: Findings, allowed: Thresholds) -> tuple[str, ...]:
             f"it finds another token likeliest at {100 * (1 - agreement.top1):.1f} % of "
             f"{agreement.tokens} tokens; {100 * (1 - allowed.top1):.1f} % is allowed"
         )
+    sure = sum(margin > allowed.gap for margin in agreement.flips)
+    if sure > (1 - SURE) * agreement.tokens:
+        faults.append(
+            f"it finds another token likeliest at {sure} of {agreement.tokens} tokens where the "
+            f"trained model is sure of its own by more than {allowed.gap:.2g} nats; "
+            f"{100 * (1 - SURE):.1f} % is allowed"
+        )
     if found.gap > allowed.gap:
         faults.append(
             f"an answer departs where the trained model is sure of its own by {found.gap:.2g} nats; "
-            f"{allowed.gap:g} is a near tie"
+            f"{allowed.gap:.2g} is a near tie"
         )
     if found.ends_produced < found.ends_expected:
         faults.append(

@@ -53,8 +53,11 @@ def certify(
         ends_produced=found.ends_produced,
         weights=found.weights,
         tokens_checked=found.tokens_checked,
+        base="" if target == "adapter" or adapter is not None else reference.base,
+        bases=reference.bases,
         thresholds=allowed,
         faults=judged(found, allowed),
+        notes=tuple(found.notes),
         files=digests(folder),
         versions=versions.installed(),
     )

@@ -21,6 +21,9 @@ class Agreement:
     """99 % of the positions have less."""
     top1: float
     """Share of positions where both find the same token likeliest."""
+    flips: list[float]
+    """At each of the others, how many nats likelier the trained model finds its own token than the
+    exported one's; the largest first."""
     perplexity: float
     """Of the texts under the exported model."""
     trained_perplexity: float
@@ -41,7 +44,10 @@ def agreement(
         log_probs: [N, V] of the trained model from there on, after each token but the last.
         logits: the exported model's scores after each token of a text: [T, V].
     """
-    divergence, same, wrong, trained = [], [], 0.0, 0.0
+    divergence: list[Tensor] = []
+    margins: list[Tensor] = []
+    same: list[bool] = []
+    wrong = trained = 0.0
     start = 0
     for ids, first in zip(texts, firsts, strict=True):
         p = log_probs[start : start + len(ids) - 1 - first]
@@ -49,16 +55,19 @@ def agreement(
         scores = logits(ids)[first:-1, : p.shape[1]].float()
         q = torch.log_softmax(scores, -1)
         divergence.append((p.exp() * (p - q)).nan_to_num(posinf=math.inf).sum(-1))
-        same.append(p.argmax(-1) == q.argmax(-1))
+        margins.append(p.amax(-1) - p.gather(1, q.argmax(-1, keepdim=True))[:, 0])
+        same += (p.argmax(-1) == q.argmax(-1)).tolist()
         following = torch.tensor(ids[first + 1 :])[:, None]
         wrong -= float(q.gather(1, following).double().sum())
         trained -= float(p.gather(1, following).double().sum())
     each = torch.cat(divergence).double()
+    others = torch.cat(margins)[~torch.tensor(same)].tolist()
     return Agreement(
         tokens=len(each),
         kl=float(each.mean()),
         kl_99=float(each.quantile(0.99)),
-        top1=float(torch.cat(same).double().mean()),
+        top1=sum(same) / len(same),
+        flips=sorted(others, reverse=True),
         perplexity=_exp(wrong / len(each)),
         trained_perplexity=_exp(trained / len(each)),
     )

@@ -1,24 +1,27 @@
 """Writes a run in the forms that other programs load, and certifies each."""
 
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from strop.core.disk import check_room
 from strop.core.errors import ConfigError
 from strop.core.files import written_whole
 from strop.export.asking import ask
-from strop.export.bases import held_base
+from strop.export.base_choice import measured
+from strop.export.bases import bases
 from strop.export.certificate import Certificate
 from strop.export.certifying import certify
 from strop.export.forms import forms
+from strop.export.reference import Reference
 from strop.export.targets import TARGETS, Job, Tuned, jobs
 from strop.export.tuned import TunedWeights
-from strop.models.frame import Frame, load_frame
-from strop.training import Run
+from strop.models.frame import load_frame
+from strop.training import Run, report
 
 Told = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done and how much there is to do."""
@@ -73,25 +76,46 @@ def export(
     asked = forms(quant)
     folder = Path(out) if out is not None else run.path / "export"
     frame = load_frame(run.settings["model"])
-    weights = TunedWeights(held_base(run.settings, frame.folder), run.weights())
-    made = list(jobs(targets, asked, Tuned(run.settings, weights, frame), dtype))
+    told = told or (lambda what, part, whole: None)
+
+    def planned(weights: TunedWeights) -> list[Job]:
+        return list(jobs(targets, asked, Tuned(run.settings, weights, frame), dtype))
+
+    candidates = {
+        name: TunedWeights(base, run.weights())
+        for name, base in bases(run.settings, frame.folder).items()
+    }
+    made = planned(next(iter(candidates.values())))
     check_room(folder, {job.name: job.nbytes for job in made})
     for base in [job.base for job in made if job.base is not None]:
         base.check_room()
-    total, done = sum(job.nbytes for job in made), 0
-    told = told or (lambda what, part, whole: None)
-    for job in made:
+    if not certified:
+        _write(folder, made, told)
+        return [Exported(j.target, j.format, folder / j.name, j.nbytes, None) for j in made]
+    told("asking the trained model", 0, len(made) + 1)
+    reference = ask(run, frame, data)
+    if len(candidates) > 1:
+        told("comparing the bases", 0, len(made) + 1)
+        reference = measured(
+            reference, frame, candidates, None if dtype is None else getattr(torch, dtype)
+        )
+        if reference.base != next(iter(candidates)):
+            made = planned(candidates[reference.base])
+    _write(folder, made, told)
+    return _certified(run, folder, made, reference, told)
 
-        def count(size: int, name: str = job.name) -> None:
+
+def _write(folder: Path, jobs: Sequence[Job], told: Told) -> None:
+    total, done = sum(job.nbytes for job in jobs), 0
+    for job in jobs:
+
+        def count(size: int) -> None:
             nonlocal done
             done += size
-            told(f"writing {name}", done, total)
+            told("writing megabytes", done // 10**6, total // 10**6)
 
         with written_whole(folder / job.name) as scratch:
             job.write(scratch, count)
-    if not certified:
-        return [Exported(j.target, j.format, folder / j.name, j.nbytes, None) for j in made]
-    return _certified(run, frame, folder, made, data, told)
 
 
 def _check(targets: Sequence[str], dtype: str | None) -> None:
@@ -110,13 +134,11 @@ def _check(targets: Sequence[str], dtype: str | None) -> None:
 
 
 def _certified(
-    run: Run, frame: Frame, folder: Path, jobs: Sequence[Job], data: Any, told: Told
+    run: Run, folder: Path, jobs: Sequence[Job], reference: Reference, told: Told
 ) -> list[Exported]:
     made = []
-    work = Path(tempfile.mkdtemp(prefix="strop-export-"))
-    try:
-        told("asking the trained model", 0, len(jobs) + 1)
-        reference = ask(run, frame, data)
+    with tempfile.TemporaryDirectory(prefix="strop-export-") as scratch:
+        work = Path(scratch)
         reference.save(work)
         for i, job in enumerate(jobs, 1):
             told(f"comparing {job.name}", i, len(jobs) + 1)
@@ -126,13 +148,12 @@ def _certified(
                 opened, adapter = job.base.file(), opened
             certificate = certify(path, job.target, job.format, opened, work, reference, adapter)
             made.append(Exported(job.target, job.format, path, job.nbytes, certificate))
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-    told("done", 1, 1)
+    told("comparing", len(jobs), len(jobs))
     run.update(
         exports={
             **run.record.get("exports", {}),
-            **{e.path.name: e.certificate.sentence for e in made if e.certificate},
+            **{str(e.path): e.certificate.verdict for e in made if e.certificate},
         }
     )
+    report.write(run)
     return made

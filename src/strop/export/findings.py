@@ -40,6 +40,8 @@ class Findings:
     """Tokens of texts and chats that were compared."""
     faults: list[str] = field(default_factory=list)
     """Sentences, each one fault."""
+    notes: list[str] = field(default_factory=list)
+    """What the loader does otherwise with every model of this kind; sentences."""
 
     def save(self, file: Path) -> None:
         """Write everything."""

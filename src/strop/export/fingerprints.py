@@ -118,6 +118,12 @@ def fault(
     return f"{name} {_cause(name, found, wanted, share, allowed, head)}"
 
 
+def head_size(config: Any) -> int:
+    """Return the width of an attention head."""
+    own = getattr(config, "head_dim", None)
+    return int(own or config.hidden_size // config.num_attention_heads)
+
+
 @dataclass(frozen=True, slots=True)
 class _Share:
     """Which multiple of its update an exported weight carries."""

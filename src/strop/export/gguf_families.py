@@ -10,6 +10,7 @@ from gguf import MODEL_ARCH, RopeScalingType, TensorNameMap, get_tensor_name_map
 from torch import Tensor
 
 from strop.core.errors import UnsupportedError
+from strop.export.fingerprints import head_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +99,6 @@ def permute(rows: Tensor, head: int) -> Tensor:
     """
     halves = rows.reshape(-1, 2, head // 2, *rows.shape[1:])
     return halves.transpose(1, 2).reshape(rows.shape)
-
-
-def head_size(config: Any) -> int:
-    """Return the width of an attention head."""
-    own = getattr(config, "head_dim", None)
-    return int(own or config.hidden_size // config.num_attention_heads)
 
 
 def metadata(config: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from strop.core.files import write_json
-from strop.export.comparison import Answer
+from strop.export.comparison import Agreement, Answer
 from strop.export.fingerprints import Print, read_prints
 
 NEW_TOKENS = 32
@@ -49,6 +49,10 @@ class Reference:
     """[N, V] after each token of the texts from `firsts` on, but the last."""
     prints: dict[str, Print]
     """Of every weight."""
+    base: str = ""
+    """What the update is added to where there is a choice; see `strop.export.base_choice`."""
+    bases: dict[str, Agreement] = dataclasses.field(default_factory=dict)
+    """What the update does on each; empty where there is no choice, and in a saved reference."""
 
     def save(self, folder: Path) -> None:
         """Write everything into `folder` for the processes that compare."""
@@ -56,7 +60,7 @@ class Reference:
         plain = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("log_probs", "prints", "answers")
+            if field.name not in ("log_probs", "prints", "answers", "bases")
         }
         plain["answers"] = [dataclasses.asdict(answer) for answer in self.answers]
         write_json(folder / "reference.json", plain)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from strop.export.comparison import agreement
 from strop.export.findings import Findings, report
-from strop.export.fingerprints import fault, image
+from strop.export.fingerprints import fault, head_size, image
 from strop.export.reference import NEW_TOKENS, Reference
 
 
@@ -95,12 +95,12 @@ def _compare_settings(model: Any, reference: Reference, found: Findings) -> None
 
 
 def _compare_weights(model: Any, reference: Reference, found: Findings) -> None:
-    prints = dict(reference.prints)
+    prints, heads = dict(reference.prints), head_size(model.config)
     for name, value, stored in _weights(model):
         kind = reference.base_kind if hasattr(model, "peft_config") else stored
         if name not in prints:
             continue
-        head = model.config.head_dim if any(k in name for k in (".q_proj.", ".k_proj.")) else 0
+        head = heads if any(k in name for k in (".q_proj.", ".k_proj.")) else 0
         wrong = fault(name, image(value), kind, prints, head)
         found.weights += 1
         if wrong:

@@ -49,6 +49,8 @@ def load_frame(name: str | Path, tokenizer: Path | None = None) -> Frame:
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config  # it says how weights are stored, which are not of the frame
     if (folder / "generation_config.json").is_file():
         generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
     else:

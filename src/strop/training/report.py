@@ -21,6 +21,7 @@ def write(run: Run) -> None:
             _losses(run.log),
             _before_after(run.evaluation),
             _cost(record),
+            _exports(record.get("exports", {})),
             _data(record["data"]),
             _samples(record.get("samples", [])),
             _settings(record),
@@ -105,6 +106,15 @@ def _data(data: Mapping[str, Any]) -> str:
         ["SHA-256 of the tokens", data["sha256"]],
     ]
     return _section("Data", _table(rows))
+
+
+def _exports(exports: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a line about each export: where it lies, and what its certificate says."""
+    rows = [
+        [folder, "certified" if found["passed"] else "FAILED", found["sentence"]]
+        for folder, found in exports.items()
+    ]
+    return _section("Exports", _table(rows)) if rows else ""
 
 
 def _samples(samples: Iterable[Iterable[Mapping[str, Any]]]) -> str:

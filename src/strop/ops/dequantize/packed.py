@@ -8,10 +8,12 @@ first the low four bits of all, two to a byte with the earlier one above, as bit
 then what is left of each, earlier ones in lower bits: eight to a byte at 5 bits, four at 6 bits.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from strop.core.errors import ShapeError
 
 BITS = (4, 5, 6, 8)
 
@@ -44,6 +46,33 @@ class Packed:
             return self.scale_codes.float()
         factors = self.factors.repeat_interleave(self.scale_group)[: self.scale_codes.numel()]
         return self.scale_table[self.scale_codes.flatten().int()] * factors + self.offset
+
+    def rows(self, start: int, stop: int) -> "Packed":
+        """Return some rows as a weight of their own, its scales as plain numbers.
+
+        Args:
+            start: the first row; G divides `start` D, so that no group lies in two weights.
+            stop: the row after the last.
+        """
+        E, D = self.shape
+        first, count = start * D, (min(stop, E) - start) * D
+        if first % self.group:
+            raise ShapeError(f"row {start} of {D} begins inside a group of {self.group} weights")
+        codes, half = self.codes.flatten(), code_bytes(E * D, min(self.bits, 4))
+        parts = [codes[first : first + count]]
+        if self.bits < 8:
+            parts = [codes[first // 2 : (first + count + 1) // 2]]
+            width = self.bits - 4
+            parts += [codes[half + first * width // 8 : half - (-(first + count) * width // 8)]]
+        at = slice(first // self.group, -(-(first + count) // self.group))
+        return replace(
+            self,
+            codes=torch.cat(parts),
+            scale_codes=self.scales()[at],
+            scale_table=None,
+            factors=None,
+            shape=torch.Size((count // D, D)),
+        )
 
 
 def code_bytes(count: int, bits: int) -> int:

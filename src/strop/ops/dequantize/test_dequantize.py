@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -55,6 +57,21 @@ def test_nf4_is_bit_equal_to_bitsandbytes(impl, dtype, nested, group, device_for
     assert torch.equal(
         dequantize(weight, dtype=dtype, impl=impl), bnb.dequantize_4bit(codes, state)
     )
+
+
+@pytest.mark.parametrize("case", TESTED, ids=str)
+def test_rows_are_those_of_the_whole_weight(case):
+    weight = case.weight()
+    unit = case.group // math.gcd(case.group, case.D)
+    whole = dequantize(weight)
+    for start in range(0, case.E, unit):
+        for stop in (start + 1, case.E):
+            assert torch.equal(dequantize(weight.rows(start, stop)), whole[start:stop])
+
+
+def test_rows_that_begin_inside_a_group_are_refused():
+    with pytest.raises(ShapeError, match="row 1 of 33 begins inside a group of 64"):
+        Case(67, 33).weight().rows(1, 2)
 
 
 def test_writes_into_the_buffer_it_is_given():

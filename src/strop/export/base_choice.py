@@ -1,0 +1,74 @@
+"""Chooses the base that the update of a run in few bits is added to, by what each is measured to do."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from strop.export.bases import ORIGINAL, Base
+from strop.export.comparison import agreement
+from strop.export.fingerprints import Print, image
+from strop.export.reference import Reference
+from strop.export.tuned import TunedWeights
+from strop.models import load
+from strop.models.frame import Frame
+
+
+@torch.no_grad()
+def measured(
+    reference: Reference,
+    frame: Frame,
+    candidates: Mapping[str, TunedWeights],
+    dtype: torch.dtype | None,
+) -> Reference:
+    """Return the reference with what each base does, and the name of the one nearest to training.
+
+    The update was trained on the dequantised base; added to the original weights it corrects
+    errors that are not there, and may yet do better on held-out text. Both are merged, rounded to
+    the format they would be written in, and asked about the texts of the reference; of two equally
+    near the first is taken. Weights are held in float32 meanwhile, as when the model was asked.
+
+    Args:
+        reference: what the trained model says.
+        frame: what surrounds its weights; its folder holds the original ones.
+        candidates: merged weights by the name of their base.
+        dtype: that merged weights are stored in; None stores each as the base does.
+    """
+    model, _ = load(frame.folder, bits=32)
+    found = {}
+    for name, weights in candidates.items():
+        _fill(model, weights, dtype)
+        found[name] = agreement(
+            reference.texts,
+            reference.firsts,
+            reference.log_probs,
+            lambda ids: model(input_ids=torch.tensor([ids], device=model.device)).logits[0].cpu(),
+        )
+    nearest = min(found, key=lambda name: found[name].kl)
+    prints = reference.prints
+    if nearest == ORIGINAL:
+        prints = {k: _over(candidates[nearest].base, k, p) for k, p in prints.items()}
+    return dataclasses.replace(reference, base=nearest, bases=found, prints=prints)
+
+
+def _fill(model: Any, weights: TunedWeights, dtype: torch.dtype | None) -> None:
+    """Put merged weights into a model; a tied weight has one name among its parameters."""
+    own = dict(model.named_parameters())
+    for name in weights.names:
+        if name in own:
+            rows = torch.cat(list(weights.blocks(name)))
+            rounded = rows.to(dtype or weights.stored(name)).float()
+            own[name].data = rounded.to(model.device)
+
+
+def _over(base: Base, name: str, trained: Print) -> Print:
+    """Return the print of a weight with the trained update over another base."""
+
+    def joined(weight: Tensor, update: Tensor | None) -> Tensor:
+        return image(weight) if update is None else image(weight) + update
+
+    weight = base.rows(name, None, None)
+    turned = None if trained.turned is None else joined(weight.T, trained.turned_update)
+    return dataclasses.replace(trained, whole=joined(weight, trained.update), turned=turned)
