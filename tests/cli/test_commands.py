@@ -9,7 +9,10 @@ import strop
 from strop.cli import main
 from tests.training.tiny import save_chats
 
-COMMANDS = ("doctor", "train", "eval", "chat", "data check", "data show", "quantize")
+COMMANDS = (
+    *("doctor", "train", "eval", "chat", "data check", "data show", "quantize"),
+    *("export", "serve", "push"),
+)
 
 
 @pytest.fixture
@@ -148,3 +151,30 @@ def test_quantize_says_what_it_did_in_words_and_in_json(command, tiny_model, tmp
     assert code == 1
     assert "is not an empty folder" in json.loads(out)["error"]
     assert "is not an empty folder" in err
+
+
+@pytest.mark.slow
+def test_export_says_what_it_wrote_in_words_and_in_json(command, tmp_path):
+    from tests.export.tiny import trained
+
+    run = trained("llama3", tmp_path).path
+    code, out, err = command("export", run, "--to", "adapter,gguf", "--quant", "q8_0,adapter")
+    assert (code, err.strip()) == (0, "")
+    for name in ("adapter", "gguf-q8_0", "gguf-adapter-f16"):
+        assert f"{run / 'export' / name}  " in out
+    assert out.count("certified  ") == 3
+    code, out, _ = command("export", run, "--to", "merged", "--no-certify", "--json")
+    (made,) = json.loads(out)["exports"]
+    assert (code, made["certificate"]) == (0, None)
+    assert made["bytes"] > 0
+    code, out, _ = command("export", run, "--to", "merged", "--data", run.parent / "absent.jsonl")
+    assert code == 1
+    code, _, err = command("export", run, "--to", "merged,gguff")
+    assert code == 1
+    assert "'gguff' is no target; choose from adapter, merged, gguf, ollama, bnb" in err
+
+
+def test_what_is_not_certified_is_not_pushed(command, tmp_path):
+    code, out, _ = command("push", tmp_path, "me/tone", "--json")
+    assert code == 1
+    assert "has no certificate.json" in json.loads(out)["error"]

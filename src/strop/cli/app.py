@@ -214,9 +214,15 @@ def serve(
 @app.command(cls=Command, epilog="Example: strop export runs/tone --to merged,gguf --quant q8_0")
 def export(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder.")],
-    to: Annotated[str, typer.Option(help="adapter, merged, gguf; several joined by commas.")],
+    to: Annotated[
+        str, typer.Option(help="adapter, merged, gguf, ollama, bnb; several joined by commas.")
+    ],
     quant: Annotated[
-        str, typer.Option(help="Number formats of GGUF files, joined by commas: q8_0,q4_0.")
+        str,
+        typer.Option(
+            help="Forms of gguf and ollama: formats such as q8_0,q4_k; dynamic-1.10, formats by "
+            "sensitivity in 1.10 times the bytes of q4_0; adapter, the adapter alone."
+        ),
     ] = "f16",
     out: Annotated[
         Path | None, typer.Option(help="The folder to write into. Default: RUN/export.")
@@ -242,3 +248,18 @@ def export(
     )
     if not result["certified"]:
         raise typer.Exit(1)
+
+
+@app.command(cls=Command, epilog="Example: strop push runs/tone/export/merged me/tone")
+def push(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="One export of a run.")],
+    repo: Annotated[str, typer.Argument(metavar="USER/NAME", help="Where on the hub.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="Everybody may see it, if it is made now.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Upload a certified export to the Hugging Face hub, or the one that HF_ENDPOINT names."""
+    from strop.cli.push import show, upload
+
+    respond(lambda: upload(folder, repo, public=public), show, as_json=as_json)

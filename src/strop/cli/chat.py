@@ -45,14 +45,16 @@ def once(which: str, say: str | None, *, max_tokens: int) -> dict[str, Any]:
 def _talker(which: str) -> Callable[[list[dict[str, str]], int], Iterator[str]]:
     """Return what answers a chat: llama.cpp where a GGUF file is there, else the model itself."""
     from strop.models.packaged import PACKAGED
-    from strop.serving.served import gguf_of
+    from strop.serving.served import at_hand
 
-    file = None if which in PACKAGED else gguf_of(which)
-    if file is not None and importlib.util.find_spec("xllamacpp") is not None:
+    found = None if which in PACKAGED else at_hand(which)
+    if found is not None and importlib.util.find_spec("xllamacpp") is not None:
         from strop.serving.engine import Engine
 
-        engine = Engine(file, slots=1)
-        return lambda messages, most: engine.reply(messages, max_tokens=most)
+        laid = [] if found.adapter is None else [found.adapter]
+        engine = Engine(found.file, adapters=laid, slots=1)
+        own = 0 if laid else None
+        return lambda messages, most: engine.reply(messages, max_tokens=most, adapter=own)
     from strop.evaluation import opened
     from strop.models.generation import reply
 

@@ -1,14 +1,12 @@
 """`strop export`: writes a run for other programs and shows each certificate's verdict."""
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from strop.cli.progress import bars, teller
 from strop.core.disk import spoken_size
-from strop.export.exporting import Exported, Told, export
+from strop.export.exporting import Exported, export
 
 
 def write(run: str, targets: list[str], *, quiet: bool, **settings: Any) -> dict[str, Any]:
@@ -17,8 +15,8 @@ def write(run: str, targets: list[str], *, quiet: bool, **settings: Any) -> dict
     Raises:
         StropError: the run cannot be exported so.
     """
-    with _progress(quiet) as told:
-        made = export(run, *targets, told=told, **settings)
+    with bars(quiet) as display:
+        made = export(run, *targets, told=teller(display), **settings)
     return {
         "run": run,
         "certified": all(e.certificate.passed for e in made if e.certificate),
@@ -35,19 +33,6 @@ def _plain(exported: Exported) -> dict[str, Any]:
         "bytes": exported.nbytes,
         "certificate": certificate.plain() if certificate else None,
     }
-
-
-@contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[Told]:
-    console = Console(stderr=True, quiet=quiet)
-    columns = (TextColumn("{task.description:32}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("looking at the run", total=None)
-
-        def told(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
-
-        yield told
 
 
 def show(result: dict[str, Any]) -> None:

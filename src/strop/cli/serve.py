@@ -22,12 +22,19 @@ class Serving:
         check_installed()
         from strop.serving.gateway import Gateway, Route
 
-        routes = {}
+        found = find(names)
+        engines = {}
         with contextlib.ExitStack() as opened:
-            for served in find(names):
-                engine = Engine(served.file, context=context, slots=slots)
+            for file in dict.fromkeys(served.file for served in found):
+                laid = [s.adapter for s in found if s.file == file and s.adapter is not None]
+                engine = Engine(file, adapters=laid, context=context, slots=slots)
                 opened.callback(engine.close)
-                routes[served.name] = Route(engine)
+                engines[file] = (engine, laid)
+            routes = {}
+            for served in found:
+                engine, laid = engines[served.file]
+                own = None if served.adapter is None else laid.index(served.adapter)
+                routes[served.name] = Route(engine, own)
             gateway = Gateway(routes, **door)
             opened.callback(gateway.close)
             self._closing = opened.pop_all()

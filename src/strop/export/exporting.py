@@ -18,6 +18,7 @@ from strop.export.certificate import Certificate
 from strop.export.certifying import certify
 from strop.export.forms import forms
 from strop.export.reference import Reference
+from strop.export.sensitivity import Sensitivity
 from strop.export.targets import TARGETS, Job, Tuned, jobs
 from strop.export.tuned import TunedWeights
 from strop.models.frame import load_frame
@@ -79,7 +80,8 @@ def export(
     told = told or (lambda what, part, whole: None)
 
     def planned(weights: TunedWeights) -> list[Job]:
-        return list(jobs(targets, asked, Tuned(run.settings, weights, frame), dtype))
+        sensitivity = Sensitivity(run.settings["model"], weights, told)
+        return list(jobs(targets, asked, Tuned(run.settings, weights, frame, sensitivity), dtype))
 
     candidates = {
         name: TunedWeights(base, run.weights())

@@ -15,6 +15,8 @@ from strop.models import compute_dtype
 from strop.models.frame import Frame
 from strop.models.made_once import is_made, made_once
 
+_MODEL = "model.gguf"
+
 
 class GgufBase:
     """The weights that a run was trained on, as training held them, in one GGUF file."""
@@ -61,6 +63,7 @@ class GgufBase:
         self.check_room()
 
         def write(folder: Path) -> None:
-            self.contents.write_folder(folder, told)
+            folder.mkdir()
+            self.contents.write(folder / _MODEL, told)
 
-        return made_once(self._name, self._made_from, write) / "model.gguf"
+        return made_once(self._name, self._made_from, write) / _MODEL

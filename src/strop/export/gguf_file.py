@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 from gguf import GGMLQuantizationType as Type
-from gguf import GGUFValueType, GGUFWriter
+from gguf import GGUFValueType, GGUFWriter, LlamaFileType
 from torch import Tensor
 
 from strop.core.errors import UnsupportedError
 from strop.export import gguf_families, gguf_types
+from strop.export.dynamic import Mixture
 from strop.export.gguf_vocabulary import vocabulary
 from strop.export.tuned import BaseWeights
 from strop.models.frame import Frame
@@ -38,21 +39,28 @@ class Planned:
 class GgufFile:
     """A GGUF file that is to be written."""
 
-    def __init__(self, weights: BaseWeights, frame: Frame, quant: str) -> None:
+    def __init__(
+        self, weights: BaseWeights, frame: Frame, quant: str, mixed: Mixture | None = None
+    ) -> None:
         """Say what will lie in the file.
 
         Args:
             weights: of the tuned model, or of its base.
             frame: what surrounds them.
             quant: a name of `gguf_types.FILE_TYPES`.
+            mixed: formats that single tensors get instead.
 
         Raises:
             UnsupportedError: llama.cpp has no such model, or a tensor that it does not know.
         """
-        self.weights, self.frame, self.quant = weights, frame, quant
-        wanted, _ = gguf_types.FILE_TYPES[quant]
+        self.weights, self.frame = weights, frame
+        wanted, self._file_type = gguf_types.FILE_TYPES[quant]
+        types = mixed.types if mixed else {}
+        if mixed:
+            self._file_type = LlamaFileType.GUESSED
+        self._importance = mixed.importance if mixed else {}
         self.tensors = [
-            Planned(named, name, shape, gguf_types.fitting(wanted, shape))
+            Planned(named, name, shape, types.get(name) or gguf_types.fitting(wanted, shape))
             for name, named, shape in self._named()
         ]
         self.rotary = dict(gguf_families.rotary_tensors(frame.config))
@@ -70,11 +78,6 @@ class GgufFile:
             if (named := known.get_name(name, try_suffixes=(".weight", ".bias"))) is None:
                 raise UnsupportedError(f"the tensor {name} has no place in a GGUF file")
             yield name, named, self.weights.shape(name)
-
-    def write_folder(self, folder: Path, told: Callable[[int], None]) -> None:
-        """Write the file as model.gguf into `folder`, which is made; see `write`."""
-        folder.mkdir()
-        self.write(folder / "model.gguf", told)
 
     def write(self, file: Path, told: Callable[[int], None]) -> None:
         """Write the file.
@@ -99,8 +102,9 @@ class GgufFile:
                 stream.write(factors.numpy().tobytes())
                 pad(stream)
             for tensor in self.tensors:
+                weighed = self._importance.get(tensor.source)
                 for rows in self.rows(tensor):
-                    stream.write(gguf_types.encode(rows, tensor.type).data)
+                    stream.write(gguf_types.encode(rows, tensor.type, weighed).data)
                 pad(stream)
                 told(tensor.nbytes)
 
@@ -125,7 +129,7 @@ class GgufFile:
         return {
             "general.type": "model",
             "general.name": self.frame.tokenizer.name_or_path.rstrip("/").rpartition("/")[2],
-            "general.file_type": int(gguf_types.FILE_TYPES[self.quant][1]),
+            "general.file_type": int(self._file_type),
             "general.quantization_version": 2,
             **own,
             **vocabulary(self.frame, config.vocab_size),

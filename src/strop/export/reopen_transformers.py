@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from strop.export.comparison import agreement
@@ -34,7 +35,7 @@ def look(kind: str, folder: Path, reference: Reference, found: Findings) -> None
     _compare_tokens(tokenizer, reference, found)
     model = _opened(kind, folder, found).eval()
     _compare_settings(model, reference, found)
-    _compare_weights(model, reference, found)
+    _compare_weights(model, _formats(folder), reference, found)
 
     def logits(ids: Sequence[int]) -> Tensor:
         return model(input_ids=torch.tensor([ids])).logits[0]
@@ -94,12 +95,14 @@ def _compare_settings(model: Any, reference: Reference, found: Findings) -> None
         found.faults.append(f"generation does not stop at the end token {lost[0]} but at {stops}")
 
 
-def _compare_weights(model: Any, reference: Reference, found: Findings) -> None:
+def _compare_weights(
+    model: Any, formats: dict[str, str], reference: Reference, found: Findings
+) -> None:
     prints, heads = dict(reference.prints), head_size(model.config)
-    for name, value, stored in _weights(model):
-        kind = reference.base_kind if hasattr(model, "peft_config") else stored
+    for name, value in _weights(model):
         if name not in prints:
             continue
+        kind = formats.get(name, reference.base_kind)
         head = heads if any(k in name for k in (".q_proj.", ".k_proj.")) else 0
         wrong = fault(name, image(value), kind, prints, head)
         found.weights += 1
@@ -107,24 +110,46 @@ def _compare_weights(model: Any, reference: Reference, found: Findings) -> None:
             found.faults.append(wrong)
 
 
+def _formats(folder: Path) -> dict[str, str]:
+    """Return the number format of each weight in the files of a folder; an adapter has none."""
+    found = {}
+    for path in folder.glob("model*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - it is no dict
+                code = file.get_slice(name).get_dtype()
+                found[name] = {"U8": "NF4"}.get(code, code)
+    for name in [name for name in found if name.endswith("embed_tokens.weight")]:
+        found.setdefault("lm_head.weight", found[name])  # tied
+    return found
+
+
 def _weights(model: Any) -> Any:
-    """Yield name, value and number format of every weight, an adapter merged in by PEFT."""
+    """Yield name and value of every weight, an adapter merged in by PEFT, codes of 4 bits read."""
     base, layers = model, {}
     if hasattr(model, "peft_config"):
         base = model.base_model.model
         layers = {n: m for n, m in base.named_modules() if hasattr(m, "get_base_layer")}
+    packed = {f"{n}.weight": m for n, m in base.named_modules() if hasattr(m, "quant_state")}
     for key, value in base.state_dict().items():
         if ".lora_" in key:
             continue
         name = key.replace(".base_layer.", ".")
         layer = layers.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
-        kind = {torch.float16: "F16", torch.bfloat16: "BF16"}.get(value.dtype, "F32")
-        if layer is None:
-            yield name, value, kind
-        else:
+        if layer is not None:
             layer.merge()
-            yield name, layer.get_base_layer().weight, kind
+            yield name, layer.get_base_layer().weight
             layer.unmerge()
+        elif key in packed:
+            yield name, _unpacked(packed[key])
+        else:
+            yield name, value
+
+
+def _unpacked(layer: Any) -> Tensor:
+    """Return the weight of a layer of bitsandbytes, by its own reading."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(layer.weight.data, layer.weight.quant_state)
 
 
 def _answer(model: Any, ids: list[int]) -> list[int]:

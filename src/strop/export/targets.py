@@ -1,25 +1,28 @@
 """What is written for each target: which folders, of what size, and by whom they are opened."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from strop.export import modelfile
 from strop.export.adapter import Adapter
-from strop.export.forms import Form
+from strop.export.bnb import Bnb
+from strop.export.forms import BUDGET, Form
 from strop.export.gguf_adapter import FILE, GgufAdapter
 from strop.export.gguf_base import GgufBase
+from strop.export.gguf_dynamic import DynamicGguf
 from strop.export.gguf_file import GgufFile
 from strop.export.merged import Merged
 from strop.export.modelfile import Modelfile
+from strop.export.sensitivity import Sensitivity
 from strop.export.tuned import TunedWeights
 from strop.models.frame import Frame
 
 MODEL, BASE = "model.gguf", "base.gguf"
-TARGETS = ("adapter", "merged", "gguf", "ollama")
+TARGETS = ("adapter", "merged", "gguf", "ollama", "bnb")
 Count = Callable[[int], None]
 """Called with the bytes that are written."""
 
@@ -53,6 +56,17 @@ class Tuned:
     """Of the run."""
     weights: TunedWeights
     frame: Frame
+    sensitivity: Sensitivity
+    """Of the tuned model, calibrated only if a target asks."""
+
+
+class _Contents(Protocol):
+    """A file that is to be written."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def write(self, file: Path, told: Count, /) -> None: ...
 
 
 def jobs(
@@ -77,6 +91,9 @@ def jobs(
             width = None if dtype is None else getattr(torch, dtype)
             merged = Merged(tuned.weights, tuned.frame, width)
             yield Job(target, merged.format, merged.nbytes, merged.write)
+        elif target == "bnb":
+            bnb = Bnb(tuned.sensitivity, tuned.frame, BUDGET)
+            yield Job(target, bnb.format, bnb.nbytes, bnb.write)
         else:
             made = _gguf if target == "gguf" else _ollama
             yield from (made(form, tuned) for form in forms)
@@ -84,32 +101,47 @@ def jobs(
 
 def _gguf(form: Form, tuned: Tuned) -> Job:
     if not form.alone:
-        file = GgufFile(tuned.weights, tuned.frame, form.quant)
-        return Job("gguf", form.name, file.nbytes, file.write_folder, MODEL)
-    alone = GgufAdapter(tuned.weights, tuned.frame)
-
-    def write(folder: Path, told: Count) -> None:
-        folder.mkdir()
-        alone.write(folder / FILE, told)
-
+        return _job("gguf", form, {MODEL: _whole(form, tuned)}, MODEL)
     base = GgufBase(tuned.settings, tuned.frame, form.quant)
-    return Job("gguf", form.name, alone.nbytes, write, FILE, base)
+    return _job("gguf", form, {FILE: GgufAdapter(tuned.weights, tuned.frame)}, FILE, base=base)
 
 
 def _ollama(form: Form, tuned: Tuned) -> Job:
-    files: dict[str, GgufFile | GgufAdapter] = {}
-    if form.alone:
-        files[BASE] = GgufBase(tuned.settings, tuned.frame, form.quant).contents
-        files[FILE] = GgufAdapter(tuned.weights, tuned.frame)
-    else:
-        files[MODEL] = GgufFile(tuned.weights, tuned.frame, form.quant)
-    text = Modelfile.of(tuned.frame, *files).text()
+    files: dict[str, _Contents] = (
+        {MODEL: _whole(form, tuned)}
+        if not form.alone
+        else {
+            BASE: GgufBase(tuned.settings, tuned.frame, form.quant).contents,
+            FILE: GgufAdapter(tuned.weights, tuned.frame),
+        }
+    )
+    said = Modelfile.of(tuned.frame, *files)
+    return _job("ollama", form, files, modelfile.FILE, said=said)
+
+
+def _whole(form: Form, tuned: Tuned) -> _Contents:
+    if form.budget is None:
+        return GgufFile(tuned.weights, tuned.frame, form.quant)
+    return DynamicGguf(tuned.sensitivity, tuned.frame, form.budget)
+
+
+def _job(
+    target: str,
+    form: Form,
+    files: Mapping[str, _Contents],
+    opened: str,
+    *,
+    base: GgufBase | None = None,
+    said: Modelfile | None = None,
+) -> Job:
+    """Return the writing of a folder of files, and of the Modelfile that names them."""
 
     def write(folder: Path, told: Count) -> None:
         folder.mkdir()
         for name, contents in files.items():
             contents.write(folder / name, told)
-        (folder / modelfile.FILE).write_text(text, encoding="utf-8")
+        if said is not None:
+            (folder / modelfile.FILE).write_text(said.text(), encoding="utf-8")
 
     nbytes = sum(contents.nbytes for contents in files.values())
-    return Job("ollama", form.name, nbytes, write, modelfile.FILE)
+    return Job(target, form.name, nbytes, write, opened, base)

@@ -228,7 +228,7 @@ def _from_hub(name: str) -> Path:
         cached = None
     if cached and (cached / "config.json").is_file() and any(cached.glob("*.safetensors")):
         return cached
-    if problem := _hub_problem():
+    if problem := hub_problem():
         raise ConfigError(
             f"no model {name!r}: no folder or file of that name, not a packaged model, not in the "
             f"local Hugging Face cache, and the hub at {huggingface_hub.constants.ENDPOINT} "
@@ -244,7 +244,7 @@ def _from_hub(name: str) -> Path:
         ) from e
 
 
-def _hub_problem() -> str | None:
+def hub_problem() -> str | None:
     """Say why the hub cannot be asked, or None; takes seconds at most, whatever the network."""
     from huggingface_hub import constants
 

@@ -79,18 +79,27 @@ class Engine:
         """Return what a request says to use one of the adapters, or none of them."""
         return [{"id": i, "scale": float(i == adapter)} for i in range(self.adapters)]
 
-    def reply(self, messages: Sequence[dict[str, Any]], *, max_tokens: int) -> Iterator[str]:
+    def reply(
+        self, messages: Sequence[dict[str, Any]], *, max_tokens: int, adapter: int | None = None
+    ) -> Iterator[str]:
         """Yield the pieces of the likeliest answer to a chat as they are made.
+
+        Args:
+            messages: the chat.
+            max_tokens: the longest answer.
+            adapter: which of the adapters answers; None is the model without any.
 
         Raises:
             UnsupportedError: llama.cpp refuses the chat; the text says why.
         """
-        body = {
+        body: dict[str, Any] = {
             "messages": list(messages),
             "max_tokens": max_tokens,
             "temperature": 0,
             "stream": True,
         }
+        if self.adapters:
+            body["lora"] = self.weights_of(adapter)
         request = urllib.request.Request(
             f"{self.address}/v1/chat/completions",
             json.dumps(body).encode(),
