@@ -37,7 +37,16 @@ N, D, H, K, C, INNER, R = 4096, 4096, 32, 8, 128, 14336, 16
 EPS, SCALE = 1e-5, 2.0
 PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
 """Operators whose work is matrix products, beside attention."""
-NO_KERNEL = {"empty", "empty_like", "empty_strided", "new_empty", "detach", "alias", "_unsafe_view"}
+NO_KERNEL = {
+    "empty",
+    "empty_like",
+    "empty_strided",
+    "new_empty",
+    "new_empty_strided",
+    "detach",
+    "alias",
+    "_unsafe_view",
+}
 
 
 # A PyTorch without CUDA has no kernel of this name for it and would count what it is made of.
@@ -52,7 +61,9 @@ class Count:
         self.kernels = self.bytes = self.products = self.product_bytes = 0
 
     def add(self, name: str, moved: int) -> None:
-        """Count one kernel."""
+        """Count one kernel; what moves nothing is none."""
+        if not moved:
+            return
         self.kernels += 1
         self.bytes += moved
         if name.split(".")[0].rstrip("_") in PRODUCTS or "attention" in name:
@@ -80,6 +91,11 @@ class Eager(TorchDispatchMode):
             if name.split(".")[0] in ("copy_", "fill_", "zero_"):
                 read = read[1:]
             self.count.add(name, sum(map(size, [*tree_leaves(read), *written])))
+            if name in (
+                "addmm",
+                "addmm.out",
+            ):  # cuBLAS adds to its result, into which PyTorch copies
+                self.count.add("copy_", 2 * sum(map(size, written)))
         return result
 
 

@@ -63,8 +63,11 @@ def compiled(call: Callable[..., Tensor], inputs: list[Any], count: Any) -> None
                 continue
             kernel = node.get_nodes()[0].node
             name = getattr(kernel, "op_overload", None) or getattr(kernel, "python_kernel_name", "")
+            name = str(name).removeprefix("aten.").removeprefix("extern_kernels.")
+            if name in ("addmm", "addmm.out"):  # as in eager PyTorch
+                count.add("copy_", 2 * node.get_write_buffer_sizes())
             if moved := node.get_read_write_buffers_sizes():
-                count.add(str(name).removeprefix("aten.").removeprefix("extern_kernels."), moved)
+                count.add(name, moved)
         raise DecidedError
 
     def emit(graph: Any, examples: Any) -> Any:

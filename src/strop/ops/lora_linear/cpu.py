@@ -11,7 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from strop.ops.add_low_rank import add_low_rank_
 from strop.ops.lora_linear.parts import LinearParts, Workspace, write_dense
+from strop.ops.mixed_product import mixed_product
 
 Masks = tuple[Tensor | None, ...]
 Gradients = list[Tensor | None]
@@ -48,10 +50,12 @@ def forward(
         return _add_bias(out, parts)
     widths = [part.weight.shape[0] for part in parts]
     out = x.new_empty(len(x), sum(widths))
+    scaled = any(part.magnitude is not None for part in parts)
+    start = None if scaled else add_to
     for part, mask, own in zip(parts, masks, out.split(widths, 1), strict=True):
-        _separate(x, part, mask, workspace, own)
+        _separate(x, part, mask, workspace, own, start)
     _add_bias(out, parts)
-    return out if add_to is None else out.add_(add_to)
+    return out if start is add_to or add_to is None else out.add_(add_to)
 
 
 def input_gradient(
@@ -61,16 +65,22 @@ def input_gradient(
     D = parts[0].weight.shape[1]
     if folds(dy, masks):
         return torch.mm(dy, _folded(parts, dy.new_empty(0, D), workspace))
-    dx = dy.new_zeros(len(dy), D)
-    for own, part, mask in zip(_outputs(dy, parts), parts, masks, strict=True):
+    dx = dy.new_empty(len(dy), D)
+    for i, (own, part, mask) in enumerate(zip(_outputs(dy, parts), parts, masks, strict=True)):
         weight = _dense(part, dx, workspace)
         factor = _row_factor(part, weight)
         upstream = own if factor is None else own * factor.T.to(own.dtype)
-        dx += torch.mm(upstream, weight)
+        if i == 0:
+            torch.mm(upstream, weight, out=dx)
+        else:
+            dx.addmm_(upstream, weight)
         if part.a is not None and part.b is not None:
-            lifted = torch.mm(upstream.to(part.b.dtype), part.b).mul_(part.scale)
-            seen = torch.mm(lifted, part.a)
-            dx += (seen if mask is None else seen * mask / (1 - part.dropout)).to(dx.dtype)
+            lifted = mixed_product(_no_wider(upstream, part.b), part.b)
+            if mask is None:
+                add_low_rank_(dx, lifted, part.a, scale=part.scale)
+            else:
+                seen = torch.mm(lifted, part.a).mul_(part.scale / (1 - part.dropout))
+                dx += seen.mul_(mask).to(dx.dtype)
     return dx
 
 
@@ -202,14 +212,24 @@ def _row_factor(part: LinearParts, weight: Tensor) -> Tensor | None:
 
 
 def _separate(
-    x: Tensor, part: LinearParts, mask: Tensor | None, workspace: Workspace, out: Tensor
+    x: Tensor,
+    part: LinearParts,
+    mask: Tensor | None,
+    workspace: Workspace,
+    out: Tensor,
+    start: Tensor | None,
 ) -> None:
+    """Write the layer's output, added to `start` if given, to `out` [N, E]."""
     weight = _dense(part, x, workspace)
-    out.copy_(torch.mm(x, weight.T))
+    if start is None:
+        torch.mm(x, weight.T, out=out)
+    else:
+        torch.addmm(start, x, weight.T, out=out)
     if part.a is None or part.b is None:
         return
-    narrow = torch.mm(_seen(x, part, mask, part.a.dtype), part.a.T)  # [N, R]
-    out += torch.mm(narrow, part.b.T).mul_(part.scale).to(out.dtype)
+    seen = x if mask is None else _seen(x, part, mask, part.a.dtype)
+    narrow = mixed_product(_no_wider(seen, part.a), part.a.T)  # [N, R]
+    add_low_rank_(out, narrow, part.b.T, scale=part.scale)
     if (factor := _row_factor(part, weight)) is not None:
         out.mul_(factor.T.to(out.dtype))
 
@@ -219,19 +239,26 @@ def _separate_gradients(
 ) -> Gradients:
     if part.a is None or part.b is None:
         return []
-    weight = _dense(part, x, workspace)
-    factor = _row_factor(part, weight)
-    seen = _seen(x, part, mask, part.a.dtype)
-    narrow = torch.mm(seen, part.a.T)  # [N, R]
-    wide = dy.to(part.a.dtype)
-    extra: Gradients = []
-    if factor is not None and part.magnitude is not None:
+    seen = x if mask is None else _seen(x, part, mask, part.a.dtype)
+    narrow = mixed_product(_no_wider(seen, part.a), part.a.T)  # [N, R]
+    above, extra = dy, Gradients()
+    if part.magnitude is not None:
+        weight = _dense(part, x, workspace)
+        factor = _row_factor(part, weight)
+        assert factor is not None
+        wide = dy.to(part.a.dtype)
         plain = torch.mm(x, weight.T).to(wide.dtype) + torch.mm(narrow, part.b.T) * part.scale
         extra = [(wide * plain).sum(0) * factor[:, 0] / part.magnitude]
-        wide = wide * factor.T
-    lifted = torch.mm(wide, part.b)  # [N, R]
-    da, db = torch.mm(lifted.T, seen), torch.mm(wide.T, narrow)
-    return [da.mul_(part.scale), db.mul_(part.scale), *extra]
+        above = wide * factor.T
+    lifted = mixed_product(_no_wider(above, part.b), part.b)  # [N, R]
+    da = mixed_product(lifted.T, _no_wider(seen, lifted), scale=part.scale)
+    db = mixed_product(_no_wider(above, narrow).T, narrow, scale=part.scale)
+    return [da, db, *extra]
+
+
+def _no_wider(t: Tensor, other: Tensor) -> Tensor:
+    """Return `t`, narrowed to the dtype of `other` if that is narrower."""
+    return t if torch.promote_types(t.dtype, other.dtype) == other.dtype else t.to(other.dtype)
 
 
 class _LoraLinear(torch.autograd.Function):
