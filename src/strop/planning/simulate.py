@@ -64,7 +64,7 @@ def simulate_here(setup: Setup) -> Step:
     )
     ids, labels = _batch(setup)
     fake, seen = FakeDevice(), Allocations(setup.device)
-    _place(model, fake, setup.device)
+    place(model, fake, setup.device)
     compact, _ = install(
         model,
         policy=setup.policy,
@@ -118,7 +118,7 @@ def _batch(setup: Setup) -> tuple[Tensor, Tensor]:
     return ids, labels
 
 
-def _place(model: nn.Module, fake: FakeTensorMode, device: str) -> None:
+def place(model: nn.Module, fake: FakeTensorMode, device: str) -> None:
     """Give every parameter and buffer a fake tensor on `device`; what was tied stays tied."""
     tensors = (*model.parameters(), *model.buffers())  # held, so that no id is used again
     with fake:

@@ -1,0 +1,147 @@
+"""Memory and arithmetic of training steps on a card, simulated: strop beside the plain stack.
+
+Run as `python benchmarks/card_memory.py`; writes `benchmarks/results/gpu/memory.json`. Nothing is
+measured on a card. The headline runs all blocks of Llama-3-8B; elsewhere the blocks of a model are
+alike, so that two depths are simulated and the rest follows in a straight line, which the headline
+checks to the byte.
+"""
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from card_models import MODELS
+from compare import circumstances
+
+from strop.core.files import write_json
+
+HERE = Path(__file__).parent
+RESULT = HERE / "results" / "gpu" / "memory.json"
+TOKENS = (2048, 8192, 32768)
+BITS = (4, 16)
+POLICIES = ("checkpoint", "offload", "plain")
+CARDS = (8, 16, 24, 80)
+"""GiB."""
+SPARE = 0.75 * 2**30
+"""Of a card, what the CUDA context and the work space of libraries take; from experience."""
+DEPTHS = (8, 12)
+STEP = 512
+"""Lengths that are tried are multiples of this."""
+
+
+class Simulator:
+    """A process that pretends to have a card and answers questions."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "strop.core.fake_cuda", "card_memory_worker"],
+            cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def ask(self, **question: Any) -> dict[str, Any]:
+        """Return the answer to one question."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        if not (line := self._process.stdout.readline()):
+            sys.exit(f"the simulation of {question} failed")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def whole(self, model: str, **question: Any) -> dict[str, Any]:
+        """Return peak and arithmetic of a model with all its blocks, from two depths."""
+        low, high = (self.ask(model=model, blocks=d, **question) for d in DEPTHS)
+        share = (MODELS[model]["num_hidden_layers"] - DEPTHS[0]) / (DEPTHS[1] - DEPTHS[0])
+
+        def at(a: int, b: int) -> int:
+            return round(a + (b - a) * share)
+
+        phases = {k: at(a, high["phases"][k]) for k, a in low["phases"].items()}
+        return {"peak": max(phases.values()), "flops": at(low["flops"], high["flops"])}
+
+
+def headline(simulator: Simulator) -> list[dict[str, Any]]:
+    """Simulate QLoRA of Llama-3-8B on 4,096 tokens with all its blocks, and check the short way."""
+    found = []
+    blocks = MODELS["Llama-3-8B"]["num_hidden_layers"]
+    for policy in ("keep", "checkpoint", "offload", "plain", "plain-keep"):
+        rows = [2048, 2048] if policy.startswith("plain") else [4096]
+        asked = {"model": "Llama-3-8B", "rows": rows, "bits": 4, "policy": policy}
+        answer = simulator.ask(blocks=blocks, **asked)
+        short = simulator.whole(**asked)
+        found.append(asked | answer | {"from_two_depths": short["peak"]})
+        print(f"{policy}: {answer['peak'] / 2**30:.3f} GiB, {short['peak'] - answer['peak']:+d} "
+              f"bytes from two depths, {answer['flops'] / 1e12:.1f} TFLOP", flush=True)  # fmt: skip
+    return found
+
+
+def table(simulator: Simulator, model: str) -> list[dict[str, Any]]:
+    """Simulate one model at every length, in 4 and 16 bits, by strop and by the plain stack."""
+    found = []
+    for bits in BITS:
+        for policy in POLICIES:
+            for tokens in TOKENS:
+                asked = {"model": model, "bits": bits, "policy": policy}
+                found.append(asked | {"tokens": tokens} | simulator.whole(rows=[tokens], **asked))
+            said = ", ".join(f"{row['peak'] / 2**30:.2f}" for row in found[-len(TOKENS) :])
+            print(f"{model} {bits} bits {policy}: {said} GiB", flush=True)
+    return found
+
+
+def longest(simulator: Simulator, model: str, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return how many tokens a row may have on each card, in 4 bits, each looked at by a simulation."""
+    found = []
+    for policy in POLICIES:
+        known = [
+            (p["tokens"], p["peak"]) for p in points if p["policy"] == policy and p["bits"] == 4
+        ]
+        for card in CARDS:
+            room = card * 2**30 - SPARE
+            tokens = guess(sorted(known), room)
+            while tokens > 0:
+                answer = simulator.whole(model, rows=[tokens], bits=4, policy=policy)
+                known.append((tokens, answer["peak"]))
+                if answer["peak"] <= room:
+                    break
+                tokens = min(tokens - STEP, guess(sorted(known), room))
+            found.append({"model": model, "policy": policy, "card": card, "tokens": max(tokens, 0)})
+            print(f"{model} {policy} on {card} GiB: {max(tokens, 0)} tokens", flush=True)
+    return found
+
+
+def guess(known: list[tuple[int, int]], room: float) -> int:
+    """Return about how many tokens fit, in whole steps, on straight lines between what is known."""
+    (n, low), (m, high) = next(
+        (pair for pair in itertools.pairwise(known) if pair[1][1] > room), known[-2:]
+    )
+    return int((n + (room - low) * (m - n) / (high - low)) // STEP * STEP)
+
+
+def main() -> int:
+    """Simulate, write after each model, print what matters."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", nargs="*", default=list(MODELS))
+    parser.add_argument("--no-headline", action="store_true", help="leave out the whole Llama-3-8B")
+    options = parser.parse_args()
+    result: dict[str, Any] = {"headline": [], "table": [], "longest": []}
+    if RESULT.exists():
+        result = json.loads(RESULT.read_text())
+    simulator = Simulator()
+    if not options.no_headline:
+        result["headline"] = headline(simulator)
+        write_json(RESULT, result | circumstances())
+    for model in options.models:
+        points = table(simulator, model)
+        for key, found in (("table", points), ("longest", longest(simulator, model, points))):
+            result[key] = [row for row in result[key] if row["model"] != model] + found
+        write_json(RESULT, result | circumstances())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""Answers what a training step needs of a card, one line of JSON a question, in a pretended CUDA process.
+
+Run as `python -m strop.core.fake_cuda card_memory_worker` in this folder. A question names a model of
+`card_models.py`, how many of its blocks to take, tokens, bits, and a policy; the policy "plain" is
+transformers + PEFT + bitsandbytes with gradient checkpointing, "plain-keep" without.
+"""
+
+import dataclasses
+import json
+import sys
+import warnings
+from typing import Any
+
+import torch
+import transformers
+from card_models import MODELS
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig
+
+from strop.core.allocations import Allocations
+from strop.planning.flops import Flops
+from strop.planning.setup import Setup
+from strop.planning.simulate import FakeDevice, place, simulate_here
+
+RANK = 16
+
+
+def flash(module: Any, query: Any, key: Any, value: Any, mask: Any, **settings: Any) -> Any:
+    """Attend by the flash kernel that PyTorch ships, which a CPU build would not choose."""
+    found = torch.ops.aten._scaled_dot_product_flash_attention(
+        query, key, value, 0.0, True, scale=settings.get("scaling")
+    )
+    return found[0].transpose(1, 2), None
+
+
+AttentionInterface.register("flash-on-fake", flash)
+AttentionMaskInterface.register("flash-on-fake", lambda *args, **settings: None)
+
+
+def ours(question: dict[str, Any]) -> dict[str, Any]:
+    """Return what strop's step needs."""
+    config = MODELS[question["model"]] | {"num_hidden_layers": question["blocks"]}
+    setup = Setup(
+        config=config, rows=tuple(question["rows"]), bits=question["bits"], dtype="bfloat16",
+        rank=RANK, policy=question["policy"], device="cuda",
+    )  # fmt: skip
+    return dataclasses.asdict(simulate_here(setup))
+
+
+def quantised(model: Any) -> list[tuple[Any, str, Any]]:
+    """Return for each linear layer in the blocks where it stands, and an empty one of bitsandbytes."""
+    import bitsandbytes as bnb
+
+    found = []
+    for block in model.model.layers:
+        for parent in (block.self_attn, block.mlp):
+            for name, child in parent.named_children():
+                if isinstance(child, nn.Linear):
+                    new = bnb.nn.Linear4bit(
+                        child.in_features, child.out_features, bias=child.bias is not None,
+                        compute_dtype=torch.bfloat16, quant_type="nf4", device="meta",
+                    )  # fmt: skip
+                    new.to(torch.bfloat16)
+                    found.append((parent, name, new))
+    return found
+
+
+def fill(linear: Any) -> None:
+    """Give a layer of bitsandbytes a quantised weight, as its `Params4bit` cannot hold a fake one."""
+    from bitsandbytes import functional
+
+    shape = linear.out_features, linear.in_features
+    codes, state = functional.quantize_4bit(
+        torch.empty(shape, dtype=torch.bfloat16, device="cuda"),
+        blocksize=64, compress_statistics=True, quant_type="nf4",
+    )  # fmt: skip
+    weight: Any = nn.Parameter(codes, requires_grad=False)
+    weight.quant_state, weight.bnb_quantized, weight.compress_statistics = state, True, True
+    weight.quant_type, weight.blocksize, weight.quant_storage = "nf4", 64, torch.uint8
+    weight.module = linear
+    linear._parameters["weight"], linear.quant_state = weight, state
+
+
+def plain(question: dict[str, Any]) -> dict[str, Any]:
+    """Return what a step of transformers with PEFT and, in 4 bits, bitsandbytes needs."""
+    config = MODELS[question["model"]] | {"num_hidden_layers": question["blocks"]}
+    kind = config.pop("model_type")
+    known = AutoConfig.for_model(kind, attn_implementation="flash-on-fake", **config)
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(known, dtype=torch.bfloat16)
+    fake, seen = FakeDevice(), Allocations("cuda")
+    if question["bits"] == 4:
+        from bitsandbytes import functional
+
+        functional.name2qmap["dynamic"] = functional.create_dynamic_map()  # reads its numbers
+        layers = quantised(model)
+        for parent, name, _ in layers:
+            setattr(parent, name, nn.Identity())
+        place(model, fake, "cuda")
+        for parent, name, new in layers:
+            with fake:
+                if new.bias is not None:
+                    new.bias = nn.Parameter(torch.empty_like(new.bias, device="cuda"), False)
+                fill(new)
+            setattr(parent, name, new)
+        model.is_loaded_in_4bit = True
+    else:
+        place(model, fake, "cuda")
+    with torch.autograd.set_multithreading_enabled(False), fake:
+        return plain_step(model, question, seen)
+
+
+def plain_step(model: Any, question: dict[str, Any], seen: Allocations) -> dict[str, Any]:
+    """Return what two steps of a model need, under the fake mode."""
+    lora = LoraConfig(r=RANK, lora_alpha=RANK, target_modules="all-linear", task_type="CAUSAL_LM")
+    tuned = get_peft_model(model, lora).train()
+    if question["policy"] == "plain":
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    trained = [p for p in tuned.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, fused=True)
+    rows = question["rows"]
+    ids = torch.zeros(len(rows), rows[0], dtype=torch.int64, device="cuda")
+    seen.claim("weights", (*tuned.parameters(), *tuned.buffers(), ids))
+    for module in tuned.modules():
+        if (state := getattr(module, "quant_state", None)) is not None:
+            nested = state.state2
+            parts = (state.absmax, state.code, state.offset, nested.absmax, nested.code)
+            seen.claim("weights", parts)
+    phases: dict[str, int] = {}
+    with seen:
+        for _ in range(2):
+            with Flops() as flops:
+                seen.start_anew()
+                loss = tuned(input_ids=ids, labels=ids).loss
+                phases["forward"] = seen.peak
+                seen.start_anew()
+                loss.backward()
+                phases["backward"] = seen.peak
+                del loss
+                seen.start_anew()
+                optimizer.step()
+                phases["optimizer"] = seen.peak
+                optimizer.zero_grad()
+    return {"peak": max(phases.values()), "phases": phases, "flops": flops.total}
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    for line in sys.stdin:
+        question = json.loads(line)
+        answer = plain if question["policy"].startswith("plain") else ours
+        print(json.dumps(answer(question)), flush=True)

@@ -1,0 +1,13 @@
+"""What a training step is foretold to need; `python benchmarks/memory_foretold.py SETUP.json`."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from strop.planning.setup import Setup
+from strop.planning.simulate import simulate
+
+if __name__ == "__main__":
+    (step,) = simulate(Setup(**json.loads(Path(sys.argv[1]).read_text())))
+    print(json.dumps(dataclasses.asdict(step)))

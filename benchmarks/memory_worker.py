@@ -1,0 +1,82 @@
+"""One training step in a process of its own: the most memory it took, as the system counts it.
+
+Run as `python benchmarks/memory_worker.py MODEL_FOLDER SETUP.json`; prints one line of JSON.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import strop
+from strop.models.compact import install
+from strop.models.outline import outline
+from strop.planning.setup import Setup
+
+STATUS = Path("/proc/self/status")
+TINY = {
+    "model_type": "llama", "vocab_size": 320, "hidden_size": 64, "intermediate_size": 128,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def resident(name: str) -> int:
+    """Return VmRSS, the bytes in memory now, or VmHWM, the most there were."""
+    line = next(x for x in STATUS.read_text().splitlines() if x.startswith(name))
+    return int(line.split()[1]) * 1024
+
+
+def train(model: Any, setup: Setup, steps: int) -> None:
+    """Take optimizer steps on the rows of `setup`."""
+    compact, _ = install(
+        model,
+        policy=setup.policy,
+        micro_batch_tokens=setup.micro_batch_tokens,
+        linear_loss=True,
+    )
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, fused=True)
+    ids = torch.randint(0, 300, (len(setup.rows), max(setup.rows)))
+    labels = ids.clone()
+    labels[:, 0] = -100
+    for _ in range(steps):
+        pieces = compact.pieces(labels, {"input_ids": ids})
+        assert pieces is not None
+        compact.answer(pieces, labels, None).loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+def warm_up() -> None:
+    """Train a tiny model, so that the code and the threads of all libraries are in memory."""
+    model = outline(TINY, bits=16, dtype=torch.float32, rank=16).to_empty(device="cpu")
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data.fill_(0.01)
+    train(model, Setup(config=TINY, rows=(64,), dtype="float32", policy="checkpoint"), 2)
+
+
+def measure(folder: str, setup: Setup) -> dict[str, int]:
+    """Return what loading the model and two training steps added to the memory of the process."""
+    from peft import LoraConfig, get_peft_model
+
+    model, _ = strop.load(folder, bits=setup.bits, dtype=torch.float32)
+    del model  # what opening a model needs of libraries is in memory now
+    warm_up()
+    before = resident("VmRSS")
+    model, _ = strop.load(folder, bits=setup.bits, dtype=torch.float32)
+    lora = LoraConfig(
+        r=setup.rank, lora_alpha=setup.rank, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    model = get_peft_model(model, lora).train()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
+    train(model, setup, 2)
+    return {"before": before, "peak": resident("VmHWM"), "increase": resident("VmHWM") - before}
+
+
+if __name__ == "__main__":
+    asked = Setup(**json.loads(Path(sys.argv[2]).read_text()))
+    print(json.dumps(measure(sys.argv[1], asked)))
