@@ -46,6 +46,13 @@ def test_an_unknown_implementation_is_named():
         rms_norm(torch.zeros(2, 8), torch.ones(8), impl="gpu")
 
 
+@pytest.mark.skipif(env.INTERPRETED, reason="the interpreter takes CPU tensors")
+def test_a_kernel_that_is_asked_for_by_name_is_not_replaced():
+    stands_in_the_way = "(it needs tensors on a GPU, one is on cpu|triton is not installed)"
+    with pytest.raises(UnsupportedError, match=f"'triton' cannot run here: {stands_in_the_way}"):
+        rms_norm(torch.zeros(2, 8), torch.ones(8), impl="triton")
+
+
 @pytest.mark.parametrize("wanted", [(True, False), (False, True)], ids=["x", "weight"])
 @pytest.mark.parametrize("impl", [i.name for i in IMPLS])
 def test_gives_only_the_gradients_asked_for(impl, wanted, device_for):
