@@ -72,6 +72,10 @@ Give strop the file you have. (`make pages` writes this page from what the code 
 | the hub | `hf:owner/name:split`, only if you ask for it by this name |
 | Python | a list of dictionaries |
 
+JSON may be one object a line, a list, objects one after another or a table by columns, whatever its
+suffix; CSV may come from Excel, with semicolons, `sep=;`, empty columns and rows. Names of columns
+are read in any case, and nulls that a Parquet table put inside calls and tools are taken out.
+
 JSONL, CSV and Parquet are read row by row, so a file may be larger than memory
 (`strop.data.stream`); a line may have {line} MiB. Nothing in data is run: templates are rendered in
 a sandbox with limits on steps and on the length of texts, archives that grow without bound are

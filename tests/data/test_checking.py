@@ -1,10 +1,12 @@
 import importlib.util
 import itertools
 import json
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tokenizers import processors
 from typer.testing import CliRunner
 
 from strop.cli.data import data as app
@@ -216,3 +218,60 @@ def test_columns_are_mapped_on_the_command_line(tmp_path):
     assert CliRunner().invoke(app, arguments).exit_code == 0
     with pytest.raises(ConfigError, match="map is 'ask'"):
         mapping_of("ask")
+
+
+def found_in(rows, tokenizer, **arguments):
+    report = check(rows, tokenizer, **arguments)
+    return {f.kind: (f.severity, f.rows) for f in report.findings}
+
+
+def test_a_broken_file_of_a_folder_is_found(tmp_path):
+    (tmp_path / "a.txt").write_text("first", encoding="utf-8")
+    (tmp_path / "b.txt").write_bytes(b"\xff\xff")
+    assert found_in(tmp_path, None) == {"unreadable_file": ("error", [2])}
+
+
+def test_long_texts_are_said_to_be_divided(tokenizer):
+    rows = [{"text": "short"}, {"text": broken.sentence(1, 200)}]
+    assert found_in(rows, tokenizer, max_length=100) == {"divided": ("info", [2])}
+
+
+def test_answers_not_wanted_are_named():
+    rows = [{"prompt": f"a{i}", "completion": f"b{i}", "label": i != 1} for i in range(3)]
+    assert found_in(rows, None) == {"unwanted_answers": ("info", [2])}
+
+
+def test_answers_that_end_in_the_middle_of_a_sentence_are_named():
+    rows = [
+        broken.chat(("user", f"q{i}"), ("assistant", broken.sentence(i, 60))) for i in range(30)
+    ]
+    rows[4]["messages"][1]["content"] = rows[4]["messages"][1]["content"][:-1]
+    assert found_in(rows, None) == {"unfinished_answers": ("info", [5])}
+
+
+def test_an_answer_without_an_end_token_is_found(tokenizer):
+    tokenizer.eos_token = None
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
+    )
+    found = found_in(broken.good(3), tokenizer)
+    assert found["missing_end"] == ("warning", [1, 2, 3])
+    assert found["template_without_end"] == ("info", [])
+
+
+def test_a_missing_begin_token_is_found(tokenizer):
+    backend = tokenizer.backend_tokenizer
+    backend.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
+    )
+    assert found_in(broken.good(3), tokenizer) == {"missing_begin": ("warning", [1, 2, 3])}
+
+
+def test_without_its_package_near_duplicates_are_said_to_be_unchecked():
+    code = (
+        "import sys; sys.modules['rensa'] = None\n"
+        "from strop.data import check\n"
+        "rows = [{'prompt': 'a', 'completion': 'b'}, {'prompt': 'c', 'completion': 'd'}]\n"
+        "assert [f.kind for f in check(rows).findings] == ['near_duplicates_not_checked']\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -81,7 +81,7 @@ def test_nul_bytes_are_faults_of_their_lines(tmp_path):
 def test_an_open_quote_in_csv_is_one_error(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('prompt,completion\na,b\n"a,b\n' + "x,y\n" * 1000, encoding="utf-8")
-    with pytest.raises(DataError, match="line 1003: not valid CSV"):
+    with pytest.raises(DataError, match=r"line 3: not valid CSV: the quote .* line 1003"):
         read(path)
 
 

@@ -129,7 +129,9 @@ def test_a_csv_row_that_is_not_utf8_is_located(tmp_path):
 def test_a_csv_row_with_too_many_fields_is_a_fault(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text("prompt,completion\na,b\na,b,c\n", encoding="utf-8")
-    with pytest.raises(DataError, match="line 3: has 3 fields where line 1 names 2 columns"):
+    with pytest.raises(
+        DataError, match="line 3: has 3 fields where the first line names 2 columns"
+    ):
         read(path)
 
 

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from strop.cli.flags import UsageError
-from strop.cli.output import respond
+from strop.cli.flags import UsageError, flag
+from strop.cli.output import respond, visible
 from strop.cli.progress import bars, teller
 from strop.cli.settings_command import Command
 
@@ -18,7 +18,7 @@ data = typer.Typer(name="data", no_args_is_help=True, help="Look at data before 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 File = Annotated[str, typer.Argument(metavar="FILE", help="A file, a folder, or hf:owner/name.")]
 Model = Annotated[str | None, typer.Option(help="The model to be trained: its tokens are counted.")]
-Limit = Annotated[int | None, typer.Option(help="Where training will cut rows, in tokens.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Where training will cut rows, in tokens.")]
 Names = Annotated[
     str | None,
     typer.Option("--map", help="Columns by other names: question=prompt,reply=completion."),
@@ -48,7 +48,7 @@ def check_command(
     ] = None,
     names: Names = None,
     speed: Annotated[
-        float | None, typer.Option(help="Tokens per second in training, to tell the time.")
+        float | None, typer.Option(min=1, help="Tokens per second in training, to tell the time.")
     ] = None,
     fix: Annotated[
         Path | None, typer.Option(help="Write the cleaned rows here, the changes beside it.")
@@ -59,6 +59,7 @@ def check_command(
     as_json: Json = False,
 ) -> None:
     """Say what is wrong with data, what is learned from it and what it costs; exit 1 if severe."""
+    _check_options(model, fix, max_length=max_length, speed=speed, picture=picture)
     wanted = {"max_length": max_length, "held_out": held_out, "mapping": _mapping(names)}
     result = respond(
         lambda: _checked(
@@ -90,6 +91,15 @@ def show_command(
         _show_pieces,
         as_json=as_json,
     )
+
+
+def _check_options(model: str | None, fix: Path | None, **of_tokens: Any) -> None:
+    """Refuse options without effect before the data is read."""
+    given = [flag(name) for name, value in of_tokens.items() if value is not None]
+    if model is None and given:
+        raise UsageError(f"{', '.join(given)} needs --model, whose tokens are counted")
+    if fix is not None and fix.suffix != ".jsonl":
+        raise UsageError(f"--fix {fix}: the cleaned rows are JSONL; end the name in .jsonl")
 
 
 def _mapping(names: str | None) -> dict[str, str] | None:
@@ -140,7 +150,9 @@ def _show_report(result: dict[str, Any]) -> None:
     console.print(
         f"{result['source']}: {result['usable']:,} of {result['rows']:,} rows can be used; "
         f"format {result['format'] or 'unknown'} (columns: "
-        + ", ".join(f"{name} in {count:,}" for name, count in list(result["columns"].items())[:8])
+        + ", ".join(
+            f"{visible(name)} in {count:,}" for name, count in list(result["columns"].items())[:8]
+        )
         + ")",
         highlight=False,
         markup=False,
@@ -150,7 +162,7 @@ def _show_report(result: dict[str, Any]) -> None:
     for finding in result["findings"]:
         line = Text(f"{finding['severity']:8}", style=_COLOUR[finding["severity"]])
         line.append(f"{finding['kind']}: ", style="bold").append(
-            finding["message"], style="default"
+            visible(finding["message"]), style="default"
         )
         console.print(line)
         if finding["rows"]:
@@ -160,7 +172,7 @@ def _show_report(result: dict[str, Any]) -> None:
                 Text(f"         {_shortened(spoken_lines(finding['rows']))}", style="dim")
             )
         if finding["example"]:
-            console.print(Text(f"         for example: {finding['example']}", style="dim"))
+            console.print(Text(f"         for example: {visible(finding['example'])}", style="dim"))
         console.print(Text(f"         {finding['remedy']}"))
     if not result["findings"]:
         console.print("nothing to complain about")
@@ -192,12 +204,10 @@ def _show_lengths(console: Console, result: dict[str, Any]) -> None:
 def _shown(
     file: str, row: int, model: str, max_length: int | None, mapping: dict[str, str] | None
 ) -> dict[str, Any]:
-    from strop.data import read, show
+    from strop.data import show
     from strop.data.showing import row_at
 
-    pieces = show(
-        row_at(read(file, mapping=mapping), row), _tokenizer(model), max_length=max_length
-    )
+    pieces = show(row_at(file, row, mapping), _tokenizer(model), max_length=max_length)
     return {
         "row": row,
         "pieces": [{"text": p.text, "kind": p.kind, "tokens": p.tokens} for p in pieces],
@@ -208,7 +218,7 @@ def _show_pieces(result: dict[str, Any]) -> None:
     console = Console()
     text = Text()
     for piece in result["pieces"]:
-        text.append(piece["text"], style=_PIECE[piece["kind"]])
+        text.append(visible(piece["text"]), style=_PIECE[piece["kind"]])
     console.print(text, soft_wrap=True)
     from strop.data.showing import MEANING
 

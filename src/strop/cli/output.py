@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -22,12 +23,26 @@ def respond(work: Callable[[], T], show: Callable[[T], None], *, as_json: bool) 
     stdout = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):
         result = work()
-    stdout.write(json.dumps(result, ensure_ascii=False) + "\n")
+    stdout.write(_json(result))
     return result
+
+
+def _json(value: dict[str, Any]) -> str:
+    """Return the value as a line of JSON; half characters become JSON's own escapes."""
+    text = json.dumps(value, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def visible(text: str) -> str:
+    r"""Return a text from data so that a terminal shows it and obeys nothing in it, as `\x1b`."""
+    return _UNSEEN.sub(lambda found: ascii(found.group())[1:-1], text)
 
 
 def fail(text: str, *, as_json: bool) -> None:
     """Print what went wrong: on standard error, and as JSON on standard output if wanted."""
     if as_json:
-        sys.stdout.write(json.dumps({"error": text}, ensure_ascii=False) + "\n")
-    sys.stderr.write(f"strop: {text}\n")
+        sys.stdout.write(_json({"error": text}))
+    sys.stderr.write(f"strop: {visible(text)}\n")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from strop.data.contents import SIGNS, signs_in
-from strop.data.encoding import spoken_content
+from strop.data.encoding import all_said, spoken_content
 from strop.data.languages import language
 from strop.data.likeness import Likeness
 from strop.data.reading import examine
@@ -15,7 +15,7 @@ from strop.data.rows import BrokenRowsError, Fault, Row
 from strop.data.sources import source_name
 from strop.data.supervision import EVERYTHING, Supervision
 from strop.data.tokens import TokenCheck
-from strop.data.turns import Answers, disorder
+from strop.data.turns import Answers, asks_only, disorder
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage, the rows done and the rows in all."""
@@ -165,6 +165,9 @@ def _of_rows(
     if mixed.lines:
         message = f"{_rows(len(mixed.lines))} answer in another language than they are asked in"
         yield finding("answers_in_another_language", mixed.lines, message)
+    if alone := [row.line for row in rows if asks_only(row)]:
+        message = f"{_rows(len(alone))} ask and have no answer"
+        yield finding("prompts_alone", alone, message)
     if unwanted := [row.line for row in rows if row.label is False]:
         message = f"{_rows(len(unwanted))} have an answer that is marked as not wanted"
         yield finding("unwanted_answers", unwanted, message)
@@ -175,11 +178,16 @@ def _texts(row: Row) -> Iterator[tuple[str, bool]]:
     if row.messages is None:
         yield row.text or "", False
     for message in row.messages or ():
-        yield spoken_content(message), message["role"] == "assistant"
+        yield all_said(message), message["role"] == "assistant"
+    if row.rejected:
+        yield all_said(row.rejected[-1]), False
 
 
 def _take_language(row: Row, languages: Counter[str], mixed: _Found) -> None:
-    said = [(language(text), answer) for text, answer in _texts(row)]
+    if row.messages is None:
+        said = [(language(row.text or ""), False)]
+    else:
+        said = [(language(spoken_content(m)), m["role"] == "assistant") for m in row.messages]
     last = said[-1][0]
     if last is not None:
         languages[last] += 1

@@ -96,6 +96,13 @@ def _mojibake(text: str) -> tuple[int, int] | None:
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ufeff]")
 
+_PLACEHOLDERS = frozenset(
+    (
+        *("nan", "NaN", "NaT", "null", "NULL", "None", "<NA>", "N/A", "#N/A", "#NAME?", "#REF!"),
+        *("#VALUE!", "#DIV/0!", "undefined", "TODO", "TBD", "[deleted]", "[removed]", "..."),
+    )
+)
+
 SIGNS = (
     Sign(
         "secrets",
@@ -126,6 +133,12 @@ SIGNS = (
             needs="AI artificial rtificial sorry Sorry apologi Apologi unable can't cannot cant",
             flags=re.IGNORECASE,
         ),
+        answers=True,
+    ),
+    Sign(
+        "placeholder_answers",
+        "have an answer that stands for none",
+        lambda text: (0, len(text)) if text.strip() in _PLACEHOLDERS else None,
         answers=True,
     ),
     Sign(

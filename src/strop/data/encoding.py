@@ -202,7 +202,7 @@ def _finished(
         if isinstance(plan, Fault):
             yield plan
         else:
-            yield limited(row, _example(row, plan, next(remaining), prepared), limit)
+            yield limited(row, example_of(row, plan, next(remaining), prepared), limit)
 
 
 def limited(row: Row, example: Example, max_length: int | None) -> Example | Fault:
@@ -228,6 +228,12 @@ def divided(example: Example, max_length: int) -> list[Example]:
 def _why_no_loss(row: Row, example: Example, max_length: int | None) -> str:
     if row.messages is not None and not any(m["role"] == "assistant" for m in row.messages):
         return "no token carries loss: there is no answer in it"
+    if row.weights is not None and not any(
+        weight
+        for weight, m in zip(row.weights, row.messages or (), strict=True)
+        if m["role"] == "assistant"
+    ):
+        return "no token carries loss: every answer in it has the weight 0"
     if example.cut:
         return (
             f"no token carries loss: the answer begins after the first {max_length} tokens and the "
@@ -294,7 +300,8 @@ def _begin(tokenizer: Any) -> list[int]:
     return [bos] if bos is not None and ids and ids[0] == bos else []
 
 
-def _example(row: Row, plan: Plan, code: Any, prepared: Coder) -> Example:
+def example_of(row: Row, plan: Plan, code: Any, prepared: Coder) -> Example:
+    """Return the whole example of a row from what the backend made of its text."""
     ids = plan.begins + code.ids
     labels = [NO_LOSS] * len(ids)
     weights = None if row.weights is None else [1.0] * len(ids)
@@ -345,10 +352,21 @@ def _last_answer(row: Row) -> int:
 
 
 def spoken_content(message: Message) -> str:
-    """Return the text of a message whose content is a text or a list of parts."""
+    """Return the text of a message; of one that only calls tools, its calls as JSON."""
     content = message.get("content")
     if isinstance(content, list):
         return "".join(part.get("text", "") for part in content if isinstance(part, dict))
-    if content is None and message.get("tool_calls"):
+    if not content and message.get("tool_calls"):
         return json.dumps(message["tool_calls"], ensure_ascii=False)
     return content or ""
+
+
+def all_said(message: Message) -> str:
+    """Return everything a message says: its reasoning, its text and its tool calls."""
+    if not (message.get("reasoning_content") or message.get("tool_calls")):
+        return spoken_content(message)
+    calls = (
+        json.dumps(message["tool_calls"], ensure_ascii=False) if message.get("tool_calls") else ""
+    )
+    parts = (message.get("reasoning_content"), message.get("content"), calls)
+    return "\n".join(part for part in parts if part)

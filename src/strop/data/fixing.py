@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,10 @@ from typing import Any
 from strop.core.errors import DataError
 from strop.core.files import written_whole
 from strop.data.contents import repaired
-from strop.data.likeness import digest, text_of_row
 from strop.data.reading import examine
-from strop.data.rows import Row
+from strop.data.rows import Message, Row
 from strop.data.sources import source_name
-from strop.data.turns import Answers
+from strop.data.turns import Answers, asks_only
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,41 +31,41 @@ class Change:
 def fix(source: Any, out: Path, *, mapping: Mapping[str, str] | None = None) -> list[Change]:
     """Write the usable rows of `source` to `out` as JSONL, cleaned, and list every change.
 
-    Rows that cannot be used are dropped, as are repetitions of an earlier row. Broken characters
-    are set right, control characters taken out, and an answer spelt in several ways gets its most
-    frequent spelling. Nothing else is touched. The list is written beside it as
-    `<name>.changes.jsonl`.
+    Rows that cannot be used are dropped, as are those that are equal to an earlier row to the
+    letter. Broken characters are set right, control characters taken out, and an answer spelt in
+    several ways gets its most frequent spelling. Nothing else is touched. The list is written beside
+    it as `<name>.changes.jsonl`.
 
     Raises:
         DataError: the source cannot be read at all, nothing of it can be used, or `out` would
-            overwrite it.
+            overwrite it or is named as another kind of file.
     """
+    if out.suffix != ".jsonl":
+        raise DataError(f"{out} is written as JSONL; give it a name that ends in .jsonl")
     if isinstance(source, (str, Path)) and out.resolve() == Path(source).resolve():
         raise DataError(f"{out} is the source itself; give another name for the cleaned file")
     rows, faults, _, total = examine(source, mapping)
     changes = [Change(fault.line, "dropped", fault.reason) for fault in faults]
     spelling = _spellings(rows)
-    first_of: dict[bytes, int] = {}
-    kept: list[str] = []
+    first_of: dict[str, int] = {}
     for row in rows:
         record, reasons = _cleaned(row, spelling)
-        key = digest(text_of_row(row))
-        if key in first_of:
-            changes.append(Change(row.line, "dropped", f"repeats line {first_of[key]}"))
+        written = json.dumps(record, ensure_ascii=False)
+        if written in first_of:
+            changes.append(Change(row.line, "dropped", f"repeats line {first_of[written]}"))
             continue
-        first_of[key] = row.line
+        first_of[written] = row.line
         changes += [Change(row.line, "changed", reason) for reason in reasons]
-        kept.append(json.dumps(record, ensure_ascii=False))
-    if not kept:
+    if not first_of:
         raise DataError(f"none of the {total} rows of {source_name(source)} can be kept")
     changes.sort(key=lambda change: change.line)
-    _write(out, kept)
+    _write(out, first_of)
     listed = [json.dumps(asdict(change), ensure_ascii=False) for change in changes]
     _write(out.with_name(out.stem + ".changes.jsonl"), listed)
     return changes
 
 
-def _write(path: Path, lines: list[str]) -> None:
+def _write(path: Path, lines: Iterable[str]) -> None:
     with written_whole(path) as scratch:
         scratch.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
 
@@ -87,9 +86,8 @@ def _cleaned(row: Row, spelling: Mapping[str, str]) -> tuple[dict[str, Any], lis
     reasons: list[str] = []
     if row.messages is None:
         return {"text": _text(row.text or "", "the text", reasons)}, reasons
-    messages = [dict(m) for m in row.messages]
-    for number, message in enumerate(messages, 1):
-        message["content"] = _text(message["content"], f"message {number}", reasons)
+    messages = _repaired(row.messages, "message", reasons)
+    rejected = row.rejected and _repaired(row.rejected, "rejected message", reasons)
     last = messages[-1]
     wanted = spelling.get(last["content"].strip(), last["content"])
     if last["role"] == "assistant" and wanted != last["content"]:
@@ -97,15 +95,27 @@ def _cleaned(row: Row, spelling: Mapping[str, str]) -> tuple[dict[str, Any], lis
         last["content"] = wanted
     for message, weight in zip(messages, row.weights or (), strict=False):
         message["weight"] = weight
-    return dict(_record(row, messages)), reasons
+    return dict(_record(row, messages, rejected)), reasons
 
 
-def _record(row: Row, messages: list[dict[str, Any]]) -> Iterator[tuple[str, Any]]:
-    if row.rejected is None:
-        yield "messages", messages
+def _repaired(messages: list[Message], name: str, reasons: list[str]) -> list[Message]:
+    made = [dict(m) for m in messages]
+    for number, message in enumerate(made, 1):
+        for key in ("content", "reasoning_content"):
+            if message.get(key):
+                message[key] = _text(message[key], f"{name} {number}", reasons)
+    return made
+
+
+def _record(
+    row: Row, messages: list[Message], rejected: list[Message] | None
+) -> Iterator[tuple[str, Any]]:
+    if row.rejected is not None:
+        yield from (("chosen", messages), ("rejected", rejected))
+    elif asks_only(row):
+        yield "prompt", messages
     else:
-        yield "chosen", messages
-        yield "rejected", row.rejected
+        yield "messages", messages
     if row.label is not None:
         yield "label", row.label
     if row.tools is not None:

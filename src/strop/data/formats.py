@@ -14,8 +14,8 @@ from strop.data.messages import (
     tools_in,
     weights_of,
 )
+from strop.data.record import Record, spoken_type
 from strop.data.rows import Fault, Message, Row
-from strop.data.sources import Record, spoken_type
 
 
 @dataclass(slots=True)
@@ -106,9 +106,19 @@ def _from_preference(record: Record, columns: list[str]) -> Made:
         )
     repeated = before and chosen[: len(before)] == before
     better, worse = ([*([] if repeated else before), *part] for part in (chosen, rejected))
-    if better == worse:
+    if _trimmed(better) == _trimmed(worse):
         raise FaultyRecordError("equal_pair", "chosen and rejected are equal, so nothing differs")
     return Made(conversation(better, record), rejected=conversation(worse, record))
+
+
+def _trimmed(messages: list[Any]) -> list[Any]:
+    """Return the messages without the space around their texts."""
+    return [
+        {k: v.strip() if isinstance(v, str) else v for k, v in m.items()}
+        if isinstance(m, dict)
+        else m
+        for m in messages
+    ]
 
 
 def _from_kto(record: Record, columns: list[str]) -> Made:
@@ -116,11 +126,13 @@ def _from_kto(record: Record, columns: list[str]) -> Made:
         _from_prompt(record, columns[:2]) if len(columns) == 3 else _from_messages(record, columns)
     )
     label = record[columns[-1]]
-    if isinstance(label, str) and label.lower() in ("true", "false", "1", "0"):
-        label = label.lower() in ("true", "1")
+    if isinstance(label, str) and label.strip().lower() in ("true", "false", "1", "0"):
+        label = label.strip().lower() in ("true", "1")
     if label not in (True, False):
         raise FaultyRecordError(
-            "bad_type", f"{columns[-1]} is {spoken_type(label)} ({label!r}), not true or false"
+            "bad_type",
+            f"{columns[-1]} is {spoken_type(label)} ({label!r}), not true or false, as KTO marks "
+            "wanted answers; rename the column if it says something else",
         )
     made.label = bool(label)
     return made
@@ -128,7 +140,7 @@ def _from_kto(record: Record, columns: list[str]) -> Made:
 
 _CHATS = ("conversations", "conversation", "dialogue", "dialog", "chat", "turns", "items")
 _ANSWERS = ("completion", "response", "answer", "solution", "ground_truth", "target")
-_SYSTEM = ("system", "system_prompt", "tools", "history")
+_SYSTEM = ("system", "system_prompt", "tools", "functions", "history")
 _WANTED = ("label", "kto_tag")
 
 FORMATS = (
@@ -156,6 +168,9 @@ FORMATS = (
 )
 """Every format, the one that wins where several fit a row first."""
 
+_DEEPEST = 64
+"""Levels that lists and objects of a row may be nested."""
+
 KNOWN_COLUMNS = frozenset(name for f in FORMATS for names in (*f.needs, f.also) for name in names)
 
 
@@ -163,17 +178,16 @@ def row_of(line: int, record: Record, layout: Format, columns: list[str]) -> Row
     """Return the record as a row, or why it is none."""
     try:
         made = layout.build(record, columns)
-        _check_surrogates(record)
+        tools = tools_in(record)
+        _check_texts((made.messages, made.text, tools, made.rejected))
         weights = weights_of(made.messages) if made.messages else None
-        return Row(
-            line, made.messages, made.text, tools_in(record), made.rejected, made.label, weights
-        )
+        return Row(line, made.messages, made.text, tools, made.rejected, made.label, weights)
     except FaultyRecordError as e:
         return Fault(line, str(e), e.kind)
 
 
-def _check_surrogates(value: Any) -> None:
-    """Refuse half a character, which JSON can spell and no tokenizer can read."""
+def _check_texts(value: Any, depth: int = 0) -> None:
+    """Refuse half a character, which JSON can spell and no tokenizer can read, and deep nesting."""
     if isinstance(value, str):
         if not value.isascii():
             try:
@@ -181,9 +195,12 @@ def _check_surrogates(value: Any) -> None:
             except UnicodeEncodeError as e:
                 reason = f"a text has half a character (\\u{ord(value[e.start]):04x})"
                 raise FaultyRecordError("lone_surrogate", reason) from e
+    elif depth > _DEEPEST:
+        raise FaultyRecordError("bad_json", f"nested more than {_DEEPEST} levels deep")
     elif isinstance(value, dict):
-        for item in value.values():
-            _check_surrogates(item)
-    elif isinstance(value, list):
+        for key, item in value.items():
+            _check_texts(key, depth + 1)
+            _check_texts(item, depth + 1)
+    elif isinstance(value, (list, tuple)):
         for item in value:
-            _check_surrogates(item)
+            _check_texts(item, depth + 1)

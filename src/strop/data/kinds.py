@@ -71,6 +71,11 @@ KINDS = {
         "an answer refuses",
         "Take these rows out, or the model learns to refuse.",
     ),
+    "placeholder_answers": Kind(
+        "warning",
+        "an answer stands for none, as nan, null, N/A or [deleted]",
+        "Write the answer or take the row out, unless it is meant literally.",
+    ),
     "mojibake": Kind(
         "warning",
         "broken characters, as Ã© for é",
@@ -173,6 +178,11 @@ KINDS = {
         "info",
         "the data marks answers as not wanted (KTO)",
         "Nothing: learning by imitation leaves them out, KTO learns from them.",
+    ),
+    "prompts_alone": Kind(
+        "info",
+        "rows ask and have no answer",
+        "Nothing for reinforcement learning (GRPO, RLOO); to learn by imitation, add answers.",
     ),
     "family_template": Kind(
         "info",

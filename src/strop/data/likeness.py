@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from strop.data.encoding import spoken_content
+from strop.data.encoding import all_said, spoken_content
 from strop.data.rows import Row
 
 PERMUTATIONS = 64
@@ -32,11 +32,11 @@ def question_of(row: Row) -> str:
 
 
 def text_of_row(row: Row) -> str:
-    """Return all a row says."""
+    """Return all a row says, and in KTO data whether it is wanted."""
     if row.messages is None:
         return row.text or ""
-    said = "\n".join(spoken_content(m) for m in row.messages)
-    return said if row.rejected is None else said + "\n" + spoken_content(row.rejected[-1])
+    said = [all_said(m) for m in (*row.messages, *(row.rejected or ()))]
+    return "\n".join(said if row.label is None else (*said, str(row.label)))
 
 
 @dataclass(slots=True)
@@ -57,8 +57,8 @@ class Likeness:
         key = digest(text)
         first = key not in self.whole
         self.whole[key].append(row.line)
-        if row.messages and row.label is None:
-            answer = digest(spoken_content(row.messages[-1]))
+        if row.messages and row.label is None and row.messages[-1]["role"] == "assistant":
+            answer = digest(all_said(row.messages[-1]))
             self.answers[digest(question_of(row))].setdefault(answer, row.line)
         if first and self.sketching:
             words = text.lower().split()

@@ -1,11 +1,12 @@
 """Brings the messages of any layout into one form: `role` and `content`, as templates want them."""
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from strop.data.record import Record, spoken_type
 from strop.data.rows import Message
-from strop.data.sources import Record, spoken_type
 
 
 class FaultyRecordError(ValueError):
@@ -26,12 +27,16 @@ _ROLE_OF = {
     "model": "assistant",
     "ai": "assistant",
     "function_call": "assistant",
+    "tool_call": "assistant",
     "observation": "tool",
     "function": "tool",
     "function_response": "tool",
+    "tool_response": "tool",
+    "tool_result": "tool",
     "ipython": "tool",
     **{role: role for role in ROLES},
 }
+_CALLS = ("function_call", "tool_call")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 _WEIGHT = ("weight", "loss_weight", "train")
 
@@ -58,10 +63,7 @@ def optional_text(record: Record, *columns: str) -> str:
 def listed(value: Any, column: str) -> list[Any]:
     """Return the list in a column, where a table may hold it as JSON text."""
     if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as e:
-            raise FaultyRecordError("bad_json", f"{column} is not valid JSON: {e}") from e
+        value = _parsed(value, column)
     if not isinstance(value, list):
         raise FaultyRecordError("bad_type", f"{column} is {spoken_type(value)}, not a list")
     if not value:
@@ -71,12 +73,34 @@ def listed(value: Any, column: str) -> list[Any]:
 
 def tools_in(record: Record) -> list[Any] | None:
     """Return the tools a record offers, or None if it offers none."""
-    value = record.get("tools")
-    if value is None or (
-        isinstance(value, (str, list)) and not "".join(map(str, value)).strip("[] ")
-    ):
+    column = next((c for c in ("tools", "functions") if record.get(c) is not None), None)
+    if column is None:
         return None
-    return listed(value, "tools")
+    value = record[column]
+    if isinstance(value, (str, list)) and not "".join(map(str, value)).strip("[] "):
+        return None
+    tools = [_tool(tool, number) for number, tool in enumerate(listed(value, column), 1)]
+    if column == "functions":  # what OpenAI's first form of tool calls names them
+        return [{"type": "function", "function": tool} for tool in tools]
+    return tools
+
+
+def _tool(tool: Any, number: int) -> dict[str, Any]:
+    value = _parsed(tool, f"tool {number}") if isinstance(tool, str) else tool
+    if not isinstance(value, dict):
+        raise FaultyRecordError(
+            "bad_type", f"tool {number} is {spoken_type(value)}, not an object that describes it"
+        )
+    return value
+
+
+def _parsed(text: str, what: str) -> Any:
+    """Return the value that a text holds as JSON, or raise what is wrong with it."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as e:
+        hint = "; it is written as Python, not as JSON" if text[:2] in ("[{", "{'") else ""
+        raise FaultyRecordError("bad_json", f"{what} is not valid JSON: {e}{hint}") from e
 
 
 def conversation(values: Sequence[Any], record: Record, *, answered: bool = True) -> list[Message]:
@@ -89,7 +113,7 @@ def conversation(values: Sequence[Any], record: Record, *, answered: bool = True
     """
     messages = [m for i, value in enumerate(values, 1) for m in _messages(value, i)]
     system = optional_text(record, "system", "system_prompt")
-    if system and messages[0]["role"] != "system":
+    if system and not (messages and messages[0]["role"] in ("system", "developer")):
         messages.insert(0, {"role": "system", "content": system})
     if answered and not any(m["role"] == "assistant" for m in messages):
         raise FaultyRecordError("no_answer", "no answer: no message has the role assistant")
@@ -100,9 +124,10 @@ def asked(question: str, answer: str | None, record: Record) -> list[Message]:
     """Return a conversation of one question and, unless None, its answer."""
     system = optional_text(record, "system", "system_prompt")
     made = [{"role": "system", "content": system}] if system else []
-    for pair in record.get("history") or ():
-        if not (isinstance(pair, (list, tuple)) and len(pair) == 2):
-            raise FaultyRecordError("bad_type", "history is not a list of [question, answer] pairs")
+    before = record.get("history")
+    for pair in () if before in (None, "", [], "[]") else listed(before, "history"):
+        if not (isinstance(pair, (list, tuple)) and [type(part) for part in pair] == [str, str]):
+            raise FaultyRecordError("bad_type", "history is not a list of [question, answer] texts")
         made += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
     made.append({"role": "user", "content": question})
     if answer is not None:
@@ -136,23 +161,17 @@ def _message(value: Any, number: int) -> Message:
     content_key = next((k for k in ("content", "value", "text") if k in value), "content")
     more = {k: v for k, v in value.items() if k not in (role_key, content_key) and v is not None}
     message = {"role": _ROLE_OF[role.strip().lower()], "content": value.get(content_key), **more}
-    if role.strip().lower() == "function_call" and isinstance(message["content"], str):
-        _call_of_sharegpt(message, number)
+    if role.strip().lower() in _CALLS and isinstance(message["content"], str):
+        message["tool_calls"] = _calls_of_text(message["content"], number)
+        message["content"] = None
+    if "function_call" in message and "tool_calls" not in message:  # OpenAI's first form of them
+        message["tool_calls"] = [{"type": "function", "function": message.pop("function_call")}]
     _unify(message, number)
     return message
 
 
-def _call_of_sharegpt(message: Message, number: int) -> None:
-    message["tool_calls"] = _calls_of_text(message["content"], number)
-    message["content"] = None
-
-
 def _calls_of_text(text: str, number: int) -> list[dict[str, Any]]:
-    try:
-        call = json.loads(text)
-    except (ValueError, RecursionError) as e:
-        reason = f"the function call in message {number} is not valid JSON: {e}"
-        raise FaultyRecordError("bad_json", reason) from e
+    call = _parsed(text, f"the function call in message {number}")
     calls = call if isinstance(call, list) else [call]
     return [{"type": "function", "function": c} for c in calls]
 
@@ -228,7 +247,7 @@ def weights_of(messages: list[Message]) -> tuple[float, ...] | None:
     for number, message in enumerate(messages, 1):
         given = [message.pop(key) for key in _WEIGHT if key in message]
         weight = given[0] if given else 1.0
-        if not isinstance(weight, (int, float)) or weight < 0:
+        if not isinstance(weight, (int, float)) or not 0 <= weight < math.inf:
             raise FaultyRecordError("bad_type", f"message {number} has the weight {weight!r}")
         weights.append(float(weight))
     return tuple(weights)

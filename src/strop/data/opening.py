@@ -6,6 +6,7 @@ import html.parser
 import importlib.util
 import io
 import re
+import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,23 @@ LARGEST_WHOLE = 2**30
 """Bytes of a file that has to be read as a whole, such as one JSON list."""
 
 _BOMB_SIZE, _BOMB_RATIO = 4 * 2**20, 200
-"""A gzip file that grows beyond the size and by more than the ratio is taken for a bomb."""
+"""A gzip or Parquet file that grows beyond the size and by more than the ratio is taken for a bomb."""
 
 TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
+
+
+def refuse_bomb(path: Path, packed: int, unpacked: int) -> None:
+    """Refuse a file that grows without bound when unpacked.
+
+    Raises:
+        DataError: it has grown by more than data does.
+    """
+    if unpacked > _BOMB_SIZE and unpacked > _BOMB_RATIO * packed:
+        raise DataError(
+            f"{path} grows to more than {_BOMB_RATIO} times its size when unpacked "
+            f"({packed:,} bytes to over {unpacked:,}), which data does not do; unpack it yourself if "
+            "you trust it"
+        )
 
 
 class _Guarded(io.RawIOBase):
@@ -44,12 +59,7 @@ class _Guarded(io.RawIOBase):
         except (OSError, EOFError, zlib.error) as e:
             raise DataError(f"{self.path} is not a whole gzip file: {e}") from e
         self.unpacked += len(chunk)
-        if self.unpacked > _BOMB_SIZE and self.unpacked > _BOMB_RATIO * self.packed:
-            raise DataError(
-                f"{self.path} grows to more than {_BOMB_RATIO} times its size when unpacked "
-                f"({self.packed:,} bytes to over {self.unpacked:,}), which data does not do; unpack "
-                "it yourself if you trust it"
-            )
+        refuse_bomb(self.path, self.packed, self.unpacked)
         buffer[: len(chunk)] = chunk
         return len(chunk)
 
@@ -107,18 +117,27 @@ def lines_of(file: IO[bytes], path: Path) -> Iterator[tuple[int, str | Fault]]:
                 "file has one row per line"
             )
         try:
-            yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
+            yield number, raw.decode("utf-8-sig")  # files with a byte-order mark may be joined
         except UnicodeDecodeError as e:
             yield number, Fault(number, not_utf8(e, offset), "not_utf8")
         offset += len(raw)
 
 
+_OTHERS = {
+    b"\xff\xfe": "UTF-16",
+    b"\xfe\xff": "UTF-16",
+    b"\x1f\x8b\x08": "gzip, which a name that ends in .gz tells",
+    b"PK\x03\x04": "a ZIP archive or an Office file",
+}
+
+
 def not_utf8(error: UnicodeDecodeError, offset: int = 0) -> str:
     """Return where the byte stands that is not UTF-8, and what to do."""
-    hint = "UTF-16" if error.object[:2] in (b"\xff\xfe", b"\xfe\xff") else ""
+    hint = next((name for mark, name in _OTHERS.items() if error.object.startswith(mark)), "")
     return (
         f"not UTF-8{f' but {hint}' if hint else ''}: byte 0x{error.object[error.start]:02x} at "
-        f"offset {offset + error.start} of the file; save the file as UTF-8"
+        f"offset {offset + error.start} of the file"
+        + ("" if "gzip" in hint else "; save the file as UTF-8")
     )
 
 
@@ -141,13 +160,25 @@ def text_of(path: Path) -> str:
 
 def _of_pdf(path: Path) -> str:
     if importlib.util.find_spec("pypdf") is None:
-        raise MissingPackageError('reading PDF needs pypdf; run: pip install "strop[pdf]"')
+        raise MissingPackageError('reading PDF needs pypdf; run: pip install "strop[data]"')
     import pypdf
     import pypdf.errors
 
     try:
-        pages = [page.extract_text() for page in pypdf.PdfReader(path).pages]
-    except (pypdf.errors.PyPdfError, ValueError, KeyError, TypeError, OSError) as e:
+        with opened(path) as file:
+            content = io.BytesIO(file.read(LARGEST_WHOLE))
+        pages = [page.extract_text() for page in pypdf.PdfReader(content).pages]
+    except (
+        *(
+            pypdf.errors.PyPdfError,
+            pypdf.errors.DependencyError,
+            ValueError,
+            LookupError,
+            TypeError,
+        ),
+        *(OSError, AttributeError, ArithmeticError, AssertionError, RecursionError, struct.error),
+        *(NotImplementedError, zlib.error),
+    ) as e:  # what pypdf raises on files that are damaged or locked
         raise DataError(f"{path} is not a readable PDF: {e}") from e
     return "\n\n".join(page.strip() for page in pages if page.strip())
 
@@ -156,6 +187,9 @@ class _Visible(html.parser.HTMLParser):
     """Collects the text a reader of an HTML page sees."""
 
     _HIDDEN = frozenset(("script", "style", "head", "template", "noscript", "svg"))
+    _IN_HEAD = frozenset(
+        ("head", "title", "meta", "link", "base", "script", "style", "template", "noscript")
+    )
     _BLOCKS = frozenset(
         (
             *("p", "div", "br", "li", "ul", "ol", "table", "tr", "pre", "blockquote"),
@@ -166,26 +200,38 @@ class _Visible(html.parser.HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.parts: list[str] = []
-        self.hidden = 0
+        self.hidden: list[str] = []
+        self.kept = 0
+        """How many `pre` are open: in them spaces have a meaning."""
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.hidden += tag in self._HIDDEN
-        if tag in self._BLOCKS:
-            self.parts.append("\n")
+        if self.hidden == ["head"] and tag not in self._IN_HEAD:
+            self.hidden.clear()  # HTML lets the end tag of a head be left out
+        if tag in self._HIDDEN:
+            self.hidden.append(tag)
+        self._separate(tag)
+        self.kept += tag == "pre"
 
     def handle_endtag(self, tag: str) -> None:
-        self.hidden = max(0, self.hidden - (tag in self._HIDDEN))
+        if tag in self.hidden:
+            del self.hidden[self.hidden.index(tag) :]
+        self.kept = max(0, self.kept - (tag == "pre"))
+        self._separate(tag)
+
+    def _separate(self, tag: str) -> None:
         if tag in self._BLOCKS:
             self.parts.append("\n")
+        elif tag in ("td", "th"):
+            self.parts.append(" ")
 
     def handle_data(self, data: str) -> None:
         if not self.hidden:
-            self.parts.append(data)
+            self.parts.append(data if self.kept else re.sub(r"[ \t\r\n]+", " ", data))
 
 
 def _visible(page: str) -> str:
     reader = _Visible()
     reader.feed(page)
     reader.close()
-    lines = (re.sub(r"[ \t]+", " ", line).strip() for line in "".join(reader.parts).split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+    text = re.sub(r" *\n", "\n", "".join(reader.parts))
+    return re.sub(r"\n{3,}", "\n\n", text).strip("\n").strip()

@@ -7,8 +7,9 @@ from typing import Any
 
 from strop.core.errors import ConfigError, DataError
 from strop.data.formats import FORMATS, KNOWN_COLUMNS, Format, row_of
+from strop.data.record import Record
 from strop.data.rows import BrokenRowsError, Fault, Row, Rows
-from strop.data.sources import Record, records, source_name
+from strop.data.sources import records, source_name
 
 
 def read(source: Any, *, mapping: Mapping[str, str] | None = None) -> Rows:
@@ -75,23 +76,25 @@ def stream(source: Any, *, mapping: Mapping[str, str] | None = None) -> Iterator
             shapes[tuple(item)] += 1
     if not total:
         raise DataError(f"{name} holds no rows")
-    layout = _recognised(shapes, mapping, name)[0] if shapes else FORMATS[0]
-    faults = [made for made in _built(source, mapping, layout) if isinstance(made, Fault)]
+    names: dict[str, str] = {}
+    layout = FORMATS[0]
+    if shapes:
+        names = _names(shapes, mapping or {}, name)
+        layout = _best(_renamed(shapes, names), name)
+    faults = [made for made in _built(source, names, layout) if isinstance(made, Fault)]
     if faults:
         raise BrokenRowsError(name, faults, total, "Correct these rows or take them out.")
-    return (made for made in _built(source, mapping, layout) if isinstance(made, Row))
+    return (made for made in _built(source, names, layout) if isinstance(made, Row))
 
 
-def _built(source: Any, mapping: Mapping[str, str] | None, layout: Format) -> Iterator[Row | Fault]:
-    return (_made(line, item, mapping, layout) for line, item in records(source))
+def _built(source: Any, names: Mapping[str, str], layout: Format) -> Iterator[Row | Fault]:
+    return (_made(line, item, names, layout) for line, item in records(source))
 
 
-def _made(
-    line: int, item: Record | Fault, mapping: Mapping[str, str] | None, layout: Format
-) -> Row | Fault:
+def _made(line: int, item: Record | Fault, names: Mapping[str, str], layout: Format) -> Row | Fault:
     if isinstance(item, Fault):
         return item
-    record = {mapping.get(c, c): v for c, v in item.items()} if mapping else item
+    record = {names.get(c, c): v for c, v in item.items()} if names else item
     its = layout.columns(record)
     if its is None:
         return Fault(line, _lacks(layout, record), "missing_column")
@@ -120,14 +123,16 @@ def examine(
     if not shapes:
         broken = [item for _, item in found if isinstance(item, Fault)]
         raise BrokenRowsError(name, broken, total, "No row could be read.")
-    layout, shapes = _recognised(shapes, mapping, name)
+    names = _names(shapes, mapping or {}, name)
+    shapes = _renamed(shapes, names)
+    layout = _best(shapes, name)
     if columns is not None:
         for shape, count in shapes.items():
             columns.update(dict.fromkeys(shape, count))
     rows: list[Row] = []
     faults: list[Fault] = []
     while found:  # a record is let go when it became a row
-        made = _made(*found.popleft(), mapping, layout)
+        made = _made(*found.popleft(), names, layout)
         if isinstance(made, Fault):
             faults.append(made)
         else:
@@ -135,7 +140,15 @@ def examine(
     return rows, faults, layout, total
 
 
-def _check_mapping(columns: set[str], mapping: Mapping[str, str], name: str) -> None:
+def _names(
+    shapes: Counter[tuple[str, ...]], mapping: Mapping[str, str], name: str
+) -> dict[str, str]:
+    """Return what columns are renamed to: what the mapping says, and known names in other case.
+
+    Raises:
+        DataError: the mapping does not fit the columns.
+    """
+    columns = {column for shape in shapes for column in shape}
     for theirs, ours in mapping.items():
         if theirs not in columns:
             close = difflib.get_close_matches(theirs, map(str, columns), 1)
@@ -147,23 +160,28 @@ def _check_mapping(columns: set[str], mapping: Mapping[str, str], name: str) -> 
             raise DataError(
                 f"{theirs!r} cannot be mapped to {ours!r}; known are {_spoken(KNOWN_COLUMNS)}"
             )
+        if ours in columns.difference(mapping) or list(mapping.values()).count(ours) > 1:
+            raise DataError(
+                f"{theirs!r} cannot be mapped to {ours!r}, as {name} has another column of that "
+                "name; map that one to another name too"
+            )
+    taken = columns.difference(mapping).union(mapping.values())
+    cased: dict[str, str] = {}
+    for column in columns.difference(mapping):
+        plain = column.strip().lower() if isinstance(column, str) else column
+        if plain in KNOWN_COLUMNS and plain not in taken:
+            cased[column] = plain
+            taken.add(plain)
+    return {**mapping, **cased}
 
 
-def _recognised(
-    shapes: Counter[tuple[str, ...]], mapping: Mapping[str, str] | None, name: str
-) -> tuple[Format, Counter[tuple[str, ...]]]:
-    """Return the format that fits most of the records, and how many have which columns.
-
-    Raises:
-        DataError: none fits any, or the mapping does not fit the columns.
-    """
-    if mapping:
-        _check_mapping({column for shape in shapes for column in shape}, mapping, name)
-        renamed: Counter[tuple[str, ...]] = Counter()
-        for shape, count in shapes.items():
-            renamed[tuple(mapping.get(c, c) for c in shape)] += count
-        shapes = renamed
-    return _best(shapes, name), shapes
+def _renamed(
+    shapes: Counter[tuple[str, ...]], names: Mapping[str, str]
+) -> Counter[tuple[str, ...]]:
+    renamed: Counter[tuple[str, ...]] = Counter()
+    for shape, count in shapes.items():
+        renamed[tuple(names.get(c, c) for c in shape)] += count
+    return renamed
 
 
 def _best(shapes: Counter[tuple[str, ...]], name: str) -> Format:
@@ -176,11 +194,20 @@ def _best(shapes: Counter[tuple[str, ...]], name: str) -> Format:
     best = max(FORMATS, key=lambda layout: fits[layout])
     if not fits[best]:
         columns = {column for shape in shapes for column in shape}
+        if not columns:
+            raise DataError(f"{name} has rows without anything in them: they have no columns")
         known = "; ".join(layout.spoken() for layout in FORMATS)
         raise DataError(
             f"{name} has the columns {_spoken(columns)}, which are no known format. Known are: "
             f"{known}. Rename the columns, or map them to these names, as in "
             "mapping={'ask': 'prompt', 'reply': 'completion'}"
+        )
+    if best.name == "text" and any({"role", "content"} <= set(shape) for shape in shapes):
+        raise DataError(
+            f"{name} has one message a row (columns role and content), and nothing says which "
+            "belong together; put the messages of each conversation into one row, as "
+            '{"messages": [{"role": ..., "content": ...}, ...]}, or map content=text if each is a '
+            "text of its own"
         )
     return best
 

@@ -1,13 +1,15 @@
 """Shows a row as the model will see it: what is learned, what is context, special, cut off."""
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from strop.core.errors import DataError
-from strop.data.encoding import coder, encode, planned
-from strop.data.rows import NO_LOSS, Row, Rows
+from strop.data.encoding import coder, example_of, planned
+from strop.data.reading import examine
+from strop.data.rows import NO_LOSS, Row
+from strop.data.sources import source_name
 from strop.data.supervision import EVERYTHING, Supervision
 
 Kind = Literal["supervised", "context", "special", "special_supervised", "cut"]
@@ -41,15 +43,16 @@ def show(
     """Return the row's text in pieces, each with what becomes of it in training.
 
     The pieces together are the whole text, also where tokens share a character. A plain text is
-    never cut: what is beyond `max_length` is learned as a row of its own.
+    never cut: what is beyond `max_length` is learned as a row of its own. A row of which nothing
+    would be learned is shown as well.
 
     Raises:
-        DataError: the row cannot be encoded.
+        DataError: the chat template refuses the row.
     """
     prepared = coder(tokenizer)
     plan = planned(row, tokenizer, prepared, supervision, True)
-    example = encode(row, tokenizer, supervision=supervision)
     code = prepared.fast.encode(plan.text, add_special_tokens=False)
+    example = example_of(row, plan, code, prepared)
     lead = len(plan.begins)
     pieces: list[Piece] = []
     at = 0
@@ -81,17 +84,21 @@ def _joined(pieces: Iterable[Piece]) -> Iterable[Piece]:
         yield held
 
 
-def row_at(rows: Rows, line: int) -> Row:
-    """Return the row that begins at a line of the source.
+def row_at(source: Any, line: int, mapping: Mapping[str, str] | None = None) -> Row:
+    """Return the row that begins at a line of the source; the others may be broken.
 
     Raises:
-        DataError: none does.
+        DataError: no row begins there, or it cannot be used.
     """
+    rows, faults, _, _ = examine(source, mapping)
     for row in rows:
         if row.line == line:
             return row
-    last = rows[len(rows) - 1].line
-    raise DataError(f"{rows.source} has no row at line {line}; its rows stand at 1 to {last}")
+    name = source_name(source)
+    if reasons := [fault.reason for fault in faults if fault.line == line]:
+        raise DataError(f"{name}: the row at line {line} cannot be used: {reasons[0]}")
+    last = max(found.line for part in (rows, faults) for found in part)
+    raise DataError(f"{name} has no row at line {line}; its rows stand at 1 to {last}")
 
 
 STYLE = """<style>

@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from strop.data.encoding import called, coder, encoded, limited, spoken_content
+from strop.data.encoding import all_said, called, coder, encoded, limited
 from strop.data.report import Finding, Lengths, excerpt, finding
 from strop.data.rows import NO_LOSS, Example, Fault, Row
 from strop.data.supervision import Supervision
 from strop.data.templates import family_of
+from strop.data.turns import asks_only
 
 _VERIFIED = 64
 _MARK = re.compile(r"<\|[\w▁ -]+\|>|\[/?[A-Z_]{4,}\]|<(?:start|end)_of_turn>|<｜[^｜<>]+｜>")
@@ -39,7 +40,9 @@ class TokenCheck:
             made = whole
             if isinstance(whole, Example) and row.messages is not None:
                 made = limited(row, whole, self.max_length)
-            if isinstance(made, Fault):
+            if isinstance(made, Fault) and made.kind == "no_loss" and asks_only(row):
+                self.counts.append(len(self._asked(row)))
+            elif isinstance(made, Fault):
                 faults[made.kind, made.reason].append(row.line)
                 self.unusable.append(row.line)
             else:
@@ -54,6 +57,13 @@ class TokenCheck:
             *self._of_lines(lines),
             *self._of_marks(marks),
         ]
+
+    def _asked(self, row: Row) -> list[int]:
+        """Return the tokens of a row that only asks, as a model is given them to answer."""
+        assert self.coder.renderer is not None  # without it the row could not be rendered before
+        text = self.coder.renderer.text(row.messages or [], tools=row.tools, prompt=True)
+        ids: list[int] = self.coder.fast.encode(str.__str__(text), add_special_tokens=False).ids
+        return ids
 
     def _judged(self, example: Example) -> Iterator[str]:
         ids, labels = example.ids, example.labels
@@ -104,7 +114,7 @@ class TokenCheck:
         special = self.coder.renderer.special if self.coder.renderer else None
         if special is None:
             return
-        for text in [spoken_content(m) for m in row.messages or ()] or [row.text or ""]:
+        for text in [all_said(m) for m in row.messages or ()] or [row.text or ""]:
             if found := special.search(text):
                 lines, _ = marks.setdefault(found.group(), ([], excerpt(text, *found.span())))
                 if not lines or lines[-1] != row.line:

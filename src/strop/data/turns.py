@@ -27,6 +27,11 @@ def disorder(row: Row) -> Iterator[str]:
         yield "a tool result stands before any tool call"
 
 
+def asks_only(row: Row) -> bool:
+    """Say whether a row is a conversation without any answer."""
+    return row.messages is not None and not any(m["role"] == "assistant" for m in row.messages)
+
+
 @dataclass(slots=True)
 class Answers:
     """Collects the answers of all rows, to judge them together."""

@@ -1,0 +1,143 @@
+"""Reads rows out of JSON: one object a line, a list, objects one after another, a table by columns."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from strop.core.errors import DataError
+from strop.data.opening import LONGEST_LINE, lines_of, not_utf8, opened, whole
+from strop.data.record import Found, Record, as_record, spoken_type
+from strop.data.rows import Fault
+
+_SPACE = re.compile(r"\s*")
+
+
+def json_rows(path: Path, suffix: str) -> Iterator[Found]:
+    """Yield the rows of a JSON or JSONL file, whichever it is, with their lines.
+
+    Raises:
+        DataError: it is JSON as a whole and not valid, or no list of rows.
+    """
+    yield from _of_lines(path) if _row_per_line(path, suffix) else _of_whole(path)
+
+
+def _of_lines(path: Path) -> Iterator[Found]:
+    with opened(path) as file:
+        for number, line in lines_of(file, path):
+            if isinstance(line, Fault):
+                yield number, line
+            elif line.strip():
+                yield number, _parsed(line, number)
+
+
+class _TwiceError(ValueError):
+    """An object in which a key stands twice, of which JSON would keep the last."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Record:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _TwiceError(f"the key {twice!r} stands twice in one object")
+    return made
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+
+
+def _parsed(line: str, number: int) -> Record | Fault:
+    try:
+        return as_record(_DECODER.decode(line), number)
+    except json.JSONDecodeError as e:
+        return Fault(number, f"not valid JSON: {e.msg} at column {e.colno}", "bad_json")
+    except RecursionError:
+        return Fault(number, "not usable JSON: nested too deeply", "bad_json")
+    except ValueError as e:  # a key twice, or a number with more digits than Python converts
+        return Fault(number, f"not usable JSON: {e}", "bad_json")
+
+
+def _row_per_line(path: Path, suffix: str) -> bool:
+    """Say whether a file has a row on each line, whatever its suffix, or is JSON as a whole.
+
+    A `.json` may well be JSONL, and a `.jsonl` one list or objects over several lines: the first
+    line that is not blank tells.
+    """
+    with opened(path) as file:
+        first = b""
+        while not first.strip():
+            first = file.readline(LONGEST_LINE)
+            if not first:
+                return suffix != ".json"
+        more = bool(file.read(4096).strip())
+    text = first.removeprefix(b"\xef\xbb\xbf").strip()
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return suffix != ".json" and text not in (b"[", b"{") and (more or text[:1] != b"[")
+    if suffix == ".json":
+        return isinstance(value, dict) and more
+    return more or not isinstance(value, list)
+
+
+def _of_whole(path: Path) -> Iterator[Found]:
+    try:
+        values = list(_documents(whole(path).decode("utf-8-sig")))
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path} is {not_utf8(e)}") from e
+    except json.JSONDecodeError as e:
+        where = f"line {e.lineno}, column {e.colno}"
+        raise DataError(f"{path} is not valid JSON: {e.msg} at {where}") from e
+    except RecursionError as e:
+        raise DataError(f"{path} is not usable JSON: nested too deeply") from e
+    except ValueError as e:  # a key twice, or a number with more digits than Python converts
+        raise DataError(f"{path} is not usable JSON: {e}") from e
+    value = _unwrapped(values[0]) if len(values) == 1 else values
+    if not isinstance(value, list):
+        raise DataError(f"{path} holds {spoken_type(value)}, not a list of rows")
+    for number, item in enumerate(value, 1):
+        yield number, as_record(item, number)
+
+
+def _documents(text: str) -> Iterator[Any]:
+    """Yield the JSON values of a text, which may follow one another without a comma."""
+    at, end = 0, len(text.rstrip())
+    while True:
+        value, at = _DECODER.raw_decode(text, _behind_space(text, at))
+        yield value
+        if at >= end:
+            return
+
+
+def _unwrapped(value: Any) -> Any:
+    """Return the rows of a JSON value: a list of them, one row, a table by columns, `{"data": []}`."""
+    if not isinstance(value, dict):
+        return value
+    tables = [v for v in value.values() if isinstance(v, dict) and "".join(v).isdigit()]
+    if tables and len(tables) == len(value):  # as pandas writes a table
+        return _by_columns({k: list(v.values()) for k, v in value.items()}) or [value]
+    columns = [v for v in value.values() if isinstance(v, list)]
+    if any(_is_message(v) for column in columns for v in column[:1]):
+        return [value]
+    if len(columns) == len(value) > 1 and (rows := _by_columns(value)):
+        return rows
+    lists = [v for v in columns if v and isinstance(v[0], dict)]
+    return lists[0] if len(lists) == len(columns) == 1 else [value]
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, dict) and not {"role", "from"}.isdisjoint(value)
+
+
+def _by_columns(table: dict[str, list[Any]]) -> list[Record]:
+    """Return the rows of a table given by columns; none if its columns are of several lengths."""
+    if len({len(column) for column in table.values()}) != 1:
+        return []
+    return [dict(zip(table, cells, strict=True)) for cells in zip(*table.values(), strict=True)]
+
+
+def _behind_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
