@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from strop.core import env
+from strop.core.dataless import has_data
 from strop.core.errors import UnsupportedError
 
 KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -67,9 +68,17 @@ def triton_obstacle(*tensors: Tensor) -> str | None:
     for t in tensors:
         if t.device.type not in kinds:
             return f"it needs tensors on a GPU, one is on {t.device.type}"
+        if not env.INTERPRETED and has_data(t) and t.device.index != _current_device(t):
+            return f"kernels start on device {_current_device(t)}, one tensor is on {t.device}"
         if t.dtype not in KERNEL_DTYPES and (t.is_floating_point() or t.is_complex()):
             return f"it takes float32, float16 and bfloat16, one tensor is {t.dtype}"
     return None
+
+
+def _current_device(t: Tensor) -> int:
+    """Return the number of the device that this thread starts kernels on."""
+    number: int = torch.get_device_module(t.device).current_device()
+    return number
 
 
 @functools.cache

@@ -37,20 +37,24 @@ class Kernel(Protocol):
 def kernel_for(q: Tensor) -> Kernel | None:
     """Return the kernel for queries like `q` [N, H, C], or None where PyTorch has none.
 
-    On a CPU that is flash attention in any format. On NVIDIA's and AMD's cards it is flash attention in
-    16 bits, from Ampere on and for up to 256 features; otherwise the memory-efficient kernel, which
-    takes float32 and older cards. Both want heads of whole 16 bytes.
+    On a CPU that is flash attention in any format. On NVIDIA's and AMD's cards it is flash attention
+    in 16 bits; in float32, and on cards before Ampere in float16, the memory-efficient kernel. Both
+    want heads of whole 16 bytes. Flash attention has no backward for 193 to 224 features on the
+    smaller cards of Ampere and Ada, and none above 256.
     """
     if q.device.type == "cpu":
         return _Cpu()
     if q.device.type != "cuda" or q.shape[-1] * q.element_size() % 16 or q.dtype == torch.float64:
         return None
-    flash = q.dtype in (torch.float16, torch.bfloat16) and q.shape[-1] <= 256 and _has_flash(q)
-    return _Flash() if flash else _MemoryEfficient()
+    ampere = _is_ampere_or_newer(q)
+    fits = q.shape[-1] <= 192 or 224 < q.shape[-1] <= 256
+    if ampere and fits and q.dtype != torch.float32:
+        return _Flash()
+    return _MemoryEfficient() if ampere or q.dtype != torch.bfloat16 else None
 
 
-def _has_flash(q: Tensor) -> bool:
-    """Say whether the card runs flash attention; one that is only pretended does."""
+def _is_ampere_or_newer(q: Tensor) -> bool:
+    """Say so of the card that `q` is on; one that is only pretended is, and AMD's count as such."""
     if not has_data(q) or torch.version.hip is not None:
         return True
     return torch.cuda.get_device_capability(q.device) >= (8, 0)
