@@ -6,8 +6,10 @@ Run in a process with the fake device; prints a line of JSON for each model. Lau
 import json
 import sys
 
+import torch
 import triton
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from strop.core.dataless import launch_without_data
 from strop.planning.setup import Setup
@@ -29,36 +31,45 @@ STEPS = {
 
 
 class Called(TorchDispatchMode):
-    """Takes note of PyTorch's operators."""
+    """Takes note of PyTorch's operators on tensors that are not on the CPU."""
 
     def __init__(self):
         super().__init__()
         self.names = set()
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.add(func.name().removeprefix("aten::").split(".")[0])
+        tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        if any(t.device.type != "cpu" for t in tensors):
+            self.names.add(func.name().removeprefix("aten::").split(".")[0])
         return func(*args, **(kwargs or {}))
 
 
-def step(settings):
-    """Return the kernels and operators of one step."""
-    launched = set()
+class Card(NoCard):
+    """Takes note of launches."""
 
-    def launcher(source, metadata):
+    def __init__(self):
+        super().__init__("sm_90")
+        self.launched = set()
+
+    def launcher_cls(self, source, metadata):
         *_, operation, _ = source.fn.module.split(".")
-        return lambda *arguments, **options: launched.add(f"{operation}.{source.fn.__name__}")
+        name = f"{operation}.{source.fn.__name__}"
+        return lambda *arguments, **options: self.launched.add(name)
 
-    card = NoCard("sm_90")
-    card.launcher_cls = launcher
-    triton.runtime.driver.set_active(card)
+
+def step(card, settings):
+    """Return the kernels and operators of one step."""
+    card.launched.clear()
     with Called() as called:
         simulate_here(
             Setup(**{"rows": (100, 70), "dtype": "bfloat16", "device": "cuda"} | settings)
         )
-    return {"kernels": sorted(launched), "operators": sorted(called.names)}
+    return {"kernels": sorted(card.launched), "operators": sorted(called.names)}
 
 
 if __name__ == "__main__":
     launch_without_data()
+    card = Card()
+    triton.runtime.driver.set_active(card)
     for name, settings in STEPS.items():
-        sys.stdout.write(json.dumps({"step": name} | step(settings)) + "\n")
+        sys.stdout.write(json.dumps({"step": name} | step(card, settings)) + "\n")

@@ -2,7 +2,8 @@
 
 keep        each half keeps what its products took in; element-wise things are computed again
 checkpoint  the block keeps its input [N, D] only and computes itself again in backward
-offload     as checkpoint, with the input in a file and nothing in memory
+offload     as checkpoint, with the input in a file and nothing in memory; of a block on a card the input
+            is in the machine's memory, and nothing on the card
 
 What is computed has the dtype of the input: an autocast around the block is not heeded.
 Dropout's masks are kept under every policy. A block that nothing is trained in, on an input that

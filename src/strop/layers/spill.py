@@ -1,9 +1,13 @@
-"""Tensors put aside in a file, so that they take no memory until they are wanted again."""
+"""Tensors put aside, so that they take no memory where they came from until they are wanted again.
+
+What lies in the machine's memory goes to a file. What lies on a card goes to the machine's memory, in
+page-locked pages: neither copy is waited for, and each is done before what the card is asked for next.
+"""
 
 import os
 import tempfile
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,16 +18,18 @@ from strop.core.errors import UnsupportedError
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor lies in the file."""
+    """Where a tensor lies: in the file, or beside the card."""
 
     offset: int
     shape: torch.Size
     dtype: torch.dtype
     device: torch.device
+    beside: Tensor | None = None
+    """A copy in the machine's memory, of a tensor on a card."""
 
 
 class Spill:
-    """A nameless temporary file that holds tensors last in, first out.
+    """Holds tensors last in, first out: those of the machine's memory in a nameless temporary file.
 
     Args:
         user: who needs it, for messages.
@@ -40,13 +46,17 @@ class Spill:
         self._end = 0
 
     def put(self, tensor: Tensor) -> Place:
-        """Write a tensor and return its place.
+        """Put a tensor aside and return its place.
 
         Raises:
             UnsupportedError: the disk is full.
         """
         place = Place(self._end, tensor.shape, tensor.dtype, tensor.device)
-        flat = tensor.detach().cpu().contiguous().flatten()
+        if tensor.device.type != "cpu":
+            pinned = has_data(tensor)
+            beside = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=pinned)
+            return replace(place, beside=beside.copy_(tensor.detach(), non_blocking=True))
+        flat = tensor.detach().contiguous().flatten()
         if not has_data(flat):
             return place
         raw, at = flat.view(torch.uint8).numpy().data, self._end
@@ -63,13 +73,15 @@ class Spill:
         return place
 
     def take(self, place: Place) -> Tensor:
-        """Read a tensor back; places taken after it was put are free again."""
+        """Return a tensor; places in the file taken after it was put are free again."""
+        if place.beside is not None:
+            return place.beside.to(place.device, non_blocking=True)
         found = torch.empty(place.shape, dtype=place.dtype)
         if not has_data(found):
-            return found.to(place.device)
+            return found
         raw, at = found.flatten().view(torch.uint8).numpy().data, place.offset
         while raw:
             read = os.preadv(self._file, [raw], at)
             raw, at = raw[read:], at + read
         self._end = place.offset
-        return found.to(place.device)
+        return found

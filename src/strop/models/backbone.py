@@ -23,6 +23,7 @@ from strop.models.adapters import drops_out
 from strop.models.families import FAMILIES
 from strop.models.kept_tokens import KeptTokens
 from strop.ops.lora_linear.parts import Workspace
+from strop.ops.rms_norm import rms_norm
 
 log = logging.getLogger("strop")
 POLICIES = ("auto", "keep", "checkpoint", "offload")
@@ -121,8 +122,11 @@ class Backbone:
         return self._normed(decoder, hidden.index_select(0, kept.rows))
 
     def _normed(self, decoder: Any, hidden: Tensor) -> Tensor:
-        normed: Tensor = decoder.norm(hidden)
-        return normed
+        norm = blocks.last_norm(decoder)
+        if norm is None or torch.promote_types(norm.weight.dtype, hidden.dtype) != hidden.dtype:
+            normed: Tensor = decoder.norm(hidden)
+            return normed
+        return rms_norm(hidden, norm.weight, eps=norm.eps, unit_offset=norm.unit_offset)
 
     def _one_as_written(
         self, block: Any, hidden: Tensor, kept: KeptTokens, angles: tuple[Tensor, Tensor]

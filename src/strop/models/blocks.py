@@ -59,6 +59,16 @@ def read(block: Any, attended: Attended, workspace: Workspace, spill: Spill | No
     return Block(_attention(block, family, attended, workspace), mlp, spill)
 
 
+def last_norm(decoder: Any) -> Norm | None:
+    """Read the norm after the last block, or None where it is of another kind than the blocks' own."""
+    block, norm = decoder.layers[-1], decoder.norm
+    family = FAMILIES.get(type(block).__name__)
+    hooked = norm._forward_hooks or norm._forward_pre_hooks
+    if family is None or hooked or type(norm) is not type(block.input_layernorm):
+        return None
+    return _norm(norm, family)
+
+
 def _attention(
     block: Any, family: Family, attended: Attended, workspace: Workspace
 ) -> AttentionHalf:
