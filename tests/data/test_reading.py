@@ -1,6 +1,7 @@
 import json
 
 import datasets
+import huggingface_hub
 import pandas
 import pytest
 
@@ -180,3 +181,14 @@ def test_a_text_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "rows.xlsx").write_bytes(b"x")
     with pytest.raises(DataError, match=r"files named \*\.xlsx are not read"):
         read(tmp_path / "rows.xlsx")
+
+
+def test_a_data_set_of_the_hub_is_refused_shortly_where_the_hub_is_off(monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(DataError, match="the hub is switched off by HF_HUB_OFFLINE; give a file"):
+        read("hf:owner/name:train")
+    for name in ("hf:", "hf:a/b/c", "hf:../x"):
+        with pytest.raises(DataError, match="names no data set; write hf:owner/name"):
+            read(name)
+    with pytest.raises(DataError, match="a data set of the hub is written hf:owner/name"):
+        read("owner/name")

@@ -1,12 +1,14 @@
 """Reads records, one dictionary per row, out of files, `datasets` objects and lists."""
 
 import io
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from strop.core.errors import DataError
+from strop.core.hub import hub_problem
 from strop.data.csv_rows import csv_rows
 from strop.data.json_rows import json_rows
 from strop.data.opening import TEXT_SUFFIXES, kind_of, refuse_bomb, text_of, whole
@@ -64,9 +66,17 @@ def _of_dataset(source: Any) -> Iterator[Found]:
 
 
 def _of_hub(source: str) -> Iterator[Found]:
+    name, _, part = source.removeprefix(HUB).partition(":")
+    if not re.fullmatch(r"(?:[\w.-]+/)?[\w.-]+", name):
+        raise DataError(f"{source} names no data set; write hf:owner/name or hf:owner/name:split")
     import datasets
 
-    name, _, part = source.removeprefix(HUB).partition(":")
+    kept = Path(datasets.config.HF_DATASETS_CACHE, name.replace("/", "___")).is_dir()
+    if not kept and (problem := hub_problem()):
+        raise DataError(
+            f"{source} cannot be fetched: the hub {problem}; give a file, or a folder that "
+            "datasets' save_to_disk wrote"
+        )
     try:
         found = datasets.load_dataset(name, split=part or None)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as e:
@@ -99,7 +109,8 @@ def _of_path(path: Path) -> Iterator[Found]:
 
 def _nearby(path: Path) -> str:
     if not path.parent.is_dir():
-        return f"; the folder {path.parent} does not exist either"
+        on_hub = f"; a data set of the hub is written {HUB}{path}" if len(path.parts) == 2 else ""
+        return f"; the folder {path.parent} does not exist either{on_hub}"
     names = sorted(p.name for p in path.parent.iterdir() if kind_of(p) in SUFFIXES)
     if not names:
         return ""

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from strop.core.errors import ConfigError, DataError, UnsupportedError
+from strop.core.hub import hub_problem
 from strop.export.certificate import FILE, Certificate
-from strop.models.loading import hub_problem
 
 
 def push(folder: str | Path, repo: str, *, public: bool = False) -> str:

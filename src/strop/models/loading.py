@@ -1,12 +1,8 @@
 """Find a model by whatever name the user has for it, and load it."""
 
 import contextlib
-import http.client
 import json
 import logging
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +10,7 @@ from typing import Any
 import torch
 
 from strop.core.errors import ConfigError, DataError, StropError, UnsupportedError
+from strop.core.hub import hub_problem
 from strop.models import gguf
 from strop.models.dtype import default_device
 from strop.models.holding import hold
@@ -23,8 +20,6 @@ from strop.models.weights import Weights, choose
 
 logger = logging.getLogger(__name__)
 
-_HUB_SECONDS = 5.0
-"""How long the hub may take to answer at all before it counts as out of reach."""
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
@@ -242,28 +237,3 @@ def _from_hub(name: str) -> Path:
             f"no model {name!r}: no folder or file of that name, not a packaged model, not in the "
             f"local Hugging Face cache, and the hub does not give it ({said}); {known}"
         ) from e
-
-
-def hub_problem() -> str | None:
-    """Say why the hub cannot be asked, or None; takes seconds at most, whatever the network."""
-    from huggingface_hub import constants
-
-    if constants.HF_HUB_OFFLINE:
-        return "is switched off by HF_HUB_OFFLINE"
-    answer = [f"did not answer within {_HUB_SECONDS:.0f} seconds"]
-
-    def ask() -> None:
-        # Not by huggingface_hub, which tries five times and says so each time.
-        try:
-            urllib.request.urlopen(constants.ENDPOINT, timeout=_HUB_SECONDS).close()
-        except urllib.error.HTTPError:
-            answer.append("")  # it is there
-        except (OSError, http.client.HTTPException, ValueError) as e:
-            answer.append(f"cannot be reached ({e})")
-        else:
-            answer.append("")
-
-    asking = threading.Thread(target=ask, daemon=True)  # a name server may hang beyond any timeout
-    asking.start()
-    asking.join(_HUB_SECONDS + 1)
-    return answer[-1] or None
