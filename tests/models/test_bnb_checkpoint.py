@@ -75,6 +75,7 @@ def test_layers_that_bitsandbytes_left_out_are_read_as_they_are(tmp_path):
     assert not isinstance(ours.model.layers[1].mlp.up_proj, QuantizedLinear)
 
 
+@pytest.mark.slow
 def test_it_opens_where_bitsandbytes_is_not_installed_and_answers_alike(tmp_path):
     theirs = quantised(saved(tmp_path, torch.float32), tmp_path / "bnb", dtype=torch.float32)
     code = (

@@ -19,7 +19,9 @@ def trained(kind, folder, out, *, accelerated=None, bf16=True):
     return torch.tensor([[line["loss"], line["grad_norm"]] for line in lines])
 
 
-@pytest.mark.parametrize("kind", ["sft", "dpo", "kto"])
+@pytest.mark.parametrize(
+    "kind", ["sft", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("dpo", "kto"))]
+)
 @pytest.mark.parametrize(
     "how",
     [{}, {"policy": "checkpoint", "micro_batch_tokens": 60}],

@@ -102,7 +102,9 @@ def test_a_preference_row_beyond_the_context_names_both_numbers(kind, tiny_model
     ],
     ids=["one token", "one token beside more", "no label", "labels in half of the rows"],
 )
-@pytest.mark.parametrize("batch", [1, 2, 4])
+@pytest.mark.parametrize(
+    "batch", [2, pytest.param(1, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_rows_with_little_or_nothing_to_learn_are_harmless(shape, batch, tiny_model, tmp_path):
     def make():
         split = {
