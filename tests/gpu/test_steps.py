@@ -13,6 +13,7 @@ COMMON = {
     "glu._backward_kernel",
     "glu._forward_kernel",
     "linear_log_prob._score_kernel",
+    "mixed_product._product_kernel",
     "rms_norm._backward_kernel",
     "rms_norm._forward_kernel",
     "rope._rotation_kernel",
