@@ -28,7 +28,7 @@ CARDS = (8, 16, 24, 80)
 """GiB."""
 SPARE = 0.75 * 2**30
 """Of a card, what the CUDA context and the work space of libraries take; from experience."""
-DEPTHS = (8, 12)
+DEPTHS = (4, 8)
 STEP = 512
 """Lengths that are tried are multiples of this."""
 

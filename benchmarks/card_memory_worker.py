@@ -34,6 +34,14 @@ def flash(module: Any, query: Any, key: Any, value: Any, mask: Any, **settings: 
     return found[0].transpose(1, 2), None
 
 
+def never(*args: Any) -> Any:
+    """Stand for a kernel: fake tensors ask only whether there is one, else they take it apart."""
+    raise AssertionError(args)
+
+
+_KERNELS = torch.library.Library("aten", "IMPL", "CUDA")
+if torch.version.cuda is None:
+    _KERNELS.impl("silu_backward", never)
 AttentionInterface.register("flash-on-fake", flash)
 AttentionMaskInterface.register("flash-on-fake", lambda *args, **settings: None)
 
@@ -61,7 +69,6 @@ def quantised(model: Any) -> list[tuple[Any, str, Any]]:
                         child.in_features, child.out_features, bias=child.bias is not None,
                         compute_dtype=torch.bfloat16, quant_type="nf4", device="meta",
                     )  # fmt: skip
-                    new.to(torch.bfloat16)
                     found.append((parent, name, new))
     return found
 
@@ -101,7 +108,9 @@ def plain(question: dict[str, Any]) -> dict[str, Any]:
         for parent, name, new in layers:
             with fake:
                 if new.bias is not None:
-                    new.bias = nn.Parameter(torch.empty_like(new.bias, device="cuda"), False)
+                    shape = new.bias.shape
+                    bias = torch.empty(shape, dtype=torch.bfloat16, device="cuda")
+                    new.bias = nn.Parameter(bias, requires_grad=False)
                 fill(new)
             setattr(parent, name, new)
         model.is_loaded_in_4bit = True

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any
 
 from strop.models.holding import Bits
 
@@ -52,8 +52,3 @@ class Step:
     """Bytes held between steps."""
     flops: int = 0
     """Of matrix products and attention, recomputation counted; a multiply-add is two."""
-
-    @classmethod
-    def read(cls, plain: Mapping[str, Any]) -> Self:
-        """Return what was written as JSON."""
-        return cls(**plain)

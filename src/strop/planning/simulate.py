@@ -13,7 +13,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -45,7 +44,7 @@ def simulate(*setups: Setup) -> list[Step]:
     if all(setup.device == "cpu" for setup in setups):
         return [simulate_here(setup) for setup in setups]
     done = subprocess.run(
-        [sys.executable, "-m", "strop.core.fake_cuda", __name__],
+        [sys.executable, "-m", "strop.core.fake_cuda", "strop.planning.pretended"],
         input=json.dumps([setup.plain() for setup in setups]),
         capture_output=True,
         text=True,
@@ -182,8 +181,3 @@ def _phase(seen: Allocations, phases: list[dict[str, int]]) -> Iterator[None]:
     seen.start_anew()
     yield
     phases.append({kind: held for kind, held in seen.at_peak.items() if held})
-
-
-if __name__ == "__main__":
-    asked = [Setup(**plain) for plain in json.load(sys.stdin)]
-    print(json.dumps([asdict(simulate_here(setup)) for setup in asked]))  # noqa: T201

@@ -1,0 +1,12 @@
+"""Answers `simulate` in a process that pretends to have a card: setups in, steps out, as JSON."""
+
+import json
+import sys
+from dataclasses import asdict
+
+from strop.planning.setup import Setup
+from strop.planning.simulate import simulate_here
+
+if __name__ == "__main__":
+    asked = [Setup(**plain) for plain in json.load(sys.stdin)]
+    sys.stdout.write(json.dumps([asdict(simulate_here(setup)) for setup in asked]) + "\n")
