@@ -11,6 +11,7 @@ import itertools
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,37 +66,35 @@ class Simulator:
         return {"peak": max(phases.values()), "flops": at(low["flops"], high["flops"])}
 
 
-def headline(simulator: Simulator) -> list[dict[str, Any]]:
+def headline(simulator: Simulator) -> Iterator[dict[str, Any]]:
     """Simulate QLoRA of Llama-3-8B on 4,096 tokens with all its blocks, and check the short way."""
-    found = []
     blocks = MODELS["Llama-3-8B"]["num_hidden_layers"]
-    for policy in ("keep", "checkpoint", "offload", "plain", "plain-keep"):
+    for policy in ("checkpoint", "offload", "keep", "plain", "plain-keep"):
         rows = [2048, 2048] if policy.startswith("plain") else [4096]
         asked = {"model": "Llama-3-8B", "rows": rows, "bits": 4, "policy": policy}
         answer = simulator.ask(blocks=blocks, **asked)
         short = simulator.whole(**asked)
-        found.append(asked | answer | {"from_two_depths": short["peak"]})
         print(f"{policy}: {answer['peak'] / 2**30:.3f} GiB, {short['peak'] - answer['peak']:+d} "
               f"bytes from two depths, {answer['flops'] / 1e12:.1f} TFLOP", flush=True)  # fmt: skip
-    return found
+        yield asked | answer | {"from_two_depths": short["peak"]}
 
 
-def table(simulator: Simulator, model: str) -> list[dict[str, Any]]:
+def table(simulator: Simulator, model: str) -> Iterator[dict[str, Any]]:
     """Simulate one model at every length, in 4 and 16 bits, by strop and by the plain stack."""
-    found = []
     for bits in BITS:
         for policy in POLICIES:
             for tokens in TOKENS:
                 asked = {"model": model, "bits": bits, "policy": policy}
-                found.append(asked | {"tokens": tokens} | simulator.whole(rows=[tokens], **asked))
-            said = ", ".join(f"{row['peak'] / 2**30:.2f}" for row in found[-len(TOKENS) :])
-            print(f"{model} {bits} bits {policy}: {said} GiB", flush=True)
-    return found
+                answer = simulator.whole(rows=[tokens], **asked)
+                what = f"{model} {bits} bits {policy} {tokens} tokens"
+                print(f"{what}: {answer['peak'] / 2**30:.2f} GiB", flush=True)
+                yield asked | {"tokens": tokens} | answer
 
 
-def longest(simulator: Simulator, model: str, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return how many tokens a row may have on each card, in 4 bits, each looked at by a simulation."""
-    found = []
+def longest(
+    simulator: Simulator, model: str, points: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Yield how many tokens a row may have on each card, in 4 bits, each looked at by a simulation."""
     for policy in POLICIES:
         known = [
             (p["tokens"], p["peak"]) for p in points if p["policy"] == policy and p["bits"] == 4
@@ -109,9 +108,8 @@ def longest(simulator: Simulator, model: str, points: list[dict[str, Any]]) -> l
                 if answer["peak"] <= room:
                     break
                 tokens = min(tokens - STEP, guess(sorted(known), room))
-            found.append({"model": model, "policy": policy, "card": card, "tokens": max(tokens, 0)})
             print(f"{model} {policy} on {card} GiB: {max(tokens, 0)} tokens", flush=True)
-    return found
+            yield {"model": model, "policy": policy, "card": card, "tokens": max(tokens, 0)}
 
 
 def guess(known: list[tuple[int, int]], room: float) -> int:
@@ -122,24 +120,43 @@ def guess(known: list[tuple[int, int]], room: float) -> int:
     return int((n + (room - low) * (m - n) / (high - low)) // STEP * STEP)
 
 
+class Results:
+    """What was found, written after each step; a step that is simulated again takes its old place."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, list[dict[str, Any]]] = {"headline": [], "table": [], "longest": []}
+        if RESULT.exists():
+            known = json.loads(RESULT.read_text())
+            self._found = {name: known[name] for name in self._found}
+
+    def rows(self, part: str, model: str) -> list[dict[str, Any]]:
+        """Return what is known of a model."""
+        return [row for row in self._found[part] if row["model"] == model]
+
+    def add(self, part: str, row: dict[str, Any]) -> None:
+        """Take a row in."""
+        asked = ("model", "policy", "bits", "tokens") if part == "table" else ("model", "policy")
+        asked += ("card",) if part == "longest" else ()
+        others = [r for r in self._found[part] if any(r[k] != row[k] for k in asked)]
+        self._found[part] = [*others, row]
+        write_json(RESULT, self._found | circumstances())
+
+
 def main() -> int:
-    """Simulate, write after each model, print what matters."""
+    """Simulate, write after each step, print what matters."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="*", default=list(MODELS))
     parser.add_argument("--no-headline", action="store_true", help="leave out the whole Llama-3-8B")
     options = parser.parse_args()
-    result: dict[str, Any] = {"headline": [], "table": [], "longest": []}
-    if RESULT.exists():
-        result = json.loads(RESULT.read_text())
-    simulator = Simulator()
+    results, simulator = Results(), Simulator()
     if not options.no_headline:
-        result["headline"] = headline(simulator)
-        write_json(RESULT, result | circumstances())
+        for row in headline(simulator):
+            results.add("headline", row)
     for model in options.models:
-        points = table(simulator, model)
-        for key, found in (("table", points), ("longest", longest(simulator, model, points))):
-            result[key] = [row for row in result[key] if row["model"] != model] + found
-        write_json(RESULT, result | circumstances())
+        for row in table(simulator, model):
+            results.add("table", row)
+        for row in longest(simulator, model, results.rows("table", model)):
+            results.add("longest", row)
     return 0
 
 

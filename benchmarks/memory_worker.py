@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 import strop
+from strop.core.heap import return_large_blocks
 from strop.models.compact import install
 from strop.models.outline import outline
 from strop.planning.setup import Setup
@@ -31,6 +32,8 @@ def resident(name: str) -> int:
 
 def train(model: Any, setup: Setup, steps: int) -> None:
     """Take optimizer steps on the rows of `setup`."""
+    if setup.policy in ("checkpoint", "offload"):
+        return_large_blocks()  # as strop.accelerate does
     compact, _ = install(
         model,
         policy=setup.policy,

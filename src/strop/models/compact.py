@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from trl.trainer.utils import FusedCausalLMOutput
 
 from strop.core.errors import ConfigError, UnsupportedError
-from strop.core.heap import return_large_blocks
 from strop.models.asked import Asked
 from strop.models.backbone import Backbone, attach
 from strop.models.faults import check_batch, check_finite
@@ -28,8 +27,6 @@ from strop.models.pieces import Scores, scores_in_pieces
 
 log = logging.getLogger("strop")
 Undo = Callable[[], None]
-LEAN = ("checkpoint", "offload")
-"""Policies that are chosen to save memory."""
 
 
 @dataclass(slots=True)
@@ -189,8 +186,7 @@ def install(
 
     Args:
         model: a causal language model of transformers, with or without PEFT's wrapper.
-        policy: what is kept for backward: "keep", "checkpoint", "offload", or "auto". The second and
-            third also change how the C library's heap gives memory back (`strop.core.heap`).
+        policy: what is kept for backward: "keep", "checkpoint", "offload", or "auto".
         micro_batch_tokens: largest number of tokens computed at once; None means all.
         linear_loss: the loss is a constant times the sum of the log-probabilities (SFT).
         entropy_gradient: the loss differentiates the entropy; costs a slower head.
@@ -201,8 +197,6 @@ def install(
     """
     if micro_batch_tokens is not None and micro_batch_tokens < 1:
         raise ConfigError(f"micro_batch_tokens is {micro_batch_tokens}; it must be at least 1")
-    if policy in LEAN:
-        return_large_blocks()
     base = base_model(model)
     bound = vars(base).get("forward")
     backbone = attach(base, policy=policy, fuse=fuse)

@@ -6,6 +6,7 @@ import transformers
 from transformers import TrainerCallback
 
 from strop.core.errors import UnsupportedError
+from strop.core.heap import return_large_blocks
 from strop.models.asked import Asked
 from strop.models.compact import CompactForward, Undo, base_model, install
 from strop.training.material import WEIGHTS
@@ -48,7 +49,8 @@ def accelerate(
     Args:
         trainer: a TRL trainer that asks its model for log-probabilities (SFT, DPO, KTO, GRPO, RLOO).
         policy: what is kept for backward: "keep" is fastest, "checkpoint" keeps only the inputs of
-            blocks, "offload" moves those out of memory; "auto" is "keep".
+            blocks, "offload" moves those out of memory; "auto" is "keep". The second and third also
+            let this process return freed memory at once; see `strop.core.heap`.
         micro_batch_tokens: compute at most this many tokens at once, exactly; None means no limit.
 
     Raises:
@@ -69,6 +71,8 @@ def accelerate(
                 "something re-bound the model's forward since; strop.accelerate takes TRL's "
                 "trainers (trl 1.16 or newer) as they are built"
             )
+    if policy in ("checkpoint", "offload"):
+        return_large_blocks()
     linear_loss = _loss_is_linear(trainer)
     installed = [
         install(
