@@ -1,9 +1,7 @@
-import importlib.util
 import itertools
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from tokenizers import processors
@@ -14,16 +12,8 @@ from strop.core.errors import ConfigError
 from strop.data import DataError, as_html, check, fix, read, show
 from strop.data.reading import mapping_of
 from strop.data.report import Lengths, picture
+from tests.data import broken, small
 
-
-def beside(name):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
-    module = sys.modules.setdefault(name, importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
-
-
-broken, support = beside("broken"), beside("conftest")
 CASES = [
     pytest.param(*case, severity, id=name)
     for severity, cases in (
@@ -106,7 +96,7 @@ SMALL_FOREIGN = (
 
 
 def test_a_template_that_refuses_rows_names_them(tokenizer):
-    tokenizer.chat_template = support.packaged_template("gemma")
+    tokenizer.chat_template = small.packaged_template("gemma")
     rows = broken.good()
     rows[4]["messages"].insert(0, {"role": "system", "content": "x"})
     report = check(rows, tokenizer)

@@ -1,28 +1,16 @@
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from strop.data import DataError, Row, Supervision, encode, encode_all, prompt, read
+from tests.data import oracle, small
 
-
-def beside(name):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
-    module = sys.modules.setdefault(name, importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
-
-
-oracle, support = beside("oracle"), beside("conftest")
-SMALL = {trim: support.small_tokenizer(trim_offsets=trim) for trim in (True, False)}
+SMALL = {trim: small.small_tokenizer(trim_offsets=trim) for trim in (True, False)}
 
 
 def with_template(name, trim=True):
     made = SMALL[trim]
-    made.chat_template = support.packaged_template(name)
+    made.chat_template = small.packaged_template(name)
     return made
 
 
@@ -68,16 +56,19 @@ def conversations(draw):
     return made
 
 
+def check_labels(name, trim, messages):
+    tokenizer = with_template(name, trim)
+    ids, labels = oracle.expected(oracle.FORMATS[name](messages), tokenizer)
+    example = encode(Row(1, messages), tokenizer)
+    assert (example.ids, example.labels) == (ids, labels)
+
+
 @pytest.mark.parametrize("trim", [True, False], ids=["trimmed offsets", "whole offsets"])
 @pytest.mark.parametrize("name", oracle.FORMATS)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(messages=conversations())
 def test_labels_agree_with_formats_written_by_hand(name, trim, messages):
-    tokenizer = with_template(name, trim)
-    ids, labels = oracle.expected(oracle.FORMATS[name](messages), tokenizer)
-    example = encode(Row(1, messages), tokenizer)
-    assert example.ids == ids
-    assert example.labels == labels
+    check_labels(name, trim, messages)
 
 
 @pytest.mark.slow
@@ -86,10 +77,7 @@ def test_labels_agree_with_formats_written_by_hand(name, trim, messages):
 @settings(max_examples=1000, deadline=None, suppress_health_check=list(HealthCheck))
 @given(messages=conversations())
 def test_ten_thousand_masks_agree_with_formats_written_by_hand(name, trim, messages):
-    tokenizer = with_template(name, trim)
-    ids, labels = oracle.expected(oracle.FORMATS[name](messages), tokenizer)
-    example = encode(Row(1, messages), tokenizer)
-    assert (example.ids, example.labels) == (ids, labels)
+    check_labels(name, trim, messages)
 
 
 def test_answers_carry_loss_with_their_end_token_and_nothing_else(tokenizer):
@@ -229,7 +217,7 @@ def test_the_prompt_is_what_the_answer_follows_in_training(tokenizer):
 
 
 def test_a_tokenizer_without_template_says_so():
-    tokenizer = support.small_tokenizer(specials=["<|endoftext|>", "<s>"])
+    tokenizer = small.small_tokenizer(specials=["<|endoftext|>", "<s>"])
     row = read([{"prompt": "what", "completion": "yes"}])[0]
     with pytest.raises(DataError, match="tokenizer small has no chat template"):
         encode(row, tokenizer)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import pandas
 import pytest
 
 from strop.data import DataError, check, read, stream
@@ -13,13 +14,13 @@ from strop.data import DataError, check, read, stream
 ROW = json.dumps({"prompt": "why", "completion": "so"}).encode()
 
 
-def peak_megabytes_of_reading(path):
-    """Read in a fresh process; return its error and by how much its memory grew."""
+def peak_megabytes_of_reading(path, how="read(sys.argv[1])"):
+    """Read in a fresh process; return what it says and by how much its memory grew."""
     code = (
         "import resource, sys\n"
-        "from strop.data import DataError, read\n"
+        "from strop.data import DataError, read, stream\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "try:\n    read(sys.argv[1])\n"
+        f"try:\n    {how}\n"
         "except DataError as e:\n    print(str(e)[:300])\n"
         "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)\n"
     )
@@ -131,3 +132,21 @@ def test_streaming_yields_the_rows_that_reading_gives(tmp_path):
         file.write(b"{\n")
     with pytest.raises(DataError, match="line 51: not valid JSON"):
         stream(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
+def test_streaming_takes_no_more_memory_for_a_larger_file(name, tmp_path):
+    path, rows = tmp_path / name, 60_000
+    words = [f"{i} {'word ' * 200}" for i in range(rows)]
+    table = pandas.DataFrame({"prompt": words, "completion": words})
+    if name == "a.parquet":
+        table.to_parquet(path, compression=None, row_group_size=2000)
+    elif name == "a.csv":
+        table.to_csv(path, index=False)
+    else:
+        table.to_json(path, orient="records", lines=True)
+    assert path.stat().st_size > 100e6
+    said, grown, _ = peak_megabytes_of_reading(path, "print(sum(1 for _ in stream(sys.argv[1])))")
+    assert said == str(rows)
+    assert grown < 60

@@ -1,7 +1,5 @@
 """Every template with every real tokenizer that a package carries."""
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,16 +10,8 @@ from strop.data import DataError, Row, check, encode, family_template
 from strop.data.templates import FAMILIES
 from strop.models.packaged import PACKAGED
 from strop.models.tokenizers import load_tokenizer
+from tests.data import small
 
-
-def beside(name):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
-    module = sys.modules.setdefault(name, importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
-
-
-support = beside("conftest")
 FOREIGN = sorted(p.stem for p in (Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))
 ANSWERS = ("Zebra  1: 漢字 🙂", "Yak\n\n2.", "{'gnu': \"3\"}")
 CHAT = [
@@ -73,7 +63,7 @@ def test_a_familys_template_marks_the_answers(family, packaged):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FOREIGN if not unsupported(name)])
 def test_a_packaged_template_marks_the_answers(name, packaged):
-    check_answers(packaged, support.packaged_template(name))
+    check_answers(packaged, small.packaged_template(name))
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pypdf
 import pytest
 from typer.testing import CliRunner
 
@@ -327,3 +328,37 @@ def test_every_kind_of_finding_is_named_in_some_test():
     tests = "".join(path.read_text("utf-8") for path in sorted(Path(__file__).parent.glob("*.py")))
     named = set(re.findall(r"[\"']([a-z_0-9]+)[\"']", tests))
     assert KINDS.keys() - named == set()
+
+
+def pdf_page(text):
+    """Return a PDF of one page that says `text`."""
+    content = f"BT /F1 12 Tf 20 100 Td ({text}) Tj ET"
+    objects = [
+        "<< /Type /Catalog /Pages 2 0 R >>",
+        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 300 200] /Contents 4 0 R "
+        "/Resources << /Font << /F1 5 0 R >> >> >>",
+        f"<< /Length {len(content)} >>\nstream\n{content}\nendstream",
+        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
+    made, places = "%PDF-1.4\n", []
+    for number, body in enumerate(objects, 1):
+        places.append(len(made))
+        made += f"{number} 0 obj\n{body}\nendobj\n"
+    table = "".join(f"{place:010} 00000 n \n" for place in places)
+    end = f"trailer\n<< /Size 6 /Root 1 0 R >>\nstartxref\n{len(made)}\n%%EOF\n"
+    return (made + f"xref\n0 6\n0000000000 65535 f \n{table}" + end).encode()
+
+
+def test_pdf_files_are_read_packed_too_and_locked_or_empty_ones_are_named(tmp_path):
+    (tmp_path / "a.pdf").write_bytes(pdf_page("Hello page"))
+    (tmp_path / "b.pdf.gz").write_bytes(gzip.compress(pdf_page("Packed page")))
+    assert [row.text for row in read(tmp_path)] == ["Hello page", "Packed page"]
+    locked = pypdf.PdfWriter(tmp_path / "a.pdf")
+    locked.encrypt("secret", algorithm="RC4-128")
+    locked.write(tmp_path / "c.pdf")
+    (tmp_path / "d.pdf").write_bytes(pdf_page(""))
+    found = {f.kind: (f.rows, f.message) for f in check(tmp_path).findings}
+    assert found["unreadable_file"][0] == [3]
+    assert "not been decrypted" in found["unreadable_file"][1]
+    assert found["empty_text"][0] == [4]

@@ -1,23 +1,10 @@
-import importlib.util
-import sys
-from pathlib import Path
-
 import jinja2
 import pytest
 
 from strop.core.errors import ConfigError
 from strop.data import DataError, Row, Supervision, encode, family_of, family_template
 from strop.data.templates import FAMILIES
-
-
-def beside(name):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / f"{name}.py")
-    module = sys.modules.setdefault(name, importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
-
-
-support = beside("conftest")
+from tests.data import small
 
 CHAT = [
     {"role": "user", "content": "one [/INST] <|im_end|>"},
@@ -52,7 +39,7 @@ def test_a_family_renders_as_the_original_does(family, original, tokenizer):
                     add_generation_prompt=ask,
                     date_string="26 Jul 2024",
                 )
-                for template in (family_template(family), support.packaged_template(original))
+                for template in (family_template(family), small.packaged_template(original))
             ]
             assert texts[0] == texts[1]
 
@@ -109,7 +96,7 @@ def test_every_family_marks_the_answers_with_their_ends(family, messages, tokeni
 
 @pytest.mark.parametrize("family", [f for f in FAMILIES if FAMILIES[f].marks])
 def test_a_family_is_recognised_by_its_tokens(family):
-    made = support.small_tokenizer(specials=["<|endoftext|>", "<s>", *FAMILIES[family].marks])
+    made = small.small_tokenizer(specials=["<|endoftext|>", "<s>", *FAMILIES[family].marks])
     assert family_of(made) == family
     chat = Row(1, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
     assert encode(chat, made).ids
@@ -126,13 +113,13 @@ def test_a_family_is_recognised_by_its_tokens(family):
     ],
 )
 def test_a_family_without_own_tokens_is_recognised_by_its_name(name, family):
-    made = support.small_tokenizer(specials=["<|endoftext|>", "<s>"])
+    made = small.small_tokenizer(specials=["<|endoftext|>", "<s>"])
     made.name_or_path = name
     assert family_of(made) == family
 
 
 def test_a_tokenizer_of_no_family_is_refused_with_a_way_out():
-    made = support.small_tokenizer(specials=["<|endoftext|>", "<s>"])
+    made = small.small_tokenizer(specials=["<|endoftext|>", "<s>"])
     with pytest.raises(DataError, match=r"no chat template.*set tokenizer\.chat_template"):
         encode(Row(1, CHAT), made)
 

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,8 +20,11 @@ ALIKE = 0.85
 
 def digest(text: str) -> bytes:
     """Return a short fingerprint of a text, blind to case and spaces."""
-    plain = " ".join(text.lower().split())
-    return hashlib.blake2b(plain.encode("utf-8", "replace"), digest_size=12).digest()
+    return _digest_of(text.lower().split())
+
+
+def _digest_of(words: list[str]) -> bytes:
+    return hashlib.blake2b(" ".join(words).encode("utf-8", "replace"), digest_size=12).digest()
 
 
 def question_of(row: Row) -> str:
@@ -44,7 +46,10 @@ class Likeness:
     """Collects fingerprints of rows, then says which are alike."""
 
     whole: dict[bytes, list[int]] = field(default_factory=lambda: defaultdict(list))
-    answers: dict[bytes, dict[bytes, int]] = field(default_factory=lambda: defaultdict(dict))
+    answers: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
+    """Of each question the first answer and its line."""
+    others: dict[bytes, dict[bytes, int]] = field(default_factory=lambda: defaultdict(dict))
+    """Of questions with several answers, the others and their first lines."""
     shingles: list[list[str]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     sketching: bool = field(default_factory=lambda: importlib.util.find_spec("rensa") is not None)
@@ -53,19 +58,21 @@ class Likeness:
 
     def add(self, row: Row) -> None:
         """Take a row in."""
-        text = text_of_row(row)
-        key = digest(text)
+        words = text_of_row(row).lower().split()
+        key = _digest_of(words)
         first = key not in self.whole
         self.whole[key].append(row.line)
         if row.messages and row.label is None and row.messages[-1]["role"] == "assistant":
             answer = digest(all_said(row.messages[-1]))
-            self.answers[digest(question_of(row))].setdefault(answer, row.line)
+            question = digest(question_of(row))
+            if self.answers.setdefault(question, (answer, row.line))[0] != answer:
+                self.others[question].setdefault(answer, row.line)
         if first and self.sketching:
-            words = text.lower().split()
-            triples = [" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))]
-            self.shingles.append(triples[:2000])
+            words = words[:2002]
+            triples = list(map(" ".join, zip(words, words[1:], words[2:], strict=False)))
+            self.shingles.append(triples or [" ".join(words)])
             self.lines.append(row.line)
-            if len(self.shingles) >= 4096:
+            if len(self.shingles) >= 1024:
                 self._sketch()
 
     def _sketch(self) -> None:
@@ -81,7 +88,10 @@ class Likeness:
 
     def contradicting(self) -> list[list[int]]:
         """Return the lines of rows with the same question and different answers."""
-        return [sorted(found.values()) for found in self.answers.values() if len(found) > 1]
+        return [
+            sorted((self.answers[question][1], *found.values()))
+            for question, found in self.others.items()
+        ]
 
     def nearly_equal(self, other: "Likeness | None" = None) -> list[list[int]]:
         """Return the lines of rows that are nearly equal, group by group.
@@ -92,14 +102,7 @@ class Likeness:
         """
         mine, theirs = self._table(), (other or self)._table()
         lines = (other or self).lines
-        buckets: dict[bytes, list[int]] = defaultdict(list)
-        for i, key in _keys(theirs):
-            buckets[key].append(i)
-        near: dict[int, set[int]] = defaultdict(set)
-        for i, key in _keys(mine):
-            held = buckets.get(key, [])
-            if other is not None or len(held) > 1:
-                near[i].update(held[:_MOST_COMPARED] if other is not None else held)
+        near = _candidates(mine, None if other is None else theirs)
         groups: list[list[int]] = []
         taken: set[int] = set()
         for i, found in near.items():
@@ -120,10 +123,34 @@ class Likeness:
         return np.concatenate(self.sketches) if self.sketches else np.empty((0, 64), np.uint32)
 
 
-def _keys(table: NDArray[np.uint32]) -> Iterable[tuple[int, bytes]]:
-    """Yield each row's keys: rows with a key in common may be nearly equal."""
-    width = PERMUTATIONS // BANDS
+def _candidates(mine: NDArray[np.uint32], theirs: NDArray[np.uint32] | None) -> dict[int, set[int]]:
+    """Return the rows that share a band with a row, which may be nearly equal to it.
+
+    Of many rows alike only the first ones are compared with all.
+
+    Args:
+        mine: [N, PERMUTATIONS] sketches.
+        theirs: [M, PERMUTATIONS] sketches to look in; None looks in `mine`.
+    """
+    near: dict[int, set[int]] = defaultdict(set)
     for band in range(BANDS):
-        part = np.ascontiguousarray(table[:, band * width : (band + 1) * width])
-        for i, key in enumerate(part):
-            yield i, bytes([band]) + key.tobytes()
+        keys = _keys(mine, band)
+        held = keys if theirs is None else _keys(theirs, band)
+        order = np.argsort(held, kind="stable")
+        ranked = held[order]
+        first, last = (np.searchsorted(ranked, keys, side) for side in ("left", "right"))
+        for i in np.flatnonzero(last - first > (theirs is None)).tolist():
+            found = order[first[i] : last[i]]
+            if theirs is not None:
+                near[i].update(found[:_MOST_COMPARED].tolist())
+            elif i in found[:_MOST_COMPARED]:
+                near[i].update(found.tolist())
+    return near
+
+
+def _keys(table: NDArray[np.uint32], band: int) -> NDArray[np.uint64]:
+    """Return a number for each row [N] that rows with an equal band have in common."""
+    width = PERMUTATIONS // BANDS
+    part = table[:, band * width : (band + 1) * width].astype(np.uint64)
+    odd = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, width + 1, dtype=np.uint64)
+    return (part * odd).sum(axis=1, dtype=np.uint64)
