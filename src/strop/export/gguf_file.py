@@ -13,6 +13,7 @@ from torch import Tensor
 
 from strop.core.errors import UnsupportedError
 from strop.export import gguf_families, gguf_types
+from strop.export.dither import Dither
 from strop.export.dynamic import Mixture
 from strop.export.gguf_vocabulary import vocabulary
 from strop.export.tuned import BaseWeights
@@ -103,8 +104,13 @@ class GgufFile:
                 pad(stream)
             for tensor in self.tensors:
                 weighed = self._importance.get(tensor.source)
+                dithers = tensor.type == Type.Q8_0 and self.weights.on_levels(tensor.source)
+                dither = Dither(tensor.name) if dithers else None
                 for rows in self.rows(tensor):
-                    stream.write(gguf_types.encode(rows, tensor.type, weighed).data)
+                    if dither is not None:
+                        stream.write(dither.q8_0(rows).data)
+                    else:
+                        stream.write(gguf_types.encode(rows, tensor.type, weighed).data)
                 pad(stream)
                 told(tensor.nbytes)
 
