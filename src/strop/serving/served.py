@@ -38,10 +38,11 @@ def find(names: Sequence[str]) -> list[Served]:
         ConfigError: a name stands for none of these, or two would be called the same.
         StropError: a run cannot be exported, or a packaged model is not installed.
     """
-    fresh = [run for name in names if at_hand(name) is None and (run := _run(name)) is not None]
+    there = {name: at_hand(name) for name in names}
+    fresh = [run for name in names if there[name] is None and (run := _run(name)) is not None]
     bases = Counter((run.settings["model"], run.settings["bits"]) for run in fresh)
     shared = {base for base, count in bases.items() if count > 1}
-    made = [_served(name, shared) for name in names]
+    made = [there[name] or _made(name, shared) for name in names]
     twice = sorted({m.name for m in made if sum(m.name == other.name for other in made) > 1})
     if twice:
         raise ConfigError(f"several models would be called {', '.join(twice)}; rename the folders")
@@ -75,9 +76,7 @@ def _run(name: str) -> Run | None:
     return Run.open(path) if (path / "run.json").is_file() else None
 
 
-def _served(name: str, shared: set[tuple[str, int]]) -> Served:
-    if (found := at_hand(name)) is not None:
-        return found
+def _made(name: str, shared: set[tuple[str, int]]) -> Served:
     if (run := _run(name)) is not None:
         alone = (run.settings["model"], run.settings["bits"]) in shared
         return _exported(run, "adapter" if alone else "f16")
