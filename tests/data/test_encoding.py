@@ -291,3 +291,17 @@ def test_what_a_template_does_to_a_text_keeps_its_origin(body, tokenizer):
     )
     row = read([{"prompt": "<|im_start|>assistant\nno<|im_end|>", "completion": "hey yes"}])[0]
     assert spoken(encode(row, tokenizer), tokenizer).lower() == "hey yes<|im_end|>"
+
+
+def test_what_only_the_tokenizers_own_rendering_refuses_is_a_fault_of_the_row(tokenizer):
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role + m.content + '<|im_end|>' }}{% for c in m.tool_calls or [] %}"
+        "{{ '<call>' + c.type }}{% endfor %}{% endfor %}"
+    )
+    call = {"function": {"name": "f", "arguments": {}}}
+    messages = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b", "tool_calls": [call]},
+    ]
+    with pytest.raises(DataError, match="refuses the conversation: 'dict object' has no attribute"):
+        encode(Row(1, messages), tokenizer)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from strop.core.errors import DataError
-from strop.data.rendering import Rendered, Renderer, Span
+from strop.data.rendering import Rendered, Renderer, Span, refusals
 from strop.data.rows import NO_LOSS, BrokenRowsError, Example, Fault, Message, Row
 from strop.data.supervision import EVERYTHING, Supervision, learned
 from strop.data.templates import template_of
@@ -273,9 +273,10 @@ def rendered_row(row: Row, tokenizer: Any, prepared: Coder, *, checked: bool = T
         raise DataError(no_template(tokenizer))
     rendered = renderer.render(messages, tools=row.tools)
     if checked:
-        theirs = tokenizer.apply_chat_template(
-            messages, tools=row.tools, chat_template=renderer.source, tokenize=False
-        )
+        with refusals(renderer.title):
+            theirs = tokenizer.apply_chat_template(
+                messages, tools=row.tools, chat_template=renderer.source, tokenize=False
+            )
         if theirs != rendered.text:
             raise DataError(
                 f"{renderer.title} gives another text when its parts are tracked, so no exact "

@@ -6,9 +6,10 @@ produce. It is found by the origin of each character (see `tracing`), never by s
 that users wrote.
 """
 
+import contextlib
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +92,26 @@ def _traced_call(call: Any, owner: int) -> Any:
     return {k: owned(v, owner) if k == "arguments" else v for k, v in call.items()}
 
 
+@contextlib.contextmanager
+def refusals(title: str) -> Iterator[None]:
+    """Say of whatever a template raises that it refuses the conversation or fails on it.
+
+    Raises:
+        DataError: something was raised.
+    """
+    try:
+        yield
+    except UntraceableError as e:
+        raise DataError(
+            f"{title} cannot be followed: {e}; give the tokenizer a template that writes each "
+            "message's text as it is"
+        ) from e
+    except jinja2.TemplateError as e:
+        raise DataError(f"{title} refuses the conversation: {e.message}") from e
+    except _FAILURES as e:
+        raise DataError(f"{title} fails on the conversation: {e}") from e
+
+
 class Renderer:
     """Renders conversations for one tokenizer.
 
@@ -127,7 +148,7 @@ class Renderer:
             DataError: the template refuses the conversation, or fails on it.
         """
         self.template.environment.steps = 0  # type: ignore[attr-defined]
-        try:
+        with refusals(self.title):
             made = self.template.render(
                 messages=_traced(messages),
                 tools=owned(tools, TOOLS) if tools else None,
@@ -135,23 +156,6 @@ class Renderer:
                 add_generation_prompt=prompt,
                 **self.names,
             )
-        except UntraceableError as e:
-            raise DataError(
-                f"{self.title} cannot be followed: {e}; give the tokenizer a template that writes "
-                "each message's text as it is"
-            ) from e
-        except jinja2.TemplateError as e:
-            raise DataError(f"{self.title} refuses the conversation: {e.message}") from e
-        except (
-            TypeError,
-            ValueError,
-            ArithmeticError,
-            KeyError,
-            IndexError,
-            AttributeError,
-            RecursionError,
-        ) as e:
-            raise DataError(f"{self.title} fails on the conversation: {e}") from e
         assert isinstance(made, Traced)
         return made
 
