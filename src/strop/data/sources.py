@@ -67,7 +67,7 @@ def _of_dataset(source: Any) -> Iterator[Found]:
 
 def _of_hub(source: str) -> Iterator[Found]:
     name, _, part = source.removeprefix(HUB).partition(":")
-    if not re.fullmatch(r"(?:[\w.-]+/)?[\w.-]+", name):
+    if not re.fullmatch(r"(?:\w[\w.-]*/)?\w[\w.-]*", name):
         raise DataError(f"{source} names no data set; write hf:owner/name or hf:owner/name:split")
     import datasets
 
