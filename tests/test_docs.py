@@ -27,7 +27,7 @@ def test_every_public_name_is_in_the_docs():
     assert not missing
 
 
-@pytest.mark.parametrize("name", ["settings_page", "data_page", "gpu_page"])
+@pytest.mark.parametrize("name", ["settings_page", "data_page", "gpu_page", "memory_page"])
 def test_a_page_made_by_a_script_is_what_the_code_declares(name):
     place = ROOT / "scripts" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, place)

@@ -1,0 +1,138 @@
+"""Write docs/memory.md from the results of simulated steps, so that no number in it is made by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "memory.md"
+RESULTS = ROOT / "benchmarks" / "results"
+GIB = 2**30
+NAMES = {
+    "keep": "strop, `keep`",
+    "checkpoint": "strop, `checkpoint`",
+    "offload": "strop, `offload`",
+    "plain": "transformers + PEFT + bitsandbytes, checkpointing",
+    "plain-keep": "transformers + PEFT + bitsandbytes, none",
+}
+HEAD = """# Memory of a training step
+
+How much memory a step needs can be known before it runs, without the weights and without the card.
+`strop.planning.simulate` runs the code that trains on tensors that have shapes but no numbers, and
+follows every allocation:
+
+```python
+from strop.planning import Setup, simulate
+
+tiny = {"model_type": "llama", "vocab_size": 320, "hidden_size": 64, "intermediate_size": 128,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+(step,) = simulate(Setup(config=tiny, rows=(100, 80), dtype="float32", policy="checkpoint"))
+print(step.peak, step.at_peak, step.flops)
+```
+
+`config` is what a model's config.json holds, or its folder; `device="cuda"` asks about a card.
+On a tiny Llama and a tiny Qwen2 the result is, to the byte, what PyTorch's CPU allocator hands out in
+the real step (`tests/planning`). Not seen are what libraries and kernels take for themselves (cuBLAS
+and MKL work space, the CUDA context) and what an allocator loses to rounding and fragmentation.
+
+**Nothing on this page was measured on a GPU.**
+`benchmarks/card_memory.py` and `benchmarks/memory.py` make the numbers, `make pages` this page.
+"""
+
+
+def read(name: str) -> dict[str, Any]:
+    """Return one results file, empty where its script has not run."""
+    file = RESULTS / name
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return found
+
+
+def rows_of(cells: list[list[str]]) -> str:
+    """Return a table, its first row the head."""
+    lines = [f"| {' | '.join(row)} |" for row in cells]
+    return "\n".join([lines[0], "|" + "---|" * len(cells[0]), *lines[1:]])
+
+
+def headline(cards: dict[str, Any]) -> str:
+    """Return what a step of Llama-3-8B needs, by kind."""
+    cells = [["", "tokens", "peak, GiB", "weights", "kept for backward", "TFLOP"]]
+    for row in cards["headline"]:
+        kinds = row.get("at_peak") or {}
+        parts = [f"{kinds[k] / GIB:.2f}" if k in kinds else "" for k in ("weights", "kept")]
+        tokens = " × ".join(map(str, (len(row["rows"]), row["rows"][0])))
+        peak = f"{row['peak'] / GIB:.2f}"
+        cells.append([NAMES[row["policy"]], tokens, peak, *parts, f"{row['flops'] / 1e12:.0f}"])
+    return f"""
+## Llama-3-8B in 4 bits
+
+QLoRA, rank 16 on all linear layers, adapter and AdamW in float32, products in bfloat16. The plain stack is
+simulated in the same way: its real layers, PEFT's adapters, PyTorch's flash attention, transformers' loss.
+
+{rows_of(cells)}
+"""
+
+
+def table(cards: dict[str, Any]) -> str:
+    """Return the peaks of all models, lengths and policies."""
+    tokens = sorted({row["tokens"] for row in cards["table"]})
+    parts = []
+    for bits, kind in ((4, "QLoRA"), (16, "LoRA on weights of 16 bits")):
+        cells = [["GiB", "", *(f"{n:,} tokens" for n in tokens)]]
+        for model in dict.fromkeys(row["model"] for row in cards["table"]):
+            for policy in ("checkpoint", "offload", "plain"):
+                wanted = {"model": model, "policy": policy, "bits": bits}
+                found = [row for row in cards["table"] if row | wanted == row]
+                peaks = {row["tokens"]: f"{row['peak'] / GIB:.1f}" for row in found}
+                cells.append([model, NAMES[policy], *(peaks[n] for n in tokens)])
+        parts.append(f"### {kind}\n\n{rows_of(cells)}\n")
+    return "\n## Models and lengths\n\nOne row of so many tokens, all learned.\n\n" + "\n".join(
+        parts
+    )
+
+
+def longest(cards: dict[str, Any]) -> str:
+    """Return the longest rows that fit."""
+    sizes = sorted({row["card"] for row in cards["longest"]})
+    cells = [["tokens", "", *(f"{size} GiB" for size in sizes)]]
+    for model in dict.fromkeys(row["model"] for row in cards["longest"]):
+        for policy in ("checkpoint", "offload", "plain"):
+            found = [r for r in cards["longest"] if (r["model"], r["policy"]) == (model, policy)]
+            fits = {row["card"]: f"{row['tokens']:,}" if row["tokens"] else "–" for row in found}
+            cells.append([model, NAMES[policy], *(fits[size] for size in sizes)])
+    return f"""
+## The longest row that fits
+
+QLoRA, in steps of 512 tokens, 0.75 GiB left for the CUDA context and the libraries.
+
+{rows_of(cells)}
+"""
+
+
+def on_cpu(measured: dict[str, Any]) -> str:
+    """Return what was foretold beside what was taken."""
+    cells = [["model", "policy", "tokens", "foretold, MB", "taken, MB", "error"]]
+    for row in measured["steps"]:
+        sizes = [f"{row[name] / 1e6:,.0f}" for name in ("foretold", "increase")]
+        first = [row["model"], f"`{row['policy']}`", str(row["tokens"])]
+        cells.append([*first, *sizes, f"{row['error']:+.1%}"])
+    return f"""
+## Foretold and measured, on a CPU
+
+LoRA in float32 on weights held in 16 bits. Taken is what two steps add to the resident memory of a
+fresh process at its peak, as Linux counts it, the mapped weights among it; besides tensors that is the
+libraries' work space and what the heap does not give back.
+
+{rows_of(cells)}
+"""
+
+
+def page() -> str:
+    """Return the page as it should be, with a section for each part of the results there are."""
+    cards, measured = read("gpu/memory.json"), read("cpu/memory.json")
+    sections = {"headline": headline, "table": table, "longest": longest}
+    parts = [section(cards) for name, section in sections.items() if cards.get(name)]
+    return HEAD + "".join(parts) + (on_cpu(measured) if measured else "")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
