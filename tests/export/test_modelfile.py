@@ -9,8 +9,12 @@ import pytest
 
 from strop.core.errors import DataError, UnsupportedError
 from strop.export import export, go_template
+from strop.export.asking import ask
+from strop.export.findings import Findings, report
 from strop.export.modelfile import Modelfile, go_text
+from strop.export.reopen_llama_cpp import look_modelfile
 from strop.export.turns import rendered, turns
+from strop.models.frame import load_frame
 from tests.export.tiny import TEMPLATE, tokenizer, trained
 
 GO = """package main
@@ -174,3 +178,24 @@ def test_ollama_folders_are_certified_merged_and_as_adapter(tmp_path, monkeypatc
         assert made.certificate.passed, made.certificate.faults
     assert [made.path.name for made in (whole, alone)] == ["ollama-f16", "ollama-adapter-f16"]
     assert "\nADAPTER ./adapter.gguf\n" in (alone.path / "Modelfile").read_text()
+    ask(run, load_frame(run.settings["model"])).save(tmp_path / "work")
+    file, out = whole.path / "Modelfile", tmp_path / "findings.json"
+    for old, new, cause in FAULTS:
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+        report(tmp_path / "work", out, lambda *found: look_modelfile(file, *found))
+        said = Findings.open(out).faults
+        assert any(cause in fault for fault in said), (cause, said)
+        file.write_text(text)
+
+
+FAULTS = (
+    ("PARAMETER stop", "# stop", "does not stop at <|end|>, which ends an answer"),
+    (
+        "<|start|>user",
+        "<|start|>human",
+        "a chat rendered by the Modelfile's template becomes other",
+    ),
+    ("TEMPLATE", "SYSTEM", "has no TEMPLATE"),
+)
