@@ -4,6 +4,7 @@ import torch
 from gguf import GGMLQuantizationType, quants
 
 from strop.export.dither import Dither
+from strop.export.fingerprints import fault, image, print_of
 from strop.export.gguf_types import decode, encode
 from strop.ops.dequantize import dequantize
 from strop.quantization.formats import FORMATS
@@ -48,6 +49,18 @@ def test_a_weight_is_rounded_alike_each_time_however_its_rows_are_cut():
     assert (parts.q8_0(base[:100]) == whole[:100]).all()
     assert (parts.q8_0(base[100:]) == whole[100:]).all()
     assert (Dither("another").q8_0(base) != whole).any()
+
+
+def test_an_update_that_float16_swallows_in_part_is_no_fault_and_a_missing_one_is():
+    torch.manual_seed(0)
+    base = torch.randn(256, 512).half().float()
+    small, large = (size * torch.randn(256, 4) @ torch.randn(4, 512) for size in (1e-4, 1e-2))
+    for update, named in ((small, False), (large, True)):
+        wanted = {"a weight": print_of(base, update)}
+        kept = (base + update).half().float()
+        assert fault("a weight", image(kept), "F16", wanted) is None
+        missing = fault("a weight", image(base), "F16", wanted)
+        assert (missing is not None and "update is missing" in missing) == named
 
 
 def test_a_block_of_zeros_stays_zero():
