@@ -154,9 +154,10 @@ def test_quantize_says_what_it_did_in_words_and_in_json(command, tiny_model, tmp
 
 
 @pytest.mark.slow
-def test_export_says_what_it_wrote_in_words_and_in_json(command, tmp_path):
+def test_export_says_what_it_wrote_in_words_and_in_json(command, tmp_path, monkeypatch):
     from tests.export.tiny import trained
 
+    monkeypatch.setenv("STROP_CACHE", str(tmp_path / "cache"))
     run = trained("llama3", tmp_path).path
     code, out, err = command("export", run, "--to", "adapter,gguf", "--quant", "q8_0,adapter")
     assert (code, err.strip()) == (0, "")
