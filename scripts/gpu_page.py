@@ -1,4 +1,4 @@
-"""Write the table of docs/gpu.md, between its markers, from benchmarks/results/gpu."""
+"""Write the tables of docs/gpu.md, between their markers, from benchmarks/results/gpu."""
 
 import json
 import re
@@ -8,7 +8,8 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "gpu.md"
 TRAFFIC = ROOT / "benchmarks" / "results" / "gpu" / "traffic.json"
-BLOCK = re.compile(r"(<!-- traffic: [^\n]* -->\n).*?(<!-- end of traffic -->)", re.DOTALL)
+KERNELS = ROOT / "benchmarks" / "results" / "gpu" / "kernels.json"
+BLOCK = r"(<!-- {0}: [^\n]* -->\n).*?(<!-- end of {0} -->)"
 TITLES = {
     "rms_norm": "RMS norm, 4,096 × 4,096",
     "rope": "rotary embedding, 40 heads of 128",
@@ -41,11 +42,28 @@ def traffic() -> str:
     return HEAD + "".join(rows) + source("gpu_traffic", result)
 
 
+def kernels() -> str:
+    """Return what kernels need of cards."""
+    result = json.loads(KERNELS.read_text(encoding="utf-8"))
+    cards = list(next(iter(result["kernels"].values())))
+    lines = [f"| registers of a thread | {' | '.join(cards)} |", "|---" * (len(cards) + 1) + "|"]
+    for name, needs in sorted(result["kernels"].items()):
+        each = (
+            f"{need['registers']}" + (" spills" if need["spilled"] else "")
+            for need in needs.values()
+        )
+        lines.append(f"| `{name}` | {' | '.join(each)} |")
+    return "\n".join(lines) + "\n" + source("gpu_kernels", result)
+
+
 def page() -> str:
     """Return the page as it should be."""
-    made, found = BLOCK.subn(lambda m: m[1] + traffic() + m[2], PAGE.read_text(encoding="utf-8"))
-    assert found == 1, "docs/gpu.md has lost its markers"
-    return made
+    text = PAGE.read_text(encoding="utf-8")
+    for name, table in (("traffic", traffic()), ("kernels", kernels())):
+        block = re.compile(BLOCK.format(name), re.DOTALL)
+        start, end = block.findall(text)[0]
+        text = block.sub(lambda _, made=start + table + end: made, text)
+    return text
 
 
 if __name__ == "__main__":
