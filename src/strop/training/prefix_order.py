@@ -12,9 +12,9 @@ import numpy as np
 import torch
 import transformers
 
-from strop.models.kept_tokens import SHORTEST_PREFIX
+from strop.models.kept_tokens import IGNORED, SHORTEST_PREFIX
 
-COLUMN = "input_ids"
+COLUMN, LABELS = "input_ids", "labels"
 Undo = Callable[[], None]
 
 
@@ -38,10 +38,18 @@ class PrefixOrder(torch.utils.data.Sampler[int]):
         for index in self.inner:
             window.append(index)
             if len(window) == self.batch * self.steps:
-                tokens = [np.asarray(row) for row in self.dataset[window][COLUMN]]
-                yield from (window[i] for i in arranged(tokens, self.batch))
+                yield from (window[i] for i in arranged(self._tokens(window), self.batch))
                 window = []
         yield from window  # not a whole step: its last micro-batch may be smaller, and weigh more
+
+    def _tokens(self, window: list[int]) -> list[np.ndarray]:
+        """Return the tokens of rows; none of one that carries no label, as none is computed."""
+        read = self.dataset[window]
+        rows = [np.asarray(row) for row in read[COLUMN]]
+        if LABELS not in read:
+            return rows
+        scored = (np.any(np.asarray(row) != IGNORED) for row in read[LABELS])
+        return [row if one else row[:0] for row, one in zip(rows, scored, strict=True)]
 
 
 def arrange(trainer: transformers.Trainer) -> Undo:
@@ -58,7 +66,7 @@ def arrange(trainer: transformers.Trainer) -> Undo:
         inner = loader.get_sampler() if hasattr(loader, "get_sampler") else None
         columns = getattr(loader.dataset, "column_names", None) or ()
         if steps > 1 and inner is not None and COLUMN in columns:
-            rows = loader.dataset.select_columns(COLUMN)
+            rows = loader.dataset.select_columns([c for c in (COLUMN, LABELS) if c in columns])
             loader.set_sampler(PrefixOrder(inner, rows, args.train_batch_size, steps))
         return loader
 
