@@ -62,9 +62,9 @@ def circumstances(result: dict[str, Any]) -> str:
     others = f"transformers {versions['transformers']}, trl {versions['trl']}"
     return (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB; torch "
-        f"{versions['torch']}, {others}, commit {result['commit']}, {result['date']}. Each "
-        "measurement in a fresh process, the modes in turn, medians of the rounds; memory is peak "
-        "RSS above bare imports; the floor is the time of the matrix products alone."
+        f"{versions['torch']}, {others}, {result['date']}. Each measurement in a fresh process, "
+        "the modes in turn, medians of the rounds; memory is peak RSS above bare imports; the "
+        "floor is the time of the matrix products alone."
     )
 
 
