@@ -5,6 +5,7 @@ This process stays small: Linux counts the resident size of a parent in the peak
 
 import argparse
 import datetime
+import importlib.metadata
 import json
 import os
 import platform
@@ -191,8 +192,8 @@ def token_counts(workload: dict[str, Any]) -> list[int]:
     return [len(ids) for row in workload["sequences"] for ids, _ in row]
 
 
-def circumstances() -> dict[str, Any]:
-    """Return commit, versions, date and machine."""
+def circumstances(*packages: str) -> dict[str, Any]:
+    """Return commit, versions, those of further packages too, date and machine."""
     cpu = platform.processor()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -200,7 +201,7 @@ def circumstances() -> dict[str, Any]:
             break
     return {
         "commit": versions.commit(),
-        "versions": versions.installed(),
+        "versions": versions.installed() | {p: importlib.metadata.version(p) for p in packages},
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": {
             "cpu": cpu,

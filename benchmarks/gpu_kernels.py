@@ -4,15 +4,14 @@ Writes benchmarks/results/gpu/kernels.json: for each kernel and card the most an
 """
 
 import argparse
-import datetime
-import importlib.metadata
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from strop.core import versions
+from compare import circumstances
+
 from strop.core.files import write_json
 
 HERE = Path(__file__).parent
@@ -40,14 +39,7 @@ def main() -> None:
         most = kernels.setdefault(line["kernel"], {}).setdefault(line["card"], {})
         for need in ("registers", "spilled", "shared"):
             most[need] = max(most.get(need, 0), line[need])
-    result = {
-        "name": "kernels",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": versions.commit(),
-        "versions": versions.installed() | {"triton": importlib.metadata.version("triton")},
-        "kernels": kernels,
-    }
-    write_json(out, result)
+    write_json(out, {"name": "kernels", "kernels": kernels, **circumstances("triton")})
 
 
 if __name__ == "__main__":

@@ -4,15 +4,14 @@ Needs no GPU; writes benchmarks/results/gpu/traffic.json.
 """
 
 import argparse
-import datetime
-import importlib.metadata
 import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from strop.core import versions
+from compare import circumstances
+
 from strop.core.files import write_json
 
 HERE = Path(__file__).parent
@@ -41,14 +40,7 @@ def main() -> None:
     for formula in FORMULAS:
         formulas[formula] = {mode: counted(mode, formula) for mode in MODES}
         print(formula, {mode: found["bytes"] for mode, found in formulas[formula].items()})
-    result = {
-        "name": "traffic",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": versions.commit(),
-        "versions": versions.installed() | {"triton": importlib.metadata.version("triton")},
-        "formulas": formulas,
-    }
-    write_json(out, result)
+    write_json(out, {"name": "traffic", "formulas": formulas, **circumstances("triton")})
 
 
 if __name__ == "__main__":

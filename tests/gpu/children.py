@@ -37,6 +37,10 @@ class Child:
         assert code == 0, printed[-4000:] + errors[-4000:]
         return printed
 
+    def lines(self) -> list[dict[str, Any]]:
+        """Return what it prints, a JSON object a line."""
+        return [json.loads(line) for line in self.output().splitlines()]
+
     def kill(self) -> None:
         """End it, if it still runs."""
         self.process.kill()
@@ -47,8 +51,3 @@ def compiling(cards: tuple[str, ...], modules: list[str], folder: Path) -> Child
     """Start compiling the launches of some modules for some cards."""
     module = "strop.testing.gpu.launching"
     return Child(["-m", "strop.core.fake_cuda", module, ",".join(cards), *modules], folder)
-
-
-def kernels(child: Child) -> list[dict[str, Any]]:
-    """Return what `compiling` found of each kernel."""
-    return [json.loads(line) for line in child.output().splitlines()]

@@ -1,7 +1,5 @@
 """On a card attention among runs is PyTorch's flash kernels; asked of fake CUDA tensors."""
 
-import json
-
 import pytest
 
 from tests.gpu import children
@@ -27,7 +25,7 @@ KERNELS = {
 def seen(tmp_path_factory):
     words = ["-m", "strop.core.fake_cuda", "tests.gpu.attending"]
     child = children.Child(words, tmp_path_factory.mktemp("attending"))
-    return {line["case"]: line for line in map(json.loads, child.output().splitlines())}
+    return {line["case"]: line for line in child.lines()}
 
 
 @pytest.mark.parametrize("case", KERNELS)

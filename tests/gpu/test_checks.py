@@ -36,9 +36,9 @@ def test_the_interpreter_names_the_fault_of(kernel, interpreted):
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    found = children.kernels(
-        children.compiling(CARDS, ["tests.gpu.broken"], tmp_path_factory.mktemp("broken"))
-    )
+    found = children.compiling(
+        CARDS, ["tests.gpu.broken"], tmp_path_factory.mktemp("broken")
+    ).lines()
     return {(kernel["launch"], kernel["card"]): kernel for kernel in found}
 
 

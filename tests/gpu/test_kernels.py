@@ -28,7 +28,7 @@ def started(tmp_path_factory):
 @pytest.fixture(scope="module")
 def kernels(started):
     """What each kernel needs of each card."""
-    return [kernel for child in started[1] for kernel in children.kernels(child)]
+    return [kernel for child in started[1] for kernel in child.lines()]
 
 
 def test_every_operation_with_kernels_agrees_with_its_reference_under_the_interpreter(started):

@@ -1,7 +1,5 @@
 """On a card a training step is strop's kernels and PyTorch's products and attention, nothing slower."""
 
-import json
-
 import pytest
 
 from tests.gpu import children
@@ -37,7 +35,7 @@ THAT_WAIT = {"_local_scalar_dense", "equal", "is_nonzero", "nonzero", "unique_co
 def steps(tmp_path_factory):
     words = ["-m", "strop.core.fake_cuda", "tests.gpu.stepping"]
     child = children.Child(words, tmp_path_factory.mktemp("stepping"))
-    return {line["step"]: line for line in map(json.loads, child.output().splitlines())}
+    return {line["step"]: line for line in child.lines()}
 
 
 @pytest.mark.parametrize("step", KERNELS)

@@ -1,13 +1,15 @@
 """Gated linear unit: SwiGLU and GEGLU."""
 
 from collections.abc import Callable
-from typing import Literal, Protocol, get_args
+from functools import partial
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from strop.core.dispatch import Impl, choose, triton_obstacle
 from strop.core.errors import ShapeError, UnsupportedError
+from strop.ops.glu import autograd
 
 Activation = Literal["silu", "gelu_tanh", "gelu"]
 """`gelu_tanh` is the approximation that transformers calls `gelu_pytorch_tanh`."""
@@ -48,16 +50,16 @@ def _cpu_obstacle(gate_up: Tensor) -> str | None:
     return None
 
 
-def _load_triton() -> Callable[..., Tensor]:
-    from strop.ops.glu.triton import glu
+def _triton() -> autograd.Passes:
+    from strop.ops.glu import triton
 
-    return glu
+    return triton
 
 
-def _load_cpu() -> Callable[..., Tensor]:
-    from strop.ops.glu.cpu import glu
+def _cpu() -> autograd.Passes:
+    from strop.ops.glu import cpu
 
-    return glu
+    return cpu
 
 
 def _load_reference() -> Callable[..., Tensor]:
@@ -67,37 +69,13 @@ def _load_reference() -> Callable[..., Tensor]:
 
 
 IMPLS = (
-    Impl("triton", _load_triton, triton_obstacle),
-    Impl("cpu", _load_cpu, _cpu_obstacle),
+    Impl("triton", lambda: partial(autograd.glu, _triton()), triton_obstacle),
+    Impl("cpu", lambda: partial(autograd.glu, _cpu()), _cpu_obstacle),
     Impl("reference", _load_reference),
 )
 """Fastest first."""
 
 
-class Passes(Protocol):
-    """The passes of the gated linear unit without autograd, as the halves of a block call them."""
-
-    def forward(self, gate_up: Tensor, activation: str) -> Tensor:
-        """Return act; see `strop.ops.glu.cpu.forward`."""
-
-    def backward(
-        self,
-        dact: Tensor,
-        gate_up: Tensor,
-        activation: str,
-        *,
-        act_needed: bool = True,
-        overwrite: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the gradient of gate_up, and act; see `strop.ops.glu.cpu.backward`."""
-
-
-def passes(gate_up: Tensor) -> Passes:
+def passes(gate_up: Tensor) -> autograd.Passes:
     """Return the module whose passes run on tensors like `gate_up`: kernels on a GPU, else "cpu"."""
-    if triton_obstacle(gate_up) is None:
-        from strop.ops.glu import triton
-
-        return triton
-    from strop.ops.glu import cpu
-
-    return cpu
+    return _triton() if triton_obstacle(gate_up) is None else _cpu()

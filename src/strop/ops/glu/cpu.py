@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +17,6 @@ NUMBERS = {"silu": 0, "gelu_tanh": 1, "gelu": 2}
 
 BLOCK_BYTES = 1_000_000
 """Rows taken at once by the plain formulas, so that their temporaries stay in the cache."""
-
-
-def glu(gate_up: Tensor, activation: str) -> Tensor:
-    """See `strop.ops.glu`."""
-    return _GLU.apply(gate_up, activation)
 
 
 def forward(gate_up: Tensor, activation: str) -> Tensor:
@@ -127,16 +121,3 @@ def _slope(gate: Tensor, activation: str) -> Tensor:
     tanh = torch.tanh(factor * gate * (1 + cubic * square))
     inner = factor * (1 + 3 * cubic * square)
     return 0.5 * (1 + tanh + gate * (1 - tanh.square()) * inner)
-
-
-class _GLU(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gate_up: Tensor, activation: str) -> Tensor:
-        ctx.save_for_backward(gate_up)
-        ctx.activation = activation
-        return forward(gate_up, activation)
-
-    @staticmethod
-    def backward(ctx: Any, dact: Tensor) -> tuple[Tensor, None]:
-        (gate_up,) = ctx.saved_tensors
-        return backward(dact, gate_up, ctx.activation, act_needed=False)[0], None

@@ -1,8 +1,5 @@
 """Gated linear unit on a GPU: one pass forward, one backward that recomputes the activation."""
 
-from typing import Any
-
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -110,22 +107,3 @@ def _tile(F: int) -> dict[str, int]:
     """Return how many features a program takes, and its warps."""
     block = min(triton.next_power_of_2(F), BLOCK)
     return {"BLOCK": block, "num_warps": max(block // 512, 1), "enable_fp_fusion": True}
-
-
-class _GLU(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, gate_up: Tensor, activation: str) -> Tensor:
-        ctx.save_for_backward(gate_up)
-        ctx.activation = activation
-        return forward(gate_up, activation)
-
-    @staticmethod
-    def backward(ctx: Any, dact: Tensor) -> tuple[Tensor, None]:
-        (gate_up,) = ctx.saved_tensors
-        return backward(dact, gate_up, ctx.activation, act_needed=False)[0], None
-
-
-def glu(gate_up: Tensor, activation: str) -> Tensor:
-    """See `strop.ops.glu`."""
-    act: Tensor = _GLU.apply(gate_up, activation)
-    return act

@@ -1,13 +1,14 @@
 """Root-mean-square normalisation."""
 
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from strop.core.dispatch import Impl, choose, triton_obstacle
 from strop.core.errors import ShapeError
+from strop.ops.rms_norm import autograd
 
 
 def rms_norm(
@@ -57,16 +58,16 @@ def _cpu_obstacle(x: Tensor, weight: Tensor) -> str | None:
     return None
 
 
-def _load_triton() -> Callable[..., Tensor]:
-    from strop.ops.rms_norm.triton import rms_norm
+def _triton() -> autograd.Passes:
+    from strop.ops.rms_norm import triton
 
-    return rms_norm
+    return triton
 
 
-def _load_cpu() -> Callable[..., Tensor]:
-    from strop.ops.rms_norm.cpu import rms_norm
+def _cpu() -> autograd.Passes:
+    from strop.ops.rms_norm import cpu
 
-    return rms_norm
+    return cpu
 
 
 def _load_reference() -> Callable[..., Tensor]:
@@ -76,47 +77,13 @@ def _load_reference() -> Callable[..., Tensor]:
 
 
 IMPLS = (
-    Impl("triton", _load_triton, triton_obstacle),
-    Impl("cpu", _load_cpu, _cpu_obstacle),
+    Impl("triton", lambda: partial(autograd.rms_norm, _triton()), triton_obstacle),
+    Impl("cpu", lambda: partial(autograd.rms_norm, _cpu()), _cpu_obstacle),
     Impl("reference", _load_reference),
 )
 """Fastest first."""
 
 
-class Passes(Protocol):
-    """The passes of RMS normalisation without autograd, as the halves of a block call them."""
-
-    def forward(
-        self,
-        x: Tensor,
-        weight: Tensor,
-        eps: float,
-        unit_offset: bool,
-        *,
-        out: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Return y and the row scales; see `strop.ops.rms_norm.cpu.forward`."""
-
-    def backward(
-        self,
-        dy: Tensor,
-        x: Tensor,
-        weight: Tensor,
-        scale: Tensor,
-        unit_offset: bool,
-        *,
-        weight_needs_grad: bool = False,
-        out: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the gradients of x and weight; see `strop.ops.rms_norm.cpu.backward`."""
-
-
-def passes(x: Tensor) -> Passes:
+def passes(x: Tensor) -> autograd.Passes:
     """Return the module whose passes run on tensors like `x`: kernels on a GPU, else "cpu"."""
-    if triton_obstacle(x) is None:
-        from strop.ops.rms_norm import triton
-
-        return triton
-    from strop.ops.rms_norm import cpu
-
-    return cpu
+    return _triton() if triton_obstacle(x) is None else _cpu()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,11 +10,6 @@ from strop.core import native
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
 SIGNATURES = {"rms_norm_forward": "ppppqqqqqqqfi", "rms_norm_backward": "ppppppqqqqqqqqqi"}
-
-
-def rms_norm(x: Tensor, weight: Tensor, eps: float, unit_offset: bool) -> Tensor:
-    """See `strop.ops.rms_norm`."""
-    return _RMSNorm.apply(x, weight, eps, unit_offset)
 
 
 def forward(
@@ -112,9 +106,10 @@ def _run_backward(
     return None if dfactor is None else dfactor.sum(0)
 
 
-def _weight_only(
+def weight_gradient(
     dy: Tensor, x: Tensor, weight: Tensor, scale: Tensor, unit_offset: bool
 ) -> Tensor | None:
+    """Return the gradient of `weight` alone, [D]; the arguments are those of `backward`."""
     if (run := _compiled("rms_norm_backward", x, dy)) is not None:
         factor = _factor(weight, torch.float32, unit_offset)
         dfactor = _run_backward(run, dy, x, factor, scale, None, True)
@@ -156,23 +151,3 @@ def _weight_gradient(
 
 def _wide(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32)
-
-
-class _RMSNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, unit_offset: bool) -> Tensor:
-        y, scale = forward(x, weight, eps, unit_offset)
-        ctx.save_for_backward(x, weight, scale)
-        ctx.unit_offset = unit_offset
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        x, weight, scale = ctx.saved_tensors
-        x_needs, weight_needs = ctx.needs_input_grad[:2]
-        if not x_needs:
-            return None, _weight_only(dy, x, weight, scale, ctx.unit_offset), None, None
-        dx, dweight = backward(
-            dy, x, weight, scale, ctx.unit_offset, weight_needs_grad=weight_needs
-        )
-        return dx, dweight, None, None

@@ -3,8 +3,6 @@
 Rows wider than `WIDEST` are read twice, in pieces, the second time out of the cache.
 """
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -214,29 +212,3 @@ def _strides(t: Tensor) -> tuple[int, int, int]:
 
 def _heads(x: Tensor) -> int:
     return x.shape[1] if x.ndim == 3 else 1
-
-
-class _RMSNorm(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, unit_offset: bool) -> Tensor:
-        y, scale = forward(x, weight, eps, unit_offset)
-        ctx.save_for_backward(x, weight, scale)
-        ctx.unit_offset = unit_offset
-        return y
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        x, weight, scale = ctx.saved_tensors
-        x_needs, weight_needs = ctx.needs_input_grad[:2]
-        if not x_needs:
-            return None, weight_gradient(dy, x, weight, scale, ctx.unit_offset), None, None
-        dx, dweight = backward(
-            dy, x, weight, scale, ctx.unit_offset, weight_needs_grad=weight_needs
-        )
-        return dx, dweight, None, None
-
-
-def rms_norm(x: Tensor, weight: Tensor, eps: float, unit_offset: bool) -> Tensor:
-    """See `strop.ops.rms_norm`."""
-    y: Tensor = _RMSNorm.apply(x, weight, eps, unit_offset)
-    return y

@@ -1,13 +1,14 @@
 """Rotary position embedding."""
 
 from collections.abc import Callable
-from typing import Protocol
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from strop.core.dispatch import Impl, choose, triton_obstacle
 from strop.core.errors import ShapeError
+from strop.ops.rope import autograd
 
 
 def rope(x: Tensor, cos: Tensor, sin: Tensor, *, impl: str | None = None) -> Tensor:
@@ -56,16 +57,16 @@ def _cpu_obstacle(x: Tensor, cos: Tensor, sin: Tensor) -> str | None:
     return None
 
 
-def _load_triton() -> Callable[..., Tensor]:
-    from strop.ops.rope.triton import rope
+def _triton() -> autograd.Passes:
+    from strop.ops.rope import triton
 
-    return rope
+    return triton
 
 
-def _load_cpu() -> Callable[..., Tensor]:
-    from strop.ops.rope.cpu import rope
+def _cpu() -> autograd.Passes:
+    from strop.ops.rope import cpu
 
-    return rope
+    return cpu
 
 
 def _load_reference() -> Callable[..., Tensor]:
@@ -75,26 +76,13 @@ def _load_reference() -> Callable[..., Tensor]:
 
 
 IMPLS = (
-    Impl("triton", _load_triton, triton_obstacle),
-    Impl("cpu", _load_cpu, _cpu_obstacle),
+    Impl("triton", lambda: partial(autograd.rope, _triton()), triton_obstacle),
+    Impl("cpu", lambda: partial(autograd.rope, _cpu()), _cpu_obstacle),
     Impl("reference", _load_reference),
 )
 """Fastest first."""
 
 
-class Passes(Protocol):
-    """The rotation without autograd, as the halves of a block call it."""
-
-    def rotate_(self, x: Tensor, cos: Tensor, sin: Tensor, inverse: bool = False) -> Tensor:
-        """Rotate x in place; see `strop.ops.rope.cpu.rotate_`."""
-
-
-def passes(x: Tensor) -> Passes:
+def passes(x: Tensor) -> autograd.Passes:
     """Return the module whose passes run on tensors like `x`: kernels on a GPU, else "cpu"."""
-    if triton_obstacle(x) is None:
-        from strop.ops.rope import triton
-
-        return triton
-    from strop.ops.rope import cpu
-
-    return cpu
+    return _triton() if triton_obstacle(x) is None else _cpu()

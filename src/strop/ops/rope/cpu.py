@@ -1,7 +1,6 @@
 """Rotary position embedding on CPU: one pass, and its own backward with the angle negated."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,11 +8,6 @@ from torch import Tensor
 from strop.core import native
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
-
-
-def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """See `strop.ops.rope`."""
-    return _Rope.apply(x, cos, sin)
 
 
 def rotate_(x: Tensor, cos: Tensor, sin: Tensor, inverse: bool = False) -> Tensor:
@@ -33,7 +27,7 @@ def rotate_(x: Tensor, cos: Tensor, sin: Tensor, inverse: bool = False) -> Tenso
     return x
 
 
-def _rotated(x: Tensor, cos: Tensor, sin: Tensor, inverse: bool) -> Tensor:
+def rotated(x: Tensor, cos: Tensor, sin: Tensor, inverse: bool) -> Tensor:
     """Return the rotation of `x`, contiguous; `x` stays as it is."""
     y = x.new_empty(x.shape)
     if not _compiled_rotation(x, y, cos, sin, inverse):
@@ -67,15 +61,3 @@ def _plain_rotation_(x: Tensor, cos: Tensor, sin: Tensor, inverse: bool) -> None
     turned = first * cos - second * sin
     second.copy_(second * cos + first * sin)
     first.copy_(turned)
-
-
-class _Rope(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
-        return _rotated(x, cos, sin, inverse=False)
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return _rotated(dy, cos, sin, inverse=True), None, None

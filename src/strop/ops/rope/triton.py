@@ -1,8 +1,5 @@
 """Rotary position embedding on a GPU: a program turns some heads of one row, reading each angle once."""
 
-from typing import Any
-
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -48,7 +45,7 @@ def rotate_(x: Tensor, cos: Tensor, sin: Tensor, inverse: bool = False) -> Tenso
     return x
 
 
-def _rotated(x: Tensor, cos: Tensor, sin: Tensor, inverse: bool) -> Tensor:
+def rotated(x: Tensor, cos: Tensor, sin: Tensor, inverse: bool) -> Tensor:
     """Return the rotation of `x`, contiguous; `x` stays as it is."""
     y = x.new_empty(x.shape)
     _rotate(x, y, cos, sin, inverse)
@@ -69,21 +66,3 @@ def _rotate(x: Tensor, y: Tensor, cos: Tensor, sin: Tensor, inverse: bool) -> No
         HEADS=heads, BLOCK=block, REST=rest,
         num_warps=min(max(heads * block // 512, 1), 8), enable_fp_fusion=True,
     )  # fmt: skip
-
-
-class _Rope(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        ctx.save_for_backward(cos, sin)
-        return _rotated(x, cos, sin, inverse=False)
-
-    @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, None, None]:
-        cos, sin = ctx.saved_tensors
-        return _rotated(dy, cos, sin, inverse=True), None, None
-
-
-def rope(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """See `strop.ops.rope`."""
-    y: Tensor = _Rope.apply(x, cos, sin)
-    return y
