@@ -71,7 +71,7 @@ bench-quantization: fetch
 
 bench-qlora: fetch
 	$(BIN)/python scripts/fetch.py alpaca glaive dpo
-	$(BIN)/python benchmarks/qlora.py
+	$(BIN)/python benchmarks/held.py qlora
 
 bench-export: fetch
 	$(BIN)/python scripts/fetch.py gemma-3-270m qwen2.5-coder-0.5b-instruct alpaca
