@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +10,7 @@ from strop.export.bases import ORIGINAL, Base
 from strop.export.comparison import agreement
 from strop.export.fingerprints import Print, image
 from strop.export.reference import Reference
-from strop.export.tuned import TunedWeights
+from strop.export.tuned import TunedWeights, pour
 from strop.models import load
 from strop.models.frame import Frame
 
@@ -39,7 +38,7 @@ def measured(
     model, _ = load(frame.folder, bits=32)
     found = {}
     for name, weights in candidates.items():
-        _fill(model, weights, dtype)
+        pour(weights, model, dtype)
         found[name] = agreement(
             reference.texts,
             reference.firsts,
@@ -51,16 +50,6 @@ def measured(
     if nearest == ORIGINAL:
         prints = {k: _over(candidates[nearest].base, k, p) for k, p in prints.items()}
     return dataclasses.replace(reference, base=nearest, bases=found, prints=prints)
-
-
-def _fill(model: Any, weights: TunedWeights, dtype: torch.dtype | None) -> None:
-    """Put merged weights into a model; a tied weight has one name among its parameters."""
-    own = dict(model.named_parameters())
-    for name in weights.names:
-        if name in own:
-            rows = torch.cat(list(weights.blocks(name)))
-            rounded = rows.to(dtype or weights.stored(name)).float()
-            own[name].data = rounded.to(model.device)
 
 
 def _over(base: Base, name: str, trained: Print) -> Print:

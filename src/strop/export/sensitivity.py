@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop.export.tuned import BaseWeights
+from strop.export.tuned import BaseWeights, pour
 from strop.models import load
 from strop.models.blockwise import take_apart
 from strop.models.quantized_folder import sequences
-from strop.quantization.calibration import Layer, Tell, calibrate
-from strop.quantization.choices import SAMPLED, harm
+from strop.quantization.calibration import Layer, Tell, calibrate, groups
+from strop.quantization.choices import harm, sampled
 from strop.quantization.model import BACKWARD
 
 ENTERING = 2
@@ -75,22 +75,19 @@ class Sensitivity:
         """Return the tuned model with plain float32 weights."""
         model, self._tokenizer = load(self._name, bits=32)
         model.requires_grad_(False)
-        state = model.state_dict()
-        for name in self.weights.names:
-            if name in state:
-                start = 0
-                for block in self.weights.blocks(name):
-                    part = state[name][start : start + len(block)] if block.ndim else state[name]
-                    part.copy_(block)
-                    start += len(block) if block.ndim else 0
+        pour(self.weights, model, torch.float32)
         return model
+
+    @functools.cached_property
+    def _texts(self) -> list[Tensor]:
+        """Return the calibration sequences, [T] each."""
+        model = self.model  # brings its tokenizer
+        return sequences(self._tokenizer, None, model)[0]
 
     @functools.cached_property
     def layers(self) -> dict[str, Layer]:
         """Return what calibration tells of each linear layer of the blocks."""
-        model = self.model
-        rows, _ = sequences(self._tokenizer, None, model)
-        decoder, entering = take_apart(model, rows[:BACKWARD])
+        decoder, entering = take_apart(self.model, self._texts[:BACKWARD])
         return calibrate(decoder, entering, self._tell)
 
     @functools.cached_property
@@ -98,8 +95,7 @@ class Sensitivity:
     def table(self) -> Table:
         """Return what the embedding and the head are used with."""
         model = self.model
-        rows, _ = sequences(self._tokenizer, None, model)
-        ids = torch.stack(rows[:ENTERING])
+        ids = torch.stack(self._texts[:ENTERING])
         head, hidden = model.get_output_embeddings(), []
         hook = head.register_forward_pre_hook(lambda _, given: hidden.append(given[0]))
         logits = model(input_ids=ids).logits.flatten(0, 1)
@@ -148,7 +144,7 @@ class Sensitivity:
             kinds: the formats.
         """
         layer, E = self.layers[name], self.weights.shape(f"{name}.weight")[0]
-        rows = torch.linspace(0, E - 1, min(E, SAMPLED)).long()
+        rows = sampled(E)
         sample = self.model.get_submodule(name).weight.detach()[rows]
         return {
             kind: harm(layer, stored(sample) - sample, rows, layer.energy)
@@ -157,10 +153,7 @@ class Sensitivity:
 
     def groups(self) -> list[list[str]]:
         """Return the layers that read the same input together."""
-        members: dict[str, list[str]] = {}
-        for name, layer in self.layers.items():
-            members.setdefault(layer.group, []).append(name)
-        return list(members.values())
+        return list(groups(self.layers).values())
 
 
 def _name_of(model: Any, module: Any) -> str:

@@ -95,6 +95,26 @@ class BaseWeights:
         return self.base.rows(name, start, stop)
 
 
+@torch.no_grad()
+def pour(weights: BaseWeights, model: Any, dtype: torch.dtype | None) -> None:
+    """Overwrite the weights of a model, a few rows at a time.
+
+    Args:
+        weights: under the names of the model's files; what the model does not name is left out.
+        model: has plain weights; one that is tied has several names for them.
+        dtype: what they are rounded to on the way; None rounds each as the base stores it.
+    """
+    state = model.state_dict()
+    for name in weights.names:
+        if name not in state:
+            continue
+        start, format = 0, dtype or weights.stored(name)
+        for block in weights.blocks(name):
+            part = state[name][start : start + len(block)] if block.ndim else state[name]
+            part.copy_(block.to(format))
+            start += len(part) if block.ndim else 0
+
+
 class TunedWeights(BaseWeights):
     """The weights of a model with its adapter merged in, under the names its files use."""
 

@@ -1,6 +1,6 @@
 """What calibration text tells of each linear layer: how large inputs and output gradients are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -32,6 +32,14 @@ class Layer:
     where errors are fed back."""
     gradient: Tensor = field(default_factory=lambda: torch.zeros(0))
     """[E] mean square of the gradient of the log-likelihood at each output."""
+
+
+def groups(layers: Mapping[str, Layer]) -> dict[str, list[str]]:
+    """Return the layers that read the same input together, by the first of them."""
+    members: dict[str, list[str]] = {}
+    for name, layer in layers.items():
+        members.setdefault(layer.group, []).append(name)
+    return members
 
 
 class Grams:

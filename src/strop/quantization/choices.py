@@ -9,7 +9,7 @@ from torch import Tensor
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.ops.dequantize import dequantize
 from strop.quantization.allocation import Knapsack, Option
-from strop.quantization.calibration import Layer, Tell
+from strop.quantization.calibration import Layer, Tell, groups
 from strop.quantization.decoder import Decoder
 from strop.quantization.formats import FORMATS, Format
 from strop.quantization.matrix import quantize
@@ -69,9 +69,7 @@ def choices(decoder: Decoder, layers: Mapping[str, Layer], tell: Tell) -> Choice
     Raises:
         UnsupportedError: no format fits any layer.
     """
-    members: dict[str, list[str]] = {}
-    for name, layer in layers.items():
-        members.setdefault(layer.group, []).append(name)
+    members = groups(layers)
     offered: dict[str, list[Option]] = {}
     for i in range(len(decoder.blocks)):
         weights = {
@@ -103,7 +101,7 @@ def options(layer: Layer, weight: Tensor) -> dict[str, Option]:
     information taken as diagonal over outputs, and over inputs as error feedback leaves it.
     """
     E, D = weight.shape
-    rows = torch.linspace(0, E - 1, min(E, SAMPLED), device=weight.device).long()
+    rows = sampled(E).to(weight.device)
     sample = weight[rows].float()
     stored = {
         form.name: dequantize(quantize(sample, form, energy=layer.residual))
@@ -118,6 +116,11 @@ def options(layer: Layer, weight: Tensor) -> dict[str, Option]:
         )
         for name, kept in stored.items()
     }
+
+
+def sampled(E: int) -> Tensor:
+    """Return the rows, of E, from which the error of a format is judged."""
+    return torch.linspace(0, E - 1, min(E, SAMPLED)).long()
 
 
 def harm(layer: Layer, errors: Tensor, rows: Tensor, energy: Tensor) -> float:
