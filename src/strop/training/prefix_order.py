@@ -38,11 +38,11 @@ class PrefixOrder(torch.utils.data.Sampler[int]):
         for index in self.inner:
             window.append(index)
             if len(window) == self.batch * self.steps:
-                yield from (window[i] for i in arranged(self._tokens(window), self.batch))
+                yield from (window[i] for i in arranged(self._read(window), self.batch))
                 window = []
         yield from window  # not a whole step: its last micro-batch may be smaller, and weigh more
 
-    def _tokens(self, window: list[int]) -> list[np.ndarray]:
+    def _read(self, window: list[int]) -> list[np.ndarray]:
         """Return the tokens of rows; none of one that carries no label, as none is computed."""
         read = self.dataset[window]
         rows = [np.asarray(row) for row in read[COLUMN]]
