@@ -25,6 +25,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "cpu"
 LARGEST_LOSS_DIFFERENCE = 1e-4
 """Relative, in any step; a comparison beyond it is void."""
+UNSHARED = "strop-unshared"
+"""The mode whose presence asks for the floor without sharing, too."""
 QUIET = 0.05
 """A measurement during which other programs took more of the machine than this is repeated."""
 Measurement = dict[str, Any]
@@ -99,6 +101,9 @@ def compare(name: str, modes: Sequence[str], options: argparse.Namespace) -> dic
         imports = in_a_process("worker.py", "imports")["peak_rss"]
         for number in range(options.rounds):
             found = {"floor": undisturbed(options.repeats, "floor.py", rows, model)}
+            if UNSHARED in modes:
+                asked = ("floor.py", rows, model, "unshared")
+                found["floor-unshared"] = undisturbed(options.repeats, *asked)
             for mode in modes:
                 found[mode] = undisturbed(options.repeats, "worker.py", rows, model, mode)
                 print(summary(number, mode, found[mode], imports), flush=True)
@@ -125,11 +130,19 @@ def compare(name: str, modes: Sequence[str], options: argparse.Namespace) -> dic
             )
             for mode in modes
         },
+        **({"most_by_sharing": most_by_sharing(rounds)} if UNSHARED in modes else {}),
         "largest_difference": differences,
         "others": max(m["others"] for r in rounds for m in r.values()),
         "time_ratios": time_ratios(rounds, modes),
         **circumstances(),
     }
+
+
+def most_by_sharing(rounds: Sequence[dict[str, Measurement]]) -> float:
+    """Return how much faster the matrix products alone become when prefixes are shared."""
+    return statistics.median(
+        step_seconds(r["floor-unshared"]) / step_seconds(r["floor"]) for r in rounds
+    )
 
 
 def summary(number: int, mode: str, measured: Measurement, imports: int) -> str:

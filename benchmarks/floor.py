@@ -1,8 +1,9 @@
 """The floor: the matrix products that the mathematics of one step requires, and nothing else.
 
-Run as `python benchmarks/floor.py ROWS.json MODEL_FOLDER`; prints one line of JSON with the
-seconds of each step. Every product is timed with `torch.mm` or `torch.bmm` at the size it has in
-training, each layer with weights of its own, results written to memory that is already there.
+Run as `python benchmarks/floor.py ROWS.json MODEL_FOLDER [unshared]`; prints one line of JSON with the
+seconds of each step, where every row is computed by itself if `unshared`. Every product is timed with
+`torch.mm` or `torch.bmm` at the size it has in training, each layer with weights of its own, results
+written to memory that is already there.
 
 Counted: linear layers forward and towards their input, for every token up to the last that
 predicts a supervised one, prefixes that rows share counted once; the adapter folded into each
@@ -110,10 +111,10 @@ def common_prefix(a: list[int], b: list[int]) -> int:
     return min(len(a), len(b))
 
 
-def work_of(sequences: list[tuple[list[int], int]]) -> Work:
+def work_of(sequences: list[tuple[list[int], int]], *, shared: bool = True) -> Work:
     """Return what one step over these sequences must compute."""
     kept = [ids[:-1] for ids, _ in sequences]  # the last token is predicted, never read
-    found = runs(sorted(kept))
+    found = runs(sorted(kept)) if shared else [(len(ids), 0) for ids in kept]
     return Work(
         tokens=sum(own for own, _ in found),
         supervised=sum(len(ids) - start for ids, start in sequences),
@@ -213,13 +214,13 @@ class Products:
         return time.perf_counter() - began
 
 
-def measure(rows: Path, model_folder: Path) -> dict[str, Any]:
+def measure(rows: Path, model_folder: Path, *, shared: bool) -> dict[str, Any]:
     """Return the floor of every step of a workload."""
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     workload = json.loads(rows.read_text())
     per_step = workload["rows_per_step"]
     steps = [
-        work_of([s for row in workload["sequences"][i : i + per_step] for s in row])
+        work_of([s for row in workload["sequences"][i : i + per_step] for s in row], shared=shared)
         for i in range(0, len(workload["sequences"]), per_step)
     ]
     products = Products(Shape.of(model_folder), steps)
@@ -236,4 +237,5 @@ def measure(rows: Path, model_folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(Path(sys.argv[1]), Path(sys.argv[2]))))
+    wanted = "unshared" not in sys.argv[3:]
+    print(json.dumps(measure(Path(sys.argv[1]), Path(sys.argv[2]), shared=wanted)))
