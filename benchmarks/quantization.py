@@ -26,9 +26,8 @@ from strop.models.quantized_folder import LENGTH, sequences
 from strop.quantization.allocation import Knapsack, Option
 from strop.quantization.calibration import Layer, calibrate
 from strop.quantization.choices import NF4_FORMAT, Choices, choices, harm
-from strop.quantization.compression import HeldOut, compress
+from strop.quantization.compression import Calibrated, HeldOut, compress
 from strop.quantization.decoder import Decoder
-from strop.quantization.model import BACKWARD
 
 MODELS = ("smollm2-135m-instruct", "gemma-3-270m", "qwen2.5-coder-0.5b-instruct")
 BUDGETS = (1.0, 1.1)
@@ -94,15 +93,17 @@ def measured(name: str, budget: float) -> dict[str, Any]:
     held_out = [row for text in texts() for row in cut(tokenizer, text)]
     decoder, entering = take_apart(model, [*calibration, *held_out])
     start, count = time.perf_counter(), len(calibration)
-    layers = calibrate(decoder, entering[: min(BACKWARD, count)], tell)
+    layers = calibrate(decoder, entering[:count], tell)
     offered = choices(decoder, layers, tell)
     chosen = offered.within(budget)
     whole = whole_layers(decoder, layers, offered, budget)
     baselines = {"nf4": nf4}
     if whole:
         baselines["nf4_and_16_bit"] = lambda name, w: w if name in whole else nf4(name, w)
+    known = Calibrated(entering[:count], layers)
     held = HeldOut(entering[count:], held_out)
-    result = compress(decoder, entering[:count], held, offered.formats(chosen), tell, baselines)
+    formats = offered.formats(chosen)
+    result = compress(decoder, known, held, formats, tell, baselines)
     return {
         "nf4_bytes": offered.nf4_bytes,
         "bytes_over_nf4": sum(o.bytes for o in chosen.values()) / offered.nf4_bytes,
@@ -110,7 +111,7 @@ def measured(name: str, budget: float) -> dict[str, Any]:
         "held_out_tokens": len(held_out) * LENGTH,
         "seconds_of_passes": round(time.perf_counter() - start, 1),
         "measured": {key: dataclasses.asdict(value) for key, value in result.measured.items()},
-        "formats": offered.formats(chosen),
+        "formats": formats,
         "layers_in_16_bit": sorted(whole),
     }
 

@@ -1,8 +1,11 @@
+import dataclasses
+
 import pytest
 import torch
 
 from strop.core.errors import DataError, UnsupportedError
 from strop.ops.dequantize import dequantize
+from strop.ops.dequantize.packed import unpack
 from strop.quantization.formats import FORMATS, NF4
 from strop.quantization.matrix import quantize
 
@@ -39,6 +42,21 @@ def test_more_bytes_mean_less_error():
     errors = [relative_error(weight, form) for form in forms]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 1e-4
+
+
+@pytest.mark.parametrize("form", [f for f in FORMATS.values() if f.bits < 8], ids=lambda f: f.name)
+def test_no_table_nearby_stores_normal_numbers_much_better(form):
+    weight = weight_of(400, 256)
+    packed = quantize(weight, form)
+    scales = packed.scales().repeat_interleave(form.group)
+    codes = unpack(packed.codes, form.bits, weight.numel()).long()
+    empty = torch.zeros(2**form.bits)
+    means = empty.index_add(0, codes, scales * weight.flatten())
+    means /= empty.index_add(0, codes, scales.square())
+    moved = dataclasses.replace(form, levels=tuple((means / means[-1]).tolist()))
+    assert relative_error(weight, form) < 1.03 * relative_error(weight, moved)
+    even = dataclasses.replace(form, levels=())
+    assert relative_error(weight, form) < 0.9 * relative_error(weight, even)
 
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=list(FORMATS))

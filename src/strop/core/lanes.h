@@ -52,6 +52,37 @@ inline __attribute__((always_inline)) void blocks(int64_t n, Body body) {
   for (int64_t i = 0; i < n; i += BLOCK) body(i, n - i < BLOCK ? n - i : BLOCK);
 }
 
+// Numbers that are looked up by their place; `count` is a power of two.
+template <int count>
+class Table {
+  static constexpr int parts = count <= W ? 1 : count / W;
+  F part[parts];
+
+  // The numbers of two neighbouring parts, or of the only one.
+  F pair(int p, I place) const {
+#if defined(__GNUC__) && !defined(__clang__)
+    return parts == 1 ? __builtin_shuffle(part[0], place)
+                      : __builtin_shuffle(part[p], part[(p + 1) % parts], place);
+#else
+    F found;
+    for (int64_t i = 0; i < W; ++i)
+      found[i] = part[(p + (place[i] / W) % 2) % parts][place[i] % W];
+    return found;
+#endif
+  }
+
+ public:
+  explicit Table(const float* from) {
+    for (int p = 0; p < parts; ++p) part[p] = load(from + p * W, count < W ? count : W);
+  }
+
+  F operator[](I place) const {
+    F found = pair(0, place);
+    for (int p = 2; p < parts; p += 2) found = place >= int32_t(p * W) ? pair(p, place) : found;
+    return found;
+  }
+};
+
 inline double sum(F lanes) {
   double total = 0;
   for (int64_t i = 0; i < W; ++i) total += lanes[i];

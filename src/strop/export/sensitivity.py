@@ -14,8 +14,9 @@ from strop.models.blockwise import take_apart
 from strop.models.quantized_folder import sequences
 from strop.quantization.calibration import Layer, Tell, calibrate, groups
 from strop.quantization.choices import harm, sampled
-from strop.quantization.model import BACKWARD
 
+TEXTS = 4
+"""Sequences of the calibration text that are run forth and back: means over their tokens suffice."""
 ENTERING = 2
 """Sequences on which an error of the embedding is measured."""
 DRAWN = 4
@@ -87,7 +88,7 @@ class Sensitivity:
     @functools.cached_property
     def layers(self) -> dict[str, Layer]:
         """Return what calibration tells of each linear layer of the blocks."""
-        decoder, entering = take_apart(self.model, self._texts[:BACKWARD])
+        decoder, entering = take_apart(self.model, self._texts[:TEXTS])
         return calibrate(decoder, entering, self._tell)
 
     @functools.cached_property

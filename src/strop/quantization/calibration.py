@@ -1,7 +1,7 @@
 """What calibration text tells of each linear layer: how large inputs and output gradients are."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -12,8 +12,8 @@ from strop.quantization.gram import feedback
 
 Tell = Callable[[str, int, int], None]
 """Is told a stage, how many of its parts are done, and how many there are."""
-LONGEST = 4.0
-"""Square of an input over the median's, beyond which it counts no more."""
+MOST = 4.0
+"""Weight of a token at most, over the median's of its text: a single gradient is a noisy guide."""
 ROWS = 128
 """Rows whose logits are held at once."""
 
@@ -26,12 +26,14 @@ class Layer:
     """The first layer that reads the same input: they are computed together."""
     shape: tuple[int, int]
     energy: Tensor
-    """[D] mean square of each input."""
+    """[D] mean square of each input, its tokens weighed as in `Grams`."""
     residual: Tensor
     """[D] mean square of what the later inputs do not tell of each input: its error's price
     where errors are fed back."""
-    gradient: Tensor = field(default_factory=lambda: torch.zeros(0))
+    gradient: Tensor
     """[E] mean square of the gradient of the log-likelihood at each output."""
+    tokens: Tensor
+    """[N] the weight of each token of the calibration text; the same for a group."""
 
 
 def groups(layers: Mapping[str, Layer]) -> dict[str, list[str]]:
@@ -43,45 +45,112 @@ def groups(layers: Mapping[str, Layer]) -> dict[str, list[str]]:
 
 
 class Grams:
-    """Gram matrices of the inputs of a block's linear layers, one for layers that share theirs."""
+    """Gram matrices of the inputs of a block's linear layers, one for layers that share theirs.
 
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.group: dict[str, str] = {}
-        self.rows: dict[str, int] = {}
-        self._last: tuple[str, Tensor] | None = None
+        G = sum_t w[t] x[t] x[t]^T / sum_t w[t]
+
+    The weight w of a token is the square of the gradient at the outputs of the layers, so that a
+    token counts as much as an error there costs (GuidedQuant, arXiv:2505.07004, with one group of
+    outputs). Tokens with enormous inputs that hardly matter, such as the first of a text, count
+    little.
+
+    Args:
+        layers: what calibration told of the layers, for tokens in the same order.
+    """
+
+    def __init__(self, layers: Mapping[str, Layer]) -> None:
+        self._layers = layers
+        self._sums: dict[str, Tensor] = {}
+        self._seen: dict[str, int] = {}
 
     def take(self, name: str, x: Tensor) -> None:
-        """Add the rows of the input of a layer; layers given the very same tensor are a group."""
-        if self._last is not None and self._last[1] is x:
-            self.group[name] = self._last[0]
+        """Add the rows of the input of a layer."""
+        if name not in self._layers or self._layers[name].group != name:
             return
-        self._last = (name, x)
-        rows = _bounded(x.flatten(0, -2))
-        self.group[name] = name
-        self.rows[name] = self.rows.get(name, 0) + len(rows)
-        if name not in self.sums:
-            self.sums[name] = rows.new_zeros(rows.shape[1], rows.shape[1])
-        self.sums[name].addmm_(rows.T, rows)
+        start = self._seen.get(name, 0)
+        self._seen[name] = end = start + x.shape[:-1].numel()
+        added = _gram(x, self._layers[name].tokens[start:end])
+        self._sums[name] = self._sums[name] + added if name in self._sums else added
 
     def __getitem__(self, name: str) -> Tensor:
-        """Return the mean of x x^T [D, D] over the inputs of a layer."""
-        group = self.group[name]
-        return self.sums[group] / self.rows[group]
+        """Return G [D, D] of the inputs of a layer."""
+        group = self._layers[name].group
+        return self._sums[group] / self._layers[group].tokens[: self._seen[group]].sum()
 
 
-def _bounded(rows: Tensor) -> Tensor:
-    """Shorten the rows whose square is above `LONGEST` times the median's.
+def _gram(x: Tensor, weights: Tensor) -> Tensor:
+    rows = x.flatten(0, -2) * weights.sqrt()[:, None]
+    return rows.T @ rows
 
-    A few tokens, such as the first of a text, have inputs so large that they would be all that a
-    mean square shows, and hardly matter for the next token.
-    """
-    squares = rows.square().sum(1)
-    bound = LONGEST * squares.median()
-    return (
-        rows
-        * (bound / squares.clamp_min(torch.finfo(rows.dtype).tiny)).clamp_max(1).sqrt()[:, None]
-    )
+
+def _weights(squares: Tensor) -> Tensor:
+    """Return the weight of each token of a text from the squared gradient [T] at what reads it."""
+    bounded = squares.clamp(max=MOST * squares.median())
+    return bounded if bounded.any() else torch.ones_like(squares)
+
+
+class _Seen:
+    """Takes what passes a block's linear layers in one text, forth and back."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, Tensor] = {}
+        """By the first layer that read it."""
+        self.group: dict[str, str] = {}
+        self.gradients: dict[str, Tensor] = {}
+
+    def take_input(self, name: str, x: Tensor) -> None:
+        """Note an input; layers given the very same tensor are a group."""
+        last = next(reversed(self.inputs), None)
+        if last is not None and self.inputs[last] is x:
+            self.group[name] = last
+        else:
+            self.group[name], self.inputs[name] = name, x
+
+    def take_gradient(self, name: str, gradient: Tensor) -> None:
+        """Note the gradient of an output."""
+        self.gradients[name] = gradient.flatten(0, -2)
+
+
+class _Sums:
+    """What texts add up to in one block."""
+
+    def __init__(self) -> None:
+        self.group: dict[str, str] = {}
+        self.grams: dict[str, Tensor] = {}
+        self.tokens: dict[str, list[Tensor]] = {}
+        self.squares: dict[str, Tensor] = {}
+
+    def add(self, seen: _Seen) -> None:
+        """Add one text; texts come in the reverse of their order."""
+        self.group |= seen.group
+        for first, x in seen.inputs.items():
+            members = [name for name, group in seen.group.items() if group == first]
+            own = torch.stack([seen.gradients[name].square().sum(1) for name in members]).sum(0)
+            self.tokens.setdefault(first, []).insert(0, _weights(own))
+            gram = _gram(x.detach(), self.tokens[first][0])
+            self.grams[first] = self.grams[first] + gram if first in self.grams else gram
+        for name, gradient in seen.gradients.items():
+            squares = gradient.square().sum(0)
+            self.squares[name] = self.squares[name] + squares if name in self.squares else squares
+
+    def layers(self, block: Block) -> Iterator[tuple[str, Layer]]:
+        """Yield the layers that were used."""
+        tokens = {first: torch.cat(parts) for first, parts in self.tokens.items()}
+        grams = {first: gram / tokens[first].sum() for first, gram in self.grams.items()}
+        residuals = {first: _residual(grams[first], len(tokens[first])) for first in grams}
+        for name, linear in block.linears.items():
+            if (group := self.group.get(name)) is not None:
+                yield (
+                    name,
+                    Layer(
+                        group=group,
+                        shape=(linear.out_features, linear.in_features),
+                        energy=grams[group].diagonal().clone(),
+                        residual=residuals[group],
+                        gradient=self.squares[name] / len(tokens[group]),
+                        tokens=tokens[group],
+                    ),
+                )
 
 
 def calibrate(decoder: Decoder, entering: Sequence[Tensor], tell: Tell) -> dict[str, Layer]:
@@ -99,51 +168,28 @@ def calibrate(decoder: Decoder, entering: Sequence[Tensor], tell: Tell) -> dict[
     Returns:
         Each linear layer by its name.
     """
-    layers: dict[str, Layer] = {}
+    found: list[dict[str, Layer]] = []
     spill, places = Spill("calibration", "give less text"), []
     hidden = list(entering)
     total = 2 * len(decoder.blocks)
     with torch.no_grad():
         for i in range(len(decoder.blocks)):
-            block, grams = decoder.copied(i), Grams()
+            block = decoder.copied(i)
             places.append([spill.put(rows) for rows in hidden])
-            with block.inputs(grams.take):
-                hidden = [block(rows) for rows in hidden]
-            layers.update(_described(block, grams))
+            hidden = [block(rows) for rows in hidden]
             tell("measuring inputs and gradients", i + 1, total)
     generator = torch.Generator().manual_seed(0)
     gradients = [_fisher_gradient(decoder, rows, generator) for rows in hidden]
-    tokens = sum(rows.shape[1] for rows in hidden)
     for i in reversed(range(len(decoder.blocks))):
-        sums: dict[str, Tensor] = {}
-
-        def take(name: str, gradient: Tensor, sums: dict[str, Tensor] = sums) -> None:
-            energy = gradient.flatten(0, -2).square().sum(0)
-            sums[name] = sums[name] + energy if name in sums else energy
-
-        block = decoder.copied(i)
-        with block.output_gradients(take):
-            for s in reversed(range(len(gradients))):
-                rows = spill.take(places[i][s]).requires_grad_()
+        block, sums = decoder.copied(i), _Sums()
+        for s in reversed(range(len(gradients))):
+            seen, rows = _Seen(), spill.take(places[i][s]).requires_grad_()
+            with block.inputs(seen.take_input), block.output_gradients(seen.take_gradient):
                 (gradients[s],) = torch.autograd.grad(block(rows), rows, gradients[s])
-        for name, energy in sums.items():
-            layers[name].gradient = energy / tokens
+            sums.add(seen)
+        found.insert(0, dict(sums.layers(block)))
         tell("measuring inputs and gradients", total - i, total)
-    return layers
-
-
-def _described(block: Block, grams: Grams) -> dict[str, Layer]:
-    residuals = {name: _residual(grams[name], grams.rows[name]) for name in grams.sums}
-    return {
-        name: Layer(
-            group=grams.group[name],
-            shape=(linear.out_features, linear.in_features),
-            energy=grams[name].diagonal().clone(),
-            residual=residuals[grams.group[name]],
-        )
-        for name, linear in block.linears.items()
-        if name in grams.group
-    }
+    return {name: layer for layers in found for name, layer in layers.items()}
 
 
 def _residual(gram: Tensor, rows: int) -> Tensor:

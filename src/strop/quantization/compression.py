@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from strop.ops.dequantize import dequantize
 from strop.ops.dequantize.packed import Packed
-from strop.quantization.calibration import Grams, Tell
+from strop.quantization.calibration import Grams, Layer, Tell
 from strop.quantization.comparison import Comparison, compare
 from strop.quantization.correction import Correction, correction
 from strop.quantization.decoder import Decoder
@@ -37,6 +37,15 @@ def plain_nf4(name: str, weight: Tensor) -> Tensor:
 
 
 BASELINES: Mapping[str, Baseline] = {"nf4": plain_nf4}
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """The text for calibration, and what it tells."""
+
+    entering: Sequence[Tensor]
+    """[1, T, D] of each sequence, before the first block."""
+    layers: Mapping[str, Layer]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +77,7 @@ class Compressed:
 @torch.no_grad()
 def compress(
     decoder: Decoder,
-    entering: Sequence[Tensor],
+    calibrated: Calibrated,
     held_out: HeldOut,
     chosen: Mapping[str, str],
     tell: Tell,
@@ -79,7 +88,7 @@ def compress(
 
     Args:
         decoder: the unquantised model, which stays as it is.
-        entering: [1, T, D] of each calibration sequence, before the first block.
+        calibrated: what errors are fed back by.
         held_out: what is measured on.
         chosen: the format of each layer by its name.
         tell: is told how far it is.
@@ -88,29 +97,29 @@ def compress(
     """
     packed: dict[str, Packed] = {}
     corrections: dict[str, Correction] = {}
-    hidden = list(entering)
+    hidden, layers = list(calibrated.entering), calibrated.layers
     ways = ("original", *baselines, "strop", *(("strop_with_adapter",) if rank else ()))
     streams = {name: list(held_out.entering) for name in ways}
     for i in range(len(decoder.blocks)):
-        block, grams = decoder.copied(i), Grams()
+        block, grams = decoder.copied(i), Grams(layers)
         with block.inputs(grams.take):
             for rows in hidden:
                 block(rows)
-        layers = {name: layer for name, layer in block.linears.items() if name in chosen}
+        linears = {name: linear for name, linear in block.linears.items() if name in chosen}
         streams["original"] = [block(rows) for rows in streams["original"]]
         for baseline, stored in baselines.items():
-            with _weights_kept(layers):
-                for name, layer in layers.items():
-                    layer.weight.copy_(stored(name, layer.weight))
+            with _weights_kept(linears):
+                for name, linear in linears.items():
+                    linear.weight.copy_(stored(name, linear.weight))
                 streams[baseline] = [block(rows) for rows in streams[baseline]]
-        found = _stored(layers, grams, chosen, rank)
+        found = _stored(linears, layers, grams, chosen, rank)
         streams["strop"] = [block(rows) for rows in streams["strop"]]
         hidden = [block(rows) for rows in hidden]
         packed |= found[0]
         corrections |= found[1]
         if rank:
             for name, added in found[1].items():
-                layers[name].weight.addmm_(added.b, added.a)
+                linears[name].weight.addmm_(added.b, added.a)
             streams["strop_with_adapter"] = [block(rows) for rows in streams["strop_with_adapter"]]
         tell("quantising", i + 1, len(decoder.blocks))
     original = streams.pop("original")
@@ -119,30 +128,34 @@ def compress(
 
 
 def _stored(
-    layers: Mapping[str, nn.Linear], grams: Grams, chosen: Mapping[str, str], rank: int
+    linears: Mapping[str, nn.Linear],
+    layers: Mapping[str, Layer],
+    grams: Grams,
+    chosen: Mapping[str, str],
+    rank: int,
 ) -> tuple[dict[str, Packed], dict[str, Correction]]:
     """Quantise layers and give each the weight that is stored; return it, and its correction."""
     packed: dict[str, Packed] = {}
     corrections: dict[str, Correction] = {}
     factors: dict[str, Tensor] = {}
-    for name, layer in layers.items():
-        group = grams.group[name]
+    for name, linear in linears.items():
+        group = layers[name].group
         if group not in factors:
             factors[group] = feedback(grams[name])
-        packed[name] = quantize(layer.weight, FORMATS[chosen[name]], feedback=factors[group])
-        before = layer.weight.clone() if rank else layer.weight
-        dequantize(packed[name], out=layer.weight)
+        packed[name] = quantize(linear.weight, FORMATS[chosen[name]], feedback=factors[group])
+        before = linear.weight.clone() if rank else linear.weight
+        dequantize(packed[name], out=linear.weight)
         if rank:
             wanted = min(rank, *before.shape)
-            corrections[name] = correction(before - layer.weight, grams[name], wanted)
+            corrections[name] = correction(before - linear.weight, grams[name], wanted)
     return packed, corrections
 
 
 @contextmanager
-def _weights_kept(layers: Mapping[str, nn.Linear]) -> Iterator[None]:
-    kept = {name: layer.weight.clone() for name, layer in layers.items()}
+def _weights_kept(linears: Mapping[str, nn.Linear]) -> Iterator[None]:
+    kept = {name: linear.weight.clone() for name, linear in linears.items()}
     try:
         yield
     finally:
-        for name, layer in layers.items():
-            layer.weight.copy_(kept[name])
+        for name, linear in linears.items():
+            linear.weight.copy_(kept[name])

@@ -10,11 +10,9 @@ from strop.core.errors import ConfigError, DataError
 from strop.quantization.allocation import Option
 from strop.quantization.calibration import Tell, calibrate
 from strop.quantization.choices import Choices, choices
-from strop.quantization.compression import Compressed, HeldOut, compress
+from strop.quantization.compression import Calibrated, Compressed, HeldOut, compress
 from strop.quantization.decoder import Decoder
 
-BACKWARD = 4
-"""Sequences of the calibration text whose gradients are taken: means over their tokens suffice."""
 AIM = 0.85
 """Of the KL that is asked for, aimed at after a miss: the estimate is good to some tenths."""
 ROUNDS = 4
@@ -71,8 +69,10 @@ def quantize_model(
         UnsupportedError: no layer can be quantised.
     """
     check_finite(decoder)
-    measure = functools.partial(compress, decoder, entering, held_out, tell=tell, rank=rank)
-    offered = choices(decoder, calibrate(decoder, entering[:BACKWARD], tell), tell)
+    layers = calibrate(decoder, entering, tell)
+    calibrated = Calibrated(entering, layers)
+    measure = functools.partial(compress, decoder, calibrated, held_out, tell=tell, rank=rank)
+    offered = choices(decoder, layers, tell)
     if max_kl is None:
         assert budget is not None
         chosen = offered.within(budget)

@@ -79,18 +79,19 @@ inline I codes_of(const uint8_t* low, const uint8_t* high, int64_t i, const Shif
   return (I)code;
 }
 
-// What codes mean: a table of 16 in registers, or evenly spaced from -1.
+// What codes mean: numbers in registers, or evenly spaced from -1 where they are too many.
 template <int bits>
 struct Levels {
-  F first, second;
+  lanes::Table<1 << bits> table;
 
-  explicit Levels(const float* table) : first(lanes::load(table)), second(lanes::load(table + 16 - W)) {}
+  explicit Levels(const float* from) : table(from) {}
+  F operator[](I code) const { return table[code]; }
+};
 
-  F operator[](I code) const {
-    constexpr int half = 1 << (bits - 1);
-    if (bits > 4) return __builtin_convertvector(code - half, F) * (1.0f / half);
-    return W == 16 ? __builtin_shuffle(first, code) : __builtin_shuffle(first, second, code);
-  }
+template <>
+struct Levels<8> {
+  explicit Levels(const float*) {}
+  F operator[](I code) const { return __builtin_convertvector(code - 128, F) * (1.0f / 128); }
 };
 
 inline void put(float* to, F values) { lanes::store(to, values); }
@@ -124,7 +125,7 @@ void run(const uint8_t* codes, const float* table, const Scales& scales, To* out
     pairs[byte] = {table[byte >> 4], table[byte & 15]};
   const int64_t groups = (count + group - 1) / group;
 #ifdef LANES
-  const bool wide = group % W == 0 && (bits == 4 || evenly_spaced(table, 1 << bits));
+  const bool wide = group % W == 0 && (bits < 8 || evenly_spaced(table, 1 << bits));
   const Shifts shifts(bits - 4);
   const Levels<bits> levels(table);
 #endif

@@ -39,7 +39,7 @@ def round_columns(
         energy: [G] what the square of an error costs in each column.
         feedback: [G, G] upper triangular, or None where no error is passed on.
         factor: [E] of the scales.
-        table: [L] ascending levels; 32 or more must be evenly spaced from -1.
+        table: [L] ascending levels.
         steps: [S] ascending, at most 256.
         multiples: [M] of the largest weight.
         impl: run this implementation or raise; None takes the first that can.
@@ -68,18 +68,20 @@ def round_columns(
             f"[E]; got {list(group.shape)}, {list(energy.shape)}, "
             f"{None if feedback is None else list(feedback.shape)} and {list(factor.shape)}"
         )
-    run = choose(IMPLS, impl, group)
+    run = choose(IMPLS, impl, group, table)
     found: Rounded = run(group, energy, feedback, factor, table, steps, multiples)  # type: ignore[assignment]
     return found
 
 
-def _cpu_obstacle(group: Tensor) -> str | None:
-    from strop.ops.round_columns.cpu import available
+def _cpu_obstacle(group: Tensor, table: Tensor) -> str | None:
+    from strop.ops.round_columns.cpu import UNEVEN, available, evenly_spaced
 
     if group.device.type != "cpu":
         return f"it needs CPU tensors, group is on {group.device.type}"
     if str(group.dtype) != "torch.float32":
         return f"it needs float32, group is {group.dtype}"
+    if len(table) not in UNEVEN and not evenly_spaced(table):
+        return f"it takes {UNEVEN} levels where they are not evenly spaced, table has {len(table)}"
     return None if available() else "there is no C++ compiler"
 
 

@@ -7,10 +7,22 @@
 namespace {
 using namespace lanes;
 
+// Levels of any kind, found by halving: `bounds` lie between neighbours, the last is infinite.
+template <int count>
 struct Levels {
-  const float* table;
-  const float* bounds;  // between neighbouring levels
-  int32_t count;
+  Table<count> table, bounds;
+  float ends[2];
+
+  explicit Levels(const float* from, const float* between)
+      : table(from), bounds(between), ends{from[0], from[count - 1]} {}
+
+  // The nearest level to x; `place` is where it stands in the table.
+  F nearest(F x, I& place) const {
+    place = I{};
+    for (int32_t step = count / 2; step > 0; step /= 2)
+      place -= (x > bounds[place + (step - 1)]) * step;
+    return table[place];
+  }
 };
 
 // Rounds x up to the next whole number; x is at least -0.5.
@@ -19,25 +31,20 @@ inline I up(F x) {
   return whole - (x > __builtin_convertvector(whole, F));
 }
 
-// The nearest level to x; `place` is where it stands in the table.
-template <bool even>
-inline F nearest(F x, const Levels& levels, I& place) {
-  if (even) {  // from -1 in steps of 2 / count
-    const float half = levels.count / 2;
+// Levels from -1 in even steps.
+struct Even {
+  float half;
+  float ends[2];
+
+  explicit Even(int32_t count) : half(count / 2), ends{-1, (half - 1) / half} {}
+
+  F nearest(F x, I& place) const {
     F at = x * half + (half - 0.5f);
-    at = smaller(larger(at, all(-0.5f)), all(levels.count - 1.5f));
+    at = smaller(larger(at, all(-0.5f)), all(2 * half - 1.5f));
     place = up(at);
     return (__builtin_convertvector(place, F) - half) * (1 / half);
   }
-  F level = all(levels.table[0]);
-  place = I{};
-  for (int32_t k = 0; k + 1 < levels.count; ++k) {
-    const I above = x > levels.bounds[k];
-    level = above ? all(levels.table[k + 1]) : level;
-    place -= above;
-  }
-  return level;
-}
+};
 
 struct Scales {
   const float* steps;
@@ -66,11 +73,10 @@ inline F largest_of(const F* rows, int64_t G) {
   return best;
 }
 
-template <bool even>
+template <class Levels>
 F best_scale(const F* rows, const float* energy, F factor, int64_t G, const Levels& levels,
              const Scales& scales, int32_t* chosen) {
-  const float* t = levels.table;
-  const float top = -t[0] >= t[levels.count - 1] ? t[0] : t[levels.count - 1];
+  const float top = -levels.ends[0] >= levels.ends[1] ? levels.ends[0] : levels.ends[1];
   const F largest = largest_of(rows, G) * top;
   F least = all(std::numeric_limits<float>::infinity()), best = F{};
   for (int32_t m = 0; m < scales.tried; ++m) {
@@ -86,7 +92,7 @@ F best_scale(const F* rows, const float* energy, F factor, int64_t G, const Leve
     F error = F{};
     for (int64_t g = 0; g < G; ++g) {
       I place;
-      const F rest = nearest<even>(rows[g] * inverse, levels, place) * scale - rows[g];
+      const F rest = levels.nearest(rows[g] * inverse, place) * scale - rows[g];
       error += rest * rest * energy[g];
     }
     const I better = error < least;
@@ -98,9 +104,9 @@ F best_scale(const F* rows, const float* energy, F factor, int64_t G, const Leve
   return best;
 }
 
-template <bool even>
-void run(const float* group, const float* energy, const float* feedback, const float* factor,
-         const Levels& levels, const Scales& scales, uint8_t* codes, uint8_t* chosen,
+template <class Levels>
+void run(const Levels& levels, const float* group, const float* energy, const float* feedback,
+         const float* factor, const Scales& scales, uint8_t* codes, uint8_t* chosen,
          float* errors, int64_t G, int64_t E, int64_t stride, int32_t threads) {
   const int64_t parts = (E + W - 1) / W;
 #pragma omp parallel for schedule(static) num_threads(threads) if (G * E > 1 << 14)
@@ -109,13 +115,13 @@ void run(const float* group, const float* energy, const float* feedback, const f
     std::vector<F> rows(G);
     for (int64_t g = 0; g < G; ++g) rows[g] = load(group + g * E + from, count);
     int32_t code[W] = {};
-    const F scale = best_scale<even>(rows.data(), energy, load(factor + from, count, 1), G,
+    const F scale = best_scale(rows.data(), energy, load(factor + from, count, 1), G,
                                      levels, scales, code);
     for (int64_t i = 0; i < count; ++i) chosen[from + i] = code[i];
     const F inverse = 1.0f / (scale == 0.0f ? all(1.0f) : scale);
     for (int64_t g = 0; g < G; ++g) {
       I place;
-      const F level = nearest<even>(rows[g] * inverse, levels, place);
+      const F level = levels.nearest(rows[g] * inverse, place);
       for (int64_t i = 0; i < count; ++i) codes[g * E + from + i] = place[i];
       if (!feedback) continue;
       const float* row = feedback + g * stride;
@@ -128,19 +134,23 @@ void run(const float* group, const float* energy, const float* feedback, const f
 
 }  // namespace
 
-// feedback is null where no error is passed on.
+// feedback is null where no error is passed on; bounds is null where levels are evenly spaced.
 extern "C" void round_columns(const float* group, const float* energy, const float* feedback,
                               const float* factor, const float* table, const float* bounds,
                               const float* steps, const float* middles, const float* multiples,
                               uint8_t* codes, uint8_t* chosen, float* errors, int64_t G, int64_t E,
                               int64_t stride, int32_t levels, int32_t step_count, int32_t tried,
                               int32_t threads) {
-  const Levels known{table, bounds, levels};
   const Scales scales{steps, middles, step_count, multiples, tried};
-  if (levels >= 32)
-    run<true>(group, energy, feedback, factor, known, scales, codes, chosen, errors, G, E, stride,
-              threads);
-  else
-    run<false>(group, energy, feedback, factor, known, scales, codes, chosen, errors, G, E, stride,
-               threads);
+  const auto rounded = [&](const auto& known) {
+    run(known, group, energy, feedback, factor, scales, codes, chosen, errors, G, E, stride, threads);
+  };
+  if (!bounds)
+    rounded(Even(levels));
+  else if (levels == 16)
+    rounded(Levels<16>(table, bounds));
+  else if (levels == 32)
+    rounded(Levels<32>(table, bounds));
+  else if (levels == 64)
+    rounded(Levels<64>(table, bounds));
 }

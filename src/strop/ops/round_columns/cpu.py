@@ -10,6 +10,8 @@ from strop.core import native
 from strop.ops.round_columns.rounded import Rounded
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
+UNEVEN = (16, 32, 64)
+"""How many levels there may be that are not evenly spaced."""
 SIGNATURE = "ppppppppppppqqqiiii"
 
 
@@ -20,6 +22,12 @@ def available() -> bool:
 
 def _function() -> Callable[..., None] | None:
     return native.function(SOURCE, "round_columns", SIGNATURE)
+
+
+def evenly_spaced(table: Tensor) -> bool:
+    """Say whether levels go from -1 in even steps up to the last before 1."""
+    half = len(table) // 2
+    return torch.equal(table, (torch.arange(2 * half, device=table.device) - half).float() / half)
 
 
 def round_columns(
@@ -43,7 +51,10 @@ def round_columns(
         feedback = feedback.contiguous()
     energy, factor = energy.contiguous(), factor.contiguous()
     middles = (steps[1:] + steps[:-1]) / 2
-    bounds = (table[1:] + table[:-1]) / 2
+    bounds = None
+    if not evenly_spaced(table):
+        between = (table[1:] + table[:-1]) / 2
+        bounds = torch.nn.functional.pad(between, (0, 1), value=torch.inf)
     inputs = (group, energy, feedback, factor, table, bounds, steps, middles, multiples)
     run(
         *inputs, *found, G, E, 0 if feedback is None else feedback.stride(0), len(table), len(steps),

@@ -47,5 +47,8 @@ def test_what_does_not_fit_is_said_with_sizes():
     group, energy, *rest = Case(16, 9, 4, False).inputs("cpu")
     with pytest.raises(ShapeError, match=r"got \[16, 9\], \[15\], None and \[9\]"):
         round_columns(group, energy[1:], *rest)
+    odd = torch.tensor([-2.0, -1, 0, 1, 3, 4, 5, 6, 7])
+    with pytest.raises(UnsupportedError, match="not evenly spaced, table has 9"):
+        round_columns(group, energy, *rest[:2], odd, *rest[3:], impl="cpu")
     with pytest.raises(UnsupportedError, match="it needs float32, group is"):
         round_columns(group.double(), energy, *rest, impl="cpu")
