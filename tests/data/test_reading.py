@@ -58,6 +58,26 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, jsonl):
         assert [r.messages for r in read(source)] == [r.messages for r in read(rows)], source
 
 
+def test_a_folder_that_datasets_wrote_gives_the_same_rows(tmp_path):
+    rows = [SAME["prompt"], {"prompt": "Why?", "completion": "So."}]
+    made = datasets.Dataset.from_list(rows)
+    made.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict(train=made, test=made).save_to_disk(tmp_path / "both")
+    for folder in (tmp_path / "one", tmp_path / "both" / "train"):
+        assert [r.messages for r in read(folder)] == [r.messages for r in read(rows)]
+    with pytest.raises(DataError, match=r"has the splits test, train; give one, as .*both/test"):
+        read(tmp_path / "both")
+
+
+@pytest.mark.parametrize("harm", [lambda p: p.unlink(), lambda p: p.write_bytes(b"not arrow")])
+def test_a_damaged_folder_of_datasets_is_named(harm, tmp_path):
+    datasets.Dataset.from_list([SAME["prompt"]]).save_to_disk(tmp_path / "one")
+    for file in (tmp_path / "one").glob("*.arrow"):
+        harm(file)
+    with pytest.raises(DataError, match=r"one.*cannot be read"):
+        read(tmp_path / "one")
+
+
 def test_line_numbers_of_a_csv_count_lines_not_rows(tmp_path):
     path = tmp_path / "rows.csv"
     path.write_text('prompt,completion\n"a\nb",c\nd,\n', encoding="utf-8")

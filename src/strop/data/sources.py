@@ -124,7 +124,14 @@ def _of_folder(path: Path) -> Iterator[Found]:
     if (path / "dataset_info.json").is_file():
         import datasets
 
-        yield from _of_dataset(datasets.load_from_disk(str(path)))
+        try:
+            kept = datasets.load_from_disk(str(path))
+        except (OSError, ValueError) as e:
+            raise DataError(
+                f"{path} cannot be read as the data set that datasets' save_to_disk wrote: {e}; "
+                "write it anew"
+            ) from e
+        yield from _of_dataset(kept)
         return
     texts = sorted(p for p in path.rglob("*") if p.is_file() and kind_of(p) in TEXT_SUFFIXES)
     tables = sorted(p.name for p in path.iterdir() if kind_of(p) in SUFFIXES)
