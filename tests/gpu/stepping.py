@@ -3,6 +3,7 @@
 Run in a process with the fake device; prints a line of JSON for each model. Launches only compile.
 """
 
+import dataclasses
 import json
 import sys
 
@@ -22,6 +23,7 @@ LLAMA = {
     "max_position_embeddings": 512, "tie_word_embeddings": True,
 }  # fmt: skip
 GEMMA = LLAMA | {"model_type": "gemma3_text", "head_dim": 32, "sliding_window": 64}
+COMMON = {"rows": (100, 70), "dtype": "bfloat16", "device": "cuda"}
 STEPS = {
     "Llama, QLoRA": {"config": LLAMA},
     "Llama, LoRA": {"config": LLAMA, "bits": 16, "policy": "keep"},
@@ -58,13 +60,15 @@ class Card(NoCard):
 
 
 def step(card, settings):
-    """Return the kernels and operators of one step."""
+    """Return the kernels and operators of one step, and what it holds and computes."""
     card.launched.clear()
     with Called() as called:
-        simulate_here(
-            Setup(**{"rows": (100, 70), "dtype": "bfloat16", "device": "cuda"} | settings)
-        )
-    return {"kernels": sorted(card.launched), "operators": sorted(called.names)}
+        found = simulate_here(Setup(**COMMON | settings))
+    return {
+        "kernels": sorted(card.launched),
+        "operators": sorted(called.names),
+        **dataclasses.asdict(found),
+    }
 
 
 if __name__ == "__main__":

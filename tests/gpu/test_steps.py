@@ -1,8 +1,16 @@
-"""On a card a training step is strop's kernels and PyTorch's products and attention, nothing slower."""
+"""On a card a training step is strop's kernels and PyTorch's products and attention, nothing slower.
+
+And what it holds is known to the byte: `memory.toml` says how much, so that no change goes unseen.
+"""
+
+import tomllib
+from pathlib import Path
 
 import pytest
 
-from tests.gpu import children
+from strop.planning.setup import Setup
+from strop.planning.simulate import simulate
+from tests.gpu import children, stepping
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +38,10 @@ IN_PLACE_OF_KERNELS = {
 THAT_WAIT = {"_local_scalar_dense", "equal", "is_nonzero", "nonzero", "unique_consecutive"}
 """What stops the processor until the card has come so far."""
 
+MEMORY = tomllib.loads(Path(__file__).with_name("memory.toml").read_text())
+LINEARS = [(128, 128), (128, 64), (128, 64), (128, 128), (128, 256), (128, 256), (256, 128)]
+"""[in, out] of the linear layers of a block of Llama."""
+
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory):
@@ -46,3 +58,25 @@ def test_a_step_on_a_card_launches_every_kernel(step, steps):
 @pytest.mark.parametrize("step", KERNELS)
 def test_a_step_on_a_card_goes_no_plain_way_and_never_waits(step, steps):
     assert not set(steps[step]["operators"]) & (IN_PLACE_OF_KERNELS | THAT_WAIT)
+
+
+@pytest.mark.parametrize("step", KERNELS)
+def test_a_step_on_a_card_holds_these_bytes(step, steps):
+    kinds = "peak", "before", "phases", "at_peak", "flops"
+    assert {kind: steps[step][kind] for kind in kinds} == MEMORY[step]
+    assert sum(steps[step]["at_peak"].values()) == max(steps[step]["phases"].values())
+
+
+@pytest.mark.parametrize("step", [step for step in KERNELS if step.startswith("Llama")])
+def test_the_adapter_and_the_optimizer_hold_what_their_sizes_say(step, steps):
+    held = steps[step]["at_peak"]
+    numbers = 2 * sum(16 * (i + o) for i, o in LINEARS)
+    assert held["adapter"] == 4 * numbers
+    counters = 2 * 2 * len(LINEARS)
+    assert held["optimizer"] == 2 * 4 * numbers + 4 * counters
+
+
+def test_a_process_that_is_not_told_to_pretend_simulates_a_card_alike(steps):
+    name = "Llama, QLoRA"
+    (step,) = simulate(Setup(**stepping.COMMON | stepping.STEPS[name]))
+    assert (step.peak, step.flops) == (MEMORY[name]["peak"], MEMORY[name]["flops"])
