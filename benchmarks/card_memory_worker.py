@@ -42,8 +42,8 @@ def never(*args: Any) -> Any:
 _KERNELS = torch.library.Library("aten", "IMPL", "CUDA")
 if torch.version.cuda is None:
     _KERNELS.impl("silu_backward", never)
-AttentionInterface.register("flash-on-fake", flash)
-AttentionMaskInterface.register("flash-on-fake", lambda *args, **settings: None)
+AttentionInterface.register("attention-on-fake", flash)
+AttentionMaskInterface.register("attention-on-fake", lambda *args, **settings: None)
 
 
 def ours(question: dict[str, Any]) -> dict[str, Any]:
@@ -56,20 +56,34 @@ def ours(question: dict[str, Any]) -> dict[str, Any]:
     return dataclasses.asdict(simulate_here(setup))
 
 
-def quantised(model: Any) -> list[tuple[Any, str, Any]]:
-    """Return for each linear layer in the blocks where it stands, and an empty one of bitsandbytes."""
+def in_four_bits(model: Any) -> None:
+    """Put an empty layer of bitsandbytes in the place of each linear layer in the blocks."""
     import bitsandbytes as bnb
 
-    found = []
     for block in model.model.layers:
         for parent in (block.self_attn, block.mlp):
-            for name, child in parent.named_children():
+            for name, child in [*parent.named_children()]:
                 if isinstance(child, nn.Linear):
                     new = bnb.nn.Linear4bit(
                         child.in_features, child.out_features, bias=child.bias is not None,
                         compute_dtype=torch.bfloat16, quant_type="nf4", device="meta",
                     )  # fmt: skip
-                    found.append((parent, name, new))
+                    setattr(parent, name, new)
+    model.is_loaded_in_4bit = True
+
+
+def apart(model: Any) -> list[tuple[Any, str, Any]]:
+    """Take the layers of bitsandbytes out of a model and return each with where it stood."""
+    import bitsandbytes as bnb
+
+    found = [
+        (parent, name, child)
+        for parent in model.modules()
+        for name, child in parent.named_children()
+        if isinstance(child, bnb.nn.Linear4bit)
+    ]
+    for parent, name, _ in found:
+        setattr(parent, name, nn.Identity())
     return found
 
 
@@ -93,40 +107,36 @@ def plain(question: dict[str, Any]) -> dict[str, Any]:
     """Return what a step of transformers with PEFT and, in 4 bits, bitsandbytes needs."""
     config = MODELS[question["model"]] | {"num_hidden_layers": question["blocks"]}
     kind = config.pop("model_type")
-    known = AutoConfig.for_model(kind, attn_implementation="flash-on-fake", **config)
+    known = AutoConfig.for_model(kind, attn_implementation="attention-on-fake", **config)
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(known, dtype=torch.bfloat16)
     fake, seen = FakeDevice(), Allocations("cuda")
     if question["bits"] == 4:
+        in_four_bits(model)
+    lora = LoraConfig(r=RANK, lora_alpha=RANK, target_modules="all-linear", task_type="CAUSAL_LM")
+    tuned = get_peft_model(model, lora, low_cpu_mem_usage=True).train()
+    layers = apart(tuned) if question["bits"] == 4 else []
+    place(tuned, fake, "cuda")
+    if layers:
         from bitsandbytes import functional
 
         functional.name2qmap["dynamic"] = functional.create_dynamic_map()  # reads its numbers
-        layers = quantised(model)
-        for parent, name, _ in layers:
-            setattr(parent, name, nn.Identity())
-        place(model, fake, "cuda")
-        for parent, name, new in layers:
-            with fake:
-                if new.bias is not None:
-                    shape = new.bias.shape
-                    bias = torch.empty(shape, dtype=torch.bfloat16, device="cuda")
-                    new.bias = nn.Parameter(bias, requires_grad=False)
-                fill(new)
-            setattr(parent, name, new)
-        model.is_loaded_in_4bit = True
-    else:
-        place(model, fake, "cuda")
+    for parent, name, new in layers:
+        with fake:
+            if new.bias is not None:
+                bias = torch.empty(new.bias.shape, dtype=torch.bfloat16, device="cuda")
+                new.bias = nn.Parameter(bias, requires_grad=False)
+            fill(new)
+        setattr(parent, name, new)
     with torch.autograd.set_multithreading_enabled(False), fake:
-        return plain_step(model, question, seen)
+        return plain_step(tuned, question, seen)
 
 
-def plain_step(model: Any, question: dict[str, Any], seen: Allocations) -> dict[str, Any]:
+def plain_step(tuned: Any, question: dict[str, Any], seen: Allocations) -> dict[str, Any]:
     """Return what two steps of a model need, under the fake mode."""
-    lora = LoraConfig(r=RANK, lora_alpha=RANK, target_modules="all-linear", task_type="CAUSAL_LM")
-    tuned = get_peft_model(model, lora).train()
     if question["policy"] == "plain":
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()
+        tuned.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        tuned.enable_input_require_grads()
     trained = [p for p in tuned.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, fused=True)
     rows = question["rows"]
