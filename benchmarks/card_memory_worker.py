@@ -115,7 +115,12 @@ def plain(question: dict[str, Any]) -> dict[str, Any]:
         in_four_bits(model)
     lora = LoraConfig(r=RANK, lora_alpha=RANK, target_modules="all-linear", task_type="CAUSAL_LM")
     tuned = get_peft_model(model, lora, low_cpu_mem_usage=True).train()
-    layers = apart(tuned) if question["bits"] == 4 else []
+    layers = []
+    if question["bits"] == 4:
+        for name, module in tuned.named_modules():
+            if ".lora_" in name and isinstance(module, nn.Linear):
+                module.to(torch.bfloat16)  # as TRL does for QLoRA
+        layers = apart(tuned)
     place(tuned, fake, "cuda")
     if layers:
         from bitsandbytes import functional
