@@ -99,12 +99,15 @@ class _Seen:
         self.gradients: dict[str, Tensor] = {}
 
     def take_input(self, name: str, x: Tensor) -> None:
-        """Note an input; layers given the very same tensor are a group."""
+        """Note an input; layers given the very same tensor are a group.
+
+        It is kept without its graph, which keeps the hooks and so would never be freed.
+        """
         last = next(reversed(self.inputs), None)
-        if last is not None and self.inputs[last] is x:
+        if last is not None and self.inputs[last].data_ptr() == x.data_ptr():
             self.group[name] = last
         else:
-            self.group[name], self.inputs[name] = name, x
+            self.group[name], self.inputs[name] = name, x.detach()
 
     def take_gradient(self, name: str, gradient: Tensor) -> None:
         """Note the gradient of an output."""
@@ -127,7 +130,7 @@ class _Sums:
             members = [name for name, group in seen.group.items() if group == first]
             own = torch.stack([seen.gradients[name].square().sum(1) for name in members]).sum(0)
             self.tokens.setdefault(first, []).insert(0, _weights(own))
-            gram = _gram(x.detach(), self.tokens[first][0])
+            gram = _gram(x, self.tokens[first][0])
             self.grams[first] = self.grams[first] + gram if first in self.grams else gram
         for name, gradient in seen.gradients.items():
             squares = gradient.square().sum(0)
