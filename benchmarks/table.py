@@ -9,7 +9,8 @@ from compare import RESULTS
 
 TITLES = {
     "sft": "SFT, chats of very different lengths",
-    "instructions": "the same with 300 tokens of instructions in every row",
+    "sixteen_bits": "the same chats, every weight in bfloat16, held so by strop",
+    "instructions": "the same chats with 300 tokens of instructions in every row",
     "equal": "8 rows of equal length, every token supervised",
     "dpo": "DPO, prompt 512, answers 256",
     "grpo": "GRPO loss step, prompt 1,024, 8 answers of 128",
