@@ -68,8 +68,8 @@ def headline(cards: dict[str, Any]) -> str:
 ## Llama-3-8B in 4 bits
 
 QLoRA, rank 16 on all linear layers, adapter and AdamW in float32, products in bfloat16. The plain stack is
-simulated in the same way: its real layers, PEFT's adapters (in bfloat16, as TRL casts them), PyTorch's flash
-attention, transformers' loss; the arithmetic inside bitsandbytes is not seen.
+simulated in the same way: its real layers, PEFT's adapters (in bfloat16, as TRL casts them), PyTorch's
+flash attention, transformers' loss; the arithmetic inside bitsandbytes is not seen.
 
 {rows_of(cells)}
 """
