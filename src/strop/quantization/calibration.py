@@ -1,6 +1,6 @@
 """What calibration text tells of each linear layer: how large inputs and output gradients are."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -69,13 +69,20 @@ class Grams:
             return
         start = self._seen.get(name, 0)
         self._seen[name] = end = start + x.shape[:-1].numel()
-        added = _gram(x, self._layers[name].tokens[start:end])
-        self._sums[name] = self._sums[name] + added if name in self._sums else added
+        _add(self._sums, name, _gram(x, self._layers[name].tokens[start:end]))
+
+    def group(self, name: str) -> str:
+        """Return the first layer that reads the same input."""
+        return self._layers[name].group
 
     def __getitem__(self, name: str) -> Tensor:
         """Return G [D, D] of the inputs of a layer."""
-        group = self._layers[name].group
+        group = self.group(name)
         return self._sums[group] / self._layers[group].tokens[: self._seen[group]].sum()
+
+
+def _add(sums: dict[str, Tensor], name: str, more: Tensor) -> None:
+    sums[name] = sums[name] + more if name in sums else more
 
 
 def _gram(x: Tensor, weights: Tensor) -> Tensor:
@@ -96,7 +103,8 @@ class _Seen:
         self.inputs: dict[str, Tensor] = {}
         """By the first layer that read it."""
         self.group: dict[str, str] = {}
-        self.gradients: dict[str, Tensor] = {}
+        self.squares: dict[str, Tensor] = {}
+        """[T, E] of the gradient at each output."""
 
     def take_input(self, name: str, x: Tensor) -> None:
         """Note an input; layers given the very same tensor are a group.
@@ -104,14 +112,14 @@ class _Seen:
         It is kept without its graph, which keeps the hooks and so would never be freed.
         """
         last = next(reversed(self.inputs), None)
-        if last is not None and self.inputs[last].data_ptr() == x.data_ptr():
+        if last is not None and self.inputs[last].is_set_to(x):
             self.group[name] = last
         else:
             self.group[name], self.inputs[name] = name, x.detach()
 
     def take_gradient(self, name: str, gradient: Tensor) -> None:
         """Note the gradient of an output."""
-        self.gradients[name] = gradient.flatten(0, -2)
+        self.squares[name] = gradient.flatten(0, -2).square()
 
 
 class _Sums:
@@ -128,32 +136,29 @@ class _Sums:
         self.group |= seen.group
         for first, x in seen.inputs.items():
             members = [name for name, group in seen.group.items() if group == first]
-            own = torch.stack([seen.gradients[name].square().sum(1) for name in members]).sum(0)
+            own = torch.stack([seen.squares[name].sum(1) for name in members]).sum(0)
             self.tokens.setdefault(first, []).insert(0, _weights(own))
-            gram = _gram(x, self.tokens[first][0])
-            self.grams[first] = self.grams[first] + gram if first in self.grams else gram
-        for name, gradient in seen.gradients.items():
-            squares = gradient.square().sum(0)
-            self.squares[name] = self.squares[name] + squares if name in self.squares else squares
+            _add(self.grams, first, _gram(x, self.tokens[first][0]))
+        for name, squares in seen.squares.items():
+            _add(self.squares, name, squares.sum(0))
 
-    def layers(self, block: Block) -> Iterator[tuple[str, Layer]]:
-        """Yield the layers that were used."""
+    def layers(self, block: Block) -> dict[str, Layer]:
+        """Return the layers that were used."""
         tokens = {first: torch.cat(parts) for first, parts in self.tokens.items()}
         grams = {first: gram / tokens[first].sum() for first, gram in self.grams.items()}
         residuals = {first: _residual(grams[first], len(tokens[first])) for first in grams}
-        for name, linear in block.linears.items():
-            if (group := self.group.get(name)) is not None:
-                yield (
-                    name,
-                    Layer(
-                        group=group,
-                        shape=(linear.out_features, linear.in_features),
-                        energy=grams[group].diagonal().clone(),
-                        residual=residuals[group],
-                        gradient=self.squares[name] / len(tokens[group]),
-                        tokens=tokens[group],
-                    ),
-                )
+        return {
+            name: Layer(
+                group=(group := self.group[name]),
+                shape=(linear.out_features, linear.in_features),
+                energy=grams[group].diagonal().clone(),
+                residual=residuals[group],
+                gradient=self.squares[name] / len(tokens[group]),
+                tokens=tokens[group],
+            )
+            for name, linear in block.linears.items()
+            if name in self.group
+        }
 
 
 def calibrate(decoder: Decoder, entering: Sequence[Tensor], tell: Tell) -> dict[str, Layer]:
@@ -190,7 +195,7 @@ def calibrate(decoder: Decoder, entering: Sequence[Tensor], tell: Tell) -> dict[
             with block.inputs(seen.take_input), block.output_gradients(seen.take_gradient):
                 (gradients[s],) = torch.autograd.grad(block(rows), rows, gradients[s])
             sums.add(seen)
-        found.insert(0, dict(sums.layers(block)))
+        found.insert(0, sums.layers(block))
         tell("measuring inputs and gradients", total - i, total)
     return {name: layer for layers in found for name, layer in layers.items()}
 

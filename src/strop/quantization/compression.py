@@ -97,11 +97,11 @@ def compress(
     """
     packed: dict[str, Packed] = {}
     corrections: dict[str, Correction] = {}
-    hidden, layers = list(calibrated.entering), calibrated.layers
+    hidden = list(calibrated.entering)
     ways = ("original", *baselines, "strop", *(("strop_with_adapter",) if rank else ()))
     streams = {name: list(held_out.entering) for name in ways}
     for i in range(len(decoder.blocks)):
-        block, grams = decoder.copied(i), Grams(layers)
+        block, grams = decoder.copied(i), Grams(calibrated.layers)
         with block.inputs(grams.take):
             for rows in hidden:
                 block(rows)
@@ -112,7 +112,7 @@ def compress(
                 for name, linear in linears.items():
                     linear.weight.copy_(stored(name, linear.weight))
                 streams[baseline] = [block(rows) for rows in streams[baseline]]
-        found = _stored(linears, layers, grams, chosen, rank)
+        found = _stored(linears, grams, chosen, rank)
         streams["strop"] = [block(rows) for rows in streams["strop"]]
         hidden = [block(rows) for rows in hidden]
         packed |= found[0]
@@ -128,18 +128,14 @@ def compress(
 
 
 def _stored(
-    linears: Mapping[str, nn.Linear],
-    layers: Mapping[str, Layer],
-    grams: Grams,
-    chosen: Mapping[str, str],
-    rank: int,
+    linears: Mapping[str, nn.Linear], grams: Grams, chosen: Mapping[str, str], rank: int
 ) -> tuple[dict[str, Packed], dict[str, Correction]]:
     """Quantise layers and give each the weight that is stored; return it, and its correction."""
     packed: dict[str, Packed] = {}
     corrections: dict[str, Correction] = {}
     factors: dict[str, Tensor] = {}
     for name, linear in linears.items():
-        group = layers[name].group
+        group = grams.group(name)
         if group not in factors:
             factors[group] = feedback(grams[name])
         packed[name] = quantize(linear.weight, FORMATS[chosen[name]], feedback=factors[group])

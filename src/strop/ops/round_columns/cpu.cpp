@@ -134,7 +134,7 @@ void run(const Levels& levels, const float* group, const float* energy, const fl
 
 }  // namespace
 
-// feedback is null where no error is passed on; bounds is null where levels are evenly spaced.
+// feedback is null where no error is passed on; without bounds levels are evenly spaced.
 extern "C" void round_columns(const float* group, const float* energy, const float* feedback,
                               const float* factor, const float* table, const float* bounds,
                               const float* steps, const float* middles, const float* multiples,

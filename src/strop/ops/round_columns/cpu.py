@@ -11,7 +11,7 @@ from strop.ops.round_columns.rounded import Rounded
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
 UNEVEN = (16, 32, 64)
-"""How many levels there may be that are not evenly spaced."""
+"""How many levels there may be wherever they lie; any other number is evenly spaced."""
 SIGNATURE = "ppppppppppppqqqiiii"
 
 
@@ -52,7 +52,7 @@ def round_columns(
     energy, factor = energy.contiguous(), factor.contiguous()
     middles = (steps[1:] + steps[:-1]) / 2
     bounds = None
-    if not evenly_spaced(table):
+    if len(table) in UNEVEN:
         between = (table[1:] + table[:-1]) / 2
         bounds = torch.nn.functional.pad(between, (0, 1), value=torch.inf)
     inputs = (group, energy, feedback, factor, table, bounds, steps, middles, multiples)
