@@ -1,14 +1,16 @@
 """Train a short run on real rows, export it in every form, and note what each certificate says.
 
-Run as `python benchmarks/export.py [--models NAME …] [--bits 16 4] [--to …] [--quant …]`; adds to
-benchmarks/results/cpu/export.json. Training, writing alone, and the command with its certificates
-are processes of their own; peaks are what the operating system counted. The data folder holds what
+Run as `python benchmarks/export.py [--models NAME …] [--bits 16 4] [--part timed every]`; adds to
+benchmarks/results/cpu/export.json. `timed` writes the forms that the time and the memory are stated
+for, `every` all of them. Training, writing alone, and the command with its certificates are processes
+of their own; peaks are what the operating system counted. The data folder holds what
 `scripts/fetch.py alpaca` brings.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,6 +27,8 @@ DATA = Path(__file__).parents[1] / ".cache" / "data" / "alpaca.json"
 ROWS, HELD_OUT, STEPS = 90, 20, 12
 LONGEST = 160
 """Characters of an answer."""
+TIMED = ("--to", "adapter,merged,gguf", "--quant", "f16,q8_0")
+EVERY = ("--to", "adapter,merged,gguf,ollama,bnb", "--quant", "f16,q8_0,q4_k,dynamic-1.10,adapter")
 STROP = str(Path(sys.executable).with_name("strop"))
 IMPORTS = "import strop.export.exporting, strop.models.loading, transformers.models.auto"
 
@@ -34,8 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--bits", nargs="+", type=int, default=[16, 4])
-    parser.add_argument("--to", default="adapter,merged,gguf")
-    parser.add_argument("--quant", default="f16,q8_0")
+    parser.add_argument("--part", nargs="+", choices=("timed", "every"), default=["timed", "every"])
     parser.add_argument("--runs", type=Path, help="where trained runs are kept and found again")
     parser.add_argument("--out", type=Path, default=RESULTS / "export.json")
     options = parser.parse_args()
@@ -44,9 +47,13 @@ def main() -> None:
         for model in options.models:
             for bits in options.bits:
                 run = trained(model, bits, options.runs or Path(scratch))
-                measured = exported(run, options.to, options.quant, Path(scratch) / "export")
-                found[f"{model} {bits} bits"] = measured
-                write_json(options.out, {"name": "export", "runs": found, **circumstances()})
+                for part in options.part:
+                    measure = {"timed": timed, "every": every}[part]
+                    of = found.setdefault(f"{model} {bits} bits", {})
+                    of[part] = measure(run, Path(scratch) / part)
+                    shutil.rmtree(Path(scratch) / part)
+                    write_json(options.out, {"name": "export", "runs": found, **circumstances()})
+                    print(said(of[part], run.name), flush=True)
 
 
 def trained(model: str, bits: int, folder: Path) -> Path:
@@ -76,13 +83,13 @@ def chats() -> list[dict[str, Any]]:
     ]
 
 
-def exported(run: Path, targets: str, quant: str, out: Path) -> dict[str, Any]:
+def timed(run: Path, out: Path) -> dict[str, Any]:
     """Return what writing takes, what the command takes, and what each certificate says."""
-    words = [STROP, "export", run, "--to", targets, "--quant", quant, "--json"]
+    words = [STROP, "export", run, *TIMED, "--json", "--out", out]
     _, _, imports = process([sys.executable, "-c", IMPORTS])
-    _, writing, peak = process([*words, "--out", out, "--no-certify"])
-    said, seconds, whole_peak = process([*words, "--out", out])
-    made = json.loads(said)
+    _, writing, peak = process([*words, "--no-certify"])
+    shutil.rmtree(out)
+    printed, seconds, whole_peak = process(words)
     sixteen = 2 * parameters(out / "merged")
     return {
         "bytes_in_16_bit": sixteen,
@@ -90,10 +97,34 @@ def exported(run: Path, targets: str, quant: str, out: Path) -> dict[str, Any]:
         "peak_bytes_of_writing": peak,
         "peak_of_writing_over_16_bit": round(peak / sixteen, 3),
         "peak_bytes_of_imports_alone": imports,
+        "peak_above_imports_over_16_bit": round((peak - imports) / sixteen, 3),
         "seconds_with_certificates": seconds,
         "peak_bytes_with_certificates": whole_peak,
-        "exports": {Path(e["path"]).name: of(e) for e in made["exports"]},
+        "exports": certificates(printed),
     }
+
+
+def every(run: Path, out: Path) -> dict[str, Any]:
+    """Return what each certificate of every form says."""
+    printed, seconds, peak = process([STROP, "export", run, *EVERY, "--json", "--out", out])
+    return {
+        "seconds_with_certificates": seconds,
+        "peak_bytes_with_certificates": peak,
+        "exports": certificates(printed),
+    }
+
+
+def certificates(printed: str) -> dict[str, Any]:
+    """Return what is kept of what the command printed, by the name of each export."""
+    return {Path(made["path"]).name: of(made) for made in json.loads(printed)["exports"]}
+
+
+def said(measured: dict[str, Any], run: str) -> str:
+    """Return a line on what failed or what passed."""
+    passed = {name: of["passed"] for name, of in measured["exports"].items()}
+    failed = [name for name, well in passed.items() if not well]
+    verdict = f"failed: {', '.join(failed)}" if failed else f"{len(passed)} certified"
+    return f"{run}: {verdict}, {measured['seconds_with_certificates']} s"
 
 
 def of(made: dict[str, Any]) -> dict[str, Any]:

@@ -28,8 +28,8 @@ def load(*args, **named):
     return strop.models.load(*args, **named, dtype=torch.float32)
 
 
-SIZES = {"hidden_size": 64, "intermediate_size": 96}
-"""Whole groups of 64 and of 32."""
+SIZES = {"hidden_size": 64, "intermediate_size": 96, "vocab_size": 320}
+"""Whole groups of 64 and of 32; every id of the tokenizer."""
 
 
 def saved(tmp_path, dtype=torch.bfloat16, family="llama", sizes=SIZES):
@@ -230,7 +230,7 @@ def test_a_damaged_weight_is_named_with_its_layer(tmp_path):
     weights = load_file(folder / "model.safetensors")
     weights["model.layers.1.mlp.up_proj.weight"][3, 5] = torch.nan
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(DataError, match=r"layers\.1\.mlp\.up_proj: the weight is nan at \[3, 5\]"):
+    with pytest.raises(DataError, match=r"layers\.1\.mlp\.up_proj\.weight holds nan at \[3, 5\]"):
         load(folder, bits=4)
 
 

@@ -96,6 +96,28 @@ def test_grams_are_weighted_means_over_the_tokens(calibrated, whole):
     )
 
 
+def test_without_calibration_large_inputs_count_no_more_and_the_same_layers_share(
+    model, texts, calibrated, whole
+):
+    decoder, entering = take_apart(model, texts)
+    block, grams = decoder.copied(0), Grams()
+    with torch.no_grad(), block.inputs(grams.take):
+        for rows in entering:
+            block(rows)
+    assert len(block.linears) == 7
+    for name in block.linears:
+        assert name in grams
+        assert grams.group(name) == calibrated[name].group
+        x = whole[name][0].double()
+        squares = x.square().sum(1).view(TEXTS, LENGTH)
+        w = (squares.median(1, keepdim=True).values / squares).clamp(max=MOST).flatten()
+        expected = torch.einsum("t,td,te->de", w / w.sum(), x, x)
+        size = expected.diagonal().sqrt()
+        rounding = len(x) * torch.finfo(torch.float32).eps * size.outer(size)
+        assert ((grams[name].double() - expected).abs() <= rounding).all()
+    assert "model.layers.1.mlp.up_proj" not in grams
+
+
 def test_no_graph_stays_behind(model, texts):
     def graphs():
         gc.collect()

@@ -26,6 +26,7 @@ from strop.models import adapter_start
 from strop.models.tokenizers import load_tokenizer
 from strop.ops.dequantize import dequantize
 from strop.quantization.formats import FORMATS
+from strop.quantization.matrix import quantize
 from tests.training.tiny import chats
 
 RANK = 4
@@ -123,6 +124,17 @@ def test_an_adapter_may_start_where_it_cancels_part_of_the_error(quantized, plai
     assert kl(p, log_probs(tuned)) < kl(p, log_probs(bare))
     stock = PeftModel.from_pretrained(opened(out), out / adapter_start.FOLDER)
     torch.testing.assert_close(log_probs(stock), log_probs(tuned))
+
+
+def test_a_plain_model_opened_in_4_bits_is_fitted_to_text_too(plain):
+    original = opened(plain)
+    fitted, _ = strop.load(plain, bits=4, dtype=torch.float32)
+    rounded, p = opened(plain), log_probs(original)
+    for name, layer in fitted.named_modules():
+        if isinstance(layer, QuantizedLinear):
+            weight = rounded.get_submodule(name).weight.data
+            weight.copy_(dequantize(quantize(weight, FORMATS["4b64"])))
+    assert kl(p, log_probs(fitted)) < 0.8 * kl(p, log_probs(rounded))
 
 
 def test_merging_means_the_stored_weight_plus_the_adapter(quantized, plain):

@@ -11,7 +11,7 @@ from torch import Tensor
 from strop.export.tuned import BaseWeights, pour
 from strop.models import load
 from strop.models.blockwise import take_apart
-from strop.models.quantized_folder import sequences
+from strop.models.calibration_text import sequences
 from strop.quantization.calibration import Layer, Tell, calibrate, groups
 from strop.quantization.choices import harm, sampled
 

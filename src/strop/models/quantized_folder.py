@@ -1,19 +1,18 @@
 """A model quantised within a budget and written as a folder that opens like any other."""
 
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from strop.core.disk import check_room
-from strop.core.errors import ConfigError, DataError, UnsupportedError
+from strop.core.errors import ConfigError, UnsupportedError
 from strop.core.files import write_json, written_whole
 from strop.models import adapter_start
 from strop.models.blockwise import take_apart
+from strop.models.calibration_text import sequences
 from strop.models.dtype import default_device
 from strop.models.loading import no_progress_bar, resolve
 from strop.models.packing import SHARD, check_linear, holding
@@ -23,12 +22,6 @@ from strop.quantization.calibration import Tell
 from strop.quantization.compression import HeldOut
 from strop.quantization.model import quantize_model
 from strop.quantization.report import as_json, picture
-
-LENGTH = 512
-"""Tokens of a sequence of calibration text."""
-SEQUENCES = 16
-"""Of calibration text at most, and half as many held out."""
-DEFAULT_TEXT = Path(__file__).parents[1] / "quantization" / "calibration.txt"
 
 
 def quantize(
@@ -152,41 +145,6 @@ def _opened(folder: Path) -> tuple[Any, Any]:
     check_linear(loaded)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return loaded.to(default_device()).eval().requires_grad_(False), tokenizer
-
-
-def sequences(tokenizer: Any, calibrate: Any, model: Any) -> tuple[list[Tensor], list[Tensor]]:
-    """Return sequences [T] to calibrate on and sequences to measure on.
-
-    Args:
-        tokenizer: of the model.
-        calibrate: what `strop.data.read` takes, or None for the packaged text.
-        model: whose context bounds T.
-
-    Raises:
-        DataError: the text is too short for two sequences.
-    """
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or LENGTH
-    T = min(LENGTH, context)
-    ids = list(_tokens(tokenizer, calibrate))
-    whole = len(ids) // T
-    if whole < 2:
-        raise DataError(
-            f"the calibration text has {len(ids)} tokens; it needs at least two sequences of {T}, "
-            "one to calibrate on and one to measure on: give more text"
-        )
-    rows = torch.tensor(ids[: whole * T], device=model.device).view(whole, T)
-    aside = torch.zeros(whole, dtype=torch.bool)
-    aside[3::4] = True
-    aside[-1] |= not aside.any()
-    return list(rows[~aside][:SEQUENCES]), list(rows[aside][: SEQUENCES // 2])
-
-
-def _tokens(tokenizer: Any, calibrate: Any) -> Iterable[int]:
-    from strop.data import encode_all, read
-
-    rows = read(DEFAULT_TEXT if calibrate is None else calibrate)
-    for example in encode_all(rows.rows, tokenizer):
-        yield from example.ids
 
 
 def _put_in(model: Any, packed: dict[str, Packed], formats: dict[str, str]) -> None:

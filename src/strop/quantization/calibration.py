@@ -13,7 +13,7 @@ from strop.quantization.gram import feedback
 Tell = Callable[[str, int, int], None]
 """Is told a stage, how many of its parts are done, and how many there are."""
 MOST = 4.0
-"""Weight of a token at most, over the median's of its text: a single gradient is a noisy guide."""
+"""Weight of a token at most, over the median's of its text: a single token is a noisy guide."""
 ROWS = 128
 """Rows whose logits are held at once."""
 
@@ -55,30 +55,52 @@ class Grams:
     little.
 
     Args:
-        layers: what calibration told of the layers, for tokens in the same order.
+        layers: what calibration told of the layers, for tokens in the same order. Without it a token
+            counts alike however large its input is, w = 1 / |x|^2 up to a bound, and layers given
+            the very same tensor one after another are a group.
     """
 
-    def __init__(self, layers: Mapping[str, Layer]) -> None:
+    def __init__(self, layers: Mapping[str, Layer] | None = None) -> None:
         self._layers = layers
+        self._groups = {name: layer.group for name, layer in (layers or {}).items()}
         self._sums: dict[str, Tensor] = {}
+        self._weights: dict[str, float] = {}
         self._seen: dict[str, int] = {}
+        self._last: tuple[str, Tensor] | None = None
 
     def take(self, name: str, x: Tensor) -> None:
         """Add the rows of the input of a layer."""
-        if name not in self._layers or self._layers[name].group != name:
+        if self._layers is None:
+            self._note(name, x)
+        if self._groups.get(name) != name:
             return
         start = self._seen.get(name, 0)
         self._seen[name] = end = start + x.shape[:-1].numel()
-        _add(self._sums, name, _gram(x, self._layers[name].tokens[start:end]))
+        if self._layers is None:
+            weights = _alike(x.flatten(0, -2).square().sum(1))
+        else:
+            weights = self._layers[name].tokens[start:end]
+        _add(self._sums, name, _gram(x, weights))
+        self._weights[name] = self._weights.get(name, 0.0) + float(weights.sum())
+
+    def _note(self, name: str, x: Tensor) -> None:
+        if self._last is not None and self._last[1].is_set_to(x):
+            self._groups[name] = self._last[0]
+        else:
+            self._groups[name], self._last = name, (name, x)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether the layer was given an input."""
+        return self._groups.get(name) in self._sums
 
     def group(self, name: str) -> str:
         """Return the first layer that reads the same input."""
-        return self._layers[name].group
+        return self._groups[name]
 
     def __getitem__(self, name: str) -> Tensor:
         """Return G [D, D] of the inputs of a layer."""
         group = self.group(name)
-        return self._sums[group] / self._layers[group].tokens[: self._seen[group]].sum()
+        return self._sums[group] / self._weights[group]
 
 
 def _add(sums: dict[str, Tensor], name: str, more: Tensor) -> None:
@@ -94,6 +116,12 @@ def _weights(squares: Tensor) -> Tensor:
     """Return the weight of each token of a text from the squared gradient [T] at what reads it."""
     bounded = squares.clamp(max=MOST * squares.median())
     return bounded if bounded.any() else torch.ones_like(squares)
+
+
+def _alike(sizes: Tensor) -> Tensor:
+    """Return the weight of each token of a text from the square |x|^2 [T] of its input."""
+    sizes = sizes.clamp_min(torch.finfo(sizes.dtype).tiny)
+    return (sizes.median() / sizes).clamp(max=MOST)
 
 
 class _Seen:

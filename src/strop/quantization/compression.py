@@ -45,7 +45,8 @@ class Calibrated:
 
     entering: Sequence[Tensor]
     """[1, T, D] of each sequence, before the first block."""
-    layers: Mapping[str, Layer]
+    layers: Mapping[str, Layer] | None = None
+    """Without it every token counts alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ class Compressed:
     corrections: dict[str, Correction]
     """Adapters that make good for part of the error; empty where none were asked for."""
     measured: dict[str, Comparison]
-    """On the held-out text: "original", each baseline, "strop", and "strop_with_adapter"."""
+    """On the held-out text, if there is any: "original", each baseline, "strop", and
+    "strop_with_adapter"."""
 
     @property
     def strop(self) -> Comparison:
@@ -78,18 +80,18 @@ class Compressed:
 def compress(
     decoder: Decoder,
     calibrated: Calibrated,
-    held_out: HeldOut,
+    held_out: HeldOut | None,
     chosen: Mapping[str, str],
     tell: Tell,
     baselines: Mapping[str, Baseline] = BASELINES,
     rank: int = 0,
 ) -> Compressed:
-    """Quantise every chosen layer and measure the result beside plain NF4.
+    """Quantise every chosen layer that the text passes; measure the result beside plain NF4.
 
     Args:
         decoder: the unquantised model, which stays as it is.
         calibrated: what errors are fed back by.
-        held_out: what is measured on.
+        held_out: what is measured on; None measures nothing.
         chosen: the format of each layer by its name.
         tell: is told how far it is.
         baselines: other ways to store a layer, measured on the same text.
@@ -99,15 +101,17 @@ def compress(
     corrections: dict[str, Correction] = {}
     hidden = list(calibrated.entering)
     ways = ("original", *baselines, "strop", *(("strop_with_adapter",) if rank else ()))
-    streams = {name: list(held_out.entering) for name in ways}
+    streams = {name: list(held_out.entering) if held_out else [] for name in ways}
     for i in range(len(decoder.blocks)):
         block, grams = decoder.copied(i), Grams(calibrated.layers)
         with block.inputs(grams.take):
             for rows in hidden:
                 block(rows)
-        linears = {name: linear for name, linear in block.linears.items() if name in chosen}
+        linears = {
+            name: of for name, of in block.linears.items() if name in chosen and name in grams
+        }
         streams["original"] = [block(rows) for rows in streams["original"]]
-        for baseline, stored in baselines.items():
+        for baseline, stored in (baselines if held_out else {}).items():
             with _weights_kept(linears):
                 for name, linear in linears.items():
                     linear.weight.copy_(stored(name, linear.weight))
@@ -122,8 +126,9 @@ def compress(
                 linears[name].weight.addmm_(added.b, added.a)
             streams["strop_with_adapter"] = [block(rows) for rows in streams["strop_with_adapter"]]
         tell("quantising", i + 1, len(decoder.blocks))
-    original = streams.pop("original")
-    measured = compare(decoder.logits, original, streams, held_out.tokens)
+    original, measured = streams.pop("original"), {}
+    if held_out:
+        measured = compare(decoder.logits, original, streams, held_out.tokens)
     return Compressed(packed, corrections, measured)
 
 
