@@ -39,13 +39,15 @@ class Task:
     longest: int
     """Characters of a row in JSON."""
     held_out: int
+    said: bool = False
+    """Calls of functions, and what they return, are text: the model's template has no form for them."""
 
 
 MODEL = "smollm2-135m-instruct"
 DATA = Path(__file__).parents[1] / ".cache" / "data"
 TASKS = {
     "instructions": Task("alpaca.json", 400, 600, 160),
-    "function-calls": Task("glaive.json", 100, 1250, 36),
+    "function-calls": Task("glaive.json", 120, 1400, 40, said=True),
 }
 BASES = ("16-bit", "dynamic-1.10-corrected", "nf4", "dynamic-1.10")
 """`corrected` starts its adapter where it makes good for part of the error."""
@@ -141,9 +143,23 @@ def rows(task: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the rows of a task, and all others of its file."""
     of = TASKS[task]
     found = json.loads((DATA / of.file).read_text(encoding="utf-8"))
+    if of.said:
+        found = [conversation(row) for row in found]
     short = [i for i, row in enumerate(found) if len(json.dumps(row)) <= of.longest][: of.rows]
     taken = set(short)
     return [found[i] for i in short], [row for i, row in enumerate(found) if i not in taken]
+
+
+def conversation(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row of function calls as a chat of plain text."""
+    roles = {
+        "human": "user",
+        "observation": "user",
+        "function_call": "assistant",
+        "gpt": "assistant",
+    }
+    turns = [{"role": roles[t["from"]], "content": t["value"]} for t in row["conversations"]]
+    return {"messages": [{"role": "system", "content": f"Functions: {row['tools']}"}, *turns]}
 
 
 def summary(losses: dict[str, Any]) -> dict[str, Any]:
