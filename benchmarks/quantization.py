@@ -53,7 +53,8 @@ def main() -> None:
     for model in options.models:
         of = found.setdefault(model, {"ways": {}})
         for budget in options.budgets:
-            of["ways"][str(budget)] = in_a_process("--one", model, str(budget))
+            way = in_a_process("--one", model, str(budget))
+            of["ways"][str(budget)] = way | {"commit": circumstances()["commit"]}
             of["ratios"] = ratios(of["ways"])
             write_json(options.out, {"name": "quantization", "models": found, **circumstances()})
         if not options.skip_command:
