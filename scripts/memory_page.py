@@ -1,12 +1,12 @@
 """Write docs/memory.md from the results of simulated steps, so that no number in it is made by hand."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+from results import read, rows_of
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "memory.md"
-RESULTS = ROOT / "benchmarks" / "results"
 GIB = 2**30
 NAMES = {
     "keep": "strop, `keep`",
@@ -38,19 +38,6 @@ and MKL work space, the CUDA context) and what an allocator loses to rounding an
 **Nothing on this page was measured on a GPU.**
 `benchmarks/card_memory.py` and `benchmarks/memory.py` make the numbers, `make pages` this page.
 """
-
-
-def read(name: str) -> dict[str, Any]:
-    """Return one results file, empty where its script has not run."""
-    file = RESULTS / name
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return found
-
-
-def rows_of(cells: list[list[str]]) -> str:
-    """Return a table, its first row the head."""
-    lines = [f"| {' | '.join(row)} |" for row in cells]
-    return "\n".join([lines[0], "|" + "---|" * len(cells[0]), *lines[1:]])
 
 
 def headline(cards: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import pytest
 import strop
 
 ROOT = Path(__file__).parent.parent
+PAGES_OF_SCRIPTS = ["settings_page", "data_page", "gpu_page", "memory_page", "four_bits_page"]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -27,8 +28,9 @@ def test_every_public_name_is_in_the_docs():
     assert not missing
 
 
-@pytest.mark.parametrize("name", ["settings_page", "data_page", "gpu_page", "memory_page"])
-def test_a_page_made_by_a_script_is_what_the_code_declares(name):
+@pytest.mark.parametrize("name", PAGES_OF_SCRIPTS)
+def test_a_page_made_by_a_script_is_what_the_code_declares(name, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
     place = ROOT / "scripts" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, place)
     script = importlib.util.module_from_spec(spec)
