@@ -104,23 +104,29 @@ class GgufFile:
                 pad(stream)
             for tensor in self.tensors:
                 weighed = self._importance.get(tensor.source)
-                dithers = tensor.type == Type.Q8_0 and self.weights.on_levels(tensor.source)
-                dither = Dither(tensor.name) if dithers else None
-                for rows in self.rows(tensor):
-                    if dither is not None:
-                        stream.write(dither.q8_0(rows).data)
-                    else:
+                if tensor.type == Type.Q8_0 and self.weights.on_levels(tensor.source):
+                    dither, base = Dither(tensor.name), BaseWeights(self.weights.base)
+                    both = zip(self.rows(tensor), self.rows(tensor, base), strict=True)
+                    for rows, plain in both:
+                        stream.write(dither.q8_0(rows, plain).data)
+                else:
+                    for rows in self.rows(tensor):
                         stream.write(gguf_types.encode(rows, tensor.type, weighed).data)
                 pad(stream)
                 told(tensor.nbytes)
 
-    def rows(self, tensor: Planned) -> Iterator[Tensor]:
-        """Yield the values of a tensor as llama.cpp wants them, some rows at a time."""
+    def rows(self, tensor: Planned, weights: BaseWeights | None = None) -> Iterator[Tensor]:
+        """Yield the values of a tensor as llama.cpp wants them, some rows at a time.
+
+        Args:
+            tensor: one of `tensors`.
+            weights: other weights of the same shapes; None takes those that are written.
+        """
         config = self.frame.config
         heads = gguf_families.permuted_heads(config, tensor.source)
         head = tensor.shape[0] // heads if heads else 1
         offset = gguf_families.FAMILIES[config.model_type].unit_offset
-        for rows in self.weights.blocks(tensor.source, head):
+        for rows in (weights or self.weights).blocks(tensor.source, head):
             if heads:
                 yield gguf_families.permute(rows, head)
             elif offset and tensor.source.endswith("norm.weight"):
