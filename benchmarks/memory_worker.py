@@ -54,12 +54,12 @@ def train(model: Any, setup: Setup, steps: int) -> None:
         optimizer.zero_grad()
 
 
-def warm_up() -> None:
+def warm_up(policy: str) -> None:
     """Train a tiny model, so that the code and the threads of all libraries are in memory."""
     model = outline(TINY, bits=16, dtype=torch.float32, rank=16).to_empty(device="cpu")
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data.fill_(0.01)
-    train(model, Setup(config=TINY, rows=(64,), dtype="float32", policy="checkpoint"), 2)
+    train(model, Setup(config=TINY, rows=(64,), dtype="float32", policy=policy), 2)
 
 
 def measure(folder: str, setup: Setup) -> dict[str, int]:
@@ -69,7 +69,7 @@ def measure(folder: str, setup: Setup) -> dict[str, int]:
     """
     from peft import LoraConfig, get_peft_model
 
-    warm_up()
+    warm_up(setup.policy)
     model, _ = strop.load(folder, bits=setup.bits, dtype=torch.float32)
     lora = LoraConfig(
         r=setup.rank, lora_alpha=setup.rank, target_modules="all-linear", task_type="CAUSAL_LM"
