@@ -33,3 +33,14 @@ def test_it_is_the_same_each_time_and_leaves_the_random_state_alone():
     first, second = correction(error, gram, 4), correction(error, gram, 4)
     assert torch.equal(first.a, second.a)
     assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_rows_of_a_see_inputs_as_large_as_an_ordinary_start_does():
+    error, gram = parts()
+    found = correction(error, gram, 8)
+    seen = found.a @ damped(gram) @ found.a.T
+    rng = torch.Generator().manual_seed(0)
+    ordinary = torch.empty(1000, 24)
+    torch.nn.init.kaiming_uniform_(ordinary, a=5**0.5, generator=rng)  # as PEFT starts A
+    usual = float((ordinary @ gram * ordinary).sum(1).mean())
+    torch.testing.assert_close(seen, usual * torch.eye(8), rtol=0.1, atol=1e-3 * usual)

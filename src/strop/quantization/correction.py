@@ -27,8 +27,10 @@ def correction(error: Tensor, gram: Tensor, rank: int) -> Correction:
         minimise over C of rank R   E |(error - C) x|**2 = |(error - C) L|_F**2,   G = L L^T
         C = SVD_R(error L) L^-1
 
-    (QERA, arXiv:2410.06040; CLoQ, arXiv:2501.18475.) The singular values are shared evenly
-    between A and B.
+    (QERA, arXiv:2410.06040; CLoQ, arXiv:2501.18475.) A's rows see inputs as an ordinary start of
+    LoRA sees them, E (a x)^2 = tr(G) / 3 D, and each another part of them; B has the singular
+    values. So training moves B A as far in a step as from an ordinary start: with the values shared
+    evenly its steps are ten times too large, as A must be large where inputs are small.
 
     Args:
         error: [E, D] the weight less what is stored of it.
@@ -37,9 +39,9 @@ def correction(error: Tensor, gram: Tensor, rank: int) -> Correction:
     """
     root = torch.linalg.cholesky(damped(gram.double()))  # L, lower triangular
     u, s, v = _leading((error.double() @ root).float(), rank)
-    share = s.sqrt()
-    a = torch.linalg.solve_triangular(root.T, v.double() * share, upper=True).T
-    return Correction(a.float().contiguous(), (u * share).contiguous())
+    size = (gram.diagonal().mean() / 3).sqrt().clamp_min(torch.finfo(gram.dtype).tiny)
+    a = torch.linalg.solve_triangular(root.T, v.double() * size, upper=True).T
+    return Correction(a.float().contiguous(), (u * s / size).contiguous())
 
 
 def _leading(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
