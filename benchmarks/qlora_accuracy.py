@@ -47,7 +47,7 @@ MODEL = "smollm2-135m-instruct"
 DATA = Path(__file__).parents[1] / ".cache" / "data"
 TASKS = {
     "instructions": Task("alpaca.json", 400, 600, 160),
-    "function-calls": Task("glaive.json", 120, 1400, 40, said=True),
+    "function-calls": Task("glaive.json", 60, 1000, 24, said=True),
 }
 BASES = ("16-bit", "dynamic-1.10-corrected", "nf4", "dynamic-1.10")
 """`corrected` starts its adapter where it makes good for part of the error."""
