@@ -36,9 +36,7 @@ class Checkpoint:
 ROWS = ("trl-rows", "trl-rows-checkpoint")
 ROWS_BFLOAT16 = ("trl-rows-bfloat16", "trl-rows-checkpoint-bfloat16")
 CHECKPOINTS = {
-    "qlora": Checkpoint(
-        "bnb-4bit", (*ROWS, "trl-default"), ROWS_BFLOAT16, ("strop-held-bfloat16",)
-    ),
+    "qlora": Checkpoint("bnb-4bit", ROWS, ROWS_BFLOAT16, ("strop-held-bfloat16",)),
     "sixteen_bits": Checkpoint("bfloat16", ROWS, ROWS_BFLOAT16),
 }
 

@@ -10,6 +10,7 @@ from compare import RESULTS
 TITLES = {
     "sft": "SFT, chats of very different lengths",
     "sixteen_bits": "the same chats, every weight in bfloat16, held so by strop",
+    "qlora": "the same chats on a checkpoint that bitsandbytes saved (NF4)",
     "instructions": "the same chats with 300 tokens of instructions in every row",
     "equal": "8 rows of equal length, every token supervised",
     "dpo": "DPO, prompt 512, answers 256",
