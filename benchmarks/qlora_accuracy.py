@@ -49,8 +49,8 @@ TASKS = {
     "instructions": Task("alpaca.json", 400, 600, 160),
     "function-calls": Task("glaive.json", 60, 1000, 24, said=True),
 }
-BASES = ("16-bit", "dynamic-1.10-corrected", "nf4", "dynamic-1.10")
-"""`corrected` starts its adapter where it makes good for part of the error."""
+BASES = ("16-bit", "dynamic-1.10", "nf4", "dynamic-1.50", "dynamic-1.10-corrected")
+"""`dynamic` with its budget; `corrected` starts its adapter where it makes good for part of the error."""
 RANK = 16
 SETTINGS: dict[str, Any] = {
     "rank": RANK,
@@ -79,7 +79,7 @@ def main() -> None:
         task, base, seed = options.one
         print(json.dumps(trained(options.scratch, task, base, int(seed))))
         return
-    prepare(options.scratch, options.tasks)
+    prepare(options.scratch, options.tasks, options.bases)
     if options.prepare:
         return
     losses = json.loads(options.out.read_text())["losses"] if options.out.is_file() else {}
@@ -95,7 +95,7 @@ def main() -> None:
             print(f"{task:14} {base:24} {gap['mean']:+.2%} ({low:+.2%} to {high:+.2%})")
 
 
-def prepare(scratch: Path, tasks: Sequence[str]) -> None:
+def prepare(scratch: Path, tasks: Sequence[str], bases: Sequence[str]) -> None:
     """Write the 16-bit model and what is made of it, where it does not lie there yet."""
     plain = scratch / "16-bit"
     if not plain.exists():
@@ -104,12 +104,19 @@ def prepare(scratch: Path, tasks: Sequence[str]) -> None:
             dither(model)
         model.bfloat16().save_pretrained(plain)
         tokenizer.save_pretrained(plain)
-    for task in tasks:
-        if not (out := scratch / f"dynamic-{task}").exists():
-            _, others = rows(task)
-            strop.quantize(plain, out, budget=1.10, adapter_rank=RANK, calibrate=others)
+    for task, base in itertools.product(tasks, bases):
+        out = stored(scratch, task, base)
+        if not out.exists() and base.startswith("dynamic"):
+            budget, (_, others) = float(base.split("-")[1]), rows(task)
+            strop.quantize(plain, out, budget=budget, adapter_rank=RANK, calibrate=others)
     if not (scratch / "nf4").exists():
         in_a_process("checkpoint.py", "bnb-4bit", str(plain), scratch / "nf4")
+
+
+def stored(scratch: Path, task: str, base: str) -> Path:
+    """Return where the model of a base lies; those of one budget and task share it."""
+    dynamic = base.startswith("dynamic")
+    return scratch / (f"{base.removesuffix('-corrected')}-{task}" if dynamic else base)
 
 
 def in_a_process_of_its_own(scratch: Path, task: str, base: str, seed: int) -> dict[str, float]:
@@ -121,12 +128,10 @@ def in_a_process_of_its_own(scratch: Path, task: str, base: str, seed: int) -> d
 
 def trained(scratch: Path, task: str, base: str, seed: int) -> dict[str, float]:
     """Train and return the loss on the rows held out, before and after."""
-    corrected = base.endswith("-corrected")
-    folder = f"dynamic-{task}" if base.startswith("dynamic") else base
-    start = {"adapter_start": "correction"} if corrected else {}
+    start = {"adapter_start": "correction"} if base.endswith("-corrected") else {}
     run = strop.train(
         rows(task)[0],
-        model=scratch / folder,
+        model=stored(scratch, task, base),
         out=scratch / "runs" / f"{task}-{base}-{seed}",
         bits=16 if base == "16-bit" else 4,
         seed=seed,
