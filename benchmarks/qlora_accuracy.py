@@ -91,8 +91,8 @@ def main() -> None:
             write_json(options.out, summary(losses))
     for task, found in summary(losses)["gaps"].items():
         for base, gap in found.items():
-            low, high = gap["interval"]
-            print(f"{task:14} {base:24} {gap['mean']:+.2%} ({low:+.2%} to {high:+.2%})")
+            within = " to ".join(f"{end:+.2%}" for end in gap["interval"] or ())
+            print(f"{task:14} {base:24} {gap['mean']:+.2%} ({within or 'one seed'})")
 
 
 def prepare(scratch: Path, tasks: Sequence[str], bases: Sequence[str]) -> None:
@@ -171,7 +171,7 @@ def summary(losses: dict[str, Any]) -> dict[str, Any]:
     """Return the losses and, for each task, how far each base is from 16 bits.
 
     gap = loss / loss of the 16-bit run with the same seed - 1; 95 % interval of its mean over
-    seeds by Student's t.
+    seeds by Student's t, None of one seed.
     """
     gaps: dict[str, Any] = {}
     for task, bases in losses.items():
@@ -181,15 +181,13 @@ def summary(losses: dict[str, Any]) -> dict[str, Any]:
             if base == "16-bit" or not shared:
                 continue
             each = [runs[s]["after"] / plain[s]["after"] - 1 for s in shared]
-            mean, half = statistics.mean(each), math.inf
+            mean, interval = statistics.mean(each), None
             if len(each) > 1:
                 error = statistics.stdev(each) / math.sqrt(len(each))
                 half = STUDENT[len(each) - 2] * error
-            gaps.setdefault(task, {})[base] = {
-                "mean": mean,
-                "interval": [mean - half, mean + half],
-                "seeds": shared,
-            }
+                interval = [mean - half, mean + half]
+            found = {"mean": mean, "interval": interval, "seeds": shared}
+            gaps.setdefault(task, {})[base] = found
     return {
         "name": "qlora_accuracy",
         "model": f"{MODEL}, dithered",
