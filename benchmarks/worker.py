@@ -118,6 +118,12 @@ def opened(folder: Path, mode: Mode) -> tuple[Any, Any]:
     if stored is not None:
         stored["bnb_4bit_compute_dtype"] = mode.dtype
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype)
+    for module in model.modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if (
+            state is not None
+        ):  # bitsandbytes would round weights to what the checkpoint was saved from
+            state.dtype = dtype
     return model, transformers.AutoTokenizer.from_pretrained(folder)
 
 
