@@ -127,6 +127,21 @@ def opened(folder: Path, mode: Mode) -> tuple[Any, Any]:
     return model, transformers.AutoTokenizer.from_pretrained(folder)
 
 
+def compute_in(model: Any, dtype: torch.dtype) -> None:
+    """Let a checkpoint of bitsandbytes compute in `dtype` throughout.
+
+    transformers leaves what is not quantised in the format of the file, whatever is asked for, and
+    bitsandbytes rounds dequantised weights to the format of the model they were made from.
+    """
+    for parameter in model.parameters():
+        if parameter.is_floating_point():
+            parameter.data = parameter.data.to(dtype)
+    for module in model.modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if state is not None:
+            state.dtype = dtype
+
+
 def stop_sharing(trainer: Any) -> None:
     """Let an accelerated trainer compute a prefix anew for each row that begins with it."""
     watches = (c for c in trainer.callback_handler.callbacks if hasattr(c, "compact"))
