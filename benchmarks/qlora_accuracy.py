@@ -86,7 +86,8 @@ def main() -> None:
     for seed, task, base in itertools.product(options.seeds, options.tasks, options.bases):
         of = losses.setdefault(task, {}).setdefault(base, {})
         if str(seed) not in of:
-            of[str(seed)] = in_a_process_of_its_own(options.scratch, task, base, seed)
+            run = in_a_process_of_its_own(options.scratch, task, base, seed)
+            of[str(seed)] = run | {"commit": circumstances()["commit"]}
             print(task, base, seed, of[str(seed)], flush=True)
             write_json(options.out, summary(losses))
     for task, found in summary(losses)["gaps"].items():

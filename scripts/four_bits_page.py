@@ -18,7 +18,7 @@ whether the result is as good as with 16 bits; strop measures it, and offers thr
   bits, more where the divergence gains most, in so many times the bytes of plain NF4; `--calibrate DATA`
   fits them to your own text. Takes some minutes.
 - **`--adapter-rank 16` with it**, then `strop train --adapter-start correction`. Also writes an adapter
-  that makes good for most of what is left; training starts from it.
+  that makes good for a part of what is left; training starts from it.
 
 `strop quantize` writes `quantization.json` and a picture into the folder: what each group of layers was
 given and why, and the divergence, agreement and perplexity on text kept aside, beside plain NF4.
@@ -32,7 +32,17 @@ grid by noise of one step, and the result is the original that all are compared 
 
 def divergence(found: dict[str, Any]) -> str:
     """Return the divergence from the original of each way to store a model."""
-    cells = [["", "bytes over NF4's", "NF4", "NF4 and 16-bit layers", "strop", "strop over NF4"]]
+    cells = [
+        [
+            "",
+            "bytes over NF4's",
+            "NF4",
+            "NF4 and 16-bit layers",
+            "strop",
+            "strop over NF4",
+            "commit",
+        ]
+    ]
     for model, of in found["models"].items():
         for budget, way in sorted(of["ways"].items()):
             kl = {name: measured["kl"] for name, measured in way["measured"].items()}
@@ -40,7 +50,7 @@ def divergence(found: dict[str, Any]) -> str:
             ratio = of["ratios"][f"strop_at_{budget}_over_nf4"]
             bytes_over = f"{way['bytes_over_nf4']:.3f}"
             nf4, own = f"{kl['nf4']:.3f}", f"{kl['strop']:.3f}"
-            cells.append([model, bytes_over, nf4, whole, own, f"{ratio:.2f}"])
+            cells.append([model, bytes_over, nf4, whole, own, f"{ratio:.2f}", way["commit"][:7]])
     return f"""
 ## Divergence from the original
 
@@ -72,10 +82,9 @@ def accuracy(found: dict[str, Any]) -> str:
 
 {found["model"]}: loss on rows held out, before and after the same LoRA training, means of {seeds} seeds.
 The gap is that of each seed's loss to the 16-bit run with the same seed. `dynamic` stands with its budget,
-`corrected` for an adapter that starts at the correction; what only one seed was trained on says so. On a
-model this small rounding costs much: training gains as much as on 16 bits and keeps the distance it
-started with, which more bytes close. From a correction training goes further in the same steps: better
-where they are few, worse where they were enough.
+`corrected` for an adapter that starts at the correction; what only one seed was trained on says so. The
+distance that is there before training stays about as large after it. The tasks' rows, the settings and
+the commit of each run are in the results file.
 
 {rows_of(cells)}
 """

@@ -26,8 +26,6 @@ class Thresholds:
     gap: float
     """Where the trained model finds its own token likelier by no more nats, a rounding of this KL
     may turn the order: a near tie. Beyond it the trained model is sure."""
-    departure: float
-    """The same where an answer departs: of hundreds of steps, that is the one that departs first."""
 
 
 def within(kl: float, top1: float = 0.0) -> Thresholds:
@@ -40,11 +38,8 @@ def within(kl: float, top1: float = 0.0) -> Thresholds:
     all just that far apart. So flips inside the gap say nothing that KL has not said; more flips
     than these beyond it are another fault than rounding. A least share of equal tokens, which
     depends on how often a model wavers, is set only where rounding is too fine to turn ties.
-
-    A single answer that departs is a fault beyond four such deviations, departure = 8 sqrt(KL): at
-    one step in 30,000 noise goes so far, and answers are some hundreds of steps long.
     """
-    return Thresholds(kl=kl, top1=top1, gap=4 * math.sqrt(kl), departure=8 * math.sqrt(kl))
+    return Thresholds(kl=kl, top1=top1, gap=4 * math.sqrt(kl))
 
 
 SURE = 0.977
@@ -177,10 +172,10 @@ def judged(found: Findings, allowed: Thresholds) -> tuple[str, ...]:
             f"trained model is sure of its own by more than {allowed.gap:.2g} nats; "
             f"{100 * (1 - SURE):.1f} % is allowed"
         )
-    if found.gap > allowed.departure:
+    if found.gap > allowed.gap:
         faults.append(
             f"an answer departs where the trained model is sure of its own by {found.gap:.2g} nats; "
-            f"{allowed.departure:.2g} is a near tie"
+            f"{allowed.gap:.2g} is a near tie"
         )
     if found.ends_produced < found.ends_expected:
         faults.append(

@@ -29,8 +29,7 @@ def correction(error: Tensor, gram: Tensor, rank: int) -> Correction:
 
     (QERA, arXiv:2410.06040; CLoQ, arXiv:2501.18475.) A's rows see inputs as an ordinary start of
     LoRA sees them, E (a x)^2 = tr(G) / 3 D, and each another part of them; B has the singular
-    values. So training moves B A as far in a step as from an ordinary start: with the values shared
-    evenly its steps are ten times too large, as A must be large where inputs are small.
+    values.
 
     Args:
         error: [E, D] the weight less what is stored of it.

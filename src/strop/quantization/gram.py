@@ -7,7 +7,8 @@ DAMPING = 0.01
 """Share of the mean energy that is added to every input's: as in GPTQ, arXiv:2210.17323."""
 SHRINKAGE = 0.25
 """Share of the products of different inputs that is taken for chance: of a few thousand tokens, and of
-this text rather than others. From 0.15 to 0.4 the divergence on other texts is 12 % less than at 0."""
+this text rather than others. From 0.15 to 0.4 the divergence on other texts is about a tenth less than at
+0 (SmolLM2)."""
 
 
 def damped(gram: Tensor) -> Tensor:
