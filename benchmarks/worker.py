@@ -118,28 +118,23 @@ def opened(folder: Path, mode: Mode) -> tuple[Any, Any]:
     if stored is not None:
         stored["bnb_4bit_compute_dtype"] = mode.dtype
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype)
-    for module in model.modules():
-        state = getattr(getattr(module, "weight", None), "quant_state", None)
-        if (
-            state is not None
-        ):  # bitsandbytes would round weights to what the checkpoint was saved from
-            state.dtype = dtype
     return model, transformers.AutoTokenizer.from_pretrained(folder)
 
 
-def compute_in(model: Any, dtype: torch.dtype) -> None:
-    """Let a checkpoint of bitsandbytes compute in `dtype` throughout.
+def compute_in_float32(model: Any) -> None:
+    """Let a checkpoint of bitsandbytes compute in float32 throughout.
 
-    transformers leaves what is not quantised in the format of the file, whatever is asked for, and
-    bitsandbytes rounds dequantised weights to the format of the model they were made from.
+    transformers leaves what is not quantised in the format of the file, whatever is asked for,
+    bitsandbytes rounds dequantised weights to the format of the model they were made from, and TRL
+    casts the adapters of a quantised model to bfloat16: call it when the trainer is built.
     """
     for parameter in model.parameters():
         if parameter.is_floating_point():
-            parameter.data = parameter.data.to(dtype)
+            parameter.data = parameter.data.float()
     for module in model.modules():
         state = getattr(getattr(module, "weight", None), "quant_state", None)
         if state is not None:
-            state.dtype = dtype
+            state.dtype = torch.float32
 
 
 def stop_sharing(trainer: Any) -> None:
@@ -173,6 +168,8 @@ def measure(rows: Path, model_folder: Path, mode_name: str) -> dict[str, Any]:
             peft_config=adapter,
             callbacks=[clock],
         )
+        if mode.weights != "strop" and mode.dtype == "float32":
+            compute_in_float32(trainer.model)
         if mode.accelerate is not None:
             strop.accelerate(trainer, **mode.accelerate)
             if not mode.share:
