@@ -30,7 +30,12 @@ LONGEST = 160
 TIMED = ("--to", "adapter,merged,gguf", "--quant", "f16,q8_0")
 EVERY = ("--to", "adapter,merged,gguf,ollama,bnb", "--quant", "f16,q8_0,q4_k,dynamic-1.10,adapter")
 STROP = str(Path(sys.executable).with_name("strop"))
-IMPORTS = "import strop.export.exporting, strop.models.loading, transformers.models.auto"
+OPENING = (
+    "import sys, strop.export.exporting; from strop.training import Run; "
+    "from strop.models.frame import load_frame; load_frame(Run.open(sys.argv[1]).settings['model'])"
+)
+"""All that writing needs but the weights: the libraries, and the configuration and tokenizer, which
+transformers reads."""
 
 
 def main() -> None:
@@ -86,7 +91,7 @@ def chats() -> list[dict[str, Any]]:
 def timed(run: Path, out: Path) -> dict[str, Any]:
     """Return what writing takes, what the command takes, and what each certificate says."""
     words = [STROP, "export", run, *TIMED, "--json", "--out", out]
-    _, _, imports = process([sys.executable, "-c", IMPORTS])
+    _, _, opening = process([sys.executable, "-c", OPENING, run])
     _, writing, peak = process([*words, "--no-certify"])
     shutil.rmtree(out)
     printed, seconds, whole_peak = process(words)
@@ -96,8 +101,8 @@ def timed(run: Path, out: Path) -> dict[str, Any]:
         "seconds_of_writing": writing,
         "peak_bytes_of_writing": peak,
         "peak_of_writing_over_16_bit": round(peak / sixteen, 3),
-        "peak_bytes_of_imports_alone": imports,
-        "peak_above_imports_over_16_bit": round((peak - imports) / sixteen, 3),
+        "peak_bytes_before_weights": opening,
+        "peak_of_weights_over_16_bit": round((peak - opening) / sixteen, 3),
         "seconds_with_certificates": seconds,
         "peak_bytes_with_certificates": whole_peak,
         "exports": certificates(printed),

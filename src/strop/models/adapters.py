@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 
 from strop.layers.held import HeldLinear
@@ -16,11 +15,18 @@ FROZEN = (*DENSE, QuantizedLinear)
 """Kinds of linear layers whose weight is read in place of their forward; no subclasses of them."""
 
 
+def is_lora(layer: Any) -> bool:
+    """Whether a layer is PEFT's LoRA over another; PEFT is loaded when that is first asked."""
+    from peft.tuners.lora import Linear
+
+    return isinstance(layer, Linear)
+
+
 def obstacle(layer: nn.Module) -> str | None:
     """Say why `read` cannot take this layer apart, or None if it can."""
     if type(layer) in FROZEN:
         return "its weight or bias is trained" if _trained(layer) else None
-    if not isinstance(layer, LoraLinear):
+    if not is_lora(layer):
         return f"it is a {type(layer).__name__}"
     base: Any = layer.base_layer
     if type(base) not in FROZEN:
@@ -53,7 +59,7 @@ def _trained(layer: nn.Module) -> bool:
 
 def read(layer: Any) -> LinearParts:
     """Take a layer apart as it is now: a switched-off or merged adapter is not there."""
-    if not isinstance(layer, LoraLinear):
+    if not is_lora(layer):
         return LinearParts(_weight(layer), layer.bias)
     base: Any = layer.base_layer
     name = next((n for n in layer.active_adapters if n in layer.lora_A), None)
@@ -85,7 +91,7 @@ def _weight(layer: Any) -> Tensor | PackedWeight:
 
 def folded_weight(layer: Any) -> Tensor:
     """Return W + scale * B A of a layer [E, D], differentiable in what is trained of it."""
-    if not isinstance(layer, LoraLinear):
+    if not is_lora(layer):
         weight: Tensor = layer.weight
         return weight
     parts = read(layer)

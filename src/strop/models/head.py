@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
-from peft.tuners.lora import Linear as LoraLinear
-from peft.utils import ModulesToSaveWrapper
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -79,11 +77,13 @@ class Head:
 
 def _weight(layer: Any) -> Tensor | None:
     """Return the [V, D] that the layer multiplies with now, or None if there is no such thing."""
+    from peft.utils import ModulesToSaveWrapper
+
     inner = layer.original_module if isinstance(layer, ModulesToSaveWrapper) else layer
     if type(inner) in adapters.DENSE:
         weight: Tensor = layer.weight
         return weight
-    if not isinstance(inner, LoraLinear) or adapters.adapter_obstacle(inner) is not None:
+    if not adapters.is_lora(inner) or adapters.adapter_obstacle(inner) is not None:
         return None
     parts = adapters.read(inner)
     dense = type(inner.base_layer) in adapters.DENSE

@@ -6,9 +6,7 @@ import itertools
 import math
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any
-
-import datasets
+from typing import TYPE_CHECKING, Any
 
 from strop.core.errors import ConfigError, DataError
 from strop.data import Example, Fault, Piece, Row, Rows, Supervision, encode_all, read, show, split
@@ -16,6 +14,9 @@ from strop.data.encoding import divided, limited
 from strop.data.reading import mapping_of
 from strop.data.rows import NO_LOSS, BrokenRowsError, spoken_lines
 from strop.training.settings import Settings
+
+if TYPE_CHECKING:
+    import datasets
 
 LONG = 4096
 """Tokens up to which nothing is cut where no max_length is set."""
@@ -48,7 +49,7 @@ class Material:
             for weight, label in zip(example.weights or (), example.labels, strict=False)
         )
 
-    def sets(self) -> tuple[datasets.Dataset, datasets.Dataset | None]:
+    def sets(self) -> tuple["datasets.Dataset", "datasets.Dataset | None"]:
         """Return training and held-out rows as TRL takes them."""
         weighted = self.weighted
         held_out = _table(self.held_out, weighted) if self.held_out else None
@@ -182,7 +183,9 @@ def _fitted(
     return made
 
 
-def _table(examples: list[Example], weighted: bool) -> datasets.Dataset:
+def _table(examples: list[Example], weighted: bool) -> "datasets.Dataset":
+    import datasets
+
     columns: dict[str, list[Any]] = {
         "input_ids": [e.ids for e in examples],
         "labels": [e.labels for e in examples],
