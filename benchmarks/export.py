@@ -135,7 +135,10 @@ def said(measured: dict[str, Any], run: str) -> str:
 def of(made: dict[str, Any]) -> dict[str, Any]:
     """Return what is kept of one export."""
     certificate = made["certificate"]
-    kept = ("passed", "agreement", "answers", "same_answers", "gap", "base", "bases", "faults")
+    kept = (
+        *("passed", "agreement", "answers", "same_answers", "answer_tokens", "departures"),
+        *("base", "bases", "faults"),
+    )
     return {"bytes": made["bytes"], **{key: certificate[key] for key in kept}}
 
 

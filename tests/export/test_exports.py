@@ -1,6 +1,7 @@
 """Every family is certified; of two bases the nearer is taken; the command says what it found."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from strop.export import export
 from strop.export.asking import ask
 from strop.export.base_choice import measured
 from strop.export.bases import DEQUANTISED, ORIGINAL, QuantizedBase, bases
-from strop.export.certificate import ROUNDED, SURE, Certificate, judged, thresholds, within
+from strop.export.certificate import CLOSE, ROUNDED, SURE, Certificate, judged, thresholds, within
 from strop.export.comparison import Agreement
 from strop.export.findings import Findings, report
 from strop.export.reopen_llama_cpp import look as look_llama_cpp
@@ -157,6 +158,27 @@ def test_flips_between_near_ties_pass_and_flips_where_the_model_is_sure_do_not()
     assert judged(findings(sure, sure), ROUNDED) == ()  # as rare as the normal law has them
     (fault,) = judged(findings(sure, sure, sure), ROUNDED)
     assert "3 of 100 tokens where the trained model is sure of its own" in fault
+
+
+def test_answers_may_depart_clearly_as_rarely_as_tokens_flip_and_never_far():
+    def found(tokens, *departures):
+        made = findings()
+        made.answers, made.answer_tokens, made.departures = 4, tokens, list(departures)
+        return made
+
+    tie, clear, far = (times * ROUNDED.gap for times in (0.9, 1.1, 2.1))
+    assert judged(found(8, tie, tie, tie, tie), ROUNDED) == ()
+    assert judged(found(60, clear), ROUNDED) == ()
+    for tokens, departures in (
+        (60, [clear, clear]),
+        (20, [clear]),
+        (128, [far]),
+        (128, [math.inf]),
+    ):
+        (fault,) = judged(found(tokens, *departures), ROUNDED)
+        assert "depart where the trained model is sure of its own" in fault
+    (fault,) = judged(found(128, 1.1 * CLOSE.gap), CLOSE)
+    assert fault.startswith("1 of 4 answers depart")
 
 
 def test_the_gap_is_what_noise_of_the_allowed_divergence_turns_at_one_token_in_forty_four():

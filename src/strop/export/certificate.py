@@ -38,6 +38,11 @@ def within(kl: float, top1: float = 0.0) -> Thresholds:
     all just that far apart. So flips inside the gap say nothing that KL has not said; more flips
     than these beyond it are another fault than rounding. A least share of equal tokens, which
     depends on how often a model wavers, is set only where rounding is too fine to turn ties.
+
+    The same holds where an answer of likeliest tokens departs, up to twice the gap. Of 120 answers
+    of SmolLM2-135M in a Q8_0 that rounds each weight to the nearest, 5 departed beyond it, by 0.42
+    nats at most (2,233 tokens), in F16 none. Were none allowed, every sixth sound Q8_0 would fail
+    on its four answers.
     """
     return Thresholds(kl=kl, top1=top1, gap=4 * math.sqrt(kl))
 
@@ -73,7 +78,10 @@ class Certificate:
     """None where it could not be opened."""
     answers: int
     same_answers: int
-    gap: float
+    answer_tokens: int
+    """Of all answers, each up to where it departs from the trained model's."""
+    departures: tuple[float, ...]
+    """Nats by which the trained model found its own token likelier where answers depart."""
     ends_expected: int
     ends_produced: int
     weights: int
@@ -136,6 +144,7 @@ class Certificate:
             plain["agreement"] = Agreement(**plain["agreement"])
         plain["bases"] = {name: Agreement(**found) for name, found in plain["bases"].items()}
         plain["thresholds"] = Thresholds(**plain["thresholds"])
+        plain["departures"] = tuple(plain["departures"])
         plain["faults"], plain["notes"] = tuple(plain["faults"]), tuple(plain["notes"])
         return cls(**plain)
 
@@ -172,10 +181,12 @@ def judged(found: Findings, allowed: Thresholds) -> tuple[str, ...]:
             f"trained model is sure of its own by more than {allowed.gap:.2g} nats; "
             f"{100 * (1 - SURE):.1f} % is allowed"
         )
-    if found.gap > allowed.gap:
+    clear = [margin for margin in found.departures if margin > allowed.gap]
+    few = len(clear) <= (0 if allowed.top1 else (1 - SURE) * found.answer_tokens)
+    if not few or max(clear, default=0.0) > 2 * allowed.gap:
         faults.append(
-            f"an answer departs where the trained model is sure of its own by {found.gap:.2g} nats; "
-            f"{allowed.gap:.2g} is a near tie"
+            f"{len(clear)} of {found.answers} answers depart where the trained model is sure of its "
+            f"own, by up to {max(clear):.2g} nats; {allowed.gap:.2g} is a near tie"
         )
     if found.ends_produced < found.ends_expected:
         faults.append(

@@ -28,8 +28,10 @@ class Findings:
     """Questions that were answered."""
     same_answers: int = 0
     """Answers equal to the trained model's, token for token."""
-    gap: float = 0.0
-    """How much likelier, in nats, the trained model found its own token where an answer departs."""
+    answer_tokens: int = 0
+    """Tokens of answers up to where they depart, that one included."""
+    departures: list[float] = field(default_factory=list)
+    """Where an answer departs, how many nats likelier the trained model found its own token."""
     ends_expected: int = 0
     """Answers that the trained model ended by an end token."""
     ends_produced: int = 0
@@ -80,10 +82,12 @@ class Findings:
         self.answers += 1
         same = own == other[: len(own)] and (not right.ended or len(other) == len(own))
         self.same_answers += same
+        alike = next((i for i, (a, b) in enumerate(zip(own, other, strict=False)) if a != b), None)
+        self.answer_tokens += len(own) if alike is None else alike + 1
         departs = 0.0
         if not same and own != other[: len(own)]:
             departs = right.gap(found)
-            self.gap = max(self.gap, departs)
+            self.departures.append(departs)
         if right.ended:
             self.ends_expected += 1
             self.ends_produced += ended or departs > 0
