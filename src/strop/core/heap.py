@@ -3,13 +3,13 @@
 import ctypes
 import platform
 
-LARGE = 4 << 20
+LARGE = 1 << 20
 """Bytes from which a block is mapped by itself."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def return_large_blocks() -> bool:
-    """Let glibc give each block of 4 MB and more back to the system as soon as it is freed.
+    """Let glibc give each block of 1 MB and more back to the system as soon as it is freed.
 
     By itself glibc raises that bound up to 32 MB as it sees large blocks freed; what is below lies
     in one heap, whose holes stay with the process. A step that keeps little makes and frees many

@@ -14,7 +14,7 @@ def resident():
     return int(next(line for line in status if line.startswith("RssAnon")).split()[1]) * 1024
 
 def holes():
-    blocks = [torch.ones(LARGE // 2) for _ in range(20)]  # 8 MB each
+    blocks = [torch.ones(LARGE // 2) for _ in range(20)]  # 2 MB each
     before = resident()
     del blocks[0:20:2]
     return (before - resident()) / (10 * 2 * LARGE)
