@@ -25,7 +25,7 @@ LONGEST = 160
 """Tokens of a text; longer ones are cut."""
 _STORAGE = {"dtype", "transformers_version", "_name_or_path", "architectures", "pad_token_id"}
 """Entries of config.json that do not change what a model computes."""
-CHATS = 4
+CHATS = 8
 """Questions that are answered."""
 QUESTIONS = (
     "Name three rivers.",

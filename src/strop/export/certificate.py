@@ -41,8 +41,8 @@ def within(kl: float, top1: float = 0.0) -> Thresholds:
 
     The same holds where an answer of likeliest tokens departs, up to twice the gap. Of 120 answers
     of SmolLM2-135M in a Q8_0 that rounds each weight to the nearest, 5 departed beyond it, by 0.42
-    nats at most (2,233 tokens), in F16 none. Were none allowed, every sixth sound Q8_0 would fail
-    on its four answers.
+    nats at most (2,233 tokens), in F16 none. Were none allowed, every fourth sound Q8_0 would fail
+    on its eight answers.
     """
     return Thresholds(kl=kl, top1=top1, gap=4 * math.sqrt(kl))
 

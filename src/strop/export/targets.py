@@ -10,7 +10,7 @@ import torch
 from strop.export import modelfile
 from strop.export.adapter import Adapter
 from strop.export.bnb import Bnb
-from strop.export.forms import BUDGET, Form
+from strop.export.forms import Form
 from strop.export.gguf_adapter import FILE, GgufAdapter
 from strop.export.gguf_base import GgufBase
 from strop.export.gguf_dynamic import DynamicGguf
@@ -92,7 +92,7 @@ def jobs(
             merged = Merged(tuned.weights, tuned.frame, width)
             yield Job(target, merged.format, merged.nbytes, merged.write)
         elif target == "bnb":
-            bnb = Bnb(tuned.sensitivity, tuned.frame, BUDGET)
+            bnb = Bnb(tuned.sensitivity, tuned.frame)
             yield Job(target, bnb.format, bnb.nbytes, bnb.write)
         else:
             made = _gguf if target == "gguf" else _ollama
