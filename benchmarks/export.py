@@ -8,6 +8,7 @@ of their own; peaks are what the operating system counted. The data folder holds
 """
 
 import argparse
+import functools
 import json
 import os
 import shutil
@@ -28,7 +29,8 @@ ROWS, HELD_OUT, STEPS = 90, 20, 12
 LONGEST = 160
 """Characters of an answer."""
 TIMED = ("--to", "adapter,merged,gguf", "--quant", "f16,q8_0")
-EVERY = ("--to", "adapter,merged,gguf,ollama,bnb", "--quant", "f16,q8_0,q4_k,dynamic-1.10,adapter")
+EVERY = ("--to", "adapter,merged,gguf,ollama,bnb", "--quant")
+FORMS = "f16,q8_0,q4_k,dynamic-1.10,adapter"
 STROP = str(Path(sys.executable).with_name("strop"))
 OPENING = (
     "import sys, strop.export.exporting; from strop.training import Run; "
@@ -44,6 +46,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--bits", nargs="+", type=int, default=[16, 4])
     parser.add_argument("--part", nargs="+", choices=("timed", "every"), default=["timed", "every"])
+    parser.add_argument("--forms", default=FORMS, help="of GGUF, in the part `every`")
     parser.add_argument("--runs", type=Path, help="where trained runs are kept and found again")
     parser.add_argument("--out", type=Path, default=RESULTS / "export.json")
     options = parser.parse_args()
@@ -53,7 +56,10 @@ def main() -> None:
             for bits in options.bits:
                 run = trained(model, bits, options.runs or Path(scratch))
                 for part in options.part:
-                    measure = {"timed": timed, "every": every}[part]
+                    measure = {
+                        "timed": timed,
+                        "every": functools.partial(every, forms=options.forms),
+                    }[part]
                     of = found.setdefault(f"{model} {bits} bits", {})
                     of[part] = measure(run, Path(scratch) / part)
                     shutil.rmtree(Path(scratch) / part)
@@ -109,9 +115,10 @@ def timed(run: Path, out: Path) -> dict[str, Any]:
     }
 
 
-def every(run: Path, out: Path) -> dict[str, Any]:
-    """Return what each certificate of every form says."""
-    printed, seconds, peak = process([STROP, "export", run, *EVERY, "--json", "--out", out])
+def every(run: Path, out: Path, forms: str) -> dict[str, Any]:
+    """Return what each certificate of every target says."""
+    words = [STROP, "export", run, *EVERY, forms, "--json", "--out", out]
+    printed, seconds, peak = process(words)
     return {
         "seconds_with_certificates": seconds,
         "peak_bytes_with_certificates": peak,
