@@ -39,6 +39,7 @@ def save_certificate(folder, faults):
         "agreement": agreement,
         "answers": 1,
         "same_answers": 1,
+        "departures": (),
         "thresholds": EXACT,
         "faults": faults,
         "notes": (),
