@@ -1,13 +1,17 @@
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.flop_counter import FlopCounterMode
 
-from strop.core import env
+from strop.core import env, work
+from strop.core.allocations import Allocations
 from strop.core.errors import ShapeError, UnsupportedError
 from strop.ops.segment_attention import IMPLS, cpu, segment_attention, tiles
 from strop.ops.segment_attention.cases import FLASH_IN_16_BITS, TESTED, Case
 from strop.ops.segment_attention.reference import visible
+from strop.ops.segment_attention.settings import Settings
 from strop.testing import check_against_reference, check_documented_shapes, saved_bytes
 
 TREE = next(case for case in TESTED if case.parents)
@@ -154,6 +158,39 @@ def test_huge_scores_stay_finite(softcap, native, monkeypatch):
     out.sum().backward()
     assert out.isfinite().all()
     assert q.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("lengths", "parents", "window"),
+    [
+        ((900,), None, None),
+        ((900,), None, 100),
+        ((130, 700, 64), None, None),
+        ((300, 200, 333, 70), (None, 0, 1, 0), None),
+        ((300, 200, 333, 70), (None, 0, 1, 0), 150),
+    ],
+)
+def test_tiles_that_are_skipped_without_data_need_no_more_memory_and_their_arithmetic_is_told(
+    lengths, parents, window
+):
+    case = Case(lengths, parents, window=window, softcap=2.0)
+    settings = Settings(case.segments(), 0.25, window, 2.0)
+
+    def measure(q, k, v):
+        """Return the peak of both passes, and their arithmetic; count the products that ran."""
+        told, seen, counter = [], Allocations(), FlopCounterMode(display=False)
+        made = [torch.empty_like(t) for t in (q, k, v)]
+        with work.counted(told.append), counter, seen:
+            out, lse = tiles.forward(q, k, v, settings)
+            tiles.backward(out, q, k, v, out, lse, settings, made)
+        return seen.peak, counter.get_total_flops() + sum(told), len(told)
+
+    peak, flops, skipped = measure(*case.inputs("cpu"))
+    assert skipped == 0
+    with FakeTensorMode():
+        *found, skipped = measure(*case.inputs("cpu"))
+    assert found == [peak, flops]
+    assert skipped > 0
 
 
 @pytest.mark.parametrize(

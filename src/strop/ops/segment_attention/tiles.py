@@ -4,12 +4,15 @@ A tile holds `TILE` queries of one run against the keys they can see, its ancest
 nothing of size [N, N] exists. The heads that share a key head stand in one product.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from strop.core import work
+from strop.core.dataless import has_data
 from strop.ops.segment_attention.settings import Settings
 
 TILE = 64
@@ -25,6 +28,13 @@ class _Tile:
     top: int
     """Which of these keys is the first query's own."""
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Return the number of queries and of keys."""
+        keys = self.keys
+        seen = keys.stop - keys.start if isinstance(keys, slice) else len(keys)
+        return self.rows.stop - self.rows.start, seen
+
 
 def forward(q: Tensor, k: Tensor, v: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     """Return the output [N, H, C] and the log-sum-exp [H, N] of every query."""
@@ -32,7 +42,7 @@ def forward(q: Tensor, k: Tensor, v: Tensor, settings: Settings) -> tuple[Tensor
     out = torch.empty(N, H, C, dtype=q.dtype, device=q.device)
     wide = torch.promote_types(q.dtype, torch.float32)
     lse = torch.empty(H, N, dtype=wide, device=q.device)
-    for tile in _tiles(settings, q.device):
+    for tile in _worth_running(settings, q, 4):
         queries = _by_key_head(q[tile.rows].to(wide), k.shape[1])  # [K, H/K * n, C]
         scores = torch.bmm(queries, k[tile.keys].to(wide).permute(1, 2, 0))  # [K, H/K * n, m]
         _weights_(scores, lse[:, tile.rows], tile, settings)
@@ -57,7 +67,7 @@ def backward(
     K, wide = k.shape[1], lse.dtype
     dk, dv = (t.zero_() if t.dtype == wide else torch.zeros_like(t, dtype=wide) for t in narrow)
     delta = torch.einsum("nhc,nhc->hn", dout.to(wide), out.to(wide)).contiguous()
-    for tile in _tiles(settings, q.device):
+    for tile in _worth_running(settings, q, 10):
         queries = _by_key_head(q[tile.rows].to(wide), K)
         upstream = _by_key_head(dout[tile.rows].to(wide), K)
         keys, values = (t[tile.keys].to(wide).transpose(0, 1) for t in (k, v))  # [K, m, C]
@@ -116,6 +126,35 @@ def _hidden(heads: Tensor, tile: _Tile, settings: Settings) -> Tensor:
     gap = own - torch.arange(m, device=heads.device)[None, :]
     hidden = gap < 0
     return hidden if settings.window is None else hidden | (gap >= settings.window)
+
+
+def _worth_running(settings: Settings, q: Tensor, flops: int) -> Iterator[_Tile]:
+    """Yield the tiles; where q has no data, only those that decide how much memory is needed.
+
+    That are those which no other exceeds in queries and in keys, and their neighbours, since what a
+    tile leaves behind lies beside what the next one makes. The others' arithmetic is told.
+
+    Args:
+        settings: the runs, and who sees whom.
+        q: [N, H, C]
+        flops: of a pair of a query and a key, for each feature of each head.
+    """
+    if has_data(q):
+        yield from _tiles(settings, q.device)
+        return
+    largest: dict[tuple[bool, int], tuple[int, int, int]] = {}
+    """By whether keys are gathered, and number of queries: most keys, then most before it; place."""
+    before = 0
+    for i, tile in enumerate(_tiles(settings, q.device)):
+        (n, m), gathered = tile.size, not isinstance(tile.keys, slice)
+        largest[gathered, n] = max((m, before, i), largest.get((gathered, n), (0, 0, 0)))
+        before = n * m
+    places = {i + near for _, _, i in largest.values() for near in (-1, 0, 1)}
+    for i, tile in enumerate(_tiles(settings, q.device)):
+        if i in places:
+            yield tile
+        else:
+            work.did(flops * q.shape[1] * q.shape[2] * math.prod(tile.size))
 
 
 def _tiles(settings: Settings, device: torch.device) -> Iterator[_Tile]:
