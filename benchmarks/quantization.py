@@ -112,7 +112,7 @@ def measured(name: str, budget: float) -> dict[str, Any]:
         "held_out_tokens": len(held_out) * LENGTH,
         "seconds_of_passes": round(time.perf_counter() - start, 1),
         "measured": {key: dataclasses.asdict(value) for key, value in result.measured.items()},
-        "formats": formats,
+        "formats": {name: form.name for name, form in formats.items()},
         "layers_in_16_bit": sorted(whole),
     }
 

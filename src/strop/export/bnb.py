@@ -1,6 +1,5 @@
 """Writes a run as a folder of bitsandbytes' 4-bit weights, some layers left in 16 bits."""
 
-import importlib.util
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -10,19 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop.core.errors import MissingPackageError, UnsupportedError
+from strop.core.errors import UnsupportedError
 from strop.core.files import write_json
-from strop.export.sensitivity import Sensitivity, total
+from strop.export.sensitivity import Sensitivity
 from strop.export.tensor_file import Entry, shards, write_shards
 from strop.models.frame import Frame
+from strop.ops.dequantize.packed import Packed
 from strop.quantization.allocation import Knapsack, Option
 from strop.quantization.choices import NF4_FORMAT
-from strop.quantization.compression import plain_nf4
+from strop.quantization.formats import SCALE_GROUP
 
 BUDGET = 1.25
 """Bytes over those of NF4 everywhere; at 1.10 SmolLM2-135M was 0.27 nats from the trained model."""
-GROUP, SCALE_GROUP = 64, 256
-"""Weights that share a scale, and scales that share a factor."""
+GROUP = NF4_FORMAT.group
 _NOTE = "quant_state.bitsandbytes__nf4"
 _NOTE_BYTES = 320
 """A note of a weight's shape and kinds, filled up with spaces: its length must be known before."""
@@ -45,12 +44,8 @@ class Bnb:
                 leaves in 16 bits those layers that suffer most.
 
         Raises:
-            MissingPackageError: bitsandbytes is not installed.
+            UnsupportedError: no layer fits bitsandbytes.
         """
-        if importlib.util.find_spec("bitsandbytes") is None:
-            raise MissingPackageError(
-                '--to bnb is written by bitsandbytes; run: pip install "strop[bnb]"'
-            )
         self.found, self.frame, self.budget = found, frame, budget
         self._dtype = torch.float16 if frame.config.dtype == torch.float16 else torch.bfloat16
         shapes = {name: found.weights.shape(name) for name in found.weights.names}
@@ -88,7 +83,8 @@ class Bnb:
             for entry in (self._packed(name) if name in packed else self._whole(name))
         ]
         sizes = {entry.name: entry.nbytes for entry in entries}
-        parts = _Parts(self.found, packed, self._dtype)
+        made = self.found.rounded({n.removesuffix(".weight"): NF4_FORMAT for n in packed})
+        parts = _Parts(self.found, made, self._dtype)
 
         def blocks(name: str) -> Iterator[Tensor]:
             yield from parts.of(name)
@@ -109,11 +105,9 @@ class Bnb:
                 left.append(group)
                 continue
             shapes = [self._shape(f"{name}.weight") for name in group]
-            harm = total(
-                self.found.layer_harm(name, {"nf4": lambda w: plain_nf4("", w)}) for name in group
-            )
+            harm = sum(self.found.harm_of_rounding(name, NF4_FORMAT) for name in group)
             options[first] = [
-                Option("nf4", sum(NF4_FORMAT.stored_bytes(s) for s in shapes), harm["nf4"]),
+                Option("nf4", sum(NF4_FORMAT.stored_bytes(s) for s in shapes), harm),
                 Option("16", sum(2 * math.prod(s) for s in shapes), 0.0),
             ]
         plain = sum(of[0].bytes for of in options.values())
@@ -162,28 +156,48 @@ class Bnb:
 class _Parts:
     """The tensors of the file; a packed weight's are made together."""
 
-    def __init__(self, found: Sensitivity, packed: set[str], dtype: torch.dtype) -> None:
-        self._weights, self._packed, self._dtype = found.weights, packed, dtype
+    def __init__(self, found: Sensitivity, made: dict[str, Packed], dtype: torch.dtype) -> None:
+        self._weights, self._packed, self._dtype = found.weights, made, dtype
         self._made: dict[str, Tensor] = {}
 
     def of(self, name: str) -> Iterator[Tensor]:
         """Yield a tensor of the file."""
-        if name in self._packed:
-            self._made = self._parts(name)
+        if packed := self._packed.pop(name.removesuffix(".weight"), None):
+            self._made = as_bitsandbytes(name, packed, self._dtype)
         if name in self._made:
             yield self._made.pop(name)
         else:
             yield from self._weights.blocks(name)
 
-    def _parts(self, name: str) -> dict[str, Tensor]:
-        """Return what bitsandbytes makes of a weight, by the names in the file."""
-        import bitsandbytes.functional as bnb
 
-        whole = torch.cat(list(self._weights.blocks(name))).to(self._dtype)
-        codes, state = bnb.quantize_4bit(
-            whole, blocksize=GROUP, compress_statistics=True, quant_type="nf4"
-        )
-        made = {f"{name}.{key}": value for key, value in state.as_dict(packed=True).items()}
-        note = bytes(made[f"{name}.{_NOTE}"].tolist()).ljust(_NOTE_BYTES)
-        made[f"{name}.{_NOTE}"] = torch.tensor(list(note), dtype=torch.uint8)
-        return {name: codes, **made}
+def as_bitsandbytes(name: str, packed: Packed, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return the tensors that bitsandbytes reads a weight from, by their names in the file.
+
+    Its layout says a scale as ours does, scale = table[code] * factor + offset, and takes the table
+    from the file: ours, so that scales are exact.
+
+    Args:
+        name: of the weight.
+        packed: its codes are NF4's.
+        dtype: the weight is read as.
+    """
+    assert packed.scale_table is not None
+    assert packed.factors is not None
+    note = {
+        "quant_type": "nf4",
+        "blocksize": packed.group,
+        "dtype": str(dtype).removeprefix("torch."),
+        "shape": list(packed.shape),
+        "nested_blocksize": packed.scale_group,
+        "nested_dtype": "float32",
+        "nested_offset": packed.offset,
+    }
+    padded = json.dumps(note).ljust(_NOTE_BYTES).encode()
+    return {
+        name: packed.codes[:, None],
+        f"{name}.absmax": packed.scale_codes,
+        f"{name}.quant_map": packed.table,
+        f"{name}.nested_absmax": packed.factors,
+        f"{name}.nested_quant_map": packed.scale_table,
+        f"{name}.{_NOTE}": torch.tensor(list(padded), dtype=torch.uint8),
+    }

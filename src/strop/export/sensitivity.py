@@ -12,11 +12,15 @@ from strop.export.tuned import BaseWeights, pour
 from strop.models import load
 from strop.models.blockwise import take_apart
 from strop.models.calibration_text import sequences
+from strop.ops.dequantize.packed import Packed
 from strop.quantization.calibration import Layer, Tell, calibrate, groups
-from strop.quantization.choices import harm, sampled
+from strop.quantization.choices import harm, harm_of_rounding, sampled
+from strop.quantization.compression import Calibrated, compress
+from strop.quantization.decoder import Decoder
+from strop.quantization.formats import Format
 
-TEXTS = 4
-"""Sequences of the calibration text that are run forth and back: means over their tokens suffice."""
+TEXTS = 8
+"""Sequences of the calibration text that are run forth and back."""
 ENTERING = 2
 """Sequences on which an error of the embedding is measured."""
 DRAWN = 4
@@ -86,10 +90,23 @@ class Sensitivity:
         return sequences(self._tokenizer, None, model)[0]
 
     @functools.cached_property
+    def _taken_apart(self) -> tuple[Decoder, list[Tensor]]:
+        """Return the model's blocks, and each calibration sequence before the first."""
+        return take_apart(self.model, self._texts[:TEXTS])
+
+    @functools.cached_property
     def layers(self) -> dict[str, Layer]:
         """Return what calibration tells of each linear layer of the blocks."""
-        decoder, entering = take_apart(self.model, self._texts[:TEXTS])
-        return calibrate(decoder, entering, self._tell)
+        return calibrate(*self._taken_apart, self._tell)
+
+    def rounded(self, chosen: Mapping[str, Format]) -> dict[str, Packed]:
+        """Return layers in few bits, what is rounded wrong in a column made good by later ones.
+
+        Args:
+            chosen: the format of each, by keys of `layers`.
+        """
+        decoder, entering = self._taken_apart
+        return compress(decoder, Calibrated(entering, self.layers), None, chosen, self._tell).packed
 
     @functools.cached_property
     @torch.no_grad()
@@ -144,13 +161,20 @@ class Sensitivity:
             name: a key of `layers`.
             kinds: the formats.
         """
-        layer, E = self.layers[name], self.weights.shape(f"{name}.weight")[0]
-        rows = sampled(E)
-        sample = self.model.get_submodule(name).weight.detach()[rows]
+        layer, (sample, rows) = self.layers[name], self._sample(name)
         return {
             kind: harm(layer, stored(sample) - sample, rows, layer.energy)
             for kind, stored in kinds.items()
         }
+
+    def harm_of_rounding(self, name: str, form: Format) -> float:
+        """Return the KL in nats that the model is expected to lose with a layer of `rounded`."""
+        return harm_of_rounding(self.layers[name], *self._sample(name), form)
+
+    def _sample(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return some rows of a layer's weight, and which they are."""
+        rows = sampled(self.weights.shape(f"{name}.weight")[0])
+        return self.model.get_submodule(name).weight.detach()[rows], rows
 
     def groups(self) -> list[list[str]]:
         """Return the layers that read the same input together."""

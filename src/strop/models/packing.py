@@ -104,7 +104,8 @@ def _compressed(model: Any, tokenizer: Any, chosen: Mapping[str, str]) -> dict[s
     calibration, _ = sequences(tokenizer, None, model)
     decoder, entering = take_apart(model, calibration[:SEQUENCES])
     check_finite(decoder)
-    return compress(decoder, Calibrated(entering), None, chosen, _tell).packed
+    forms = {name: FORMATS[form] for name, form in chosen.items()}
+    return compress(decoder, Calibrated(entering), None, forms, _tell).packed
 
 
 def _tell(stage: str, done: int, total: int) -> None:

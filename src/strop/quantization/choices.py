@@ -11,11 +11,11 @@ from strop.ops.dequantize import dequantize
 from strop.quantization.allocation import Knapsack, Option
 from strop.quantization.calibration import Layer, Tell, groups
 from strop.quantization.decoder import Decoder
-from strop.quantization.formats import FORMATS, Format
+from strop.quantization.formats import FORMATS, NF4, Format
 from strop.quantization.matrix import quantize
 
-NF4_FORMAT = Format("nf4", 4, 64)
-"""Its bytes only: blocks of 64, scales of 8 bits, as bitsandbytes has it."""
+NF4_FORMAT = Format("nf4", 4, 64, NF4)
+"""As bitsandbytes has it: blocks of 64, scales of 8 bits. Never chosen: other tables are better."""
 SAMPLED = 256
 """Rows of a matrix from which the error of a format is judged."""
 
@@ -53,9 +53,11 @@ class Choices:
         """
         return Knapsack(self.options).below(kl)
 
-    def formats(self, chosen: Mapping[str, Option]) -> dict[str, str]:
+    def formats(self, chosen: Mapping[str, Option]) -> dict[str, Format]:
         """Return the format of each layer."""
-        return {name: of.format for group, of in chosen.items() for name in self.members[group]}
+        return {
+            name: FORMATS[of.format] for group, of in chosen.items() for name in self.members[group]
+        }
 
 
 def choices(decoder: Decoder, layers: Mapping[str, Layer], tell: Tell) -> Choices:
@@ -103,19 +105,26 @@ def options(layer: Layer, weight: Tensor) -> dict[str, Option]:
     E, D = weight.shape
     rows = sampled(E).to(weight.device)
     sample = weight[rows].float()
-    stored = {
-        form.name: dequantize(quantize(sample, form, energy=layer.residual))
+    return {
+        form.name: Option(
+            form.name, form.stored_bytes((E, D)), harm_of_rounding(layer, sample, rows, form)
+        )
         for form in FORMATS.values()
         if D % form.group == 0
     }
-    return {
-        name: Option(
-            name,
-            FORMATS[name].stored_bytes((E, D)),
-            harm(layer, sample - kept, rows, layer.residual),
-        )
-        for name, kept in stored.items()
-    }
+
+
+def harm_of_rounding(layer: Layer, sample: Tensor, rows: Tensor, form: Format) -> float:
+    """Return the KL in nats that a matrix is expected to cost in a format, errors fed back.
+
+    Args:
+        layer: what calibration told of it.
+        sample: [N, D] some of its rows, in float32.
+        rows: [N] which they are.
+        form: D is a multiple of its group.
+    """
+    stored = dequantize(quantize(sample, form, energy=layer.residual))
+    return harm(layer, sample - stored, rows, layer.residual)
 
 
 def sampled(E: int) -> Tensor:

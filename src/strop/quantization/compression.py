@@ -13,7 +13,7 @@ from strop.quantization.calibration import Grams, Layer, Tell
 from strop.quantization.comparison import Comparison, compare
 from strop.quantization.correction import Correction, correction
 from strop.quantization.decoder import Decoder
-from strop.quantization.formats import FORMATS, NF4
+from strop.quantization.formats import NF4, Format
 from strop.quantization.gram import feedback
 from strop.quantization.matrix import quantize
 
@@ -81,7 +81,7 @@ def compress(
     decoder: Decoder,
     calibrated: Calibrated,
     held_out: HeldOut | None,
-    chosen: Mapping[str, str],
+    chosen: Mapping[str, Format],
     tell: Tell,
     baselines: Mapping[str, Baseline] = BASELINES,
     rank: int = 0,
@@ -133,7 +133,7 @@ def compress(
 
 
 def _stored(
-    linears: Mapping[str, nn.Linear], grams: Grams, chosen: Mapping[str, str], rank: int
+    linears: Mapping[str, nn.Linear], grams: Grams, chosen: Mapping[str, Format], rank: int
 ) -> tuple[dict[str, Packed], dict[str, Correction]]:
     """Quantise layers and give each the weight that is stored; return it, and its correction."""
     packed: dict[str, Packed] = {}
@@ -143,7 +143,7 @@ def _stored(
         group = grams.group(name)
         if group not in factors:
             factors[group] = feedback(grams[name])
-        packed[name] = quantize(linear.weight, FORMATS[chosen[name]], feedback=factors[group])
+        packed[name] = quantize(linear.weight, chosen[name], feedback=factors[group])
         before = linear.weight.clone() if rank else linear.weight
         dequantize(packed[name], out=linear.weight)
         if rank:

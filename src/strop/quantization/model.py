@@ -32,8 +32,8 @@ class Quantized:
 
     @property
     def formats(self) -> dict[str, str]:
-        """Return the format of each quantised layer."""
-        return self.choices.formats(self.chosen)
+        """Return the name of the format of each quantised layer."""
+        return {name: form.name for name, form in self.choices.formats(self.chosen).items()}
 
     @property
     def bytes(self) -> int:
