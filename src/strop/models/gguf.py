@@ -11,8 +11,9 @@ import torch
 from strop.core.errors import DataError, UnsupportedError
 from strop.models.made_once import made_once
 from strop.models.packaged import PACKAGED, assemble, digest
+from strop.models.special_tokens import settle
 
-_RULES = 1
+_RULES = 2
 """Raise it when a conversion would come out different, and old caches are made anew."""
 
 _DIGITS_APART = ("smollm", "starcoder", "refact", "command-r", "codeshell")
@@ -64,7 +65,8 @@ def _cached(name: str, sha256: str, find: Callable[[], Path], template: str | No
 def convert(file: Path, folder: Path, *, name: str, chat_template: str | None = None) -> None:
     """Write the model and tokenizer of a GGUF file as a safetensors folder.
 
-    Weights are dequantised to float32, which holds every value of the file exactly.
+    Weights are dequantised to float32, which holds every value of the file exactly. The folder says
+    which tokens end an answer, the chat template's among them, to programs that open it without strop.
 
     Args:
         file: a GGUF file.
@@ -81,6 +83,7 @@ def convert(file: Path, folder: Path, *, name: str, chat_template: str | None = 
         tokenizer.chat_template = chat_template
     model = _model(file)
     model.config.name_or_path = name
+    settle(model, tokenizer)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

@@ -1,3 +1,5 @@
+import json
+
 import gguf as gguf_file
 import numpy as np
 import pytest
@@ -5,14 +7,14 @@ import torch
 from tokenizers import pre_tokenizers
 
 from strop.core.errors import DataError, UnsupportedError
-from strop.models.gguf import file_folder
+from strop.models.gguf import convert, file_folder
 from strop.models.loading import load, resolve
 
 WIDTH, HIDDEN, HEADS, LAYERS = 32, 64, 2, 1
 TEMPLATE = "{% for m in messages %}{{ m['content'] + '<|im_end|>' }}{% endfor %}"
 
 
-def write_llama(path, *, rule="smollm", architecture="llama"):
+def write_llama(path, *, rule="smollm", architecture="llama", end=2):
     """Write a Llama of one layer as GGUF; the vocabulary is bytes and joins the digits 1 and 2."""
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     tokens = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet()), "12"]
@@ -31,7 +33,7 @@ def write_llama(path, *, rule="smollm", architecture="llama"):
     writer.add_token_list(tokens)
     writer.add_token_types([3] * len(special) + [1] * (len(tokens) - len(special)))
     writer.add_token_merges(["1 2"])
-    writer.add_eos_token_id(2)
+    writer.add_eos_token_id(end)
     writer.add_pad_token_id(2)
     writer.add_chat_template(TEMPLATE)
     draw = np.random.default_rng(0)
@@ -69,6 +71,13 @@ def test_a_gguf_file_becomes_a_folder_with_its_weights_template_and_tokens(tmp_p
     assert tokenizer.chat_template == TEMPLATE
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
     assert model.generation_config.eos_token_id == [2]
+
+
+def test_the_folder_says_to_others_which_tokens_end_an_answer(tmp_path, cache):
+    write_llama(tmp_path / "tiny.gguf", end=0)  # while turns of the template end with 2
+    convert(tmp_path / "tiny.gguf", tmp_path / "made", name="tiny")
+    settings = json.loads((tmp_path / "made" / "generation_config.json").read_text())
+    assert settings["eos_token_id"] == [0, 2]
 
 
 @pytest.mark.parametrize(("rule", "pieces"), [("smollm", ["1", "2"]), ("gpt-2", ["12"])])
