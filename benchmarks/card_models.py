@@ -2,7 +2,7 @@
 
 from typing import Any
 
-CONTEXT = 1 << 20
+CONTEXT = 1 << 22
 """Positions allowed; a longer row than a model was made for needs the same memory."""
 
 
