@@ -96,18 +96,18 @@ def longest(
 ) -> Iterator[dict[str, Any]]:
     """Yield how many tokens a row may have on each card, in 4 bits, each looked at by a simulation."""
     for policy in POLICIES:
-        known = [
-            (p["tokens"], p["peak"]) for p in points if p["policy"] == policy and p["bits"] == 4
-        ]
+        known = {
+            p["tokens"]: p["peak"] for p in points if p["policy"] == policy and p["bits"] == 4
+        }
         for card in CARDS:
             room = card * 2**30 - SPARE
-            tokens = guess(sorted(known), room)
+            tokens = guess(sorted(known.items()), room)
             while tokens > 0:
                 answer = simulator.whole(model, rows=[tokens], bits=4, policy=policy)
-                known.append((tokens, answer["peak"]))
+                known[tokens] = answer["peak"]
                 if answer["peak"] <= room:
                     break
-                tokens = min(tokens - STEP, guess(sorted(known), room))
+                tokens = min(tokens - STEP, guess(sorted(known.items()), room))
             print(f"{model} {policy} on {card} GiB: {max(tokens, 0)} tokens", flush=True)
             yield {"model": model, "policy": policy, "card": card, "tokens": max(tokens, 0)}
 
