@@ -10,7 +10,7 @@ from torch import Tensor
 from strop.core.errors import DataError
 from strop.data import encode_all, read, split
 from strop.data.rows import Row
-from strop.export.comparison import Answer, likeliest
+from strop.export.comparison import Answer, considered
 from strop.export.fingerprints import Print, print_of
 from strop.export.gguf_families import FAMILIES, metadata
 from strop.export.gguf_vocabulary import rendered_ids
@@ -185,7 +185,7 @@ def _answer(model: Any, ids: list[int], ends: list[int]) -> Answer:
         return_dict_in_generate=True,
     )
     answer = out.sequences[0, len(ids) :].tolist()
-    steps = [likeliest(scores[0].cpu()) for scores in out.logits]
+    steps = [considered(scores[0].cpu()) for scores in out.logits]
     return Answer(answer, bool(answer) and answer[-1] in ends, steps)
 
 

@@ -30,9 +30,6 @@ class Base(Protocol):
     def stored(self, name: str) -> torch.dtype:
         """Return the format in which the model's own files have a tensor."""
 
-    def on_levels(self, name: str) -> bool:
-        """Whether training held a tensor as codes of few bits."""
-
     def rows(self, name: str, start: int | None, stop: int | None) -> Tensor:
         """Return rows of a tensor in float32; None, None is the whole of one without rows."""
 
@@ -78,10 +75,6 @@ class StoredBase:
                 f"weights stored as {code} cannot be exported; use a 16-bit base"
             )
         return _FORMATS[code]
-
-    def on_levels(self, name: str) -> bool:
-        """Whether training held a tensor as codes of few bits."""
-        return False
 
     def rows(self, name: str, start: int | None, stop: int | None) -> Tensor:
         """Return rows of a tensor in float32; the file is closed again at once.
@@ -147,10 +140,6 @@ class QuantizedBase:
         """Return the format in which the model's own files have a tensor, or its like."""
         dtype: torch.dtype = self._dtype if self._stored is None else self._stored.stored(name)
         return dtype
-
-    def on_levels(self, name: str) -> bool:
-        """Whether training held a tensor as codes of few bits."""
-        return name in self._packed
 
     def rows(self, name: str, start: int | None, stop: int | None) -> Tensor:
         """Return rows of a tensor in float32."""

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
+
+FAR = 5.0
+"""Nats behind the likeliest token from which none is looked at: no answer may depart so far."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,7 @@ class Answer:
     """With the end token, if the answer ended."""
     ended: bool
     steps: list[dict[str, float]]
-    """Log-probabilities of the likeliest tokens at each step, by token id."""
+    """Log-probabilities of the tokens that are considered at each step, by token id."""
 
     def gap(self, other: Sequence[int]) -> float:
         """Return how much likelier this model finds its own token where `other` first departs.
@@ -101,7 +103,11 @@ class Answer:
         return 0.0
 
 
-def likeliest(scores: Tensor, count: int = 50) -> dict[str, float]:
-    """Return the log-probabilities of the likeliest tokens of logits [V], by token id."""
-    best: Any = torch.log_softmax(scores.float(), -1).topk(min(count, len(scores)))
-    return {str(i): v for i, v in zip(best.indices.tolist(), best.values.tolist(), strict=True)}
+def considered(scores: Tensor) -> dict[str, float]:
+    """Return the log-probabilities of the tokens of logits [V] that are not far behind the first.
+
+    In a flat distribution thousands of tokens are near; which of them a departure takes must be seen.
+    """
+    log_probs = torch.log_softmax(scores.float(), -1)
+    near = (log_probs >= log_probs.amax() - FAR).nonzero()[:, 0]
+    return {str(i): v for i, v in zip(near.tolist(), log_probs[near].tolist(), strict=True)}

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from strop.core.errors import UnsupportedError
 from strop.export import gguf_families, gguf_types
-from strop.export.dither import Dither
 from strop.export.dynamic import Mixture
 from strop.export.gguf_vocabulary import vocabulary
 from strop.export.tuned import BaseWeights
+from strop.export.update_rounding import UpdateRounding
 from strop.models.frame import Frame
 
 
@@ -104,29 +104,23 @@ class GgufFile:
                 pad(stream)
             for tensor in self.tensors:
                 weighed = self._importance.get(tensor.source)
-                if tensor.type == Type.Q8_0 and self.weights.on_levels(tensor.source):
-                    dither, base = Dither(tensor.name), BaseWeights(self.weights.base)
-                    both = zip(self.rows(tensor), self.rows(tensor, base), strict=True)
-                    for rows, plain in both:
-                        stream.write(dither.q8_0(rows, plain).data)
-                else:
-                    for rows in self.rows(tensor):
+                update = self.weights.update(tensor.source)
+                rounding = UpdateRounding(update) if update and tensor.type == Type.Q8_0 else None
+                for rows in self.rows(tensor):
+                    if rounding is not None:
+                        stream.write(rounding.q8_0(rows).data)
+                    else:
                         stream.write(gguf_types.encode(rows, tensor.type, weighed).data)
                 pad(stream)
                 told(tensor.nbytes)
 
-    def rows(self, tensor: Planned, weights: BaseWeights | None = None) -> Iterator[Tensor]:
-        """Yield the values of a tensor as llama.cpp wants them, some rows at a time.
-
-        Args:
-            tensor: one of `tensors`.
-            weights: other weights of the same shapes; None takes those that are written.
-        """
+    def rows(self, tensor: Planned) -> Iterator[Tensor]:
+        """Yield the values of one of `tensors` as llama.cpp wants them, some rows at a time."""
         config = self.frame.config
         heads = gguf_families.permuted_heads(config, tensor.source)
         head = tensor.shape[0] // heads if heads else 1
         offset = gguf_families.FAMILIES[config.model_type].unit_offset
-        for rows in (weights or self.weights).blocks(tensor.source, head):
+        for rows in self.weights.blocks(tensor.source, head):
             if heads:
                 yield gguf_families.permute(rows, head)
             elif offset and tensor.source.endswith("norm.weight"):

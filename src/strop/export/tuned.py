@@ -71,9 +71,9 @@ class BaseWeights:
         """Return the format in which the base's files have a tensor."""
         return self.base.stored(name)
 
-    def on_levels(self, name: str) -> bool:
-        """Whether a tensor is an update upon a base of few levels; see `strop.export.dither`."""
-        return False
+    def update(self, name: str) -> Update | None:
+        """Return what an adapter adds to a tensor, if it does."""
+        return None
 
     def blocks(self, name: str, unit: int = 1) -> Iterator[Tensor]:
         """Yield a tensor as runs of rows in float32.
@@ -141,9 +141,9 @@ class TunedWeights(BaseWeights):
                 "or it changes a tied weight that is stored once"
             )
 
-    def on_levels(self, name: str) -> bool:
-        """Whether a tensor is an update upon a base of few levels; see `strop.export.dither`."""
-        return name in self.updates and self.base.on_levels(name)
+    def update(self, name: str) -> Update | None:
+        """Return what the adapter adds to a tensor, if it does."""
+        return self.updates.get(name)
 
     def _rows(self, name: str, start: int | None, stop: int | None) -> Tensor:
         if (replaced := self.replaced.get(name)) is not None:
