@@ -96,9 +96,7 @@ def longest(
 ) -> Iterator[dict[str, Any]]:
     """Yield how many tokens a row may have on each card, in 4 bits, each looked at by a simulation."""
     for policy in POLICIES:
-        known = {
-            p["tokens"]: p["peak"] for p in points if p["policy"] == policy and p["bits"] == 4
-        }
+        known = {p["tokens"]: p["peak"] for p in points if p["policy"] == policy and p["bits"] == 4}
         for card in CARDS:
             room = card * 2**30 - SPARE
             tokens = guess(sorted(known.items()), room)

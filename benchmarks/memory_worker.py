@@ -3,7 +3,10 @@
 Run as `python benchmarks/memory_worker.py MODEL_FOLDER SETUP.json`; prints one line of JSON.
 """
 
+import ctypes
+import gc
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from strop.models.compact import install
 from strop.models.outline import outline
 from strop.planning.setup import Setup
 
-STATUS = Path("/proc/self/status")
+STATUS, MAPPINGS = Path("/proc/self/status"), Path("/proc/self/smaps")
 TINY = {
     "model_type": "llama", "vocab_size": 320, "hidden_size": 64, "intermediate_size": 128,
     "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -28,6 +31,15 @@ def resident(name: str) -> int:
     """Return VmRSS, the bytes in memory now, or VmHWM, the most there were."""
     line = next(x for x in STATUS.read_text().splitlines() if x.startswith(name))
     return int(line.split()[1]) * 1024
+
+
+def mapped_weights() -> int:
+    """Return the bytes of mapped safetensors files that are in memory now."""
+    parts = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", MAPPINGS.read_text(), flags=re.MULTILINE)
+    files = [part for part in parts if ".safetensors" in part.partition("\n")[0]]
+    return sum(
+        int(n) * 1024 for part in files for n in re.findall(r"^Rss: +(\d+)", part, re.MULTILINE)
+    )
 
 
 def train(model: Any, setup: Setup, steps: int) -> None:
@@ -65,7 +77,8 @@ def warm_up(policy: str) -> None:
 def measure(folder: str, setup: Setup) -> dict[str, int]:
     """Return what two training steps added to the memory of the process.
 
-    The weights are mapped files, which come into memory as the first step reads them.
+    The weights are mapped files, which come into memory as the first step reads them; those that
+    loading read count, too. What loading freed is given back to the system before.
     """
     from peft import LoraConfig, get_peft_model
 
@@ -75,7 +88,9 @@ def measure(folder: str, setup: Setup) -> dict[str, int]:
         r=setup.rank, lora_alpha=setup.rank, target_modules="all-linear", task_type="CAUSAL_LM"
     )
     model = get_peft_model(model, lora).train()
-    before = resident("VmRSS")
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    before = resident("VmRSS") - mapped_weights()
     Path("/proc/self/clear_refs").write_text("5")  # the peak from here on
     train(model, setup, 2)
     return {"before": before, "peak": resident("VmHWM"), "increase": resident("VmHWM") - before}
