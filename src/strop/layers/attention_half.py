@@ -77,7 +77,7 @@ class AttentionHalf:
             masks: from `masks`.
             finish: False leaves out y, when only what backward needs is wanted again.
         """
-        h, scale = self.norm.forward(x)
+        h, scale = self.norm.forward(x, out=self.workspace.take("normed", x.shape, x))
         qkv = linear.forward(h, self.qkv, masks[0], self.workspace)
         q, k, v, _ = self._rotated(qkv, fresh=True)
         out, lse = attention.forward(q, k, v, *self._settings())
@@ -118,7 +118,7 @@ class AttentionHalf:
             own = self.q_norm if i == 0 else self.k_norm
             assert own is not None
             own.backward(parts[i], before[i], own_scale, out=parts[i])
-        h, _ = self.norm.forward(x)
+        h, _ = self.norm.forward(x, out=self.workspace.take("normed", x.shape, x))
         gradients = linear.adapter_gradients(dqkv, h, self.qkv, masks[0], self.workspace)
         gradients += o_gradients
         if not x_needs_grad:

@@ -46,12 +46,12 @@ class MlpHalf:
         self, x: Tensor, masks: tuple[linear.Masks, linear.Masks], *, finish: bool = True
     ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
         """Return y [N, D] and what backward needs beside x; see `AttentionHalf.run`."""
-        h, scale = self.norm.forward(x)
+        h, scale = self.norm.forward(x, out=self.workspace.take("normed", x.shape, x))
         gate_up = linear.forward(h, self.gate_up, masks[0], self.workspace)
         kept = (scale, gate_up)
         if not finish and self.post_norm is None:
             return None, kept
-        act = glu.passes(gate_up).forward(gate_up, self.activation)
+        act = glu.passes(gate_up).forward(gate_up, self.activation, out=self._activations(gate_up))
         if self.post_norm is None:
             return linear.forward(act, (self.down,), masks[1], self.workspace, add_to=x), kept
         projected = linear.forward(act, (self.down,), masks[1], self.workspace)
@@ -74,14 +74,22 @@ class MlpHalf:
             above = self.post_norm.backward(dy, *post)
         down = (self.down,), masks[1], self.workspace
         dact = linear.input_gradient(above, *down)
-        dgate_up, act = glu.passes(gate_up).backward(
-            dact, gate_up, self.activation, act_needed=self.down.a is not None
-        )
+        act = None if self.down.a is None else self._activations(gate_up)
+        dgate_up = glu.passes(gate_up).backward(dact, gate_up, self.activation, act=act)
         down_gradients = [] if act is None else linear.adapter_gradients(above, act, *down)
-        h, _ = self.norm.forward(x)
+        h, _ = self.norm.forward(x, out=self.workspace.take("normed", x.shape, x))
         gradients = linear.adapter_gradients(dgate_up, h, self.gate_up, masks[0], self.workspace)
         gradients += down_gradients
         if not x_needs_grad:
             return None, gradients
         dh = linear.input_gradient(dgate_up, self.gate_up, masks[0], self.workspace)
         return self.norm.backward(dh, x, scale, out=dh).add_(dy), gradients
+
+    def _activations(self, gate_up: Tensor) -> Tensor:
+        """Return where the activation [N, F] of gate and up is written, from layer to layer the same.
+
+        Made anew it would lie between what is kept, and its place afterwards be too small for the
+        next one: glibc looks for more than was asked for where tensors must begin at whole 64 bytes.
+        """
+        N, width = gate_up.shape
+        return self.workspace.take("activation", (N, width // 2), gate_up)

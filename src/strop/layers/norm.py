@@ -16,9 +16,9 @@ class Norm:
     eps: float
     unit_offset: bool
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return y and the row scales; see `ops.rms_norm.cpu.forward`."""
-        return passes(x).forward(x, self.weight, self.eps, self.unit_offset)
+    def forward(self, x: Tensor, *, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return y, in `out` if given, and the row scales; see `ops.rms_norm.cpu.forward`."""
+        return passes(x).forward(x, self.weight, self.eps, self.unit_offset, out=out)
 
     def backward(
         self, dy: Tensor, x: Tensor, scale: Tensor, *, out: Tensor | None = None

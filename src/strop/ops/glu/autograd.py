@@ -9,7 +9,7 @@ from torch import Tensor
 class Passes(Protocol):
     """The passes of the gated linear unit without autograd, as the halves of a block call them."""
 
-    def forward(self, gate_up: Tensor, activation: str) -> Tensor:
+    def forward(self, gate_up: Tensor, activation: str, *, out: Tensor | None = None) -> Tensor:
         """Return act; see `strop.ops.glu.cpu.forward`."""
 
     def backward(
@@ -18,10 +18,10 @@ class Passes(Protocol):
         gate_up: Tensor,
         activation: str,
         *,
-        act_needed: bool = True,
+        act: Tensor | None = None,
         overwrite: bool = False,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the gradient of gate_up, and act; see `strop.ops.glu.cpu.backward`."""
+    ) -> Tensor:
+        """Return the gradient of gate_up, and write act; see `strop.ops.glu.cpu.backward`."""
 
 
 class _GLU(torch.autograd.Function):
@@ -34,8 +34,7 @@ class _GLU(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, dact: Tensor) -> tuple[None, Tensor, None]:
         (gate_up,) = ctx.saved_tensors
-        dgate_up, _ = ctx.passes.backward(dact, gate_up, ctx.activation, act_needed=False)
-        return None, dgate_up, None
+        return None, ctx.passes.backward(dact, gate_up, ctx.activation), None
 
 
 def glu(passes: Passes, gate_up: Tensor, activation: str) -> Tensor:

@@ -19,10 +19,10 @@ BLOCK_BYTES = 1_000_000
 """Rows taken at once by the plain formulas, so that their temporaries stay in the cache."""
 
 
-def forward(gate_up: Tensor, activation: str) -> Tensor:
-    """Return act [N, F] of gate_up [N, 2F], without autograd."""
+def forward(gate_up: Tensor, activation: str, *, out: Tensor | None = None) -> Tensor:
+    """Return act [N, F] of gate_up [N, 2F], without autograd; in `out`, contiguous, if given."""
     N, width = gate_up.shape
-    act = gate_up.new_empty(N, width // 2)
+    act = gate_up.new_empty(N, width // 2) if out is None else out
     if (run := _compiled("glu_forward", gate_up)) is not None:
         gate_up = _neighbours(gate_up)
         run(
@@ -41,10 +41,10 @@ def backward(
     gate_up: Tensor,
     activation: str,
     *,
-    act_needed: bool = True,
+    act: Tensor | None = None,
     overwrite: bool = False,
-) -> tuple[Tensor, Tensor | None]:
-    """Return the gradient of `gate_up` and, recomputed in the same pass, act; without autograd.
+) -> Tensor:
+    """Return the gradient of `gate_up`, without autograd; in the same pass act can be computed again.
 
         dgate = dact * up * activation'(gate)        dup = dact * activation(gate)
 
@@ -52,15 +52,14 @@ def backward(
         dact: [N, F].
         gate_up: [N, 2F] as given to `forward`.
         activation: as given to `forward`.
-        act_needed: whether the second result is wanted.
+        act: [N, F] contiguous, where act is written; None leaves it out.
         overwrite: write the gradient over `gate_up` and return that.
 
     Returns:
-        dgate_up [N, 2F], and act [N, F] or None.
+        dgate_up [N, 2F].
     """
     wide = torch.promote_types(gate_up.dtype, torch.float32)
     dgate_up = gate_up if overwrite else gate_up.new_empty(gate_up.shape)
-    act = gate_up.new_empty(dact.shape) if act_needed else None
     if (run := _compiled("glu_backward", dact, gate_up, dgate_up)) is not None:
         dact, gate_up = _neighbours(dact), _neighbours(gate_up)
         run(
@@ -68,7 +67,7 @@ def backward(
             dact.stride(0), gate_up.stride(0), dgate_up.stride(0), dact.shape[1],
             NUMBERS[activation], torch.get_num_threads(),
         )  # fmt: skip
-        return dgate_up, act
+        return dgate_up
     for rows in _blocks(gate_up):
         gate, up = gate_up[rows].chunk(2, dim=-1)
         value = _activated(gate, activation)
@@ -78,7 +77,7 @@ def backward(
         dgate = upstream * up * _slope(gate.to(wide), activation)
         dup = upstream * value
         dgate_up[rows].copy_(torch.cat((dgate, dup), dim=-1))
-    return dgate_up, act
+    return dgate_up
 
 
 def _compiled(name: str, *tensors: Tensor) -> Callable[..., None] | None:

@@ -13,7 +13,8 @@ def _call(
     gate_up = on_card(N, 2 * F, dtype=dtype).requires_grad_()
     act = glu(gate_up, activation, impl="triton")
     act.backward(torch.empty_like(act))
-    kernels.backward(torch.empty_like(act), gate_up.detach(), activation, overwrite=True)
+    dact, again = torch.empty_like(act), torch.empty_like(act)
+    kernels.backward(dact, gate_up.detach(), activation, act=again, overwrite=True)
 
 
 LAUNCHES = [

@@ -42,13 +42,16 @@ def test_far_from_zero_the_gate_is_open_or_shut_and_the_gradient_finite(activati
 def test_the_gradient_may_be_written_over_the_input(activation, dtype):
     (gate_up,) = Case(9, 53, activation, dtype, beside=3).inputs("cpu")
     dact = torch.randn(9, 53, generator=torch.Generator().manual_seed(1)).to(dtype)
-    expected, expected_act = cpu.backward(dact, gate_up, activation)
-    assert torch.equal(expected_act, cpu.forward(gate_up, activation))
-    assert cpu.backward(dact, gate_up, activation, act_needed=False)[1] is None
-    dgate_up, act = cpu.backward(dact, gate_up, activation, overwrite=True)
+    act, again, out = (torch.empty(9, 53, dtype=dtype) for _ in range(3))
+    expected = cpu.backward(dact, gate_up, activation, act=act)
+    assert torch.equal(act, cpu.forward(gate_up, activation))
+    assert cpu.forward(gate_up, activation, out=out) is out
+    assert torch.equal(out, act)
+    assert torch.equal(cpu.backward(dact, gate_up, activation), expected)
+    dgate_up = cpu.backward(dact, gate_up, activation, act=again, overwrite=True)
     assert dgate_up is gate_up
     assert torch.equal(dgate_up, expected)
-    assert torch.equal(act, expected_act)
+    assert torch.equal(again, act)
 
 
 def test_keeps_only_its_input():

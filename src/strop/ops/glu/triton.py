@@ -69,10 +69,10 @@ def _backward_kernel(
         tl.store(Act + row * act_n + cols, (value * up).to(Act.dtype.element_ty), mask=mask)
 
 
-def forward(gate_up: Tensor, activation: str) -> Tensor:
-    """Return act [N, F] of gate_up [N, 2F], without autograd."""
+def forward(gate_up: Tensor, activation: str, *, out: Tensor | None = None) -> Tensor:
+    """Return act [N, F] of gate_up [N, 2F], without autograd; in `out`, contiguous, if given."""
     N, F = gate_up.shape[0], gate_up.shape[1] // 2
-    act = gate_up.new_empty(N, F)
+    act = gate_up.new_empty(N, F) if out is None else out
     if act.numel() and launches(gate_up):
         tile = _tile(F)
         _forward_kernel[N, triton.cdiv(F, tile["BLOCK"])](
@@ -86,21 +86,20 @@ def backward(
     gate_up: Tensor,
     activation: str,
     *,
-    act_needed: bool = True,
+    act: Tensor | None = None,
     overwrite: bool = False,
-) -> tuple[Tensor, Tensor | None]:
-    """Return the gradient of `gate_up`, and act; see `ops.glu.cpu.backward`."""
+) -> Tensor:
+    """Return the gradient of `gate_up`, and write act; see `ops.glu.cpu.backward`."""
     N, F = dact.shape
     dgate_up = gate_up if overwrite else gate_up.new_empty(gate_up.shape)
-    act = gate_up.new_empty(N, F) if act_needed else None
     if dact.numel() and launches(gate_up):
         tile = _tile(F)
         _backward_kernel[N, triton.cdiv(F, tile["BLOCK"])](
             dact, gate_up, dgate_up, act,
             *dact.stride(), *gate_up.stride(), *dgate_up.stride(), F, F,
-            ACTIVATION=activation, ACT_NEEDED=act_needed, **tile,
+            ACTIVATION=activation, ACT_NEEDED=act is not None, **tile,
         )  # fmt: skip
-    return dgate_up, act
+    return dgate_up
 
 
 def _tile(F: int) -> dict[str, int]:
