@@ -9,7 +9,8 @@ from strop.export.tuned import Update
 from strop.ops.round_columns import round_columns
 
 BLOCK, LARGEST = 32, 127
-_TABLE = torch.arange(-LARGEST, LARGEST + 1).float()
+_HALF = LARGEST + 1
+_TABLE = (torch.arange(2 * _HALF) - _HALF).float() / _HALF
 _ONE = torch.ones(1)
 
 
@@ -54,9 +55,9 @@ class UpdateRounding:
             feedback = torch.eye(BLOCK) - (self._passed[part] @ own).triu(1)
             rounded = round_columns(
                 torch.addmm(columns[part], own.T, wrong), torch.ones(BLOCK), feedback,
-                step[:, start // BLOCK].contiguous(), _TABLE, _ONE, _ONE,
+                step[:, start // BLOCK] * _HALF, _TABLE, _ONE, _ONE,
             )  # fmt: skip
-            codes[part] = (rounded.codes.short() - LARGEST).to(torch.int8)
+            codes[part] = (rounded.codes.short() - _HALF).clamp_min(-LARGEST)
             wrong.addmm_(self._passed[part].T, rounded.errors)
         blocks = codes.T.reshape(N, -1, BLOCK)
         stored = [part.contiguous().numpy().view(np.uint8) for part in (scale[..., None], blocks)]
