@@ -19,6 +19,9 @@ CASES = [
     Case("dora", post_norm=True, head_norms=True),
     Case("lora", post_norm=True, head_norms=True, window=4, softcap=2.0),
 ]
+UPSTREAM = {torch.float32: (5, 6, 7, 8), torch.bfloat16: (5,), torch.float16: (5,)}
+"""Seeds of the gradients from above. In float32 the errors of one are too few to compare: on some
+processors they are small by chance."""
 
 
 def moved(value, device):
@@ -33,16 +36,20 @@ def moved(value, device):
     return dataclasses.replace(value, **{n: moved(getattr(value, n), device) for n in fields})
 
 
-def results(kind, case, dtype, device):
-    """Return y and every gradient by name, on the CPU in float64."""
+def results(kind, case, dtype, device, seeds):
+    """Return y and every gradient by name, on the CPU in float64, for some gradients from above."""
     case = dataclasses.replace(case, dtype=dtype)
     half = moved(getattr(case, kind)(), device)
-    x = moved(case.x(), device).requires_grad_()
-    y = run_half(half, x)
-    upstream = torch.randn(N, D, generator=torch.Generator().manual_seed(5)).to(dtype).to(device)
-    made = torch.autograd.grad(y, (x, *half.trained), upstream)
     names = ["y", "gradient of x", *(f"gradient {i}" for i in range(len(half.trained)))]
-    return {n: t.detach().cpu().double() for n, t in zip(names, (y, *made), strict=True)}
+    found = {name: [] for name in names}
+    for seed in seeds:
+        x = moved(case.x(), device).requires_grad_()
+        y = run_half(half, x)
+        above = torch.randn(N, D, generator=torch.Generator().manual_seed(seed))
+        made = torch.autograd.grad(y, (x, *half.trained), above.to(dtype).to(device))
+        for name, t in zip(names, (y, *made), strict=True):
+            found[name].append(t.detach().cpu().double())
+    return {name: torch.stack(each) for name, each in found.items()}
 
 
 @pytest.mark.parametrize("layer", CASES, ids=["lora", "dora and norms", "window and soft-cap"])
@@ -53,9 +60,10 @@ def test_a_half_errs_no_more_on_a_card_than_on_a_cpu(
     impl, kind, dtype, layer, device_for, monkeypatch
 ):
     device = device_for(impl)
-    ours = results(kind, layer, dtype, device)
-    truth = results(kind, layer, torch.float64, "cpu")
+    seeds = UPSTREAM[dtype]
+    ours = results(kind, layer, dtype, device, seeds)
+    truth = results(kind, layer, torch.float64, "cpu", seeds)
     monkeypatch.setattr("strop.core.env.INTERPRETED", False)  # the yardstick is the plain path
-    yardstick = results(kind, layer, dtype, "cpu")
+    yardstick = results(kind, layer, dtype, "cpu", seeds)
     for name, got in ours.items():
         check_error(f"{kind}, {name}", got, truth[name], yardstick[name])
