@@ -58,6 +58,8 @@ class Way:
     packed: bool = False
     """Rows are laid end to end in one row."""
     fuse: str = "auto"
+    learning_rate: float = 1e-2
+    """What a tiny model from scratch learns with in so few steps; it makes a trained one diverge."""
 
 
 def loss_of_logits(outputs, labels, num_items_in_batch=None):
@@ -117,7 +119,6 @@ def pairs(count, *, shared=0, seed=0):
 
 COMMON = {
     "max_steps": STEPS,
-    "learning_rate": 1e-2,
     "gradient_checkpointing": False,
     "train_sampling_strategy": "sequential",
     "max_length": None,
@@ -138,6 +139,7 @@ def run(model, tokenizer, data, out, way):
     """
     settings = COMMON | {
         "output_dir": str(out),
+        "learning_rate": way.learning_rate,
         "per_device_train_batch_size": way.batch,
         "gradient_accumulation_steps": way.rows // way.batch,
     }

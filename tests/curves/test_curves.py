@@ -123,7 +123,8 @@ def test_on_a_real_model_a_curve_errs_no_more_than_the_plain_ones(tmp_path):
     data = curves.sentences(tokenizer, 2 * STEPS)
 
     def train(model, **way):
-        return curves.run(model, tokenizer, data, tmp_path, Way(rows=2, **{"batch": 2} | way))
+        settings = {"batch": 2, "learning_rate": 1e-3} | way
+        return curves.run(model, tokenizer, data, tmp_path, Way(rows=2, **settings))
 
     plain = [train(model, accelerated=False, batch=batch) for batch in (2, 1)]
     ours = [train(model), train(model, policy="checkpoint", micro_batch_tokens=16, packed=True)]
