@@ -16,7 +16,7 @@ from strop.export.asking import ask
 from strop.export.base_choice import measured
 from strop.export.bases import DEQUANTISED, ORIGINAL, QuantizedBase, bases
 from strop.export.certificate import CLOSE, ROUNDED, SURE, Certificate, judged, thresholds, within
-from strop.export.comparison import Agreement
+from strop.export.comparison import FAR, Agreement, considered
 from strop.export.findings import Findings, report
 from strop.export.reopen_llama_cpp import look as look_llama_cpp
 from strop.export.reopen_transformers import look as look_transformers
@@ -179,6 +179,12 @@ def test_answers_may_depart_clearly_as_rarely_as_tokens_flip_and_never_far():
         assert "depart where the trained model is sure of its own" in fault
     (fault,) = judged(found(128, 1.1 * CLOSE.gap), CLOSE)
     assert fault.startswith("1 of 4 answers depart")
+
+
+def test_every_token_that_an_answer_may_depart_by_is_considered():
+    assert max(2 * thresholds(form).gap for form in ("nf4", "q4_0", "q2_k")) < FAR
+    near = considered(torch.tensor([0.0, -FAR - 0.1, -1.0] + 100 * [-FAR + 0.1]))
+    assert [*near] == ["0", "2", *map(str, range(3, 103))]
 
 
 def test_the_gap_is_what_noise_of_the_allowed_divergence_turns_at_one_token_in_forty_four():

@@ -51,7 +51,7 @@ def test_what_the_update_reads_sees_a_small_part_of_the_errors(on_levels):
     weight = update.joined(base, 0)
     plain, ours = (stored - weight for stored in (nearest(weight), rounded(weight, update)))
     assert (ours @ update.A.T).square().sum() < 0.05 * (plain @ update.A.T).square().sum()
-    if not on_levels:  # where nearest codes are nearer to levels than to any weight, they gain more
+    if not on_levels:  # levels lie nearer to codes than other weights do, which feedback gives up
         assert ours.square().sum() < 1.1 * plain.square().sum()
 
 

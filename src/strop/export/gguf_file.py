@@ -1,5 +1,6 @@
 """Writes a run as one GGUF file, tensor by tensor."""
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -105,12 +106,14 @@ class GgufFile:
             for tensor in self.tensors:
                 weighed = self._importance.get(tensor.source)
                 update = self.weights.update(tensor.source)
-                rounding = UpdateRounding(update) if update and tensor.type == Type.Q8_0 else None
+                if update is not None and tensor.type == Type.Q8_0:
+                    encode = UpdateRounding(update).q8_0
+                else:
+                    encode = functools.partial(
+                        gguf_types.encode, kind=tensor.type, importance=weighed
+                    )
                 for rows in self.rows(tensor):
-                    if rounding is not None:
-                        stream.write(rounding.q8_0(rows).data)
-                    else:
-                        stream.write(gguf_types.encode(rows, tensor.type, weighed).data)
+                    stream.write(encode(rows).data)
                 pad(stream)
                 told(tensor.nbytes)
 
