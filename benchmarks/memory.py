@@ -38,7 +38,7 @@ def compared(folder: Path, asked: dict[str, Any], scratch: Path) -> dict[str, An
     file.write_text(json.dumps(asked))
     step = in_a_process("memory_foretold.py", file)
     measured = in_a_process("memory_worker.py", folder, file)
-    foretold = step["peak"] - step["at_peak"]["adapter"]
+    foretold = step["resident"] - step["at_peak"]["adapter"]
     error = foretold / measured["increase"] - 1
     return {"foretold": foretold, "by_kind": step["at_peak"], **measured, "error": error}
 

@@ -33,7 +33,8 @@ print(step.peak, step.at_peak, step.flops)
 `config` is what a model's config.json holds, or its folder; `device="cuda"` asks about a card.
 On a tiny Llama and a tiny Qwen2 the result is, to the byte, what PyTorch's CPU allocator hands out in
 the real step (`tests/planning`). Not seen are what libraries and kernels take for themselves (cuBLAS
-and MKL work space, the CUDA context) and what an allocator loses to rounding and fragmentation.
+and MKL work space, the CUDA context) and what an allocator loses to rounding and fragmentation; on a
+CPU, `step.resident` adds what the C library's heap keeps of small blocks.
 
 **Nothing on this page was measured on a GPU.**
 `benchmarks/card_memory.py` and `benchmarks/memory.py` make the numbers, `make pages` this page.
@@ -109,9 +110,10 @@ def on_cpu(measured: dict[str, Any]) -> str:
 ## Foretold and measured, on a CPU
 
 LoRA in float32 on weights held in 16 bits. Taken is what two steps add to the resident memory of a
-fresh process at its peak, as Linux counts it, the mapped weights among it; besides tensors that is the
-libraries' work space and what the heap does not give back, some 30 to 70 MB. Of an embedding that is
-not the head as well, as in Qwen's file, only the rows of the tokens are read: less is taken than foretold.
+fresh process at its peak, as Linux counts it, the mapped weights among it. Foretold is `Step.resident`:
+what tensors hold, freed blocks below 1 MB, which glibc does not give back, and of an embedding that is
+not the head as well, as in Qwen's file, 64 KB for each token, which is what the system maps around it.
+The libraries' work space is not foretold.
 
 {rows_of(cells)}
 """

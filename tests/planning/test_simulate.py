@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from strop.core.allocations import Allocations
 from strop.core.errors import ConfigError
+from strop.core.heap import LARGE
 from strop.models.compact import install
 from strop.models.outline import outline
 from strop.planning.setup import Setup
@@ -84,6 +86,29 @@ def test_what_is_held_at_the_peak_adds_up():
     (step,) = simulate(setup(policy="keep"))
     assert sum(step.at_peak.values()) == step.peak == max(step.phases.values())
     assert {"weights", "adapter", "optimizer", "kept", "temporaries"} <= step.at_peak.keys()
+
+
+def test_small_blocks_that_were_freed_stay_with_the_process():
+    few, many = LARGE // 16, LARGE  # numbers of 4 bytes
+    with Allocations("cpu") as seen:
+        small = [torch.empty(few) for _ in range(8)]
+        kept = small.pop()
+        del small
+        large = torch.empty(many)
+        again = torch.empty(few)  # where a freed one was
+        del large
+    assert seen.peak == kept.nbytes + again.nbytes + 4 * many
+    assert seen.resident == 8 * again.nbytes + 4 * many
+
+
+def test_of_a_vocabulary_that_is_not_the_head_only_what_is_read_is_resident():
+    asked = LLAMA | {"vocab_size": 50_000}
+    one, two = (
+        simulate(setup(config=asked | {"tie_word_embeddings": tied}, rows=(20,)))[0]
+        for tied in (True, False)
+    )
+    assert two.peak - one.peak == 2 * 50_000 * LLAMA["hidden_size"]
+    assert two.resident - one.resident == 20 * 2**16
 
 
 def test_every_fault_of_a_setup_is_named():

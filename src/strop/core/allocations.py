@@ -11,6 +11,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from strop.core.heap import LARGE
+
 TEMPORARY = "temporaries"
 
 
@@ -32,6 +34,10 @@ class Allocations(TorchDispatchMode):
         self.peak = 0
         self.at_peak: dict[str, int] = {}
         """Bytes by kind when most was held."""
+        self.resident = 0
+        """Most bytes of the process: what a C library got for small blocks it does not give back
+        (see `strop.core.heap`), and large ones find no room between them. Never forgotten."""
+        self._small = self._most_small = 0
         self._known: dict[int, tuple[str, int]] = {}
 
     def claim(self, kind: str, tensors: Iterable[Tensor | None]) -> None:
@@ -84,12 +90,22 @@ class Allocations(TorchDispatchMode):
             weakref.finalize(storage, self._forget, key)
         kind = kind or ""
         self._known[key] = kind, size
-        self.held[kind] += size
-        self.total += size
-        if self.total > self.peak:
-            self.peak, self.at_peak = self.total, dict(self.held)
+        self._hold(kind, size)
+        self._look()
 
     def _forget(self, key: int) -> None:
         kind, size = self._known.pop(key, ("", 0))
-        self.held[kind] -= size
-        self.total -= size
+        self._hold(kind, -size)
+
+    def _hold(self, kind: str, size: int) -> None:
+        self.held[kind] += size
+        self.total += size
+        if abs(size) < LARGE:
+            self._small += size
+
+    def _look(self) -> None:
+        """Keep what is held if it is the most so far."""
+        if self.total > self.peak:
+            self.peak, self.at_peak = self.total, dict(self.held)
+        self._most_small = max(self._most_small, self._small)
+        self.resident = max(self.resident, self.total + self._most_small - self._small)

@@ -56,16 +56,22 @@ def load(
 
     folder = resolve(name)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    weights = choose(folder, bits, dtype)
-    model = _opened(weights)
-    if weights.held and hold(model):
-        logger.info("%s has wider weights than 16 bits; they are rounded to bfloat16", folder)
-    model.name_or_path = str(folder)
+    model = opened(folder, bits, dtype)
     settle(model, tokenizer)
     return model.to(default_device()).eval(), tokenizer
 
 
-def _opened(weights: Weights) -> Any:
+def opened(folder: Path, bits: int | None = None, dtype: torch.dtype | None = None) -> Any:
+    """Return the model in a folder without its tokenizer, on the CPU; see `load`."""
+    weights = choose(folder, bits, dtype)
+    model = _built(weights)
+    if weights.held and hold(model):
+        logger.info("%s has wider weights than 16 bits; they are rounded to bfloat16", folder)
+    model.name_or_path = str(folder)
+    return model
+
+
+def _built(weights: Weights) -> Any:
     from transformers import AutoModelForCausalLM
 
     folder = weights.folder
