@@ -150,8 +150,8 @@ class AttentionHalf:
                 self._rotate(self._q_and_k(qkv))
             return q, k, v, ()
         turned = []
-        for part, own in ((q, self.q_norm), (k, self.k_norm)):
-            unit, own_scale = own.forward(part)
+        for name, part, own in (("queries", q, self.q_norm), ("keys", k, self.k_norm)):
+            unit, own_scale = own.forward(part, out=self.workspace.take(name, part.shape, part))
             turned.append(self._rotate(unit))
             scales.append(own_scale)
         return turned[0], turned[1], v, tuple(scales)
