@@ -111,9 +111,8 @@ def on_cpu(measured: dict[str, Any]) -> str:
 
 LoRA in float32 on weights held in 16 bits. Taken is what two steps add to the resident memory of a
 fresh process at its peak, as Linux counts it, the mapped weights among it. Foretold is `Step.resident`:
-what tensors hold, freed blocks below 1 MB, which glibc does not give back, and of an embedding that is
-not the head as well, as in Qwen's file, 64 KB for each token, which is what the system maps around it.
-The libraries' work space is not foretold.
+what tensors hold, and freed blocks below 1 MB, which glibc does not give back. The libraries' work space
+is not foretold.
 
 {rows_of(cells)}
 """

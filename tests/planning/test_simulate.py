@@ -101,16 +101,6 @@ def test_small_blocks_that_were_freed_stay_with_the_process():
     assert seen.resident == 8 * again.nbytes + 4 * many
 
 
-def test_of_a_vocabulary_that_is_not_the_head_only_what_is_read_is_resident():
-    asked = LLAMA | {"vocab_size": 50_000}
-    one, two = (
-        simulate(setup(config=asked | {"tie_word_embeddings": tied}, rows=(20,)))[0]
-        for tied in (True, False)
-    )
-    assert two.peak - one.peak == 2 * 50_000 * LLAMA["hidden_size"]
-    assert two.resident - one.resident == 20 * 2**16
-
-
 def test_every_fault_of_a_setup_is_named():
     with pytest.raises(
         ConfigError, match=r"(?s)needs at least 2.*device is 'tpu'.*dtype is 'int8'"

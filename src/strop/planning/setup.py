@@ -52,6 +52,6 @@ class Step:
     """Bytes held between steps."""
     resident: int = 0
     """What the process grows to on a CPU: `peak`, and small blocks that were freed but not given back
-    to the system; less what a step does not read of a mapped vocabulary that is not the head, too."""
+    to the system."""
     flops: int = 0
     """Of matrix products and attention, recomputation counted; a multiply-add is two."""

@@ -28,8 +28,6 @@ from strop.models.outline import outline
 from strop.planning.flops import Flops
 from strop.planning.setup import Setup, Step
 
-FAULT = 1 << 16
-"""Bytes of a mapped file that Linux brings into a process for one that is read."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -175,16 +173,8 @@ def _step(
     most = max(phases, key=lambda held: sum(held.values()))
     peaks = (sum(held.values()) for held in phases)
     named = dict(zip(("forward", "backward", "optimizer"), peaks, strict=True))
-    resident = seen.resident - _unread(model, labels.numel()) if seen.device == "cpu" else 0
+    resident = seen.resident if seen.device == "cpu" else 0
     return Step(sum(most.values()), most, named, before, resident, flops.total)
-
-
-def _unread(model: Any, tokens: int) -> int:
-    """Return the bytes of a mapped vocabulary that are not read where its head is another tensor."""
-    vocabulary, head = (
-        of.weight for of in (model.get_input_embeddings(), model.get_output_embeddings())
-    )
-    return 0 if vocabulary is head else max(vocabulary.nbytes - tokens * FAULT, 0)
 
 
 @contextmanager
