@@ -80,12 +80,14 @@ def measure(folder: str, setup: Setup) -> dict[str, int]:
 
     The weights are mapped files, which come into memory as the first step reads them; those that
     loading read count, too. What loading freed is given back to the system before. No tokenizer is
-    read: what reading Gemma's frees are 200 MB of room, which a step would then fill for good.
+    read: what reading Gemma's frees are 200 MB of room, which a step would then fill for good. The
+    vocabulary is read before, as the tokens of a run come to do, and counts as the other weights.
     """
     from peft import LoraConfig, get_peft_model
 
     warm_up(setup.policy)
     model = opened(Path(folder), setup.bits, torch.float32)
+    model.get_input_embeddings().weight.detach().sum()
     lora = LoraConfig(
         r=setup.rank, lora_alpha=setup.rank, target_modules="all-linear", task_type="CAUSAL_LM"
     )
