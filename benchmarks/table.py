@@ -26,7 +26,8 @@ def lines(title: str, result: dict[str, Any]) -> list[str]:
     fastest = result["modes"][result["trl_fastest"]]
     void = " (void: curves disagree)" if result["void"] else ""
     rounds = f"{result['rounds']} round{'s' if result['rounds'] > 1 else ''}"
-    return [f"| **{title}** ({rounds} at {result['commit'][:7]}){void} | | | | | |"] + [
+    where = f"{rounds} at {result['commit'][:7]}, {result['machine']['cpu']}"
+    return [f"| **{title}** ({where}){void} | | | | | |"] + [
         f"| {mode} | {found['seconds']:.2f} | {fastest['seconds'] / found['seconds']:.2f}× "
         f"| {found['rss'] / 1e9:.2f} | {result['over_floor'][mode]:.2f} "
         f"| {result['largest_difference'][mode]['loss']:.0e} |"

@@ -57,11 +57,11 @@ def headline(results: list[dict[str, Any]]) -> list[str]:
 
 
 def circumstances(result: dict[str, Any]) -> str:
-    """Return on what and how it was measured."""
+    """Return with what and how it was measured; the table says on which processor."""
     machine, versions = result["machine"], result["versions"]
     others = f"transformers {versions['transformers']}, trl {versions['trl']}"
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB; torch "
+        f"{machine['cores']} cores, {machine['memory_gb']} GB; torch "
         f"{versions['torch']}, {others}, {result['date']}. Each measurement in a fresh process, "
         "the modes in turn, medians of the rounds; memory is peak RSS above bare imports; the "
         "floor is the time of the matrix products alone."
