@@ -61,7 +61,8 @@ def main() -> None:
                         "every": functools.partial(every, forms=options.forms),
                     }[part]
                     of = found.setdefault(f"{model} {bits} bits", {})
-                    of[part] = measure(run, Path(scratch) / part)
+                    found_now = measure(run, Path(scratch) / part)
+                    of[part] = {"commit": circumstances()["commit"]} | found_now
                     shutil.rmtree(Path(scratch) / part)
                     write_json(options.out, {"name": "export", "runs": found, **circumstances()})
                     print(said(of[part], run.name), flush=True)

@@ -32,9 +32,10 @@ ROUNDING = {
     "Q4_K": 0.14,
     "Q3_K": 0.3,
     "Q2_K": 0.6,
-    "NF4": 0.16,
+    "NF4": 0.2,
 }
-"""Largest relative error of an image that the number format explains: about twice the usual one."""
+"""Largest relative error of an image that the number format explains: about twice the usual one. NF4 is
+rounded with errors fed back, which moves weights further: 0.17 in the first q of Qwen2.5-Coder-0.5B."""
 
 
 @dataclass(frozen=True, slots=True)

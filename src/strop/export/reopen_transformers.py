@@ -64,6 +64,9 @@ def _opened(kind: str, folder: Path, found: Findings) -> Any:
     for key, what in (("missing_keys", "lacks"), ("unexpected_keys", "has no place for")):
         if names := sorted(loaded[key]):
             found.faults.append(f"the folder {what} {names[0]} ({len(names)} such tensors)")
+    for parameter in model.parameters():
+        if parameter.is_floating_point():  # beside 4-bit weights transformers mixes 16 bits and 32
+            parameter.data = parameter.data.float()
     return model
 
 
