@@ -61,8 +61,8 @@ def main() -> None:
                         "every": functools.partial(every, forms=options.forms),
                     }[part]
                     of = found.setdefault(f"{model} {bits} bits", {})
-                    found_now = measure(run, Path(scratch) / part)
-                    of[part] = {"commit": circumstances()["commit"]} | found_now
+                    made = measure(run, Path(scratch) / part)
+                    of[part] = {"commit": circumstances()["commit"]} | made
                     shutil.rmtree(Path(scratch) / part)
                     write_json(options.out, {"name": "export", "runs": found, **circumstances()})
                     print(said(of[part], run.name), flush=True)
