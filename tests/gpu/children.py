@@ -9,7 +9,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = sorted(p.parent.name for p in (ROOT / "src/strop/ops").glob("*/triton.py"))
-CARDS = (("sm_75", "sm_90", "sm_100"), ("sm_80", "sm_89", "gfx942"))
+CARDS = (("sm_90", "sm_100", "gfx942"), ("sm_75", "sm_80", "sm_89"))
 """Cards by the process that compiles for them; both take about as long."""
 
 

@@ -10,18 +10,20 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory):
-    """The operations' tests of kernels, interpreted; their launches, compiled by two processes."""
+    """The tests of operations and of halves of blocks, interpreted; the launches, compiled."""
     words = ["-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-rA"]
-    words += [f"src/strop/ops/{name}" for name in children.OPERATIONS]
-    words += ["tests/gpu/test_card.py"]
+    operations = [f"src/strop/ops/{name}" for name in children.OPERATIONS]
+    interpreting = [
+        children.Child([*words, *tested], tmp_path_factory.mktemp("interpreted"), interpreted=True)
+        for tested in (operations, ["tests/gpu/test_card.py"])
+    ]
     modules = [f"strop.ops.{name}.launches" for name in children.OPERATIONS]
     compiling = [
         children.compiling(cards, modules, tmp_path_factory.mktemp("compiled"))
         for cards in children.CARDS
     ]
-    interpreting = children.Child(words, tmp_path_factory.mktemp("interpreted"), interpreted=True)
     yield interpreting, compiling
-    for child in (interpreting, *compiling):
+    for child in (*interpreting, *compiling):
         child.kill()
 
 
@@ -32,9 +34,13 @@ def kernels(started):
 
 
 def test_every_operation_with_kernels_agrees_with_its_reference_under_the_interpreter(started):
-    report = started[0].output()
+    report = started[0][0].output()
     untested = [n for n in children.OPERATIONS if f"PASSED src/strop/ops/{n}/" not in report]
     assert not untested, report[-2000:]
+
+
+def test_halves_of_blocks_err_no_more_under_the_interpreter_than_on_a_cpu(started):
+    assert "PASSED tests/gpu/test_card.py" in started[0][1].output()
 
 
 @pytest.mark.parametrize("card", [card for cards in children.CARDS for card in cards])
