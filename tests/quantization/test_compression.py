@@ -55,7 +55,12 @@ def test_where_no_share_is_small_enough_nothing_is_fed_back(parts):
             block(rows)
     for name, found in moved(parts, 0.0).items():
         weight = linears[name].weight
-        factor = feedback(grams[name], SHRINKAGES[-1])
-        assert torch.equal(factor, torch.diag(factor.diagonal()))
-        alone = quantize(weight, NF4_FORMAT, energy=factor.diagonal().pow(-2))
+        alone = quantize(weight, NF4_FORMAT, energy=grams_energy(grams[name]))
         assert found == pytest.approx(float((dequantize(alone) - weight).norm() / weight.norm()))
+
+
+def grams_energy(gram):
+    """Return what weighs errors that nothing is fed back of."""
+    factor = feedback(gram, SHRINKAGES[-1])
+    assert torch.equal(factor, torch.diag(factor.diagonal()))
+    return factor.diagonal().pow(-2)
