@@ -12,7 +12,6 @@ from torch import Tensor
 
 from strop.core.errors import MissingPackageError, UnsupportedError
 from strop.core.files import write_json
-from strop.export.fingerprints import ROUNDING
 from strop.export.sensitivity import Sensitivity
 from strop.export.tensor_file import Entry, shards, write_shards
 from strop.models.frame import Frame
@@ -24,8 +23,6 @@ from strop.quantization.formats import SCALE_GROUP
 BUDGET = 1.125
 """Bytes of the folder over those with each linear layer in NF4. SmolLM2-135M is 0.1 nats from the
 trained model with it; where a model's vocabulary is most of it, much is left in 16 bits for little."""
-FARTHEST = 0.9 * ROUNDING["NF4"]
-"""A weight may be moved, over its size. What the certificate allows is of a few random vectors."""
 GROUP = NF4_FORMAT.group
 _NOTE = "quant_state.bitsandbytes__nf4"
 _NOTE_BYTES = 320
@@ -94,8 +91,7 @@ class Bnb:
             for entry in (self._packed(name) if name in packed else self._whole(name))
         ]
         sizes = {entry.name: entry.nbytes for entry in entries}
-        chosen = {name.removesuffix(".weight"): NF4_FORMAT for name in packed}
-        made = self.found.rounded(chosen, FARTHEST)
+        made = self.found.rounded({n.removesuffix(".weight"): NF4_FORMAT for n in packed})
         parts = _Parts(self.found, made, self._dtype)
 
         def blocks(name: str) -> Iterator[Tensor]:

@@ -99,16 +99,14 @@ class Sensitivity:
         """Return what calibration tells of each linear layer of the blocks."""
         return calibrate(*self._taken_apart, self._tell)
 
-    def rounded(self, chosen: Mapping[str, Format], farthest: float) -> dict[str, Packed]:
+    def rounded(self, chosen: Mapping[str, Format]) -> dict[str, Packed]:
         """Return layers in few bits, what is rounded wrong in a column made good by later ones.
 
         Args:
             chosen: the format of each, by keys of `layers`.
-            farthest: each may be moved, over its size.
         """
         decoder, entering = self._taken_apart
-        calibrated = Calibrated(entering, self.layers, farthest)
-        return compress(decoder, calibrated, None, chosen, self._tell).packed
+        return compress(decoder, Calibrated(entering, self.layers), None, chosen, self._tell).packed
 
     @functools.cached_property
     @torch.no_grad()

@@ -1,6 +1,5 @@
 """The pass that quantises: block by block, each on what the quantised blocks before it give."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,14 +14,12 @@ from strop.quantization.comparison import Comparison, compare
 from strop.quantization.correction import Correction, correction
 from strop.quantization.decoder import Decoder
 from strop.quantization.formats import NF4, Format
-from strop.quantization.gram import SHRINKAGE, feedback
+from strop.quantization.gram import feedback
 from strop.quantization.matrix import quantize
 
 Baseline = Callable[[str, Tensor], Tensor]
 """From a layer's name and its weight to the weight as it would be stored, in float32."""
 BASELINE_GROUP = 64
-SHRINKAGES = SHRINKAGE, 0.5, 0.75, 1.0
-"""Of Gram matrices, each tried if the one before moves a weight too far; 1 feeds nothing back."""
 
 
 def plain_nf4(name: str, weight: Tensor) -> Tensor:
@@ -50,9 +47,6 @@ class Calibrated:
     """[1, T, D] of each sequence, before the first block."""
     layers: Mapping[str, Layer] | None = None
     """Without it every token counts alike."""
-    farthest: float = math.inf
-    """A weight is moved, over its size in the Frobenius norm; where errors that are fed back would
-    move one further, less is fed back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +116,7 @@ def compress(
                 for name, linear in linears.items():
                     linear.weight.copy_(stored(name, linear.weight))
                 streams[baseline] = [block(rows) for rows in streams[baseline]]
-        found = _stored(linears, grams, chosen, rank, calibrated.farthest)
+        found = _stored(linears, grams, chosen, rank)
         streams["strop"] = [block(rows) for rows in streams["strop"]]
         hidden = [block(rows) for rows in hidden]
         packed |= found[0]
@@ -139,26 +133,19 @@ def compress(
 
 
 def _stored(
-    linears: Mapping[str, nn.Linear],
-    grams: Grams,
-    chosen: Mapping[str, Format],
-    rank: int,
-    farthest: float,
+    linears: Mapping[str, nn.Linear], grams: Grams, chosen: Mapping[str, Format], rank: int
 ) -> tuple[dict[str, Packed], dict[str, Correction]]:
     """Quantise layers and give each the weight that is stored; return it, and its correction."""
     packed: dict[str, Packed] = {}
     corrections: dict[str, Correction] = {}
-    factors: dict[tuple[str, float], Tensor] = {}
+    factors: dict[str, Tensor] = {}
     for name, linear in linears.items():
-        before = linear.weight.clone()
-        for shrinkage in SHRINKAGES:
-            key = grams.group(name), shrinkage
-            if key not in factors:
-                factors[key] = feedback(grams[name], shrinkage)
-            packed[name] = quantize(before, chosen[name], feedback=factors[key])
-            dequantize(packed[name], out=linear.weight)
-            if (linear.weight - before).norm() <= farthest * before.norm():
-                break
+        group = grams.group(name)
+        if group not in factors:
+            factors[group] = feedback(grams[name])
+        packed[name] = quantize(linear.weight, chosen[name], feedback=factors[group])
+        before = linear.weight.clone() if rank else linear.weight
+        dequantize(packed[name], out=linear.weight)
         if rank:
             wanted = min(rank, *before.shape)
             corrections[name] = correction(before - linear.weight, grams[name], wanted)

@@ -11,19 +11,19 @@ this text rather than others. From 0.15 to 0.4 the divergence on other texts is 
 0 (SmolLM2)."""
 
 
-def damped(gram: Tensor, shrinkage: float = SHRINKAGE) -> Tensor:
+def damped(gram: Tensor) -> Tensor:
     """Return what a Gram matrix [D, D] of some text tells of other text.
 
-        (1 - shrinkage) G + shrinkage diag(G) + DAMPING mean(diag(G)) I
+        (1 - SHRINKAGE) G + SHRINKAGE diag(G) + DAMPING mean(diag(G)) I
 
     Linear shrinkage to the diagonal (Schaefer and Strimmer 2005, target D), and GPTQ's damping.
     """
     energy = gram.diagonal()
     mean = energy.mean().clamp_min(torch.finfo(gram.dtype).tiny)
-    return gram * (1 - shrinkage) + torch.diag(energy * shrinkage + DAMPING * mean)
+    return gram * (1 - SHRINKAGE) + torch.diag(energy * SHRINKAGE + DAMPING * mean)
 
 
-def feedback(gram: Tensor, shrinkage: float = SHRINKAGE) -> Tensor:
+def feedback(gram: Tensor) -> Tensor:
     """Return U [D, D], upper triangular, with U^T U = damped(G)^-1.
 
     An error e at column j is made good for, as far as the later columns can, by moving each later
@@ -31,7 +31,6 @@ def feedback(gram: Tensor, shrinkage: float = SHRINKAGE) -> Tensor:
 
     Args:
         gram: [D, D] mean of x x^T over the inputs.
-        shrinkage: of the matrix; at 1 nothing is made good for.
     """
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped(gram.double(), shrinkage)))
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(damped(gram.double())))
     return torch.linalg.cholesky(inverse, upper=True).float()
