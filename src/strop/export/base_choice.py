@@ -4,11 +4,10 @@ import dataclasses
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
 
-from strop.export.bases import ORIGINAL, Base
+from strop.export.bases import ORIGINAL
 from strop.export.comparison import agreement
-from strop.export.fingerprints import Print, image
+from strop.export.fingerprints import print_over
 from strop.export.reference import Reference
 from strop.export.tuned import TunedWeights, pour
 from strop.models import load
@@ -48,16 +47,9 @@ def measured(
     nearest = min(found, key=lambda name: found[name].kl)
     prints = reference.prints
     if nearest == ORIGINAL:
-        prints = {k: _over(candidates[nearest].base, k, p) for k, p in prints.items()}
+        base = candidates[nearest].base
+        prints = {
+            k: print_over(base.rows(k, None, None), p.update, p.turned_update)
+            for k, p in prints.items()
+        }
     return dataclasses.replace(reference, base=nearest, bases=found, prints=prints)
-
-
-def _over(base: Base, name: str, trained: Print) -> Print:
-    """Return the print of a weight with the trained update over another base."""
-
-    def joined(weight: Tensor, update: Tensor | None) -> Tensor:
-        return image(weight) if update is None else image(weight) + update
-
-    weight = base.rows(name, None, None)
-    turned = None if trained.turned is None else joined(weight.T, trained.turned_update)
-    return dataclasses.replace(trained, whole=joined(weight, trained.update), turned=turned)

@@ -34,7 +34,8 @@ ROUNDING = {
     "Q2_K": 0.6,
     "NF4": 0.16,
 }
-"""Largest relative error of an image that the number format explains: about twice the usual one."""
+"""Largest error of a weight, over its size, that the number format explains: about twice the usual
+one. Both are Frobenius norms, the error's by its image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,9 @@ class Print:
 
     whole: Tensor
     """[O, K] base and update joined."""
+    size: Tensor
+    """[] the Frobenius norm of both joined. The image's own is uncertain: weights lie along few
+    directions, which K vectors meet by chance; errors of rounding lie along all."""
     update: Tensor | None = None
     """[O, K] of the update alone; None where the adapter changes nothing."""
     turned: Tensor | None = None
@@ -83,14 +87,29 @@ def image_of(blocks: Iterable[Tensor]) -> Tensor:
 
 def print_of(weight: Tensor, update: Tensor | None) -> Print:
     """Return the print of a weight whose adapter adds `update` to it."""
-    square = weight.ndim == 2 and weight.shape[0] == weight.shape[1]
     changed = None if update is None else image(update)
-    whole = image(weight) if changed is None else image(weight) + changed
-    turned_update = image(update.T) if update is not None and square else None
-    turned = image(weight.T) if square else None
-    if turned is not None and turned_update is not None:
-        turned = turned + turned_update
-    return Print(whole, changed, turned, turned_update)
+    square = weight.ndim == 2 and weight.shape[0] == weight.shape[1]
+    return print_over(weight, changed, image(update.T) if update is not None and square else None)
+
+
+def print_over(weight: Tensor, update: Tensor | None, turned_update: Tensor | None) -> Print:
+    """Return the print of a weight.
+
+    Args:
+        weight: of the base.
+        update: [O, K] the image of what is added to it.
+        turned_update: [O, K] that of the transposed update, where the weight is square.
+    """
+    plain = image(weight)
+    whole = plain if update is None else plain + update
+    turned = None
+    if weight.ndim == 2 and weight.shape[0] == weight.shape[1]:
+        turned = image(weight.T)
+        turned = turned if turned_update is None else turned + turned_update
+    # ‖W + U‖² = ‖W‖² + E ‖(W + U) x‖² - E ‖W x‖²: only the update's part is by chance
+    more = (whole.square().sum() - plain.square().sum()) / whole.shape[1]
+    size = (weight.float().square().sum() + more).clamp_min(0).sqrt()
+    return Print(whole, size, update, turned, turned_update)
 
 
 def fault(
@@ -110,7 +129,7 @@ def fault(
         return f"{name} holds values that are no numbers"
     if found.shape != right.whole.shape:
         return f"{name} has {len(found)} rows instead of {len(right.whole)}"
-    away = _away(found, right.whole)
+    away = _away(found, right.whole, right.size)
     share = None if right.update is None else _share(found, right)
     allowed = ROUNDING[kind]
     if away <= allowed and (share is None or not share.off or _swallowed(share, right, kind)):
@@ -157,8 +176,10 @@ def _swallowed(share: _Share, right: Print, kind: str) -> bool:
     Base weights that are themselves rounded lie on few values, and what is added to them turns
     always to the same side. What so goes missing is part of the format's error and no larger.
     """
-    missing = (share.value - 1) * right.update if right.update is not None else None
-    return missing is not None and _away(right.whole - missing, right.whole) <= ROUNDING[kind] / 2
+    if right.update is None:
+        return False
+    carried = right.whole + (share.value - 1) * right.update
+    return _away(carried, right.whole, right.size) <= ROUNDING[kind] / 2
 
 
 def _cause(
@@ -170,30 +191,31 @@ def _cause(
     head: int,
 ) -> str:
     right = wanted[name]
-    if right.turned is not None and _away(found, right.turned) <= allowed:
+    away = _away(found, right.whole, right.size)
+    if right.turned is not None and _away(found, right.turned, right.size) <= allowed:
         return "is transposed"
     for other, image_ in wanted.items():
         same = other != name and image_.whole.shape == found.shape
-        if same and _away(found, image_.whole) <= min(allowed, 0.2):
+        if same and _away(found, image_.whole, image_.size) <= min(allowed, 0.2):
             return f"holds the weight of {other}"
-    if head and _away(_halves_joined(found, head), right.whole) <= allowed:
+    if head and _away(_halves_joined(found, head), right.whole, right.size) <= allowed:
         return "has the rotary halves of its heads in the other order"
-    if head and _away(found, _halves_joined(right.whole, head)) <= allowed:
+    if head and _away(found, _halves_joined(right.whole, head), right.size) <= allowed:
         return "has the rotary halves of its heads in the other order"
     if right.turned_update is not None and right.update is not None:
         swapped = right.whole - right.update + right.turned_update
-        if _away(found, swapped) < _away(found, right.whole) / 2:
+        if _away(found, swapped, right.size) < away / 2:
             return "carries its update with A and B swapped"
     if share is not None and share.off and right.update is not None:
         fitted = right.whole + (share.value - 1) * right.update
-        if _away(found, fitted) <= allowed:
+        if _away(found, fitted, right.size) <= allowed:
             if abs(share.value) <= _SIGMAS * share.error + 0.05:
                 return "is the base's: the adapter's update is missing"
             return (
                 f"carries {share.value:.3g} times its update: alpha, rank or scale is wrong, or "
                 "it is another run's"
             )
-    return f"differs from the trained weight by {_away(found, right.whole):.2g} of its size"
+    return f"differs from the trained weight by {away:.2g} of its size"
 
 
 def _halves_joined(rows: Tensor, head: int) -> Tensor:
@@ -204,8 +226,7 @@ def _halves_joined(rows: Tensor, head: int) -> Tensor:
     return pairs.transpose(1, 2).reshape(rows.shape)
 
 
-def _away(found: Tensor, right: Tensor) -> float:
-    """Return the size of the difference over the size of the right one."""
-    size: Any = torch.linalg.vector_norm(right.double())
-    gap: Any = torch.linalg.vector_norm((found - right).double())
+def _away(found: Tensor, right: Tensor, size: Tensor) -> float:
+    """Return the size of the difference of two weights, by their images, over that of the right one."""
+    gap: Any = torch.linalg.vector_norm((found - right).double()) / math.sqrt(found.shape[1])
     return float(gap / size) if float(size) else float(gap)
