@@ -6,6 +6,8 @@ STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum
 # Real data sets that the checks of data must find no error in.
 CLEAN := nyt alpaca alpaca-zh c4 dpo dpo-short dpo-zh glaive glaive-zh identity kto tools chats wiki
 SOURCES := src tests scripts examples benchmarks conftest.py
+# Fast tests share nothing, so each core runs some; the others start processes of several threads.
+FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical -m "not slow and not gpu"
 
 .PHONY: help install demo check check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora bench-export numbers pages clean
 
@@ -48,14 +50,15 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 check: lint
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(FAST)
 
 check-gpu: $(STAMP)
 	$(BIN)/python -m pytest tests/gpu
 
 test: fetch
 	$(BIN)/python scripts/fetch.py $(CLEAN)
-	$(BIN)/python -m pytest
+	$(FAST)
+	$(BIN)/python -m pytest -m "slow or gpu"
 
 bench-sft: fetch
 	$(BIN)/python scripts/fetch.py alpaca glaive dpo
