@@ -84,9 +84,9 @@ def accuracy(found: dict[str, Any]) -> str:
 The gap is that of each seed's loss to the 16-bit run with the same seed. `dynamic` stands with its budget,
 `corrected` for an adapter that starts at the correction; what only one seed was trained on says so. The
 distance that is there before training stays about as large after it: a model so small needs 1.50 times
-NF4's bytes until it is lost in what seeds differ by. The tasks' rows, the settings and the commit of
-each run are in the results file; those of `dynamic-1.50`, but the first of the instructions, ran on
-another machine than the rest, on which 16 bits came to losses 0.1 % lower (first seeds).
+NF4's bytes until it is within half a percent. The tasks' rows, the settings and the commit of each run
+are in the results file; `nf4`, but its first seeds, and `corrected` were trained at an older commit and
+on another machine than the rest.
 
 {rows_of(cells)}
 """
