@@ -61,10 +61,10 @@ def main() -> None:
                         "every": functools.partial(every, forms=options.forms),
                     }[part]
                     of = found.setdefault(f"{model} {bits} bits", {})
-                    made = measure(run, Path(scratch) / part)
-                    of[part] = {"commit": circumstances()["commit"]} | made
+                    made, now = measure(run, Path(scratch) / part), circumstances()
+                    of[part] = {"commit": now["commit"]} | made
                     shutil.rmtree(Path(scratch) / part)
-                    write_json(options.out, {"name": "export", "runs": found, **circumstances()})
+                    write_json(options.out, {"name": "export", "runs": found, **now})
                     print(said(of[part], run.name), flush=True)
 
 

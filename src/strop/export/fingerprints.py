@@ -87,9 +87,9 @@ def image_of(blocks: Iterable[Tensor]) -> Tensor:
 
 def print_of(weight: Tensor, update: Tensor | None) -> Print:
     """Return the print of a weight whose adapter adds `update` to it."""
-    changed = None if update is None else image(update)
-    square = weight.ndim == 2 and weight.shape[0] == weight.shape[1]
-    return print_over(weight, changed, image(update.T) if update is not None and square else None)
+    if update is None:
+        return print_over(weight, None, None)
+    return print_over(weight, image(update), image(update.T) if _is_square(update) else None)
 
 
 def print_over(weight: Tensor, update: Tensor | None, turned_update: Tensor | None) -> Print:
@@ -100,16 +100,23 @@ def print_over(weight: Tensor, update: Tensor | None, turned_update: Tensor | No
         update: [O, K] the image of what is added to it.
         turned_update: [O, K] that of the transposed update, where the weight is square.
     """
+
+    def joined(plain: Tensor, added: Tensor | None) -> Tensor:
+        return plain if added is None else plain + added
+
+    weight = weight.float()
     plain = image(weight)
-    whole = plain if update is None else plain + update
-    turned = None
-    if weight.ndim == 2 and weight.shape[0] == weight.shape[1]:
-        turned = image(weight.T)
-        turned = turned if turned_update is None else turned + turned_update
+    whole = joined(plain, update)
+    turned = joined(image(weight.T), turned_update) if _is_square(weight) else None
     # ‖W + U‖² = ‖W‖² + E ‖(W + U) x‖² - E ‖W x‖²: only the update's part is by chance
     more = (whole.square().sum() - plain.square().sum()) / whole.shape[1]
-    size = (weight.float().square().sum() + more).clamp_min(0).sqrt()
+    own: Tensor = torch.linalg.vector_norm(weight)
+    size = (own.square() + more).clamp_min(0).sqrt()
     return Print(whole, size, update, turned, turned_update)
+
+
+def _is_square(weight: Tensor) -> bool:
+    return weight.ndim == 2 and weight.shape[0] == weight.shape[1]
 
 
 def fault(
@@ -132,9 +139,15 @@ def fault(
     away = _away(found, right.whole, right.size)
     share = None if right.update is None else _share(found, right)
     allowed = ROUNDING[kind]
-    if away <= allowed and (share is None or not share.off or _swallowed(share, right, kind)):
+    # Base weights that are themselves rounded lie on few values, and what is added to them turns
+    # always to the same side. What so goes missing is part of the format's error and no larger.
+    if away <= allowed and (
+        share is None
+        or not share.off
+        or _away(share.fitted, right.whole, right.size) <= allowed / 2
+    ):
         return None
-    return f"{name} {_cause(name, found, wanted, share, allowed, head)}"
+    return f"{name} {_cause(name, found, wanted, away, share, allowed, head)}"
 
 
 def head_size(config: Any) -> int:
@@ -149,6 +162,8 @@ class _Share:
 
     value: float
     error: float
+    fitted: Tensor
+    """[O, K] the image of the weight with that multiple."""
 
     @property
     def off(self) -> bool:
@@ -163,35 +178,23 @@ def _share(found: Tensor, right: Print) -> _Share:
     along = update.double().flatten()
     length = float(along @ along)
     if length == 0:
-        return _Share(1.0, 0.0)
+        return _Share(1.0, 0.0, right.whole)
     value = float(rest @ along) / length
     left = rest - value * along
     spread = float(left @ left) / max(1, len(left) - 1)
-    return _Share(value, math.sqrt(spread / length))
-
-
-def _swallowed(share: _Share, right: Print, kind: str) -> bool:
-    """Whether rounding explains what is missing of an update.
-
-    Base weights that are themselves rounded lie on few values, and what is added to them turns
-    always to the same side. What so goes missing is part of the format's error and no larger.
-    """
-    if right.update is None:
-        return False
-    carried = right.whole + (share.value - 1) * right.update
-    return _away(carried, right.whole, right.size) <= ROUNDING[kind] / 2
+    return _Share(value, math.sqrt(spread / length), right.whole + (value - 1) * update)
 
 
 def _cause(
     name: str,
     found: Tensor,
     wanted: Mapping[str, Print],
+    away: float,
     share: _Share | None,
     allowed: float,
     head: int,
 ) -> str:
     right = wanted[name]
-    away = _away(found, right.whole, right.size)
     if right.turned is not None and _away(found, right.turned, right.size) <= allowed:
         return "is transposed"
     for other, image_ in wanted.items():
@@ -206,15 +209,13 @@ def _cause(
         swapped = right.whole - right.update + right.turned_update
         if _away(found, swapped, right.size) < away / 2:
             return "carries its update with A and B swapped"
-    if share is not None and share.off and right.update is not None:
-        fitted = right.whole + (share.value - 1) * right.update
-        if _away(found, fitted, right.size) <= allowed:
-            if abs(share.value) <= _SIGMAS * share.error + 0.05:
-                return "is the base's: the adapter's update is missing"
-            return (
-                f"carries {share.value:.3g} times its update: alpha, rank or scale is wrong, or "
-                "it is another run's"
-            )
+    if share is not None and share.off and _away(found, share.fitted, right.size) <= allowed:
+        if abs(share.value) <= _SIGMAS * share.error + 0.05:
+            return "is the base's: the adapter's update is missing"
+        return (
+            f"carries {share.value:.3g} times its update: alpha, rank or scale is wrong, or "
+            "it is another run's"
+        )
     return f"differs from the trained weight by {away:.2g} of its size"
 
 
