@@ -1,13 +1,15 @@
 """Chooses the base that the update of a run in few bits is added to, by what each is measured to do."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor
 
+from strop.export.balance import Balance
 from strop.export.bases import ORIGINAL
 from strop.export.comparison import agreement
-from strop.export.fingerprints import print_over
+from strop.export.fingerprints import Print, print_over
 from strop.export.reference import Reference
 from strop.export.tuned import TunedWeights, pour
 from strop.models import load
@@ -19,6 +21,7 @@ def measured(
     reference: Reference,
     frame: Frame,
     candidates: Mapping[str, TunedWeights],
+    balance: Balance,
     dtype: torch.dtype | None,
 ) -> Reference:
     """Return the reference with what each base does, and the name of the one nearest to training.
@@ -32,6 +35,7 @@ def measured(
         reference: what the trained model says.
         frame: what surrounds its weights; its folder holds the original ones.
         candidates: merged weights by the name of their base.
+        balance: by which channels are scaled in some formats.
         dtype: that merged weights are stored in; None stores each as the base does.
     """
     model, _ = load(frame.folder, bits=32)
@@ -45,11 +49,14 @@ def measured(
             lambda ids: model(input_ids=torch.tensor([ids], device=model.device)).logits[0].cpu(),
         )
     nearest = min(found, key=lambda name: found[name].kl)
-    prints = reference.prints
+    prints, scaled = reference.prints, reference.scaled
     if nearest == ORIGINAL:
         base = candidates[nearest].base
-        prints = {
-            k: print_over(base.rows(k, None, None), p.update, p.turned_update)
-            for k, p in prints.items()
-        }
-    return dataclasses.replace(reference, base=nearest, bases=found, prints=prints)
+
+        def over(name: str, found: Print, apply: Callable[[str, Tensor], Tensor]) -> Print:
+            weight = apply(name, base.rows(name, None, None))
+            return print_over(weight, found.update, found.turned_update)
+
+        prints = {k: over(k, p, lambda _, weight: weight) for k, p in prints.items()}
+        scaled = {k: over(k, p, balance.apply) for k, p in scaled.items()}
+    return dataclasses.replace(reference, base=nearest, bases=found, prints=prints, scaled=scaled)

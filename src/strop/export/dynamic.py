@@ -17,8 +17,6 @@ KINDS = (
     *(Type.Q5_0, Type.Q5_K, Type.Q5_1, Type.Q6_K, Type.Q8_0),
 )
 """What is chosen from, where their blocks divide a row."""
-_LEAST = 1e-6
-"""Of the mean square of an input over the mean of all, that its importance is at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +69,7 @@ def mixture(found: Sensitivity, shapes: dict[str, tuple[int, ...]], budget: floa
 def _importance(found: Sensitivity, matrices: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
     energies = {f"{name}.weight": layer.energy for name, layer in found.layers.items()}
     energies[_stored_head(found, matrices)] = found.table.hidden.square().mean(0)
-    return {
-        name: energy.clamp_min(_LEAST * float(energy.mean()))
-        for name, energy in energies.items()
-        if name in matrices
-    }
+    return {name: energy for name, energy in energies.items() if name in matrices}
 
 
 def _stored_head(found: Sensitivity, matrices: dict[str, tuple[int, ...]]) -> str:

@@ -12,6 +12,7 @@ from strop.core.disk import check_room
 from strop.core.errors import ConfigError
 from strop.core.files import written_whole
 from strop.export.asking import ask
+from strop.export.balance import Balance
 from strop.export.base_choice import measured
 from strop.export.bases import bases
 from strop.export.certificate import Certificate
@@ -81,13 +82,17 @@ def export(
 
     def planned(weights: TunedWeights) -> list[Job]:
         sensitivity = Sensitivity(run.settings["model"], weights, told)
-        return list(jobs(targets, asked, Tuned(run.settings, weights, frame, sensitivity), dtype))
+        tuned = Tuned(run.settings, weights, frame, sensitivity, balance)
+        return list(jobs(targets, asked, tuned, dtype))
 
     candidates = {
         name: TunedWeights(base, run.weights())
         for name, base in bases(run.settings, frame.folder).items()
     }
-    made = planned(next(iter(candidates.values())))
+    first = next(iter(candidates.values()))
+    sizes = {name: first.shape(name)[0] for name in first.names}
+    balance = Balance(sizes, run.energies(), frame.config)
+    made = planned(first)
     check_room(folder, {job.name: job.nbytes for job in made})
     for base in [job.base for job in made if job.base is not None]:
         base.check_room()
@@ -98,9 +103,8 @@ def export(
     reference = ask(run, frame, data)
     if len(candidates) > 1:
         told("comparing the bases", 0, len(made) + 1)
-        reference = measured(
-            reference, frame, candidates, None if dtype is None else getattr(torch, dtype)
-        )
+        width = None if dtype is None else getattr(torch, dtype)
+        reference = measured(reference, frame, candidates, balance, width)
         if reference.base != next(iter(candidates)):
             made = planned(candidates[reference.base])
     _write(folder, made, told)

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from gguf import GGMLQuantizationType as Type
 from gguf import GGUFValueType, GGUFWriter, LlamaFileType
+from numpy.typing import NDArray
 from torch import Tensor
 
 from strop.core.errors import UnsupportedError
 from strop.export import gguf_families, gguf_types
+from strop.export.balance import BALANCED, Balance
 from strop.export.dynamic import Mixture
 from strop.export.gguf_vocabulary import vocabulary
 from strop.export.tuned import BaseWeights
@@ -42,7 +44,12 @@ class GgufFile:
     """A GGUF file that is to be written."""
 
     def __init__(
-        self, weights: BaseWeights, frame: Frame, quant: str, mixed: Mixture | None = None
+        self,
+        weights: BaseWeights,
+        frame: Frame,
+        quant: str,
+        mixed: Mixture | None = None,
+        balance: Balance | None = None,
     ) -> None:
         """Say what will lie in the file.
 
@@ -51,6 +58,7 @@ class GgufFile:
             frame: what surrounds them.
             quant: a name of `gguf_types.FILE_TYPES`.
             mixed: formats that single tensors get instead.
+            balance: by which channels are scaled in Q8_0, and errors weighed in fewer bits.
 
         Raises:
             UnsupportedError: llama.cpp has no such model, or a tensor that it does not know.
@@ -60,7 +68,9 @@ class GgufFile:
         types = mixed.types if mixed else {}
         if mixed:
             self._file_type = LlamaFileType.GUESSED
-        self._importance = mixed.importance if mixed else {}
+        self._balance = balance if wanted == Type.Q8_0 and not mixed else None
+        energies = {} if balance is None else balance.energies
+        self._importance = mixed.importance if mixed else energies
         self.tensors = [
             Planned(named, name, shape, types.get(name) or gguf_types.fitting(wanted, shape))
             for name, named, shape in self._named()
@@ -104,18 +114,20 @@ class GgufFile:
                 stream.write(factors.numpy().tobytes())
                 pad(stream)
             for tensor in self.tensors:
-                weighed = self._importance.get(tensor.source)
-                update = self.weights.update(tensor.source)
-                if update is not None and tensor.type == Type.Q8_0:
-                    encode = UpdateRounding(update).q8_0
-                else:
-                    encode = functools.partial(
-                        gguf_types.encode, kind=tensor.type, importance=weighed
-                    )
+                encode = self._encoding(tensor)
                 for rows in self.rows(tensor):
                     stream.write(encode(rows).data)
                 pad(stream)
                 told(tensor.nbytes)
+
+    def _encoding(self, tensor: Planned) -> Callable[[Tensor], NDArray[np.uint8]]:
+        """Return what turns rows of a tensor into bytes."""
+        update, balance = self.weights.update(tensor.source), self._balance
+        if update is not None and tensor.type == Type.Q8_0:
+            scaled = balance.update(tensor.source, update) if balance else update
+            return UpdateRounding(scaled).q8_0
+        importance = self._importance.get(tensor.source)
+        return functools.partial(gguf_types.encode, kind=tensor.type, importance=importance)
 
     def rows(self, tensor: Planned) -> Iterator[Tensor]:
         """Yield the values of one of `tensors` as llama.cpp wants them, some rows at a time."""
@@ -123,7 +135,10 @@ class GgufFile:
         heads = gguf_families.permuted_heads(config, tensor.source)
         head = tensor.shape[0] // heads if heads else 1
         offset = gguf_families.FAMILIES[config.model_type].unit_offset
-        for rows in self.weights.blocks(tensor.source, head):
+        start = 0
+        for block in self.weights.blocks(tensor.source, head):
+            rows = self._balance.apply(tensor.source, block, start) if self._balance else block
+            start += len(rows)
             if heads:
                 yield gguf_families.permute(rows, head)
             elif offset and tensor.source.endswith("norm.weight"):
@@ -141,6 +156,7 @@ class GgufFile:
             "general.file_type": int(self._file_type),
             "general.quantization_version": 2,
             **own,
+            **({BALANCED: True} if self._balance else {}),
             **vocabulary(self.frame, config.vocab_size),
         }
 

@@ -11,6 +11,7 @@ from gguf import MODEL_ARCH_NAMES, GGUFReader, get_tensor_name_map
 from torch import Tensor
 
 from strop.core.errors import DataError
+from strop.export.balance import BALANCED
 from strop.export.fingerprints import image, image_of
 from strop.export.gguf_families import FAMILIES, GgufFamily
 from strop.export.gguf_types import decode
@@ -86,6 +87,11 @@ class GgufReading:
         if found is None:
             raise DataError(f"the GGUF file has no field {name}")
         return found.contents()
+
+    @property
+    def balanced(self) -> bool:
+        """Whether channels are scaled between weights."""
+        return self._reader.get_field(BALANCED) is not None
 
     @property
     def homeless(self) -> list[str]:

@@ -38,6 +38,10 @@ INSTEAD = {
 
 _BY_GGUF = {Type.Q8_0, Type.Q5_1, Type.Q5_0, Type.Q4_1, Type.Q4_0, Type.BF16}
 """What the gguf package can write; the others only llama.cpp can."""
+_UNWEIGHED = {Type.Q8_0, Type.BF16}
+"""Written the same whatever matters more."""
+_LEAST = 1e-6
+"""Of an importance over the mean of all, that it counts as."""
 
 
 def fitting(wanted: Type, shape: tuple[int, ...]) -> Type:
@@ -74,10 +78,12 @@ def encode(rows: Tensor, kind: Type, importance: Tensor | None = None) -> NDArra
         return rows.contiguous().numpy().view(np.uint8)
     if kind == Type.F16:
         return rows.contiguous().to(torch.float16).numpy().view(np.uint8)
-    if kind in _BY_GGUF and importance is None:
+    if kind in _BY_GGUF and (importance is None or kind in _UNWEIGHED):
         return quants.quantize(rows.contiguous().numpy(), kind).view(np.uint8)
     from strop.export.llama_cpp import quantized
 
+    if importance is not None:
+        importance = importance.clamp_min(_LEAST * float(importance.mean()))
     return quantized(rows, kind, importance)
 
 

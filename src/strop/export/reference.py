@@ -49,6 +49,8 @@ class Reference:
     """[N, V] after each token of the texts from `firsts` on, but the last."""
     prints: dict[str, Print]
     """Of every weight."""
+    scaled: dict[str, Print]
+    """Of every weight that `strop.export.balance` scales, as it is then."""
     base: str = ""
     """What the update is added to where there is a choice; see `strop.export.base_choice`."""
     bases: dict[str, Agreement] = dataclasses.field(default_factory=dict)
@@ -60,14 +62,15 @@ class Reference:
         plain = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("log_probs", "prints", "answers", "bases")
+            if field.name not in ("log_probs", "prints", "scaled", "answers", "bases")
         }
         plain["answers"] = [dataclasses.asdict(answer) for answer in self.answers]
         write_json(folder / "reference.json", plain)
         save_file({"log_probs": self.log_probs}, folder / "log_probs.safetensors")
-        parts = [p.tensors(name) for name, p in self.prints.items()]
-        prints = {key: value.contiguous() for part in parts for key, value in part.items()}
-        save_file(prints, folder / "prints.safetensors")
+        for kind in ("prints", "scaled"):
+            parts = [p.tensors(name) for name, p in getattr(self, kind).items()]
+            prints = {key: value.contiguous() for part in parts for key, value in part.items()}
+            save_file(prints, folder / f"{kind}.safetensors")
 
     @classmethod
     def open(cls, folder: Path) -> "Reference":
@@ -76,5 +79,7 @@ class Reference:
         plain["answers"] = [Answer(**answer) for answer in plain["answers"]]
         plain["hard"] = [(text, ids) for text, ids in plain["hard"]]
         log_probs = load_file(folder / "log_probs.safetensors")["log_probs"]
-        prints = read_prints(load_file(folder / "prints.safetensors"))
-        return cls(**plain, log_probs=log_probs, prints=prints)
+        prints, scaled = (
+            read_prints(load_file(folder / f"{kind}.safetensors")) for kind in ("prints", "scaled")
+        )
+        return cls(**plain, log_probs=log_probs, prints=prints, scaled=scaled)

@@ -92,8 +92,9 @@ def _compare_weights(reading: GgufReading, reference: Reference, found: Findings
     end = reading.field("tokenizer.ggml.eos_token_id")
     if end not in reference.ends:
         found.faults.append(f"the file names {end} as end token; answers end by {reference.ends}")
+    prints = reference.prints | (reference.scaled if reading.balanced else {})
     for stored in reading.weights():
-        wrong = fault(stored.name, stored.image(), stored.kind, reference.prints, stored.head)
+        wrong = fault(stored.name, stored.image(), stored.kind, prints, stored.head)
         found.weights += 1
         if wrong:
             found.faults.append(wrong)

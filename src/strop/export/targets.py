@@ -9,6 +9,7 @@ import torch
 
 from strop.export import modelfile
 from strop.export.adapter import Adapter
+from strop.export.balance import Balance
 from strop.export.bnb import Bnb
 from strop.export.forms import Form
 from strop.export.gguf_adapter import FILE, GgufAdapter
@@ -58,6 +59,8 @@ class Tuned:
     frame: Frame
     sensitivity: Sensitivity
     """Of the tuned model, calibrated only if a target asks."""
+    balance: Balance
+    """By which channels are scaled where they are rounded in blocks."""
 
 
 class _Contents(Protocol):
@@ -121,7 +124,7 @@ def _ollama(form: Form, tuned: Tuned) -> Job:
 
 def _whole(form: Form, tuned: Tuned) -> _Contents:
     if form.budget is None:
-        return GgufFile(tuned.weights, tuned.frame, form.quant)
+        return GgufFile(tuned.weights, tuned.frame, form.quant, balance=tuned.balance)
     return DynamicGguf(tuned.sensitivity, tuned.frame, form.budget)
 
 

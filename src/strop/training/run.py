@@ -3,11 +3,14 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from strop.core.errors import ConfigError
 from strop.core.files import write_json
 from strop.training import checkpoints
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,6 +52,11 @@ class Run:
     def checkpoints_folder(self) -> Path:
         """checkpoints/: from which an interrupted run goes on."""
         return self.path / "checkpoints"
+
+    @property
+    def energies_file(self) -> Path:
+        """energies.safetensors: how large what each weight reads is, channel by channel."""
+        return self.path / "energies.safetensors"
 
     @property
     def report(self) -> Path:
@@ -104,6 +112,12 @@ class Run:
                 f"{self.path} has no adapter and no whole checkpoint yet; resume the run first"
             )
         return last
+
+    def energies(self) -> "dict[str, Tensor]":
+        """Return the mean squares of what each weight reads [I]; none before the run is finished."""
+        from safetensors.torch import load_file
+
+        return load_file(self.energies_file) if self.energies_file.is_file() else {}
 
     def load(self) -> tuple[Any, Any]:
         """Return the model with the adapter of this run in it, in eval mode, and the tokenizer."""

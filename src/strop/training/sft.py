@@ -9,12 +9,14 @@ from typing import Any
 
 from peft import PeftModel
 from rich.console import Console
+from safetensors.torch import save_file
 
 from strop.core import versions
 from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.core.files import write_json, written_whole
 from strop.models import adapter_start, load
 from strop.models.holding import Bits, bits_of, computes_in, described
+from strop.models.input_energies import input_energies
 from strop.training import checkpoints, memory, report
 from strop.training.interrupt import Interrupt
 from strop.training.material import Material, left_out, length_limit, prepare
@@ -179,6 +181,7 @@ class _Training:
         if finished:
             with checkpoints.saving(run.adapter_folder), written_whole(run.adapter_folder) as path:
                 trainer.save_model(str(path))
+            self._keep_energies(trainer.model)
         run.update(
             status="finished" if finished else "interrupted",
             steps_done=state.global_step,
@@ -196,6 +199,13 @@ class _Training:
                 f"go on with: strop train --resume {run.path}",
                 soft_wrap=True,
             )
+
+    def _keep_energies(self, model: Any) -> None:
+        """Note by what an export rounds, while the model and its data are at hand."""
+        file = self.run.energies_file
+        found = input_energies(model, (example.ids for example in self.material.train))
+        with checkpoints.saving(file), written_whole(file) as path:
+            save_file(found, path)
 
 
 def _start(given: dict[str, Any], out: str | Path | None) -> tuple[Run, Settings]:

@@ -1,0 +1,62 @@
+"""How large the inputs of a tuned model's weights are, channel by channel, on what it was tuned on."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from strop.models.compact import base_model
+
+TOKENS = 1024
+"""Read at most: channels differ by orders of magnitude, and so many tokens tell which are large."""
+
+
+@torch.no_grad()
+def input_energies(model: Any, texts: Iterable[Sequence[int]]) -> dict[str, Tensor]:
+    """Return the mean square of every channel that a linear layer reads.
+
+        energy_j = mean over tokens of x_j^2
+
+    Args:
+        model: a language model, with or without PEFT's wrapper; it is left in eval mode.
+        texts: token ids, read until there were `TOKENS` of them.
+
+    Returns:
+        [I] float32 each, by the names that the weights have in the base's files. What a tied head
+        reads goes by the name of the embedding.
+    """
+    inner = base_model(model.eval())
+    head, entering = inner.get_output_embeddings(), inner.get_input_embeddings()
+    tied = head is not None and head.weight is entering.weight
+    sums: dict[str, Tensor] = {}
+    read, hooks = 0, []
+    for name, module in inner.named_modules():
+        if isinstance(module, nn.Linear) and ".lora_" not in name and module is not head:
+            hooks.append(module.register_forward_pre_hook(_adding(sums, _weight(name))))
+    named = next(name for name, of in inner.named_modules() if of is (entering if tied else head))
+    try:
+        for ids in texts:
+            part = torch.tensor([ids[: TOKENS - read]], device=model.device)
+            hidden = inner.base_model(input_ids=part, use_cache=False).last_hidden_state
+            _add(sums, _weight(named), hidden)
+            read += part.numel()
+            if read == TOKENS:
+                break
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: (total / max(1, read)).cpu() for name, total in sums.items()}
+
+
+def _weight(module: str) -> str:
+    return f"{module.removesuffix('.base_layer')}.weight"
+
+
+def _adding(sums: dict[str, Tensor], name: str) -> Callable[[Any, tuple[Tensor, ...]], None]:
+    return lambda _, given: _add(sums, name, given[0])
+
+
+def _add(sums: dict[str, Tensor], name: str, inputs: Tensor) -> None:
+    squares = inputs.flatten(0, -2).float().square().sum(0)
+    sums[name] = sums[name] + squares if name in sums else squares
