@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import strop.models
+import strop.models.quantizer
 from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.layers.held import HeldEmbedding, HeldLinear
 from strop.layers.quantized_linear import QuantizedLinear
@@ -168,7 +168,7 @@ def test_4_bits_are_made_once_and_then_opened_from_the_cache_file_by_file(tmp_pa
     assert not torch.equal(third.lm_head.weight, second.lm_head.weight)
 
 
-def test_transformers_opens_such_a_folder_once_strop_models_is_imported(tmp_path):
+def test_transformers_opens_such_a_folder_once_the_quantiser_is_imported(tmp_path):
     place = packed_folder(saved(tmp_path))
     ours, _ = load(tmp_path / "llama", bits=4)
     theirs = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
@@ -265,7 +265,7 @@ BEYOND = """
 import json, resource, sys, psutil, torch
 from pathlib import Path
 from transformers import AutoModelForCausalLM
-import strop.models
+import strop.models.quantizer
 before = psutil.Process().memory_info().rss
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16)
 took = psutil.Process().memory_info().rss - before

@@ -5,7 +5,7 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,7 +16,9 @@ from strop.models.dtype import default_device
 from strop.models.holding import hold
 from strop.models.packaged import PACKAGED, nearest
 from strop.models.special_tokens import settle
-from strop.models.weights import Weights, choose
+
+if TYPE_CHECKING:
+    from strop.models.weights import Weights
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +65,8 @@ def load(
 
 def opened(folder: Path, bits: int | None = None, dtype: torch.dtype | None = None) -> Any:
     """Return the model in a folder without its tokenizer, on the CPU; see `load`."""
+    from strop.models.weights import choose  # with it come all of transformers' quantisers
+
     weights = choose(folder, bits, dtype)
     model = _built(weights)
     if weights.held and hold(model):
@@ -71,7 +75,7 @@ def opened(folder: Path, bits: int | None = None, dtype: torch.dtype | None = No
     return model
 
 
-def _built(weights: Weights) -> Any:
+def _built(weights: "Weights") -> Any:
     from transformers import AutoModelForCausalLM
 
     folder = weights.folder

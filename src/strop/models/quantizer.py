@@ -1,7 +1,7 @@
 """The way into transformers for models whose linear weights are stored in few bits.
 
 Importing this module registers the method "strop" with transformers, so that from_pretrained opens
-such a folder. Its config.json names the format of each quantised layer:
+such a folder; `strop.load` imports it. Its config.json names the format of each quantised layer:
 
     "quantization_config": {"quant_method": "strop", "version": 1,
                             "modules": {"model.layers.0.self_attn.q_proj": "4b64", ...}}
