@@ -34,10 +34,10 @@ FORMS = "f16,q8_0,q4_k,dynamic-1.10,adapter"
 STROP = str(Path(sys.executable).with_name("strop"))
 OPENING = (
     "import sys, strop.export.exporting; from strop.training import Run; "
-    "from strop.models.frame import load_frame; load_frame(Run.open(sys.argv[1]).settings['model'])"
+    "Run.open(sys.argv[1]).frame()"
 )
-"""All that writing needs but the weights: the libraries, and the configuration and tokenizer, which
-transformers reads."""
+"""All that writing needs but the weights: the libraries, and the configuration and tokenizer that
+the run keeps."""
 
 
 def main() -> None:

@@ -23,7 +23,6 @@ from strop.export.reopen_transformers import look as look_transformers
 from strop.export.tuned import TunedWeights
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.models import load
-from strop.models.frame import load_frame
 from strop.training import Run
 from tests.export.tiny import FAMILIES, trained
 
@@ -34,7 +33,7 @@ slow = pytest.mark.slow  # they train, export and open models
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_opened_by_transformers_and_llama_cpp_and_agrees(family, tmp_path):
     run = trained(family, tmp_path, epochs=2)
-    ask(run, load_frame(run.settings["model"])).save(tmp_path / "work")
+    ask(run, run.frame()).save(tmp_path / "work")
     merged, gguf = export(run, "merged", "gguf", out=tmp_path, certified=False)
     out = tmp_path / "findings.json"
     report(tmp_path / "work", out, lambda *found: look_transformers("merged", merged.path, *found))
@@ -99,7 +98,7 @@ def test_an_export_that_fails_ends_in_exit_code_1_and_a_sentence(quantised, tmp_
 def test_the_original_base_is_taken_where_it_is_nearer_and_certified_by_its_weights(
     quantised, tmp_path
 ):
-    frame = load_frame(quantised.settings["model"])
+    frame = quantised.frame()
     reference = ask(quantised, frame)
     named = bases(quantised.settings, frame.folder)
     # with the names exchanged, the nearer base is the one called original

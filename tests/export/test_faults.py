@@ -17,7 +17,6 @@ from strop.export.findings import Findings, report
 from strop.export.reference import Reference
 from strop.export.reopen_llama_cpp import look as look_llama_cpp
 from strop.export.reopen_transformers import look as look_transformers
-from strop.models.frame import load_frame
 from tests.export.tiny import trained
 
 pytestmark = pytest.mark.slow  # they train, export and open models
@@ -31,7 +30,7 @@ def made(tmp_path_factory):
     """Return the folder of a tiny run's exports and of what its trained model says."""
     folder = tmp_path_factory.mktemp("faults")
     run = trained("llama3", folder)
-    frame = load_frame(run.settings["model"])
+    frame = run.frame()
     ask(run, frame).save(folder / "work")
     export(run, "adapter", "merged", "gguf", out=folder, certified=False)
     return folder

@@ -14,7 +14,6 @@ from strop.export.asking import ask
 from strop.export.certificate import judged, thresholds
 from strop.export.findings import Findings, report
 from strop.export.reopen_transformers import look
-from strop.models.frame import load_frame
 from tests.export.tiny import trained
 
 pytestmark = pytest.mark.slow  # they train, calibrate, export and open models
@@ -55,7 +54,7 @@ def test_a_bitsandbytes_folder_is_certified_and_its_faults_are_named(run, tmp_pa
     packed = [name for name in weights if name.endswith(".absmax")]
     assert packed
     assert sum(t.nbytes for t in weights.values()) <= made.nbytes
-    ask(run, load_frame(run.settings["model"])).save(tmp_path / "work")
+    ask(run, run.frame()).save(tmp_path / "work")
     broken = tmp_path / "broken"
     shutil.copytree(made.path, broken)
     name = packed[0].removesuffix(".absmax")

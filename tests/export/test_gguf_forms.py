@@ -19,7 +19,6 @@ from strop.export.forms import forms
 from strop.export.gguf_base import GgufBase
 from strop.export.gguf_types import FILE_TYPES, decode, encode, fitting
 from strop.export.reopen_llama_cpp import look
-from strop.models.frame import load_frame
 from strop.training import Run
 from tests.export.tiny import trained
 
@@ -153,7 +152,7 @@ def rows(file, name, change):
 
 @pytest.mark.slow
 def test_a_broken_adapter_fails_with_its_cause(run, tmp_path):
-    frame = load_frame(run.settings["model"])
+    frame = run.frame()
     if frame.config.model_type != "llama":
         pytest.skip("one family is enough")
     ask(run, frame).save(tmp_path / "work")

@@ -14,7 +14,6 @@ from strop.export.findings import Findings, report
 from strop.export.modelfile import Modelfile, go_text
 from strop.export.reopen_llama_cpp import look_modelfile
 from strop.export.turns import rendered, turns
-from strop.models.frame import load_frame
 from tests.export.tiny import TEMPLATE, tokenizer, trained
 
 GO = """package main
@@ -178,7 +177,7 @@ def test_ollama_folders_are_certified_merged_and_as_adapter(tmp_path, monkeypatc
         assert made.certificate.passed, made.certificate.faults
     assert [made.path.name for made in (whole, alone)] == ["ollama-f16", "ollama-adapter-f16"]
     assert "\nADAPTER ./adapter.gguf\n" in (alone.path / "Modelfile").read_text()
-    ask(run, load_frame(run.settings["model"])).save(tmp_path / "work")
+    ask(run, run.frame()).save(tmp_path / "work")
     file, out = whole.path / "Modelfile", tmp_path / "findings.json"
     for old, new, cause in FAULTS:
         text = file.read_text()

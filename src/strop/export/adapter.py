@@ -37,6 +37,5 @@ class Adapter:
         hub = named.count("/") == 1 and not named.startswith((".", "/", "~"))
         config["base_model_name_or_path"] = named if hub else str(self.frame.folder.absolute())
         write_json(folder / "adapter_config.json", config)
-        self.frame.tokenizer.save_pretrained(folder)
-        self.frame.generation_config.save_pretrained(folder)
+        self.frame.save_tokenizer(folder)
         told(self.nbytes)

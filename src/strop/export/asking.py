@@ -90,7 +90,7 @@ def ask(run: Run, frame: Frame, data: Any = None) -> Reference:
         answers=[_answer(model, ids, frame.ends) for ids in chat_ids],
         hard=[(text, _plain_ids(tokenizer, text)) for text in HARD_TEXTS],
         ends=frame.ends,
-        config={k: v for k, v in frame.config.to_diff_dict().items() if k not in _STORAGE},
+        config={k: v for k, v in frame.stated.items() if k not in _STORAGE},
         gguf=metadata(frame.config) if frame.config.model_type in FAMILIES else {},
         base_kind=_base_kind(run, frame),
         begin=plain[0] if len(plain) > 1 and plain[0] == tokenizer.bos_token_id else None,

@@ -22,7 +22,6 @@ from strop.export.reference import Reference
 from strop.export.sensitivity import Sensitivity
 from strop.export.targets import TARGETS, Job, Tuned, jobs
 from strop.export.tuned import TunedWeights
-from strop.models.frame import load_frame
 from strop.training import Run, report
 
 Told = Callable[[str, int, int], None]
@@ -77,7 +76,7 @@ def export(
     _check(targets, dtype)
     asked = forms(quant)
     folder = Path(out) if out is not None else run.path / "export"
-    frame = load_frame(run.settings["model"])
+    frame = run.frame()
     told = told or (lambda what, part, whole: None)
 
     def planned(weights: TunedWeights) -> list[Job]:

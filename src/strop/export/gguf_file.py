@@ -152,7 +152,7 @@ class GgufFile:
         own = {f"{arch}.{key}": value for key, value in gguf_families.metadata(config).items()}
         return {
             "general.type": "model",
-            "general.name": self.frame.tokenizer.name_or_path.rstrip("/").rpartition("/")[2],
+            "general.name": self.frame.folder.name,
             "general.file_type": int(self._file_type),
             "general.quantization_version": 2,
             **own,

@@ -1,14 +1,20 @@
 """Everything of a model but its weights: configuration, generation settings, tokenizer."""
 
-import copy
+import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 
-from strop.models.loading import resolve
+from strop.core.files import write_json, written_whole
+from strop.models.loading import located, resolve
 from strop.models.special_tokens import settle
+
+CONFIG, GENERATION, RESOLVED = "config.json", "generation_config.json", "resolved.json"
+"""Files of a kept frame; the last has every setting, those too that transformers leaves unsaid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,46 +22,118 @@ class Frame:
     """What surrounds a model's weights, settled as `load` settles it."""
 
     folder: Path
-    """Where it was read, with the weights."""
+    """Where the model lies, with its weights."""
     config: Any
+    """Has the settings as attributes; what config.json says of them is `stated`."""
     generation_config: Any
+    """Has the settings as attributes."""
     tokenizer: Any
+    kept: Path | None = None
+    """Where `keep` wrote what this was read from; None: transformers read it from `folder`."""
 
     @property
     def ends(self) -> list[int]:
         """The tokens that end an answer."""
         return list(self.generation_config.eos_token_id)
 
+    @property
+    def stated(self) -> dict[str, Any]:
+        """What config.json says: the settings that are not the usual ones."""
+        if self.kept is None:
+            said = json.loads(self.config.to_json_string())
+            said.pop("transformers_weights", None)  # a file in `folder`
+            return dict(said)
+        return _read(self.kept / CONFIG)
+
     def save(self, folder: Path, dtype: torch.dtype) -> None:
         """Write everything beside weights of the format `dtype` that lie in `folder`."""
-        config = copy.deepcopy(self.config)
-        config.dtype = dtype
-        config.save_pretrained(folder)
-        self.generation_config.save_pretrained(folder)
+        said = {**self.stated, "dtype": str(dtype).removeprefix("torch.")}
+        text = json.dumps(dict(sorted(said.items())), indent=2) + "\n"
+        (folder / CONFIG).write_text(text, encoding="utf-8")
+        self.save_tokenizer(folder)
+
+    def save_tokenizer(self, folder: Path) -> None:
+        """Write the tokenizer with its chat template, and how to generate, into `folder`."""
+        if self.kept is not None:
+            others = shutil.ignore_patterns(CONFIG, RESOLVED)
+            shutil.copytree(self.kept, folder, ignore=others, dirs_exist_ok=True)
+            return
+        # save_pretrained refuses settings of sampling beside do_sample=False, which many models have
+        self.generation_config.to_json_file(folder / GENERATION, keys_to_pop=["compile_config"])
         self.tokenizer.save_pretrained(folder)
 
+    def keep(self, folder: Path) -> None:
+        """Write everything into `folder`, from which `load_frame` reads it at a fraction of the cost.
 
-def load_frame(name: str | Path, tokenizer: Path | None = None) -> Frame:
+        Transformers' classes of configurations import its compilers, of tokenizers its models. What
+        they made of the model's files is written down instead. A tokenizer without a tokenizer.json
+        cannot do without its class; then nothing is kept.
+        """
+        from transformers import PreTrainedTokenizerFast
+
+        if not isinstance(self.tokenizer, PreTrainedTokenizerFast):
+            return
+        with written_whole(folder) as scratch:
+            scratch.mkdir()
+            self.save(scratch, self.config.dtype or torch.float32)
+            every = self.generation_config.to_json_string(False, keys_to_pop=["compile_config"])
+            settings = {
+                "config": _settings(self.config),
+                "generation_config": json.loads(every),
+                "added_tokens": _read(scratch / "tokenizer.json")["added_tokens"],
+            }
+            write_json(scratch / RESOLVED, settings)
+
+
+def load_frame(name: str | Path, kept: Path | None = None) -> Frame:
     """Return what surrounds a model's weights, with the chat template that training used.
 
     Args:
         name: what `load` takes.
-        tokenizer: a folder whose tokenizer replaces the model's own.
+        kept: the folder that a run's training kept it in; without one, transformers reads it from
+            the model.
 
     Raises:
         StropError: the model cannot be found; the text says what was looked for where.
     """
+    if kept is not None and kept.is_dir():
+        return _opened(kept, located(name))
     folder = resolve(name)
     from transformers import AutoConfig, AutoTokenizer, GenerationConfig
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # it says how weights are stored, which are not of the frame
-    if (folder / "generation_config.json").is_file():
+    if (folder / GENERATION).is_file():
         generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
     else:
         generation = GenerationConfig.from_model_config(config)
-    found = AutoTokenizer.from_pretrained(tokenizer or folder, local_files_only=True)
+    found = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     frame = Frame(folder, config, generation, found)
     settle(frame, found)
     return frame
+
+
+def _opened(kept: Path, folder: Path) -> Frame:
+    """Return the frame that `Frame.keep` wrote into `kept`, of the model in `folder`."""
+    from transformers import PreTrainedTokenizerFast
+
+    settings = _read(kept / RESOLVED)
+    config = SimpleNamespace(**settings["config"])
+    config.dtype = None if config.dtype is None else getattr(torch, config.dtype)
+    # told what the added tokens are, transformers does not parse the whole file to find them
+    added = {token.pop("id"): token for token in settings["added_tokens"]}
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(
+        kept, local_files_only=True, added_tokens_decoder=added
+    )
+    return Frame(folder, config, SimpleNamespace(**settings["generation_config"]), tokenizer, kept)
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    """Return every attribute of a configuration, under the names of its family and the usual ones."""
+    usual = {name: getattr(config, name) for name in config.attribute_map if hasattr(config, name)}
+    return {**usual, **config.to_dict()}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    return dict(json.loads(file.read_text(encoding="utf-8")))

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -128,6 +128,15 @@ def resolve(name: str | Path) -> Path:
         UnsupportedError: a kind of model that is not known.
         MissingPackageError: a packaged model whose package is not installed.
     """
+    return _found(name, _checked)
+
+
+def located(name: str | Path) -> Path:
+    """Return what `resolve` does, for a model of a known kind; transformers is not imported."""
+    return _found(name, _whole)
+
+
+def _found(name: str | Path, checked: Callable[[Path], Path]) -> Path:
     text, path = str(name), Path(name).expanduser()
     if path.is_dir():
         return checked(path)
@@ -140,8 +149,8 @@ def resolve(name: str | Path) -> Path:
     return checked(_from_hub(text))
 
 
-def checked(folder: Path) -> Path:
-    """Return `folder` if everything a model needs lies in it, whole.
+def _checked(folder: Path) -> Path:
+    """Return `folder` if everything a model needs lies in it, whole, and transformers knows its kind.
 
     Raises:
         DataError: a file is missing, cut short or unreadable.
@@ -158,6 +167,11 @@ def checked(folder: Path) -> Path:
             f"{folder / 'config.json'} says model_type {kind!r}{own}, which is not a language "
             "model that the installed transformers knows; upgrade transformers or use another one"
         )
+    return _whole(folder)
+
+
+def _whole(folder: Path) -> Path:
+    _config(folder)
     _check_weights(folder)
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
         raise DataError(

@@ -9,7 +9,6 @@ from strop.core.errors import ConfigError
 from strop.export.exporting import export
 from strop.export.gguf_adapter import FILE
 from strop.export.gguf_base import GgufBase
-from strop.models.frame import load_frame
 from strop.models.made_once import made_once
 from strop.models.packaged import PACKAGED, assemble, find_parts, nearest
 from strop.training import Run
@@ -67,7 +66,7 @@ def _of_run(run: Run, file: Path) -> Served:
     if file.name != FILE:
         return Served(name, file)
     quant = file.parent.name.removeprefix("gguf-adapter-")
-    base = GgufBase(run.settings, load_frame(run.settings["model"]), quant)
+    base = GgufBase(run.settings, run.frame(), quant)
     return Served(name, base.file(), file)
 
 

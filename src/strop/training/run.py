@@ -11,11 +11,12 @@ from strop.training import checkpoints
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from strop.models.frame import Frame
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Run:
-    """A training run on disk: its settings, its log, its checkpoints and its adapter."""
+    """A training run on disk: its settings, its log, its checkpoints, its adapter, its frame."""
 
     path: Path
     """The folder."""
@@ -47,6 +48,11 @@ class Run:
     def adapter_folder(self) -> Path:
         """adapter/: the finished adapter as PEFT writes it."""
         return self.path / "adapter"
+
+    @property
+    def frame_folder(self) -> Path:
+        """frame/: what surrounds the model's weights, settled; runs of long ago have none."""
+        return self.path / "frame"
 
     @property
     def checkpoints_folder(self) -> Path:
@@ -118,6 +124,16 @@ class Run:
         from safetensors.torch import load_file
 
         return load_file(self.energies_file) if self.energies_file.is_file() else {}
+
+    def frame(self) -> "Frame":
+        """Return what surrounds the model's weights, as it was when training began.
+
+        Raises:
+            StropError: the model is no longer found.
+        """
+        from strop.models.frame import load_frame
+
+        return load_frame(self.settings["model"], self.frame_folder)
 
     def load(self) -> tuple[Any, Any]:
         """Return the model with the adapter of this run in it, in eval mode, and the tokenizer."""

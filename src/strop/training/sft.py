@@ -12,9 +12,10 @@ from rich.console import Console
 from safetensors.torch import save_file
 
 from strop.core import versions
-from strop.core.errors import ConfigError, DataError, UnsupportedError
+from strop.core.errors import ConfigError, DataError, StropError, UnsupportedError
 from strop.core.files import write_json, written_whole
 from strop.models import adapter_start, load
+from strop.models.frame import load_frame
 from strop.models.holding import Bits, bits_of, computes_in, described
 from strop.models.input_energies import input_energies
 from strop.training import checkpoints, memory, report
@@ -115,6 +116,7 @@ class _Training:
             self._say_plan(model)
             with checkpoints.saving(run.path):
                 self._write_record(model)
+        self._keep_frame(model)
         trainer = build(settings, args, model, tokenizer, self.material.sets(), [keep, record])
         trained, _ = trainer.model.get_nb_trainable_parameters()
         run.update(model={**run.record["model"], "trained_parameters": trained})
@@ -174,6 +176,19 @@ class _Training:
             "samples": [[dataclasses.asdict(p) for p in row] for row in self.material.samples],
         }
         write_json(self.run.record_file, record)
+
+    def _keep_frame(self, model: Any) -> None:
+        """Write down what surrounds the weights, while what training makes of it is certain."""
+        folder = self.run.frame_folder
+        if folder.is_dir() or not model.name_or_path or not Path(model.name_or_path).is_dir():
+            return
+        try:
+            frame = load_frame(model.name_or_path)
+        except StropError as e:  # of a model object that lies there without its tokenizer
+            logger.warning("the run can only be exported once its model lies there whole: %s", e)
+            return
+        with checkpoints.saving(folder):
+            frame.keep(folder)
 
     def _finish(self, trainer: Trainer, record: Record) -> None:
         run, state = self.run, trainer.state

@@ -1,0 +1,151 @@
+"""What surrounds the weights is read from the run, and is what transformers makes of the model."""
+
+import json
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from strop.export import export
+from strop.export.asking import HARD_TEXTS
+from strop.export.gguf_families import metadata
+from strop.export.gguf_vocabulary import rendered_ids, vocabulary
+from strop.export.modelfile import Modelfile
+from strop.models.frame import RESOLVED, load_frame
+from strop.training import Run
+from tests.export.tiny import FAMILIES, save_model, trained
+
+TARGETS = ("adapter", "merged", "gguf", "ollama")
+HEAVY = """
+import sys
+from strop.export import export
+export(sys.argv[1], *sys.argv[3:], quant="f16,q8_0", out=sys.argv[2], certified=False)
+for name in sys.modules:
+    parts = name.split(".")
+    classes = parts[:2] == ["transformers", "models"] and parts[-1].startswith("configuration_")
+    if classes or parts[:2] == ["torch", "_dynamo"] or parts[:2] == ["transformers", "quantizers"]:
+        print(name)
+"""
+"""Exports a run, then names the modules that it should not have needed."""
+
+
+def contents(folder):
+    """Return the bytes of every file below a folder, by its path in it."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_kept_frame_is_what_transformers_makes_of_the_model(family, tmp_path):
+    model = save_model(family, tmp_path / "model")
+    live = load_frame(model)
+    live.keep(tmp_path / "frame")
+    kept = load_frame(model, tmp_path / "frame")
+    assert type(live.config) is not SimpleNamespace
+    assert type(kept.config) is SimpleNamespace
+    assert kept.folder == live.folder
+    assert kept.ends == live.ends
+    assert kept.config.dtype == live.config.dtype
+    assert metadata(kept.config) == metadata(live.config)
+    vocabularies = [vocabulary(frame, frame.config.vocab_size) for frame in (live, kept)]
+    assert vocabularies[0] == vocabularies[1]
+    assert Modelfile.of(kept, "model") == Modelfile.of(live, "model")
+    reference, found = (
+        {name: value for name, value in frame.stated.items() if name != "dtype"}
+        for frame in (live, kept)
+    )
+    assert reference == found
+    for frame, name in ((live, "live"), (kept, "kept")):
+        (tmp_path / name).mkdir()
+        frame.save(tmp_path / name, torch.bfloat16)
+    assert contents(tmp_path / "kept") == contents(tmp_path / "live")
+    assert json.loads((tmp_path / "kept" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+def check_same_tokens(live, kept):
+    for text in HARD_TEXTS:
+        for special in (True, False):
+            ids = [t(text, add_special_tokens=special)["input_ids"] for t in (live, kept)]
+            assert ids[0] == ids[1]
+    question = [{"role": "user", "content": "Why?"}]
+    assert rendered_ids(kept, question) == rendered_ids(live, question)
+    assert kept.special_tokens_map == live.special_tokens_map
+    assert kept.all_special_ids == live.all_special_ids
+    assert kept.get_vocab() == live.get_vocab()
+    assert kept.backend_tokenizer.to_str() == live.backend_tokenizer.to_str()
+
+
+def test_the_kept_tokenizer_cuts_texts_as_the_models_own(tmp_path):
+    model = save_model("qwen2", tmp_path / "model")
+    file = model / "tokenizer_config.json"
+    said = json.loads(file.read_text())
+    file.write_text(json.dumps({**said, "tokenizer_class": "Qwen2Tokenizer"}))
+    live = load_frame(model)
+    assert type(live.tokenizer).__name__ == "Qwen2Tokenizer"
+    live.keep(tmp_path / "frame")
+    check_same_tokens(live.tokenizer, load_frame(model, tmp_path / "frame").tokenizer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["smollm2-135m-instruct", "gemma-3-270m", "qwen2.5-coder-0.5b-instruct"]
+)
+def test_a_packaged_model_has_the_same_tokens_from_its_kept_frame(name, tmp_path):
+    live = load_frame(name)
+    live.keep(tmp_path / "frame")
+    kept = load_frame(name, tmp_path / "frame")
+    check_same_tokens(live.tokenizer, kept.tokenizer)
+    assert vocabulary(kept, kept.config.vocab_size) == vocabulary(live, live.config.vocab_size)
+    assert Modelfile.of(kept, "model") == Modelfile.of(live, "model")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return trained("llama3", tmp_path_factory.mktemp("kept"), epochs=1)
+
+
+@pytest.fixture(scope="module")
+def bare(run, tmp_path_factory):
+    """Return the same run as one of long ago, which kept no frame."""
+    copy = Run(tmp_path_factory.mktemp("bare") / "run")
+    shutil.copytree(run.path, copy.path)
+    shutil.rmtree(copy.frame_folder)
+    return copy
+
+
+def test_a_run_keeps_its_frame_as_a_merged_model_has_it(run, tmp_path):
+    (merged,) = export(run, "merged", out=tmp_path, certified=False)
+    beside = {name for name in contents(merged.path) if not name.endswith(".safetensors")}
+    kept = contents(run.frame_folder)
+    assert kept.keys() == beside | {RESOLVED}
+    assert all(kept[name] == contents(merged.path)[name] for name in beside)
+    assert AutoTokenizer.from_pretrained(run.frame_folder).chat_template
+
+
+def test_an_export_from_the_kept_frame_is_that_from_the_model_byte_for_byte(run, bare, tmp_path):
+    assert run.frame().kept == run.frame_folder
+    assert bare.frame().kept is None
+    for of, name in ((run, "kept"), (bare, "live")):
+        forms = "f16,q8_0,adapter"
+        export(of, *TARGETS, quant=forms, out=tmp_path / name, certified=False)
+    kept, live = contents(tmp_path / "kept"), contents(tmp_path / "live")
+    assert kept.keys() == live.keys()
+    assert [name for name in live if live[name] != kept[name]] == []
+
+
+def heavy(run, out):
+    words = [sys.executable, "-c", HEAVY, str(run.path), str(out), *TARGETS]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_writing_imports_no_configuration_class_and_no_compiler(run, bare, tmp_path):
+    assert heavy(run, tmp_path / "kept") == []
+    needed = heavy(bare, tmp_path / "live")
+    assert "torch._dynamo" in needed
+    assert "transformers.models.llama.configuration_llama" in needed
