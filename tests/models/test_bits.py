@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import strop.models.quantizer
+import strop.models
 from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.layers.held import HeldEmbedding, HeldLinear
 from strop.layers.quantized_linear import QuantizedLinear
@@ -168,7 +168,30 @@ def test_4_bits_are_made_once_and_then_opened_from_the_cache_file_by_file(tmp_pa
     assert not torch.equal(third.lm_head.weight, second.lm_head.weight)
 
 
-def test_transformers_opens_such_a_folder_once_the_quantiser_is_imported(tmp_path):
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import strop.models; from transformers import AutoModelForCausalLM",
+        "from transformers import AutoModelForCausalLM; import strop.models",
+        "import transformers.quantizers, strop.models; from transformers import AutoModelForCausalLM",
+    ],
+)
+def test_transformers_opens_such_a_folder_whichever_is_imported_first(tmp_path, imports):
+    place = packed_folder(saved(tmp_path))
+    code = (
+        f"{imports}; m = AutoModelForCausalLM.from_pretrained({str(place)!r}); "
+        "print(type(m.model.layers[0].mlp.up_proj).__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["QuantizedLinear"], done.stderr
+
+
+def test_importing_strop_models_imports_no_quantiser_of_transformers():
+    code = "import sys, strop.models; assert 'transformers' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_transformers_opens_such_a_folder_once_strop_models_is_imported(tmp_path):
     place = packed_folder(saved(tmp_path))
     ours, _ = load(tmp_path / "llama", bits=4)
     theirs = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32)
@@ -265,7 +288,7 @@ BEYOND = """
 import json, resource, sys, psutil, torch
 from pathlib import Path
 from transformers import AutoModelForCausalLM
-import strop.models.quantizer
+import strop.models
 before = psutil.Process().memory_info().rss
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16)
 took = psutil.Process().memory_info().rss - before

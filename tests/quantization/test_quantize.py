@@ -19,7 +19,7 @@ from transformers import (
 )
 
 import strop
-import strop.models.quantizer  # registers itself with transformers
+import strop.models  # registers the quantiser with transformers
 from strop.core.errors import ConfigError, DataError, ShapeError, UnsupportedError
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.models import adapter_start

@@ -1,6 +1,11 @@
-"""Finds and loads models, puts our layers in and takes them out, holds the one forward seam."""
+"""Finds and loads models, puts our layers in and takes them out, holds the one forward seam.
+
+Importing it lets transformers open models that strop has quantised.
+"""
 
 from typing import TYPE_CHECKING, Any
+
+from strop.models.registering import register
 
 if TYPE_CHECKING:
     from strop.models.dtype import compute_dtype
@@ -9,6 +14,9 @@ if TYPE_CHECKING:
     from strop.models.packaged import PACKAGED
 
 __all__ = ["PACKAGED", "complete", "compute_dtype", "load", "reply", "resolve"]
+
+
+register()
 
 
 def __getattr__(name: str) -> Any:

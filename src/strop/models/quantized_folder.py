@@ -37,7 +37,7 @@ def quantize(
     """Store the linear layers of a model in 4 to 8 bits, more where it matters; keep the rest.
 
     A quarter of the text is kept aside to measure on. The folder opens by `strop.load(out)` and,
-    after `import strop.models.quantizer`, by transformers' `from_pretrained`.
+    after `import strop.models`, by transformers' `from_pretrained`.
 
     Args:
         model: what `strop.load` takes.

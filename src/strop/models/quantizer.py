@@ -1,7 +1,7 @@
 """The way into transformers for models whose linear weights are stored in few bits.
 
 Importing this module registers the method "strop" with transformers, so that from_pretrained opens
-such a folder; `strop.load` imports it. Its config.json names the format of each quantised layer:
+such a folder; `strop.models` sees to that. Its config.json names the format of each quantised layer:
 
     "quantization_config": {"quant_method": "strop", "version": 1,
                             "modules": {"model.layers.0.self_attn.q_proj": "4b64", ...}}
@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.quantizers import HfQuantizer
 from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from strop.core.errors import DataError, UnsupportedError

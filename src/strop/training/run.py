@@ -11,6 +11,7 @@ from strop.training import checkpoints
 
 if TYPE_CHECKING:
     from torch import Tensor
+
     from strop.models.frame import Frame
 
 
