@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from strop.export import export
 from strop.export.asking import ask
+from strop.export.balance import Balance
 from strop.export.base_choice import measured
 from strop.export.bases import DEQUANTISED, ORIGINAL, QuantizedBase, bases
 from strop.export.certificate import CLOSE, ROUNDED, SURE, Certificate, judged, thresholds, within
@@ -106,10 +107,14 @@ def test_the_original_base_is_taken_where_it_is_nearer_and_certified_by_its_weig
         name: TunedWeights(base, quantised.weights())
         for name, base in zip(named, reversed(named.values()), strict=True)
     }
-    chosen = measured(reference, frame, weights, None)
+    sizes = {name: len(held.whole) for name, held in reference.prints.items()}
+    balance = Balance(sizes, quantised.energies(), frame.config)
+    chosen = measured(reference, frame, weights, balance, None)
     assert chosen.base == ORIGINAL
-    for name, wanted in reference.prints.items():
-        torch.testing.assert_close(chosen.prints[name].whole, wanted.whole, rtol=1e-4, atol=1e-4)
+    assert reference.scaled
+    for before, after in ((reference.prints, chosen.prints), (reference.scaled, chosen.scaled)):
+        for name, wanted in before.items():
+            torch.testing.assert_close(after[name].whole, wanted.whole, rtol=1e-4, atol=1e-4)
 
 
 @slow
