@@ -40,12 +40,14 @@ class Packed:
     """S, scales that share a factor."""
     offset: float = 0.0
 
-    def scales(self) -> Tensor:
-        """Return the scale of each group in float32."""
+    def scales(self, first: int = 0, last: int | None = None) -> Tensor:
+        """Return the scale of each group in float32, or of those from `first` to before `last`."""
         if self.scale_table is None or self.factors is None:
-            return self.scale_codes.float()
-        factors = self.factors.repeat_interleave(self.scale_group)[: self.scale_codes.numel()]
-        return self.scale_table[self.scale_codes.flatten().int()] * factors + self.offset
+            return self.scale_codes[first:last].float()
+        codes = self.scale_codes.flatten()[first:last].int()
+        places = torch.arange(first, first + codes.numel(), device=codes.device)
+        factors = self.factors[places // self.scale_group]
+        return self.scale_table[codes] * factors + self.offset
 
     def rows(self, start: int, stop: int) -> "Packed":
         """Return some rows as a weight of their own, its scales as plain numbers.
@@ -64,11 +66,10 @@ class Packed:
             parts = [codes[first // 2 : (first + count + 1) // 2]]
             width = self.bits - 4
             parts += [codes[half + first * width // 8 : half - (-(first + count) * width // 8)]]
-        at = slice(first // self.group, -(-(first + count) // self.group))
         return replace(
             self,
             codes=torch.cat(parts),
-            scale_codes=self.scales()[at],
+            scale_codes=self.scales(first // self.group, -(-(first + count) // self.group)),
             scale_table=None,
             factors=None,
             shape=torch.Size((count // D, D)),
