@@ -67,7 +67,7 @@ def measured(way: str) -> dict[str, Any]:
         log_probs = torch.cat([model(input_ids=r[None]).logits[0, :-1] for r in held_out])
         del model
         file, start = Path(folder) / "model.gguf", time.perf_counter()
-        weights, frame = BaseWeights(StoredBase(Path(folder), None, None)), load_frame(folder)
+        weights, frame = BaseWeights(StoredBase(Path(folder))), load_frame(folder)
         (form,) = forms(way)
         made = (
             GgufFile(weights, frame, form.quant)

@@ -15,7 +15,7 @@ from strop.export import export
 from strop.export.asking import ask
 from strop.export.balance import Balance
 from strop.export.base_choice import measured
-from strop.export.bases import DEQUANTISED, ORIGINAL, QuantizedBase, bases
+from strop.export.bases import DEQUANTISED, ORIGINAL, bases
 from strop.export.certificate import CLOSE, ROUNDED, SURE, Certificate, judged, thresholds, within
 from strop.export.comparison import FAR, Agreement, considered
 from strop.export.findings import Findings, report
@@ -101,7 +101,7 @@ def test_the_original_base_is_taken_where_it_is_nearer_and_certified_by_its_weig
 ):
     frame = quantised.frame()
     reference = ask(quantised, frame)
-    named = bases(quantised.settings, frame.folder)
+    named = bases(quantised.settings, frame)
     # with the names exchanged, the nearer base is the one called original
     weights = {
         name: TunedWeights(base, quantised.weights())
@@ -135,7 +135,7 @@ def test_a_run_on_a_quantised_folder_is_merged_into_plain_weights(quantised, tmp
 @slow
 def test_rows_of_a_quantised_base_are_those_of_the_whole_weight(quantised):
     model, _ = load(quantised.settings["model"], bits=4)
-    base = QuantizedBase(quantised.settings["model"], None)
+    (base, _) = bases(quantised.settings, quantised.frame()).values()
     for name, layer in model.named_modules():
         if isinstance(layer, QuantizedLinear):
             whole = layer.dense(torch.empty(layer.shape))

@@ -149,3 +149,7 @@ def test_writing_imports_no_configuration_class_and_no_compiler(run, bare, tmp_p
     needed = heavy(bare, tmp_path / "live")
     assert "torch._dynamo" in needed
     assert "transformers.models.llama.configuration_llama" in needed
+
+
+def test_a_run_in_few_bits_is_written_without_building_its_model(tmp_path):
+    assert heavy(trained("llama3", tmp_path, epochs=1, bits=4), tmp_path / "out") == []

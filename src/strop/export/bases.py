@@ -1,6 +1,8 @@
 """The weights of a base model as training held them, or as they are stored, a few rows at a time."""
 
 import math
+from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,9 +12,13 @@ from torch import Tensor
 
 from strop.core.errors import UnsupportedError
 from strop.export.tensor_file import CODES
-from strop.layers.quantized_linear import QuantizedLinear
-from strop.models import compute_dtype, load
+from strop.models import compute_dtype
+from strop.models.frame import Frame
+from strop.models.holding import NARROW
+from strop.models.packed_weights import forms_of, own_name, packed
+from strop.models.packing import packed_folder
 from strop.ops.dequantize import dequantize
+from strop.ops.dequantize.packed import Packed
 
 _FORMATS = {code: dtype for dtype, code in CODES.items() if dtype.is_floating_point}
 
@@ -34,43 +40,54 @@ class Base(Protocol):
         """Return rows of a tensor in float32; None, None is the whole of one without rows."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a tensor is stored, and how."""
+
+    path: Path
+    shape: tuple[int, ...]
+    code: str
+
+
 class StoredBase:
-    """The weights in a folder of safetensors files, rounded as they were held."""
+    """The weights in folders of safetensors files, rounded as they were held."""
 
     def __init__(
-        self, folder: Path, held: torch.dtype | None, matrices: torch.dtype | None
+        self, *folders: Path, held: torch.dtype | None = None, matrices: torch.dtype | None = None
     ) -> None:
         """Look at the files; weights are read when asked for.
 
         Args:
-            folder: of the model.
+            *folders: of the model; the first that has a tensor is taken.
             held: the format in which training held every weight; None, as it is stored.
             matrices: the format of wider linear weights and embeddings; None, as they are stored.
         """
         self._held, self._matrices = held, matrices
-        self._files: dict[str, Path] = {}
-        for path in sorted(folder.glob("*.safetensors")):
+        self._places: dict[str, _Place] = {}
+        for path in (path for folder in folders for path in sorted(folder.glob("*.safetensors"))):
             with safe_open(path, framework="pt") as file:
-                self._files.update(dict.fromkeys(file.keys(), path))
+                for name in file.keys():  # noqa: SIM118 - it is no dict
+                    part = file.get_slice(name)
+                    place = _Place(path, tuple(part.get_shape()), part.get_dtype())
+                    self._places.setdefault(name, place)
 
     @property
     def names(self) -> list[str]:
         """Every tensor, in the order of the files."""
-        return list(self._files)
+        return list(self._places)
 
     @property
     def plain(self) -> bool:
         """Whether every tensor holds numbers, none holds codes of few bits."""
-        return all(self._code(name) in _FORMATS for name in self._files)
+        return all(place.code in _FORMATS for place in self._places.values())
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape."""
-        with self._open(name) as file:
-            return tuple(file.get_slice(name).get_shape())
+        return self._places[name].shape
 
     def stored(self, name: str) -> torch.dtype:
         """Return the format in which the files have a tensor."""
-        if (code := self._code(name)) not in _FORMATS:
+        if (code := self._places[name].code) not in _FORMATS:
             raise UnsupportedError(
                 f"weights stored as {code} cannot be exported; use a 16-bit base"
             )
@@ -81,7 +98,7 @@ class StoredBase:
 
         What stays open stays mapped, and a mapped file counts as memory of the process.
         """
-        with self._open(name) as file:
+        with safe_open(self._places[name].path, framework="pt") as file:
             part = file.get_slice(name)
             rows: Tensor = part[start:stop] if start is not None else file.get_tensor(name)
             if self._held is not None:
@@ -90,51 +107,51 @@ class StoredBase:
                 rows = rows.to(self._matrices)
             return rows.to(torch.float32, copy=True)
 
-    def _code(self, name: str) -> str:
-        with self._open(name) as file:
-            return str(file.get_slice(name).get_dtype())
-
-    def _open(self, name: str) -> Any:
-        return safe_open(self._files[name], framework="pt")
+    def tensors(self, names: Collection[str]) -> dict[str, Tensor]:
+        """Return whole tensors as they are stored, views of their file."""
+        found = {}
+        for path in {self._places[name].path for name in names}:
+            with safe_open(path, framework="pt") as file:
+                here = [name for name in names if self._places[name].path == path]
+                found.update({name: file.get_tensor(name) for name in here})
+        return found
 
 
 class QuantizedBase:
     """The weights of a model that training held in few bits, some rows dequantised at a time."""
 
-    def __init__(self, name: str, stored: Base | None) -> None:
-        """Open the model as training did; its files stay memory-mapped.
+    def __init__(self, frame: Frame, stored: Base | None) -> None:
+        """Look at the files of codes, which are made if they are not there.
 
         Args:
-            name: what `load` takes.
+            frame: of the model.
             stored: the same model as its own files have it; None where they hold few bits.
         """
-        model, _ = load(name, bits=4)
-        self._stored, self._dtype = stored, model.config.dtype
-        self._packed = {
-            f"{module}.weight": layer.packed
-            for module, layer in model.named_modules()
-            if isinstance(layer, QuantizedLinear)
-        }
-        self._tensors = {
-            key: tensor
-            for key, tensor in model.state_dict().items()
-            if not self._is_of_packed(key) or key.endswith(".bias")
-        }
-        own = (key for key in self._tensors if key not in model.all_tied_weights_keys)
-        self._names = [*self._packed, *own] if stored is None else stored.names
+        folder = frame.folder if stored is None else packed_folder(frame.folder)
+        self._stored, self._forms = stored, forms_of(folder)
+        self._files = _held(folder, frame.folder)
+        self._parts: dict[str, dict[str, str]] = {name: {} for name in self._forms}
+        for key in self._files.names:
+            layer, _, part = own_name(key).rpartition(".")
+            if layer in self._parts:
+                self._parts[layer][part] = key
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        if stored is None:
+            from strop.models.outline import shapes
 
-    def _is_of_packed(self, key: str) -> bool:
-        return f"{key.rpartition('.')[0]}.weight" in self._packed
+            self._shapes = shapes(folder, self._forms)
+        computed = compute_dtype()
+        self._read: tuple[str, Packed] | None = None
+        self._dtype = computed if computed in NARROW else frame.config.dtype or torch.float32
 
     @property
     def names(self) -> list[str]:
         """Every tensor, in the order of the files."""
-        return self._names
+        return list(self._shapes) if self._stored is None else self._stored.names
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Return a tensor's shape."""
-        held = self._packed.get(name)
-        return tuple(self._tensors[name].shape if held is None else held.shape)
+        return self._shapes[name] if self._stored is None else self._stored.shape(name)
 
     def stored(self, name: str) -> torch.dtype:
         """Return the format in which the model's own files have a tensor, or its like."""
@@ -143,43 +160,56 @@ class QuantizedBase:
 
     def rows(self, name: str, start: int | None, stop: int | None) -> Tensor:
         """Return rows of a tensor in float32."""
-        if (packed := self._packed.get(name)) is None:
-            tensor = self._tensors[name]
-            return (tensor[start:stop] if start is not None else tensor).float().cpu()
-        E, D = packed.shape
+        if name.removesuffix(".weight") not in self._forms:
+            return self._files.rows(name, start, stop)
+        whole = self._packed(name)
+        E, D = whole.shape
         start, stop = start or 0, E if stop is None else stop
-        first = start - start % (packed.group // math.gcd(packed.group, D))  # groups are whole
-        return dequantize(packed.rows(first, stop))[start - first :].cpu()
+        first = start - start % (whole.group // math.gcd(whole.group, D))  # groups are whole
+        return dequantize(whole.rows(first, stop))[start - first :]
+
+    def _packed(self, name: str) -> Packed:
+        """Return a weight in few bits, kept for the rows that are asked of it next."""
+        if self._read is None or self._read[0] != name:
+            layer, (E, D) = name.removesuffix(".weight"), self.shape(name)
+            parts = self._parts[layer]
+            read = self._files.tensors(parts.values())
+            tensors = {part: read[key] for part, key in parts.items()}
+            self._read = name, packed(self._forms[layer], (E, D), tensors)
+        return self._read[1]
 
 
 DEQUANTISED, ORIGINAL = "dequantised", "original"
 """The bases of a run in few bits."""
 
 
-def held_base(settings: dict[str, Any], folder: Path) -> Base:
+def held_base(settings: dict[str, Any], frame: Frame) -> Base:
     """Return the base weights of a run as they are held where it is loaded now.
 
     Args:
         settings: of the run.
-        folder: of the base model.
+        frame: of the base model.
     """
-    return next(iter(bases(settings, folder).values()))
+    return next(iter(bases(settings, frame).values()))
 
 
-def bases(settings: dict[str, Any], folder: Path) -> dict[str, Base]:
+def bases(settings: dict[str, Any], frame: Frame) -> dict[str, Base]:
     """Return the weights that a run's update can be added to, those it was trained on first.
 
     Args:
         settings: of the run.
-        folder: of the base model.
+        frame: of the base model.
     """
-    stored = StoredBase(folder, None, None)
+    stored = StoredBase(frame.folder)
     if settings["bits"] == 4 and stored.plain:
-        return {DEQUANTISED: QuantizedBase(settings["model"], stored), ORIGINAL: stored}
+        return {DEQUANTISED: QuantizedBase(frame, stored), ORIGINAL: stored}
     if settings["bits"] == 4:
-        return {DEQUANTISED: QuantizedBase(settings["model"], None)}
-    if settings["bits"] == 32:
-        return {"": stored}
+        return {DEQUANTISED: QuantizedBase(frame, None)}
+    return {"": stored if settings["bits"] == 32 else _held(frame.folder)}
+
+
+def _held(*folders: Path) -> StoredBase:
+    """Return weights as `load` holds them below 32 bits."""
     if (computed := compute_dtype()) == torch.float32:
-        return {"": StoredBase(folder, None, torch.bfloat16)}
-    return {"": StoredBase(folder, computed, None)}
+        return StoredBase(*folders, matrices=torch.bfloat16)
+    return StoredBase(*folders, held=computed)

@@ -84,14 +84,12 @@ def export(
         tuned = Tuned(run.settings, weights, frame, sensitivity, balance)
         return list(jobs(targets, asked, tuned, dtype))
 
-    candidates = {
-        name: TunedWeights(base, run.weights())
-        for name, base in bases(run.settings, frame.folder).items()
-    }
-    first = next(iter(candidates.values()))
-    sizes = {name: first.shape(name)[0] for name in first.names}
+    named, adapter = bases(run.settings, frame), run.weights()
+    first = next(iter(named))
+    weights = TunedWeights(named[first], adapter)
+    sizes = {name: next(iter(weights.shape(name)), 1) for name in weights.names}
     balance = Balance(sizes, run.energies(), frame.config)
-    made = planned(first)
+    made = planned(weights)
     check_room(folder, {job.name: job.nbytes for job in made})
     for base in [job.base for job in made if job.base is not None]:
         base.check_room()
@@ -100,11 +98,12 @@ def export(
         return [Exported(j.target, j.format, folder / j.name, j.nbytes, None) for j in made]
     told("asking the trained model", 0, len(made) + 1)
     reference = ask(run, frame, data)
-    if len(candidates) > 1:
+    if len(named) > 1:
         told("comparing the bases", 0, len(made) + 1)
+        candidates = {name: TunedWeights(base, adapter) for name, base in named.items()}
         width = None if dtype is None else getattr(torch, dtype)
         reference = measured(reference, frame, candidates, balance, width)
-        if reference.base != next(iter(candidates)):
+        if reference.base != first:
             made = planned(candidates[reference.base])
     _write(folder, made, told)
     return _certified(run, folder, made, reference, told)

@@ -29,7 +29,7 @@ class GgufBase:
             frame: of its base.
             quant: a name of `gguf_types.FILE_TYPES`.
         """
-        self.contents = GgufFile(BaseWeights(held_base(settings, frame.folder)), frame, quant)
+        self.contents = GgufFile(BaseWeights(held_base(settings, frame)), frame, quant)
         weights = sorted(frame.folder.glob("*.safetensors"))
         self._made_from = {
             "folder": str(frame.folder.absolute()),

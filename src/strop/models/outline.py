@@ -1,7 +1,8 @@
 """A model without weights, laid out as training finds it: formats, adapter, ties."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -51,3 +52,21 @@ def outline(
             # PEFT asks transformers by a name that transformers has deprecated.
             warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             return get_peft_model(model, lora).train()
+
+
+def shapes(folder: Path, first: Collection[str]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a model's weights, in its order but for those of some layers before all.
+
+    Args:
+        folder: of the model; its files may hold codes, which have no shape.
+        first: names of the layers.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    tied = model.all_tied_weights_keys
+    own = {key: tuple(t.shape) for key, t in model.state_dict().items() if key not in tied}
+    begin = [f"{name}.weight" for name, _ in model.named_modules() if name in first]
+    return {name: own[name] for name in begin} | own
