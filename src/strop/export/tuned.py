@@ -15,7 +15,7 @@ from torch import Tensor
 from strop.core.errors import DataError, UnsupportedError
 from strop.export.bases import Base
 
-BLOCK_BYTES = 1_000_000
+BLOCK_BYTES = 2_000_000
 """Of a tensor in float32 that is held at once."""
 PREFIX = "base_model.model."
 """PEFT's, before the name of every module in an adapter file."""
