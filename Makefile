@@ -23,7 +23,7 @@ help:
 	@echo "make bench-qlora  strop's QLoRA beside that of bitsandbytes"
 	@echo "make bench-export  certificates, sizes, time and memory of exports of the packaged models"
 	@echo "make bench      both, and the other kinds of training"
-	@echo "make pages      write docs/settings.md, data.md, gpu.md, memory.md and four_bits.md"
+	@echo "make pages      write docs/settings.md, data.md, gpu.md, memory.md, four_bits.md, certificates.md"
 	@echo "make numbers    write the newest results into README.md"
 
 install: $(STAMP)
@@ -93,6 +93,7 @@ pages: $(STAMP)
 	$(BIN)/python scripts/gpu_page.py
 	$(BIN)/python scripts/memory_page.py
 	$(BIN)/python scripts/four_bits_page.py
+	$(BIN)/python scripts/certificates_page.py
 
 clean:
 	rm -rf .venv build dist
