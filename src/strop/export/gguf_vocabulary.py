@@ -52,8 +52,8 @@ def vocabulary(frame: Frame, rows: int) -> dict[str, Any]:
             f"tokenizers of the kind {model.get('type')} cannot be written as GGUF; only byte-level "
             "BPE and SentencePiece's BPE can"
         )
+    del model["vocab"]  # hundreds of thousands of strings, which the tokenizer is asked for below
     tokens, types = _tokens(frame.tokenizer, backend, rows)
-    merges = [m if isinstance(m, str) else " ".join(m) for m in model["merges"]]
     fields: dict[str, Any] = {"ggml.tokens": tokens, "ggml.token_type": types}
     if model.get("byte_fallback"):
         fields["ggml.model"], fields["ggml.pre"] = "llama", "default"
@@ -61,7 +61,8 @@ def vocabulary(frame: Frame, rows: int) -> dict[str, Any]:
         fields["ggml.add_space_prefix"] = _adds_space(frame.tokenizer)
     else:
         fields["ggml.model"], fields["ggml.pre"] = "gpt2", _splitter(backend)
-        fields["ggml.merges"] = merges
+        merges = model["merges"]
+        fields["ggml.merges"] = [m if isinstance(m, str) else " ".join(m) for m in merges]
     fields |= _special(frame)
     fields["chat_template"] = frame.tokenizer.chat_template
     return {f"tokenizer.{name}": value for name, value in fields.items() if value is not None}
