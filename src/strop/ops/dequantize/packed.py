@@ -44,10 +44,10 @@ class Packed:
         """Return the scale of each group in float32, or of those from `first` to before `last`."""
         if self.scale_table is None or self.factors is None:
             return self.scale_codes[first:last].float()
-        codes = self.scale_codes.flatten()[first:last].int()
-        places = torch.arange(first, first + codes.numel(), device=codes.device)
-        factors = self.factors[places // self.scale_group]
-        return self.scale_table[codes] * factors + self.offset
+        codes, S = self.scale_codes.flatten()[first:last].int(), self.scale_group
+        begin, end = first // S, -(-(first + codes.numel()) // S)
+        factors = self.factors[begin:end].repeat_interleave(S)[first - begin * S :]
+        return self.scale_table[codes] * factors[: codes.numel()] + self.offset
 
     def rows(self, start: int, stop: int) -> "Packed":
         """Return some rows as a weight of their own, its scales as plain numbers.
