@@ -9,9 +9,9 @@ PAGE = Path(__file__).parent.parent / "docs" / "certificates.md"
 HEAD = """# What certificates say of real models
 
 The three packaged models, each trained for 12 steps on instructions, in 16 bits (LoRA) and in 4 (QLoRA),
-and exported by [`strop export`](export.md). Each export was opened by its own loader (PEFT, transformers,
-llama.cpp, bitsandbytes) and compared with the trained model on rows held out of training. Short runs are
-the harder test: their updates are small beside the rounding of the weights.
+and exported by [`strop export`](export.md) in the forms below. Each export was opened by its own loader
+(PEFT, transformers, llama.cpp, bitsandbytes) and compared with the trained model on rows held out of
+training. Short runs are the harder test: their updates are small beside the rounding of the weights.
 
 `make bench-export` and `benchmarks/gguf_dynamic.py` make the numbers below, `make pages` this page.
 """
