@@ -3,7 +3,6 @@
 import json
 import logging
 import re
-import shutil
 import signal
 from html.parser import HTMLParser
 
@@ -371,42 +370,3 @@ def test_trainer_arguments_reach_trl_as_written(tmp_path, tiny_model):
     last = sorted(run.checkpoints_folder.iterdir())[-1]
     state = torch.load(last / "optimizer.pt", weights_only=True)
     assert "momentum" in state["param_groups"][0]
-
-
-def test_a_run_keeps_what_surrounds_the_weights(finished, tiny_model):
-    found = {path.name for path in finished.frame_folder.iterdir()}
-    assert found >= {"config.json", "generation_config.json", "tokenizer.json", "resolved.json"}
-    frame = finished.frame()
-    assert frame.kept == finished.frame_folder
-    assert frame.folder == tiny_model
-    assert frame.config.head_dim == 8  # which config.json need not say
-
-
-def test_a_run_of_long_ago_keeps_its_frame_when_it_is_resumed(tmp_path, tiny_model):
-    data = save_chats(tmp_path / "sums.jsonl", 20)
-    run = strop.train(data, model=tiny_model, out=tmp_path / "run", **QUICK)
-    kept = {path.name: path.read_bytes() for path in run.frame_folder.iterdir()}
-    shutil.rmtree(run.frame_folder)
-    shutil.rmtree(run.adapter_folder)
-    run.update(status="interrupted")
-    strop.train(resume=run.path, quiet=True)
-    assert run.finished
-    assert kept == {path.name: path.read_bytes() for path in run.frame_folder.iterdir()}
-
-
-def test_a_model_without_a_folder_of_its_own_is_trained_and_its_run_keeps_no_frame(
-    tmp_path, tiny_model, caplog
-):
-    nameless = in_float32(tiny_model)
-    nameless["model"].name_or_path = nameless["model"].config.name_or_path = ""
-    run = strop.train(chats(10), **nameless, out=tmp_path / "nameless", **QUICK)
-    assert not run.frame_folder.exists()
-    assert not caplog.records
-    alone = tmp_path / "alone"
-    AutoModelForCausalLM.from_pretrained(tiny_model).save_pretrained(alone)
-    given = {"model": AutoModelForCausalLM.from_pretrained(alone, dtype=torch.float32)}
-    given["tokenizer"] = AutoTokenizer.from_pretrained(tiny_model)
-    run = strop.train(chats(10), **given, out=tmp_path / "run", **QUICK)
-    assert not run.frame_folder.exists()
-    assert "can only be exported once its model lies there whole" in caplog.text
-    assert "alone has no tokenizer" in caplog.text

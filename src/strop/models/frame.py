@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from strop.core.errors import DataError
 from strop.core.files import write_json, written_whole
 from strop.models.loading import located, resolve
 from strop.models.special_tokens import settle
@@ -95,6 +96,7 @@ def load_frame(name: str | Path, kept: Path | None = None) -> Frame:
 
     Raises:
         StropError: the model cannot be found; the text says what was looked for where.
+        DataError: a file in `kept` is missing or damaged.
     """
     if kept is not None and kept.is_dir():
         return _opened(kept, located(name))
@@ -136,4 +138,10 @@ def _settings(config: Any) -> dict[str, Any]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_text(encoding="utf-8")))
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as e:
+        raise DataError(
+            f"{file} cannot be read: {e}; remove the folder {file.parent}, and what the model's own "
+            "folder says is taken instead"
+        ) from e

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from strop.core.errors import ConfigError
+from strop.core.errors import ConfigError, DataError
 from strop.core.files import write_json
 from strop.training import checkpoints
 
@@ -121,10 +121,22 @@ class Run:
         return last
 
     def energies(self) -> "dict[str, Tensor]":
-        """Return the mean squares of what each weight reads [I]; none before the run is finished."""
+        """Return the mean squares of what each weight reads [I]; none before the run is finished.
+
+        Raises:
+            DataError: the file is damaged.
+        """
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return load_file(self.energies_file) if self.energies_file.is_file() else {}
+        if not self.energies_file.is_file():
+            return {}
+        try:
+            return load_file(self.energies_file)
+        except SafetensorError as e:
+            raise DataError(
+                f"{self.energies_file} is damaged: {e}; remove it, and exports are rounded without"
+            ) from e
 
     def frame(self) -> "Frame":
         """Return what surrounds the model's weights, as it was when training began.

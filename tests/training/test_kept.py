@@ -1,0 +1,85 @@
+"""What a run keeps so that its exports need neither the model's classes nor its data."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import strop
+from strop.core.errors import DataError
+from strop.training import Run
+from tests.training.tiny import chats, save_chats
+
+QUICK = {"max_steps": 3, "batch_size": 4, "held_out": 2, "learning_rate": 1e-2, "quiet": True}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_model):
+    folder = tmp_path_factory.mktemp("finished")
+    data = save_chats(folder / "sums.jsonl", 20)
+    return strop.train(data, model=tiny_model, out=folder / "run", **QUICK)
+
+
+def in_float32(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+def test_a_run_keeps_what_surrounds_the_weights(finished, tiny_model):
+    found = {path.name for path in finished.frame_folder.iterdir()}
+    assert found >= {"config.json", "generation_config.json", "tokenizer.json", "resolved.json"}
+    frame = finished.frame()
+    assert frame.kept == finished.frame_folder
+    assert frame.folder == tiny_model
+    assert frame.config.head_dim == 8  # which config.json need not say
+
+
+def test_a_run_of_long_ago_keeps_its_frame_when_it_is_resumed(tmp_path, tiny_model):
+    data = save_chats(tmp_path / "sums.jsonl", 20)
+    run = strop.train(data, model=tiny_model, out=tmp_path / "run", **QUICK)
+    kept = {path.name: path.read_bytes() for path in run.frame_folder.iterdir()}
+    shutil.rmtree(run.frame_folder)
+    shutil.rmtree(run.adapter_folder)
+    run.update(status="interrupted")
+    strop.train(resume=run.path, quiet=True)
+    assert run.finished
+    assert kept == {path.name: path.read_bytes() for path in run.frame_folder.iterdir()}
+
+
+def test_a_model_without_a_folder_of_its_own_is_trained_and_its_run_keeps_no_frame(
+    tmp_path, tiny_model, caplog
+):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
+    nameless = {"model": in_float32(tiny_model), "tokenizer": tokenizer}
+    nameless["model"].name_or_path = nameless["model"].config.name_or_path = ""
+    run = strop.train(chats(10), **nameless, out=tmp_path / "nameless", **QUICK)
+    assert not run.frame_folder.exists()
+    assert not caplog.records
+    alone = tmp_path / "alone"
+    AutoModelForCausalLM.from_pretrained(tiny_model).save_pretrained(alone)
+    given = {"model": in_float32(alone), "tokenizer": tokenizer}
+    run = strop.train(chats(10), **given, out=tmp_path / "run", **QUICK)
+    assert not run.frame_folder.exists()
+    assert "can only be exported once its model lies there whole" in caplog.text
+    assert "alone has no tokenizer" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "name", ["frame/resolved.json", "frame/config.json", "energies.safetensors"]
+)
+def test_a_damaged_file_of_a_run_is_one_clear_error_and_the_run_works_without(
+    name, finished, tmp_path
+):
+    run = Run(Path(shutil.copytree(finished.path, tmp_path / "run")))
+    file = run.path / name
+    file.write_bytes(file.read_bytes()[:40])
+    ask = run.energies if name.startswith("energies") else lambda: run.frame().stated
+    with pytest.raises(
+        DataError, match=f"{file.name} (is damaged|cannot be read): .*remove"
+    ) as found:
+        ask()
+    assert str(file) in str(found.value)
+    shutil.rmtree(file.parent) if "frame" in name else file.unlink()
+    assert run.frame().stated == finished.frame().stated
+    assert run.energies().keys() <= finished.energies().keys()
