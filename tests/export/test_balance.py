@@ -13,8 +13,7 @@ from strop.export.asking import ask
 from strop.export.balance import BALANCED, Balance
 from strop.export.findings import Findings, report
 from strop.export.reopen_llama_cpp import look
-from strop.export.tuned import Update
-from strop.models.frame import load_frame
+from strop.export.tuned import PREFIX, Update
 from strop.models.input_energies import input_energies
 from strop.training import Run
 from tests.export.tiny import FAMILIES, trained
@@ -36,8 +35,7 @@ def model(request):
 
 
 def balanced(model):
-    energies = input_energies(model, IDS)
-    return Balance({k: len(v) for k, v in model.state_dict().items()}, energies, model.config)
+    return Balance(input_energies(model, IDS), model.config)
 
 
 @torch.no_grad()
@@ -84,10 +82,9 @@ def test_inputs_differ_by_the_square_root_of_what_they_did(model):
 
 
 def test_without_energies_nothing_is_scaled(model):
-    sizes = {name: len(value) for name, value in model.state_dict().items()}
-    balance = Balance(sizes, {}, model.config)
+    balance = Balance({}, model.config)
     assert not balance
-    assert not any(name in balance for name in sizes)
+    assert not any(name in balance for name in model.state_dict())
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +92,7 @@ def exported(tmp_path_factory):
     """Return a run's Q8_0 and what its trained model says."""
     folder = tmp_path_factory.mktemp("gemma3")
     run = trained("gemma3", folder)
-    ask(run, load_frame(run.settings["model"])).save(folder / "work")
+    ask(run, run.frame()).save(folder / "work")
     export(run, "gguf", quant="q8_0,q5_0", out=folder, certified=False)
     return folder
 
@@ -132,7 +129,7 @@ def test_a_run_notes_what_its_weights_read(exported):
     found = run.energies()
     changed = load_file(run.weights() / "adapter_model.safetensors")
     named = {
-        k.removeprefix("base_model.model.").replace(".lora_A.weight", ".weight")
+        k.removeprefix(PREFIX).replace(".lora_A.weight", ".weight")
         for k in changed
         if "lora_A" in k
     }

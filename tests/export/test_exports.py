@@ -107,8 +107,7 @@ def test_the_original_base_is_taken_where_it_is_nearer_and_certified_by_its_weig
         name: TunedWeights(base, quantised.weights())
         for name, base in zip(named, reversed(named.values()), strict=True)
     }
-    sizes = {name: len(held.whole) for name, held in reference.prints.items()}
-    balance = Balance(sizes, quantised.energies(), frame.config)
+    balance = Balance(quantised.energies(), frame.config)
     chosen = measured(reference, frame, weights, balance, None)
     assert chosen.base == ORIGINAL
     assert reference.scaled

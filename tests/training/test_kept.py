@@ -5,25 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 import strop
 from strop.core.errors import DataError
 from strop.training import Run
-from tests.training.tiny import chats, save_chats
-
-QUICK = {"max_steps": 3, "batch_size": 4, "held_out": 2, "learning_rate": 1e-2, "quiet": True}
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny_model):
-    folder = tmp_path_factory.mktemp("finished")
-    data = save_chats(folder / "sums.jsonl", 20)
-    return strop.train(data, model=tiny_model, out=folder / "run", **QUICK)
-
-
-def in_float32(folder):
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+from tests.training.tiny import QUICK, chats, in_float32, save_chats
 
 
 def test_a_run_keeps_what_surrounds_the_weights(finished, tiny_model):
@@ -50,15 +37,17 @@ def test_a_run_of_long_ago_keeps_its_frame_when_it_is_resumed(tmp_path, tiny_mod
 def test_a_model_without_a_folder_of_its_own_is_trained_and_its_run_keeps_no_frame(
     tmp_path, tiny_model, caplog
 ):
-    tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    nameless = {"model": in_float32(tiny_model), "tokenizer": tokenizer}
+    nameless = in_float32(tiny_model)
     nameless["model"].name_or_path = nameless["model"].config.name_or_path = ""
     run = strop.train(chats(10), **nameless, out=tmp_path / "nameless", **QUICK)
     assert not run.frame_folder.exists()
     assert not caplog.records
     alone = tmp_path / "alone"
     AutoModelForCausalLM.from_pretrained(tiny_model).save_pretrained(alone)
-    given = {"model": in_float32(alone), "tokenizer": tokenizer}
+    given = {
+        "model": AutoModelForCausalLM.from_pretrained(alone, dtype=torch.float32),
+        "tokenizer": nameless["tokenizer"],
+    }
     run = strop.train(chats(10), **given, out=tmp_path / "run", **QUICK)
     assert not run.frame_folder.exists()
     assert "can only be exported once its model lies there whole" in caplog.text

@@ -16,16 +16,7 @@ from strop.data import encode_all, read
 from strop.models import compute_dtype
 from strop.training import Run, report
 from strop.training.material import length_for
-from tests.training.tiny import chats, save_chats
-
-QUICK = {"max_steps": 3, "batch_size": 4, "held_out": 2, "learning_rate": 1e-2, "quiet": True}
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, tiny_model):
-    folder = tmp_path_factory.mktemp("finished")
-    data = save_chats(folder / "sums.jsonl", 20)
-    return strop.train(data, model=tiny_model, out=folder / "run", **QUICK)
+from tests.training.tiny import QUICK, chats, in_float32, save_chats
 
 
 def test_a_run_leaves_settings_log_adapter_checkpoints_and_report(finished):
@@ -68,12 +59,6 @@ def test_the_adapter_loads_with_plain_peft_and_answers_like_the_run(finished, ti
     with torch.no_grad():
         assert torch.equal(ours(ids).logits, plain(ids).logits)
     assert Run.open(finished.path) == finished
-
-
-def in_float32(folder):
-    """Return model and tokenizer in the precision in which two ways can be told to agree."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    return {"model": model, "tokenizer": AutoTokenizer.from_pretrained(folder)}
 
 
 def check_same_steps(*runs):

@@ -4,14 +4,24 @@ import json
 import random
 from pathlib import Path
 
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+    set_seed,
+)
 
 TEMPLATE = (
     "{% for m in messages %}<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
 )
 SPECIAL = ["<|pad|>", "<|start|>", "<|end|>"]
+QUICK = {"max_steps": 3, "batch_size": 4, "held_out": 2, "learning_rate": 1e-2, "quiet": True}
+"""Settings of a training that takes a moment."""
 
 
 def save_tiny_llama(folder: Path, context: int = 256) -> Path:
@@ -63,3 +73,9 @@ def save_chats(path: Path, count: int) -> Path:
     """Write `chats(count)` as JSONL."""
     path.write_text("".join(json.dumps(row) + "\n" for row in chats(count)))
     return path
+
+
+def in_float32(folder: Path) -> dict:
+    """Return model and tokenizer in the precision in which two ways can be told to agree."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return {"model": model, "tokenizer": AutoTokenizer.from_pretrained(folder)}

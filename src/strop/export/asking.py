@@ -1,6 +1,6 @@
 """Asks the trained model what its exports are then held to."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def ask(run: Run, frame: Frame, data: Any = None) -> Reference:
     chats = _chats(rows) if tokenizer.chat_template else []
     chat_ids = [rendered_ids(tokenizer, chat) for chat in chats]
     plain = tokenizer("a")["input_ids"]
-    prints, scaled = _prints(model, run.energies(), frame.config)
+    prints, scaled = _prints(model, Balance(run.energies(), frame.config))
     return Reference(
         source=source,
         texts=texts,
@@ -199,29 +199,24 @@ def _base_kind(run: Run, frame: Frame) -> str:
     return "F32" if run.settings["bits"] == 32 or frame.config.dtype in narrow else "BF16"
 
 
-def _prints(
-    model: Any, energies: Mapping[str, Tensor], config: Any
-) -> tuple[dict[str, Print], dict[str, Print]]:
+def _prints(model: Any, balance: Balance) -> tuple[dict[str, Print], dict[str, Print]]:
     """Return the print of every weight of a PEFT model in float32, under the base's names.
 
-    The second are of the weights that energies ask to be scaled, as they are then.
+    The second are of the weights that `balance` scales, as they are then.
     """
     base = model.base_model.model
     layers = {n: m for n, m in base.named_modules() if hasattr(m, "get_base_layer")}
     packed = {n: m for n, m in base.named_modules() if isinstance(m, QuantizedLinear)}
     prints: dict[str, Print] = {}
     scaled: dict[str, Print] = {}
-    found = {}
     for key, value in base.state_dict().items():
         module, _, parameter = key.rpartition(".")
-        if ".lora_" not in key and (module not in packed or parameter in ("weight", "bias")):
-            found[key.replace(".base_layer.", ".")] = module, parameter, value
-    sizes = {name: packed.get(module, value).shape[0] for name, (module, _, value) in found.items()}
-    balance = Balance(sizes, energies, config)
-    for name, (module, parameter, value) in found.items():
+        if ".lora_" in key or (module in packed and parameter not in ("weight", "bias")):
+            continue
         if module in packed and parameter == "weight":
             layer = packed[module]
             value = layer.dense(torch.empty(layer.shape, device=value.device))
+        name = key.replace(".base_layer.", ".")
         changed = layers.get(module.removesuffix(".base_layer")) if parameter == "weight" else None
         update = None if changed is None else _update(changed, value)
         weight = value.float().cpu()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop.export.gguf_families import FAMILIES
+from strop.export.gguf_families import FAMILIES, GgufFamily
 from strop.export.tuned import Update
 
 BALANCED = "strop.balanced"
@@ -28,23 +28,24 @@ class Link:
     """Outputs before those that are read."""
 
 
-def links(sizes: Mapping[str, int]) -> Iterator[Link]:
+def links(energies: Mapping[str, Tensor], family: GgufFamily) -> Iterator[Link]:
     """Yield the links between the tensors of a model with norms before attention and MLP.
 
     Args:
-        sizes: outputs of every tensor, by transformers' names.
+        energies: by the names of the weights that read something, transformers'.
+        family: of the model.
     """
-    for norm in sorted(name for name in sizes if name.endswith(".input_layernorm.weight")):
-        block = norm.removesuffix("input_layernorm.weight")
-        own = f"{block}pre_feedforward_layernorm.weight"
-        second = own if own in sizes else f"{block}post_attention_layernorm.weight"
+    for down in sorted(name for name in energies if name.endswith(".mlp.down_proj.weight")):
+        block = down.removesuffix("mlp.down_proj.weight")
         asking = (f"{block}self_attn.{kind}_proj.weight" for kind in ("q", "k", "v", "qkv"))
         entering = (f"{block}mlp.{kind}_proj.weight" for kind in ("gate", "up", "gate_up"))
-        up, both, down = (f"{block}mlp.{kind}_proj.weight" for kind in ("up", "gate_up", "down"))
-        yield Link(norm, tuple(name for name in asking if name in sizes))
-        yield Link(second, tuple(name for name in entering if name in sizes))
-        yield Link(up, (down,)) if up in sizes else Link(both, (down,), sizes[both] // 2)
-    if "lm_head.weight" in sizes:
+        up, both = (f"{block}mlp.{kind}_proj.weight" for kind in ("up", "gate_up"))
+        readers = tuple(name for name in asking if name in energies)
+        yield Link(f"{block}input_layernorm.weight", readers)
+        readers = tuple(name for name in entering if name in energies)
+        yield Link(f"{block}{family.mlp_norm}.weight", readers)
+        yield Link(up, (down,)) if up in energies else Link(both, (down,), len(energies[down]))
+    if "lm_head.weight" in energies:
         yield Link("model.norm.weight", ("lm_head.weight",))
 
 
@@ -63,15 +64,12 @@ class Balance:
     energies does more (`gguf_types.encode`).
     """
 
-    def __init__(
-        self, sizes: Mapping[str, int], energies: Mapping[str, Tensor], config: Any
-    ) -> None:
+    def __init__(self, energies: Mapping[str, Tensor], config: Any) -> None:
         """Reckon what inputs of these energies ask for.
 
         Args:
-            sizes: outputs of every tensor, by transformers' names.
-            energies: [I] mean squares of what weights read, by their names; nothing is scaled for
-                those that are not named.
+            energies: [I] mean squares of what weights read, by transformers' names; without any,
+                nothing is scaled.
             config: of the model.
         """
         self.energies = energies
@@ -80,9 +78,8 @@ class Balance:
         if (family := FAMILIES.get(config.model_type)) is None:
             return  # no file of it is written
         self._offset = float(family.unit_offset)
-        for link in links(sizes):
-            if (energy := energies.get(link.readers[0])) is None:
-                continue
+        for link in links(energies, family):
+            energy = energies[link.readers[0]]
             least = _LEAST * float(energy.mean()) or 1.0  # of an input that is never more than 0
             logs = energy.double().clamp_min(least).log() / -4
             scale = (logs - logs.mean()).exp().float()

@@ -86,10 +86,8 @@ def export(
 
     named, adapter = bases(run.settings, frame), run.weights()
     first = next(iter(named))
-    weights = TunedWeights(named[first], adapter)
-    sizes = {name: next(iter(weights.shape(name)), 1) for name in weights.names}
-    balance = Balance(sizes, run.energies(), frame.config)
-    made = planned(weights)
+    balance = Balance(run.energies(), frame.config)
+    made = planned(TunedWeights(named[first], adapter))
     check_room(folder, {job.name: job.nbytes for job in made})
     for base in [job.base for job in made if job.base is not None]:
         base.check_room()

@@ -22,6 +22,8 @@ class GgufFamily:
     """Rows of q and k are stored in pairs, as Meta's code rotates them."""
     unit_offset: bool = False
     """transformers holds norm weights as distances from one."""
+    mlp_norm: str = "post_attention_layernorm"
+    """The norm before the MLP."""
     softcaps: bool = False
     windows: int = 0
     """Every so many-th layer attends to everything, the others to a window; 0: all do."""
@@ -33,8 +35,16 @@ FAMILIES = {
     "qwen2": GgufFamily(MODEL_ARCH.QWEN2),
     "qwen3": GgufFamily(MODEL_ARCH.QWEN3),
     "phi3": GgufFamily(MODEL_ARCH.PHI3),
-    "gemma2": GgufFamily(MODEL_ARCH.GEMMA2, unit_offset=True, softcaps=True, windows=2),
-    "gemma3_text": GgufFamily(MODEL_ARCH.GEMMA3, unit_offset=True, windows=6),
+    "gemma2": GgufFamily(
+        MODEL_ARCH.GEMMA2,
+        unit_offset=True,
+        mlp_norm="pre_feedforward_layernorm",
+        softcaps=True,
+        windows=2,
+    ),
+    "gemma3_text": GgufFamily(
+        MODEL_ARCH.GEMMA3, unit_offset=True, mlp_norm="pre_feedforward_layernorm", windows=6
+    ),
 }
 """By `model_type` of transformers."""
 
