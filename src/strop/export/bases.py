@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +16,7 @@ from strop.models.frame import Frame
 from strop.models.holding import NARROW
 from strop.models.packed_weights import forms_of, own_name, packed
 from strop.models.packing import packed_folder
+from strop.models.weight_files import StoredTensor, stored_tensors
 from strop.ops.dequantize import dequantize
 from strop.ops.dequantize.packed import Packed
 
@@ -40,15 +40,6 @@ class Base(Protocol):
         """Return rows of a tensor in float32; None, None is the whole of one without rows."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a tensor is stored, and how."""
-
-    path: Path
-    shape: tuple[int, ...]
-    code: str
-
-
 class StoredBase:
     """The weights in folders of safetensors files, rounded as they were held."""
 
@@ -63,13 +54,10 @@ class StoredBase:
             matrices: the format of wider linear weights and embeddings; None, as they are stored.
         """
         self._held, self._matrices = held, matrices
-        self._places: dict[str, _Place] = {}
-        for path in (path for folder in folders for path in sorted(folder.glob("*.safetensors"))):
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 - it is no dict
-                    part = file.get_slice(name)
-                    place = _Place(path, tuple(part.get_shape()), part.get_dtype())
-                    self._places.setdefault(name, place)
+        self._places: dict[str, StoredTensor] = {}
+        for folder in folders:
+            for name, tensor in stored_tensors(folder).items():
+                self._places.setdefault(name, tensor)
 
     @property
     def names(self) -> list[str]:

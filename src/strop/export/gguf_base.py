@@ -14,6 +14,7 @@ from strop.export.tuned import BaseWeights
 from strop.models import compute_dtype
 from strop.models.frame import Frame
 from strop.models.made_once import is_made, made_once
+from strop.models.weight_files import weight_files
 
 _MODEL = "model.gguf"
 
@@ -30,7 +31,7 @@ class GgufBase:
             quant: a name of `gguf_types.FILE_TYPES`.
         """
         self.contents = GgufFile(BaseWeights(held_base(settings, frame)), frame, quant)
-        weights = sorted(frame.folder.glob("*.safetensors"))
+        weights = weight_files(frame.folder)
         self._made_from = {
             "folder": str(frame.folder.absolute()),
             "files": [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in weights],

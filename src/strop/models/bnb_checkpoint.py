@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from strop.core.errors import DataError, UnsupportedError
+from strop.models.weight_files import weight_files
 
 RENAMINGS = {
     r"\.weight\.absmax$": ".scale_codes",
@@ -51,7 +52,7 @@ def read_states(folder: Path, config: Mapping[str, Any]) -> dict[str, BnbState]:
             "or quantises the unquantised model itself (bits=4)"
         )
     states = {}
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in weight_files(folder):
         with safe_open(file, framework="pt") as tensors:
             for key in tensors.keys():  # noqa: SIM118 - not a dict
                 layer, found, table = key.partition(_NOTE)

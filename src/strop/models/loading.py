@@ -16,6 +16,7 @@ from strop.models.dtype import default_device
 from strop.models.holding import hold
 from strop.models.packaged import PACKAGED, nearest
 from strop.models.special_tokens import settle
+from strop.models.weight_files import check_no_adapter, stored_tensors
 
 if TYPE_CHECKING:
     from strop.models.weights import Weights
@@ -172,7 +173,8 @@ def _checked(folder: Path) -> Path:
 
 def _whole(folder: Path) -> Path:
     _config(folder)
-    _check_weights(folder)
+    check_no_adapter(folder)
+    stored_tensors(folder)
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
         raise DataError(
             f"{folder} has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}); copy the "
@@ -197,32 +199,6 @@ def _config(folder: Path) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise DataError(f"{file} holds no configuration; copy it again")
     return config
-
-
-def _check_weights(folder: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    files = sorted(folder.glob("*.safetensors"))
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        if absent := sorted(named - {file.name for file in files}):
-            raise DataError(f"{folder} lacks {', '.join(absent)}, which {index.name} names")
-    if not files:
-        pickled = sorted(p.name for end in ("*.bin", "*.pt", "*.pth") for p in folder.glob(end))
-        hint = "copy the model's .safetensors files into it"
-        if pickled:
-            hint = f"{pickled[0]} may run code when read and is not opened; save it as safetensors"
-        raise DataError(f"{folder} has no weights, that is no .safetensors file; {hint}")
-    for file in files:
-        try:
-            with safe_open(file, framework="pt"):
-                pass
-        except SafetensorError as e:
-            size = file.stat().st_size
-            raise DataError(
-                f"{file} ({size:,} bytes) is damaged or cut short: {e}; copy it again"
-            ) from e
 
 
 def _from_hub(name: str) -> Path:

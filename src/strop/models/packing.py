@@ -17,6 +17,7 @@ from strop.models.dtype import default_device
 from strop.models.holding import narrow
 from strop.models.made_once import made_once
 from strop.models.surgery import put
+from strop.models.weight_files import weight_files
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.compression import Calibrated, compress
 from strop.quantization.formats import FORMATS
@@ -50,7 +51,7 @@ def packed_folder(folder: Path) -> Path:
         UnsupportedError: weights of the model are in no linear layer, so they would be left out.
         DataError: a weight is NaN or infinite; it is named.
     """
-    files = sorted(folder.glob("*.safetensors"))
+    files = weight_files(folder)
     stats = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
     config = (folder / "config.json").read_text(encoding="utf-8")
     made_from = {"files": stats, "config": config, "rules": _RULES}
