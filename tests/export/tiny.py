@@ -82,9 +82,19 @@ def chats(count: int) -> list[dict]:
 def save_model(family: str, folder: Path, **sizes: int) -> Path:
     """Save a random model of a family, its norms not at one, with the tokenizer."""
     name, special = FAMILIES[family]
+    return save_kind(name, folder, **(special | sizes))
+
+
+def save_kind(name: str, folder: Path, **settings) -> Path:
+    """Save a random model of a class of configuration, its norms not at one, with the tokenizer."""
     own = tokenizer()
+    config = getattr(transformers, name)(vocab_size=len(own), **(COMMON | settings))
+    return save_random(config, folder)
+
+
+def save_random(config, folder: Path) -> Path:
+    """Save a random model of a configuration, its norms not at one, with the tokenizer."""
     set_seed(0)
-    config = getattr(transformers, name)(vocab_size=len(own), **(COMMON | special | sizes))
     model = transformers.AutoModelForCausalLM.from_config(config)
     for parameter in model.parameters():
         if parameter.ndim == 1:
@@ -92,7 +102,7 @@ def save_model(family: str, folder: Path, **sizes: int) -> Path:
         else:
             torch.nn.init.normal_(parameter, 0.0, 0.08)
     model.save_pretrained(folder)
-    own.save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
     return folder
 
 

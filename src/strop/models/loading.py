@@ -1,25 +1,22 @@
 """Find a model by whatever name the user has for it, and load it."""
 
-import contextlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from strop.core.errors import ConfigError, DataError, StropError, UnsupportedError
+from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.core.hub import hub_problem
 from strop.models import gguf
 from strop.models.dtype import default_device
 from strop.models.holding import hold
+from strop.models.opening import open_folder
 from strop.models.packaged import PACKAGED, nearest
 from strop.models.special_tokens import settle
 from strop.models.weight_files import check_no_adapter, stored_tensors
-
-if TYPE_CHECKING:
-    from strop.models.weights import Weights
 
 logger = logging.getLogger(__name__)
 
@@ -69,52 +66,11 @@ def opened(folder: Path, bits: int | None = None, dtype: torch.dtype | None = No
     from strop.models.weights import choose  # with it come all of transformers' quantisers
 
     weights = choose(folder, bits, dtype)
-    model = _built(weights)
+    model = open_folder(weights.folder, weights.config, weights.dtype)
     if weights.held and hold(model):
         logger.info("%s has wider weights than 16 bits; they are rounded to bfloat16", folder)
     model.name_or_path = str(folder)
     return model
-
-
-def _built(weights: "Weights") -> Any:
-    from transformers import AutoModelForCausalLM
-
-    folder = weights.folder
-    try:
-        with no_progress_bar():  # it takes a second, the files are local
-            model, report = AutoModelForCausalLM.from_pretrained(
-                folder,
-                config=weights.config,
-                dtype=weights.dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-    except RuntimeError as e:  # tensors of other shapes than the configuration says
-        if isinstance(e, StropError):
-            raise
-        raise DataError(f"the weights in {folder} do not fit its config.json: {e}") from e
-    if missing := sorted(report["missing_keys"]):
-        shown = ", ".join(missing[:3]) + (" and more" if len(missing) > 3 else "")
-        raise DataError(
-            f"the weights in {folder} lack {len(missing)} tensors that its config.json asks for "
-            f"({shown}); they would be random numbers, so get the whole model"
-        )
-    return model
-
-
-@contextlib.contextmanager
-def no_progress_bar() -> Iterator[None]:
-    """Keep transformers from drawing bars of its own inside the block."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def resolve(name: str | Path) -> Path:

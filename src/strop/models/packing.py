@@ -16,6 +16,7 @@ from strop.models.calibration_text import sequences
 from strop.models.dtype import default_device
 from strop.models.holding import narrow
 from strop.models.made_once import made_once
+from strop.models.opening import open_folder, read_config
 from strop.models.surgery import put
 from strop.models.weight_files import weight_files
 from strop.ops.dequantize.packed import Packed
@@ -75,12 +76,12 @@ def _sample(files: Sequence[Path]) -> str:
 
 
 def _pack(folder: Path, out: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     from strop.models.quantizer import StropConfig
 
     logger.info("quantising %s to 4 bits, once", folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+    model = open_folder(folder, read_config(folder), "auto")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     check_linear(model)
     chosen = dict(quantisable(model))

@@ -14,7 +14,8 @@ from strop.models import adapter_start
 from strop.models.blockwise import take_apart
 from strop.models.calibration_text import sequences
 from strop.models.dtype import default_device
-from strop.models.loading import no_progress_bar, resolve
+from strop.models.loading import resolve
+from strop.models.opening import no_progress_bar, open_folder, read_config
 from strop.models.packing import SHARD, check_linear, holding
 from strop.models.surgery import put
 from strop.ops.dequantize.packed import Packed
@@ -134,14 +135,13 @@ def _check_room(out: Path, model: Any) -> None:
 
 
 def _opened(folder: Path) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = read_config(folder)
     if (stored := getattr(config, "quantization_config", None)) is not None:
         method = dict(stored).get("quant_method", "an unnamed method")
         raise ConfigError(f"{folder} is quantised already, by {method}; give the unquantised model")
-    with no_progress_bar():
-        loaded = AutoModelForCausalLM.from_pretrained(folder, dtype="auto", local_files_only=True)
+    loaded = open_folder(folder, config, "auto")
     check_linear(loaded)
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     return loaded.to(default_device()).eval().requires_grad_(False), tokenizer

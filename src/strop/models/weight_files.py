@@ -112,6 +112,11 @@ def _names_of(index: Path) -> list[str]:
     places = said.get("weight_map") if isinstance(said, dict) else None
     if not isinstance(places, dict) or not places:
         raise DataError(f"{index} has no weight_map that names the model's files; copy it again")
+    if not isinstance(said.get("metadata"), dict):
+        raise DataError(
+            f'{index} has no metadata, without which transformers does not open it; add "metadata": '
+            "{} beside weight_map"
+        )
     if wrong := [name for name in places.values() if not isinstance(name, str)]:
         raise DataError(f"{index} names {wrong[0]!r} as a file; copy it again")
     return sorted(set(places.values()))

@@ -10,6 +10,7 @@ from strop.core.errors import ConfigError, UnsupportedError
 from strop.models.bnb_checkpoint import read_states
 from strop.models.dtype import compute_dtype
 from strop.models.holding import NARROW
+from strop.models.opening import read_config
 from strop.models.packing import packed_folder
 from strop.models.quantizer import METHOD
 
@@ -38,15 +39,13 @@ def choose(folder: Path, bits: int | None, dtype: torch.dtype | None) -> Weights
         UnsupportedError: it is quantised in a way that strop does not read, or cannot be quantised.
         DataError: the weights are damaged.
     """
-    from transformers import AutoConfig
-
     if bits is not None and bits not in BITS:
         raise ConfigError(f"bits is {bits!r}; it must be 4, 16 or 32")
     if dtype is not None and dtype not in DTYPES:
         raise ConfigError(f"dtype is {dtype!r}; it must be one of {', '.join(map(str, DTYPES))}")
     if bits == 32 and dtype in NARROW:
         raise ConfigError(f"bits is 32 and dtype {dtype}; weights of 32 bits compute in float32")
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = read_config(folder)
     stored = _stored(config)
     if stored is not None and bits not in (None, 4):
         raise ConfigError(
@@ -55,7 +54,7 @@ def choose(folder: Path, bits: int | None, dtype: torch.dtype | None) -> Weights
         )
     if stored is None and bits == 4:
         folder = packed_folder(folder)
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = read_config(folder)
         stored = _stored(config)
     dtype = torch.float32 if bits == 32 else dtype or compute_dtype()
     held = dtype == torch.float32 and bits != 32

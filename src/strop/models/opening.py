@@ -1,0 +1,208 @@
+"""A model folder opened by transformers, once every tensor in it is known to have a place."""
+
+import contextlib
+import logging
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from strop.core.errors import DataError, StropError
+from strop.models.layout import Conversion, Layout
+from strop.models.weight_files import StoredTensor, check_no_adapter, stored_tensors
+
+logger = logging.getLogger(__name__)
+
+_PLAIN = ("F64", "F32", "F16", "BF16")
+"""Formats in which a tensor is its numbers."""
+_EIGHT = ("F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
+_SCALES = (
+    "scale_inv", "_scale", ".scale", ".scales", ".SCB", ".qzeros", ".g_idx", ".absmax",
+    "zero_point", ".qweight", ".weight_packed", "_blocks", "_scales",
+)  # fmt: skip
+"""Ends of names of what goes with weights in few bits."""
+_MASKS = ("rotary_emb.inv_freq", "position_ids", ".attn.bias", ".attn.masked_bias", "_cached")
+"""Ends of names of numbers that follow from the configuration: no weights, not worth a word."""
+_SHOWN = 3
+
+
+def read_config(folder: Path) -> Any:
+    """Return the configuration in a folder, head and embedding tied only if the files tie them.
+
+    Where config.json ties them and the files hold both, with other values, transformers loads
+    both. What else reads the configuration would take one for the other.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    if getattr(config, "tie_word_embeddings", False) and _holds_head(folder):
+        plain = AutoConfig.from_pretrained(folder, local_files_only=True)
+        if hasattr(plain, "quantization_config"):
+            del plain.quantization_config
+        stored = stored_tensors(folder)
+        if _untied(Conversion(plain, stored).layout, stored):
+            for part in (config, config.get_text_config()):
+                part.tie_word_embeddings = False
+            logger.warning(
+                "the config.json of %s ties the head to the embedding, but its files hold a head "
+                "of its own with other values; that one is used, as transformers does",
+                folder,
+            )
+    return config
+
+
+def open_folder(folder: Path, config: Any, dtype: Any) -> Any:
+    """Return the model in a folder, on the CPU.
+
+    Args:
+        folder: of the model, or of its weights in few bits.
+        config: what `read_config` returned, with its quantization_config if it has any.
+        dtype: of what is not quantised; "auto" as it is stored.
+
+    Raises:
+        DataError: tensors are missing, of other shapes, or have no place in the model; integers
+            or scales stand in place of weights. All that is wrong is named.
+    """
+    from transformers import AutoModelForCausalLM
+
+    check_no_adapter(folder)
+    if getattr(config, "quantization_config", None) is None:
+        check(folder, config)
+    try:
+        with no_progress_bar():  # it takes a second, the files are local
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder,
+                config=config,
+                dtype=dtype,
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except RuntimeError as e:  # tensors of other shapes than the configuration says
+        if isinstance(e, StropError):
+            raise
+        raise DataError(f"the weights in {folder} do not fit its config.json: {e}") from e
+    _refuse(folder, [*_missing(sorted(report["missing_keys"])),
+                     *_unplaced(sorted(report["unexpected_keys"]), {})])  # fmt: skip
+    return model
+
+
+def check(folder: Path, config: Any) -> Layout:
+    """Return the names of an unquantised model's weights, in memory and in its files.
+
+    Raises:
+        DataError: tensors are missing, have no place in the model, or are no weights.
+    """
+    stored = stored_tensors(folder)
+    conversion = Conversion(config, stored)
+    layout = conversion.layout
+    parts = [name for name in layout.ignored if not name.endswith(_MASKS)]
+    if parts:
+        logger.warning(
+            "%s holds %d tensors of parts that %s leaves out (%s); they are neither trained nor "
+            "exported",
+            folder, len(parts), type(conversion.model).__name__, _shown(parts),
+        )  # fmt: skip
+    wrong = [
+        *_codes(layout, stored, conversion.state),
+        *_unplaced(layout.unplaced, stored),
+        *_missing(layout.missing),
+    ]
+    _refuse(folder, wrong)
+    return layout
+
+
+def _refuse(folder: Path, wrong: list[str]) -> None:
+    if wrong:
+        raise DataError("; ".join(f"the weights in {folder} {sentence}" for sentence in wrong))
+
+
+def _missing(names: Collection[str]) -> Iterator[str]:
+    if not names:
+        return
+    yield (
+        f"lack {len(names)} tensors that its config.json asks for ({_shown(names)}); they would be "
+        "random numbers, so get the whole model"
+        + (
+            ", or set tie_word_embeddings in config.json if its head is the embedding"
+            if [*names] == ["lm_head.weight"]
+            else ""
+        )
+    )
+
+
+def _unplaced(names: Collection[str], stored: Mapping[str, StoredTensor]) -> Iterator[str]:
+    scales = [name for name in names if name.endswith(_SCALES)]
+    others = [name for name in names if name not in scales]
+    if scales:
+        yield (
+            f"hold {len(scales)} scales of weights in few bits ({_shown(scales)}), and its "
+            "config.json has no quantization_config that says so; without them the weights are "
+            "other numbers, so get the unquantised model"
+        )
+    if others:
+        yield (
+            f"hold {len(others)} tensors that the model of its config.json has no place for "
+            f"({_shown(others)}); get the config.json that belongs to them, or take them out of "
+            "the file if they are not of the model"
+        )
+
+
+def _codes(
+    layout: Layout, stored: Mapping[str, StoredTensor], state: Mapping[str, torch.Tensor]
+) -> Iterator[str]:
+    """Yield what is wrong with tensors that are no plain numbers where the model has weights."""
+    weights = [name for name, memory in layout.names.items() if state[memory].is_floating_point()]
+    weights += [name for group in layout.groups for name in group.files]
+    odd = {name: stored[name].code for name in weights if stored[name].code not in _PLAIN}
+    for code in dict.fromkeys(odd.values()):
+        these = [name for name in odd if odd[name] == code]
+        kind = "8-bit floats" if code in _EIGHT else "integers"
+        yield (
+            f"hold {kind} ({code}) in place of {len(these)} weights ({_shown(these)}), and "
+            "its config.json has no quantization_config that says what they stand for; get the "
+            "unquantised model"
+        )
+
+
+def _shown(names: Collection[str]) -> str:
+    first = ", ".join([*names][:_SHOWN])
+    return first + (" and more" if len(names) > _SHOWN else "")
+
+
+def _holds_head(folder: Path) -> bool:
+    return any(name.endswith("lm_head.weight") for name in stored_tensors(folder))
+
+
+def _untied(layout: Layout, stored: Mapping[str, StoredTensor]) -> bool:
+    """Whether the files hold a head and an embedding that are to be tied, and that differ."""
+    files = layout.files
+    for one, other in layout.tied.items():
+        if one in files and other in files:
+            a, b = (_read(stored[files[name]], files[name]) for name in (one, other))
+            if a.shape != b.shape or not torch.equal(a, b):
+                return True
+    return False
+
+
+def _read(tensor: StoredTensor, name: str) -> torch.Tensor:
+    from safetensors import safe_open
+
+    with safe_open(tensor.path, framework="pt") as file:
+        found: torch.Tensor = file.get_tensor(name)
+        return found
+
+
+@contextlib.contextmanager
+def no_progress_bar() -> Iterator[None]:
+    """Keep transformers from drawing bars of its own inside the block."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
