@@ -1,9 +1,9 @@
 """What importing strop may and may not do, each in a fresh interpreter."""
 
 import pkgutil
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ def run(code: str) -> str:
 
 
 def test_import_takes_under_300_milliseconds():
-    code = "import time; t = time.perf_counter(); import strop; print(time.perf_counter() - t)"
+    code = "import time; t = time.process_time(); import strop; print(time.process_time() - t)"
     assert min(float(run(code)) for _ in range(3)) < 0.3
 
 
@@ -70,9 +70,11 @@ def test_the_help_of_the_command_comes_in_half_a_second():
 
 
 def _timed_help() -> float:
-    start = time.perf_counter()
+    start = resource.getrusage(resource.RUSAGE_CHILDREN)
     run("import sys; sys.argv = ['strop', '--help']\nfrom strop.cli import main\nmain()")
-    return time.perf_counter() - start
+    end = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # of the processor: by the clock, a busy machine would be measured too
+    return end.ru_utime + end.ru_stime - start.ru_utime - start.ru_stime
 
 
 def test_a_public_name_that_does_not_exist_is_refused_by_name():
