@@ -125,7 +125,9 @@ FILES = {
     without_index: r"has 2 shards .* no model\.safetensors\.index\.json, which says what lies",
     index("{"): r"index\.json is not valid JSON .* copy it again",
     index("[1]"): "has no weight_map",
-    index('{"weight_map": {"a": "b.safetensors"}}'): r'no metadata, .* add "metadata": \{\}',
+    index(
+        '{"weight_map": {"a": "model-00001-of-00002.safetensors"}}'
+    ): r'no metadata, .* add "metadata": \{\}',
     index('{"metadata": {}, "weight_map": {"a": "../model.safetensors"}}'): "lies outside of",
     metas_alone: r"neither model\.safetensors nor .*; consolidated\.safetensors beside them",
     pointer: r"model\.safetensors \(\d+ bytes\) is a pointer of Git LFS .*run git lfs pull",

@@ -48,7 +48,9 @@ def weight_files(folder: Path) -> list[Path]:
             _all_there(folder, _names_of(index), index.name)
         return [folder / SINGLE]
     if index.is_file():
-        return _all_there(folder, _names_of(index), index.name)
+        files = _all_there(folder, _names_of(index), index.name)
+        _check_metadata(index)
+        return files
     raise DataError(_without_weights(folder))
 
 
@@ -112,14 +114,17 @@ def _names_of(index: Path) -> list[str]:
     places = said.get("weight_map") if isinstance(said, dict) else None
     if not isinstance(places, dict) or not places:
         raise DataError(f"{index} has no weight_map that names the model's files; copy it again")
-    if not isinstance(said.get("metadata"), dict):
+    if wrong := [name for name in places.values() if not isinstance(name, str)]:
+        raise DataError(f"{index} names {wrong[0]!r} as a file; copy it again")
+    return sorted(set(places.values()))
+
+
+def _check_metadata(index: Path) -> None:
+    if not isinstance(json.loads(index.read_text(encoding="utf-8")).get("metadata"), dict):
         raise DataError(
             f'{index} has no metadata, without which transformers does not open it; add "metadata": '
             "{} beside weight_map"
         )
-    if wrong := [name for name in places.values() if not isinstance(name, str)]:
-        raise DataError(f"{index} names {wrong[0]!r} as a file; copy it again")
-    return sorted(set(places.values()))
 
 
 def _all_there(folder: Path, names: list[str], source: str) -> list[Path]:
