@@ -90,7 +90,7 @@ def test_an_export_that_fails_ends_in_exit_code_1_and_a_sentence(quantised, tmp_
     assert done.returncode == 1
     said = json.loads(done.stdout)
     assert said["certified"] is False
-    sentence = f"merged float16 is not the trained model: {up} holds values that are no numbers"
+    sentence = f"merged float16 is not certified: {up} holds values that are no numbers"
     assert said["exports"][0]["certificate"]["sentence"].startswith(sentence)
     assert f"<td>FAILED</td><td>{sentence}" in run.report.read_text(encoding="utf-8")
 

@@ -303,4 +303,4 @@ def test_a_process_that_dies_is_a_fault(made, tmp_path):
     reference = Reference.open(made / "work")
     found = certify(folder, "gguf", "f16", folder / "model.gguf", made / "work", reference)
     assert not found.passed
-    assert "is not the trained model" in found.sentence
+    assert "is not certified" in found.sentence

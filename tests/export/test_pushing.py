@@ -142,7 +142,7 @@ def test_what_is_not_certified_is_not_pushed(folder, tmp_path):
     with pytest.raises(DataError, match=r"model.safetensors was changed after it was certified"):
         push(other, "me/tone")
     save_certificate(other, faults=("it is transposed",))
-    with pytest.raises(DataError, match="not the trained model: it is transposed"):
+    with pytest.raises(DataError, match="merged float32 is not certified: it is transposed"):
         push(other, "me/tone")
     (other / "certificate.json").unlink()
     with pytest.raises(DataError, match=r"has no certificate.json"):

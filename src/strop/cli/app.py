@@ -239,7 +239,7 @@ def export(
     ] = True,
     as_json: Json = False,
 ) -> None:
-    """Write a run for other programs, and certify that each export is the trained model."""
+    """Write a run for other programs, and certify that each export agrees with the trained model."""
     from strop.cli.export import show, write
 
     settings = {"quant": quant, "out": out, "data": data, "dtype": dtype, "certified": certify}

@@ -15,6 +15,7 @@ from strop.export.comparison import Answer, considered
 from strop.export.fingerprints import Print, print_of
 from strop.export.gguf_families import FAMILIES, metadata
 from strop.export.gguf_vocabulary import rendered_ids
+from strop.export.prompts import prompts, rendered_text
 from strop.export.reference import NEW_TOKENS, Reference
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.models.frame import Frame
@@ -87,7 +88,9 @@ def ask(run: Run, frame: Frame, data: Any = None) -> Reference:
         firsts=firsts,
         chats=chats,
         chat_ids=chat_ids,
+        chat_texts=[rendered_text(tokenizer, chat) for chat in chats],
         answers=[_answer(model, ids, frame.ends) for ids in chat_ids],
+        prompts=prompts(rows, tokenizer),
         hard=[(text, _plain_ids(tokenizer, text)) for text in HARD_TEXTS],
         ends=frame.ends,
         config={k: v for k, v in frame.stated.items() if k not in _STORAGE},

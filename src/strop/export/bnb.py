@@ -24,6 +24,8 @@ BUDGET = 1.125
 """Bytes of the folder over those with each linear layer in NF4. SmolLM2-135M is 0.1 nats from the
 trained model with it; where a model's vocabulary is most of it, much is left in 16 bits for little."""
 GROUP = NF4_FORMAT.group
+ROWS = 32
+"""bitsandbytes repacks a weight for CPUs with AVX512-BF16 in whole blocks of so many rows."""
 _NOTE = "quant_state.bitsandbytes__nf4"
 _NOTE_BYTES = 320
 """A note of a weight's shape and kinds, filled up with spaces: its length must be known before."""
@@ -56,17 +58,21 @@ class Bnb:
         self.found, self.frame = found, frame
         self._dtype = torch.float16 if frame.config.dtype == torch.float16 else torch.bfloat16
         shapes = {name: found.weights.shape(name) for name in found.weights.names}
-        # bitsandbytes' CPU kernels read rows of whole groups only
+        # bitsandbytes' CPU kernels read rows of whole groups only, and whole blocks of rows
         linear = [
             name
             for name, shape in shapes.items()
-            if ".layers." in name and len(shape) == 2 and shape[1] % GROUP == 0
+            if ".layers." in name
+            and len(shape) == 2
+            and shape[0] % ROWS == 0
+            and shape[1] % GROUP == 0
         ]
         self._linear = set(linear)
         if not linear:
             raise UnsupportedError(
-                f"no layer of this {frame.config.model_type} model has rows of whole groups of "
-                f"{GROUP}, as bitsandbytes needs them; export --to merged instead"
+                f"no layer of this {frame.config.model_type} model has inputs in whole groups of "
+                f"{GROUP} and outputs in whole blocks of {ROWS}, as bitsandbytes needs them; "
+                "export --to merged instead"
             )
         plain = sum(NF4_FORMAT.stored_bytes(self._shape(name)) for name in linear)
         rest = sum(e.nbytes for name in found.weights.names for e in self._whole(name))

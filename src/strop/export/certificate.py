@@ -64,7 +64,7 @@ FEW_BITS = within(0.3)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """What an exported model was found to be beside the trained one."""
+    """How far an exported model agrees with the trained one."""
 
     target: str
     """What was written: adapter, merged, gguf, ollama or bnb."""
@@ -111,12 +111,14 @@ class Certificate:
         name = self.target if self.format in ("", self.target) else f"{self.target} {self.format}"
         if not self.passed:
             more = f" (and {len(self.faults) - 1} more)" if len(self.faults) > 1 else ""
-            return f"{name} is not the trained model: {self.faults[0]}{more}"
+            return f"{name} is not certified: {self.faults[0]}{more}"
         assert self.agreement is not None, "an export without measurements has faults"
+        kl = f"KL {max(0.0, self.agreement.kl):.1e} ≤ {self.thresholds.kl:g}"
         return (
-            f"{name} is the trained model: KL {self.agreement.kl:.1e} nats per token, the same "
-            f"likeliest token at {100 * self.agreement.top1:.1f} % of {self.agreement.tokens}, "
-            f"{self.same_answers} of {self.answers} answers alike, opened by {self.opened_by}"
+            f"{name} agrees with the trained model within the limit for its format ({kl} nats per "
+            f"token): the same likeliest token at {100 * self.agreement.top1:.1f} % of "
+            f"{self.agreement.tokens}, {self.same_answers} of {self.answers} answers alike, opened "
+            f"by {self.opened_by}"
         )
 
     @property
@@ -163,7 +165,9 @@ def judged(found: Findings, allowed: Thresholds) -> tuple[str, ...]:
     """Return the faults of an export: those seen on the way, then what exceeds a threshold."""
     faults = list(found.faults)
     if (agreement := found.agreement) is None:
-        return tuple(faults or ["it could not be opened"])
+        return tuple(
+            faults or [f"nothing was measured of it; {found.step or 'starting'} came last"]
+        )
     if not agreement.kl <= allowed.kl:  # a NaN is not below either
         faults.append(
             f"its distributions are {agreement.kl:.2g} nats per token (KL) from the trained "

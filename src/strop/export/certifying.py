@@ -1,17 +1,38 @@
 """Opens an exported model in a fresh process and writes its certificate."""
 
+import importlib.util
+import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from strop.core import versions
+from strop.core.errors import MissingPackageError
 from strop.export import modelfile
 from strop.export.certificate import Certificate, digests, judged, thresholds
-from strop.export.findings import Findings
+from strop.export.findings import STEP, Findings
 from strop.export.reference import Reference
 
-SECONDS = 1800
-"""After which a process that compares is given up."""
+SECONDS, SECONDS_PER_GB = 1800, 120
+"""After which a process that compares is given up, and what each 10^9 bytes of the files add."""
+_LOADERS = {"gguf": "xllamacpp", "ollama": "xllamacpp", "bnb": "bitsandbytes"}
+
+
+def check_loaders(targets: Iterable[str]) -> None:
+    """Look for the packages that open what is to be certified, before anything is written.
+
+    Raises:
+        MissingPackageError: one is not installed; the text has the command.
+    """
+    for target in targets:
+        package = _LOADERS.get(target)
+        if package and importlib.util.find_spec(package) is None:
+            extra = "bnb" if target == "bnb" else "gguf"
+            raise MissingPackageError(
+                f"to certify --to {target} it is opened by {package}, which is not installed; run: "
+                f'pip install "strop[{extra}]", or write it uncertified with --no-certify'
+            )
 
 
 def certify(
@@ -70,20 +91,56 @@ def _looked(opened: Path, work: Path, kind: str | None, adapter: Path | None) ->
     """Return what was found: by transformers or PEFT where a kind is given, else by llama.cpp."""
     out = work / "findings.json"
     out.unlink(missing_ok=True)
+    seconds = SECONDS + SECONDS_PER_GB * _size(opened) // 10**9
     module = f"strop.export.{'reopen_transformers' if kind else 'reopen_llama_cpp'}"
     words = [kind, opened, work, out, adapter]
     try:
         done = subprocess.run(
-            [sys.executable, "-m", module, *(str(word) for word in words if word is not None)],
+            # -P: no module of the folder that strop was called in takes the place of a package
+            [sys.executable, "-P", "-m", module, *(str(w) for w in words if w is not None)],
             capture_output=True,
             text=True,
             errors="replace",
             check=False,
-            timeout=SECONDS,
+            timeout=seconds,
         )
-    except subprocess.TimeoutExpired:
-        return Findings(faults=[f"opening it took more than {SECONDS // 60} minutes"])
+    except subprocess.TimeoutExpired as e:
+        step, _ = _last(e.stderr or "")
+        took = f"comparing it took more than {seconds // 60} minutes and was given up"
+        return Findings(
+            faults=[f"{took} while {step}; certify it on a faster or less busy machine"]
+        )
     if not out.is_file():  # it died, say by a signal
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        return Findings(faults=[f"the process that opened it died ({done.returncode}): {last}"])
+        step, line = _last(done.stderr)
+        died = f"the process that opened it {_end(done.returncode)} while {step}"
+        return Findings(faults=[f"{died}; it printed last: {line}"])
     return Findings.open(out)
+
+
+def _size(opened: Path) -> int:
+    """Return the bytes of a file, or of all files of a folder; a Modelfile stands for its folder."""
+    folder = opened.parent if opened.name == modelfile.FILE else opened
+    files = [folder] if folder.is_file() else folder.rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _last(printed: str | bytes) -> tuple[str, str]:
+    """Return the step that a process was at, and the last line that it printed beside."""
+    text = printed.decode("utf-8", "replace") if isinstance(printed, bytes) else printed
+    lines = [line for line in text.splitlines() if line.strip()]
+    steps = [line.removeprefix(STEP) for line in lines if line.startswith(STEP)]
+    others = [line.strip() for line in lines if not line.startswith(STEP)]
+    return (steps or ["starting"])[-1], (others or ["nothing"])[-1][:400]
+
+
+def _end(code: int) -> str:
+    """Return how a process ended that wrote no findings."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    if name == "SIGKILL":
+        return "was killed (SIGKILL), as systems do when memory runs out,"
+    return f"was ended by {name}"

@@ -16,7 +16,7 @@ from strop.export.balance import Balance
 from strop.export.base_choice import measured
 from strop.export.bases import bases
 from strop.export.certificate import Certificate
-from strop.export.certifying import certify
+from strop.export.certifying import certify, check_loaders
 from strop.export.forms import forms
 from strop.export.reference import Reference
 from strop.export.sensitivity import Sensitivity
@@ -51,7 +51,7 @@ def export(
     certified: bool = True,
     told: Told | None = None,
 ) -> list[Exported]:
-    """Write a run for other programs and certify that each file is the trained model.
+    """Write a run for other programs and certify that each agrees with the trained model.
 
     Args:
         run: a finished run, or its folder.
@@ -69,11 +69,14 @@ def export(
 
     Raises:
         ConfigError: a target or number format that is not known, or no run.
+        MissingPackageError: a package that opens what is to be certified is not installed.
         UnsupportedError: there is no room on the disk, or a target cannot hold this model.
         DataError: a file of the run or of its base is missing or damaged.
     """
     run = run if isinstance(run, Run) else Run.open(run)
     _check(targets, dtype)
+    if certified:
+        check_loaders(targets)
     asked = forms(quant)
     folder = Path(out) if out is not None else run.path / "export"
     frame = run.frame()

@@ -2,20 +2,31 @@
 
 import dataclasses
 import json
+import sys
 import traceback
+import urllib.error
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jinja2
 from safetensors import SafetensorError
 
 from strop.core.files import write_json
 from strop.export.comparison import Agreement, Answer
 from strop.export.reference import Reference
 
-_REFUSALS = (OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError)
+_REFUSALS = (
+    *(OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError, AssertionError),
+    *(AttributeError, ArithmeticError, MemoryError),
+    *(SafetensorError, jinja2.TemplateError),
+)
 """What loaders raise at a file they cannot take."""
+STEP = "comparing: "
+"""Begins each line on standard error that says what is done next."""
+OPENING = "opening"
+"""Begins the name of each step that opens a file."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,6 +55,24 @@ class Findings:
     """Sentences, each one fault."""
     notes: list[str] = field(default_factory=list)
     """What the loader does otherwise with every model of this kind; sentences."""
+    step: str = ""
+    """What was being done last, such as `opening the tokenizer`."""
+
+    def begin(self, step: str) -> None:
+        """Note what is done next, on standard error too: a process that dies cannot say it later."""
+        self.step = step
+        sys.stderr.write(f"{STEP}{step}\n")
+        sys.stderr.flush()
+
+    def fault(self, text: str, once: str) -> None:
+        """Add a fault, unless there is one that begins with `once`."""
+        if not any(fault.startswith(once) for fault in self.faults):
+            self.faults.append(text)
+
+    def note(self, text: str, once: str) -> None:
+        """Add a note, unless there is one that begins with `once`."""
+        if not any(note.startswith(once) for note in self.notes):
+            self.notes.append(text)
 
     def save(self, file: Path) -> None:
         """Write everything."""
@@ -96,14 +125,32 @@ class Findings:
 def report(work: Path, out: Path, look: Callable[[Reference, Findings], Any]) -> None:
     """Open the reference in `work`, look at an export, and write the findings to `out`.
 
-    Whatever a loader raises is a finding too: its last line becomes a fault.
+    Whatever a loader raises is a finding too: its text becomes a fault, with the step it ended.
     """
     findings = Findings()
     reference = Reference.open(work)
     try:
         look(reference, findings)
-    except (*_REFUSALS, SafetensorError) as e:
+    except _REFUSALS as e:
         traceback.print_exc()
-        text = " ".join(str(e).split())
-        findings.faults.insert(0, f"it cannot be opened: {type(e).__name__}: {text[:400]}")
+        what = "opened" if findings.step.startswith(OPENING) else "compared"
+        step = findings.step or "reading what the trained model says"
+        findings.faults.insert(0, f"it cannot be {what}: {step} ended in {_cause(e)}")
     findings.save(out)
+
+
+def _cause(error: BaseException) -> str:
+    """Return kind and text of an error, and where it was raised if it has no text."""
+    text = " ".join(str(error).split())
+    if isinstance(error, urllib.error.HTTPError):
+        text += f": {body(error)}"
+    if len(text.split()) < 2:  # as a KeyError's, which is a name alone
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"{text or 'no text'}, raised by {at.name} in {Path(at.filename).name}:{at.lineno}"
+    return f"{type(error).__name__}: {text[:400]}"
+
+
+def body(error: urllib.error.HTTPError) -> str:
+    """Return what a server says beside the code of an error, on one line."""
+    with error:
+        return " ".join(error.read().decode("utf-8", "replace").split())[:400]

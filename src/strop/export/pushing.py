@@ -51,8 +51,8 @@ def push(folder: str | Path, repo: str, *, public: bool = False) -> str:
 def _check(folder: Path) -> None:
     if not (folder / FILE).is_file():
         raise DataError(
-            f"{folder} has no {FILE}, so nothing says that it is the trained model; write it by "
-            "strop export, and give one of the folders that it names"
+            f"{folder} has no {FILE}, so nothing says how far it agrees with the trained model; "
+            "write it by strop export, and give one of the folders that it names"
         )
     certificate = Certificate.open(folder)
     if not certificate.passed:

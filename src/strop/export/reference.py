@@ -12,6 +12,7 @@ from torch import Tensor
 from strop.core.files import write_json
 from strop.export.comparison import Agreement, Answer
 from strop.export.fingerprints import Print, read_prints
+from strop.export.prompt import Prompt
 
 NEW_TOKENS = 32
 """The longest answer to a question."""
@@ -31,8 +32,12 @@ class Reference:
     """Questions; empty where the model has no chat template."""
     chat_ids: list[list[int]]
     """The questions as rendered for training."""
+    chat_texts: list[str]
+    """The same as texts."""
     answers: list[Answer]
     """To the questions."""
+    prompts: list[Prompt]
+    """More chats, with tools, calls and reasoning, that are rendered and not answered."""
     hard: list[tuple[str, list[int]]]
     """Texts, and their tokens without begin and end."""
     ends: list[int]
@@ -62,8 +67,9 @@ class Reference:
         plain = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("log_probs", "prints", "scaled", "answers", "bases")
+            if field.name not in ("log_probs", "prints", "scaled", "answers", "prompts", "bases")
         }
+        plain["prompts"] = [dataclasses.asdict(prompt) for prompt in self.prompts]
         plain["answers"] = [dataclasses.asdict(answer) for answer in self.answers]
         write_json(folder / "reference.json", plain)
         save_file({"log_probs": self.log_probs}, folder / "log_probs.safetensors")
@@ -77,6 +83,7 @@ class Reference:
         """Read what `save` wrote."""
         plain = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
         plain["answers"] = [Answer(**answer) for answer in plain["answers"]]
+        plain["prompts"] = [Prompt(**prompt) for prompt in plain["prompts"]]
         plain["hard"] = [(text, ids) for text, ids in plain["hard"]]
         log_probs = load_file(folder / "log_probs.safetensors")["log_probs"]
         prints, scaled = (

@@ -5,13 +5,10 @@ python -m strop.export.reopen_llama_cpp FILE WORK OUT [ADAPTER]
 FILE may also be a Modelfile, whose template then is compared too.
 """
 
-import json
 import math
 import sys
 import unicodedata
-import urllib.request
 from pathlib import Path
-from typing import Any
 
 from strop.export import modelfile
 from strop.export.comparison import agreement
@@ -19,6 +16,7 @@ from strop.export.findings import Findings, report
 from strop.export.fingerprints import fault
 from strop.export.gguf_reading import GgufReading
 from strop.export.llama_cpp import Llama
+from strop.export.llama_cpp_chats import ChatServer, compare_chats, compare_prompts
 from strop.export.modelfile import Modelfile
 from strop.export.reference import NEW_TOKENS, Reference
 
@@ -40,12 +38,19 @@ def main() -> None:
 
 def look_modelfile(file: Path, reference: Reference, found: Findings) -> None:
     """Open what a Modelfile names, and compare its template and stops with training's too."""
+    found.begin("opening the Modelfile")
     said = Modelfile.read(file)
     model = file.parent / said.model
     look(model, reference, found, file.parent / said.adapter if said.adapter else None)
     names = GgufReading(model, ()).field("tokenizer.ggml.tokens")
     if lost := [names[i] for i in reference.ends if names[i] not in said.stops]:
         found.faults.append(f"the Modelfile does not stop at {lost[0]}, which ends an answer")
+    found.begin("comparing the Modelfile's template")
+    if ".Tools" not in said.template and any(p.tools for p in reference.prompts):
+        found.notes.append(
+            "the Modelfile's template writes no tools, which the chat template does: Ollama refuses "
+            "requests with tools; llama.cpp takes them from the same file"
+        )
     with Llama(model, NEW_TOKENS) as opened:
         for chat, ids in zip(reference.chats, reference.chat_ids, strict=True):
             own = opened.tokens(said.render(chat), begin=True, special=True)
@@ -55,15 +60,21 @@ def look_modelfile(file: Path, reference: Reference, found: Findings) -> None:
 def look(file: Path, reference: Reference, found: Findings, adapter: Path | None = None) -> None:
     """Open `file`, with an adapter over it or none; compare weights, distributions, answers."""
     longest = max(len(ids) for ids in [*reference.texts, *reference.chat_ids])
+    found.begin("opening the file by llama.cpp")
     with Llama(file, longest + NEW_TOKENS, adapter) as model:
+        found.begin("comparing tokens and distributions")
         _compare_tokens(model, reference, found)
         found.agreement = agreement(
             reference.texts, reference.firsts, reference.log_probs, model.logits
         )
+    found.begin("comparing weights")
     _compare_weights(GgufReading(file, reference.prints, adapter), reference, found)
     if reference.chats:
-        server = _server(file, longest + NEW_TOKENS + 8, adapter)
-        _compare_chats(server.listening_address, reference, found)
+        found.begin("opening the file by llama.cpp's server")
+        server = ChatServer(file, longest + NEW_TOKENS + 8, adapter)
+        found.begin("comparing chats and their answers")
+        compare_chats(server, reference, found)
+        compare_prompts(server, reference, found)
 
 
 def _compare_tokens(model: Llama, reference: Reference, found: Findings) -> None:
@@ -100,45 +111,6 @@ def _compare_weights(reading: GgufReading, reference: Reference, found: Findings
             found.faults.append(wrong)
     found.faults += [f"the file lacks {name}" for name in reading.missing]
     found.faults += [f"the adapter changes {name}, which is not there" for name in reading.homeless]
-
-
-def _server(file: Path, context: int, adapter: Path | None) -> Any:
-    import xllamacpp
-
-    settings = xllamacpp.CommonParams()
-    settings.model.path = str(file)
-    settings.n_ctx, settings.n_parallel, settings.warmup = context, 1, False
-    settings.verbosity = 0
-    if adapter is not None:
-        laid = xllamacpp.CommonAdapterLoraInfo()
-        laid.path, laid.scale = str(adapter), 1.0
-        settings.lora_adapters = [laid]
-    return xllamacpp.Server(settings)
-
-
-def _compare_chats(address: str, reference: Reference, found: Findings) -> None:
-    """Ask llama.cpp's own server, which renders chats by the template in the file."""
-
-    def post(path: str, body: dict[str, Any]) -> dict[str, Any]:
-        request = urllib.request.Request(
-            f"{address}{path}",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return dict(json.loads(answer.read()))
-
-    for chat, ids, right in zip(
-        reference.chats, reference.chat_ids, reference.answers, strict=True
-    ):
-        text = post("/apply-template", {"messages": chat})["prompt"]
-        body = {"content": text, "add_special": True, "parse_special": True}
-        own = post("/tokenize", body)["tokens"]
-        found.compare_ids("a chat rendered by the file's template", own, ids)
-        asked = {"messages": chat, "temperature": 0, "max_tokens": NEW_TOKENS, "logprobs": True}
-        reply = post("/v1/chat/completions", {**asked, "top_logprobs": 1})["choices"][0]
-        said = [piece["id"] for piece in (reply["logprobs"] or {"content": []})["content"]]
-        found.compare_answer(right, said, reply["finish_reason"] == "stop", reference.ends)
 
 
 if __name__ == "__main__":

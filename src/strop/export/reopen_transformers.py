@@ -31,16 +31,22 @@ def look(kind: str, folder: Path, reference: Reference, found: Findings) -> None
     """Open `folder` and compare its weights, distributions, tokens and answers."""
     from transformers import AutoTokenizer
 
+    found.begin("opening the tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    found.begin("comparing tokens of texts and chats")
     _compare_tokens(tokenizer, reference, found)
+    found.begin("opening the model")
     model = _opened(kind, folder, found).eval()
+    found.begin("comparing weights")
     _compare_settings(model, reference, found)
     _compare_weights(model, _formats(folder), reference, found)
 
     def logits(ids: Sequence[int]) -> Tensor:
         return model(input_ids=torch.tensor([ids])).logits[0]
 
+    found.begin("comparing distributions")
     found.agreement = agreement(reference.texts, reference.firsts, reference.log_probs, logits)
+    found.begin("comparing answers")
     for ids, right in zip(reference.chat_ids, reference.answers, strict=True):
         answer = _answer(model, ids)
         ended = bool(answer) and answer[-1] in reference.ends
@@ -82,6 +88,15 @@ def _compare_tokens(tokenizer: Any, reference: Reference, found: Findings) -> No
             chat, add_generation_prompt=True, tokenize=True, return_dict=True
         )["input_ids"]
         found.compare_ids("a chat rendered by its template", rendered, ids)
+    for prompt in reference.prompts:
+        rendered = tokenizer.apply_chat_template(
+            prompt.messages,
+            tools=prompt.tools,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+        )["input_ids"]
+        found.compare_ids(f"{prompt.what}, rendered by its template,", rendered, prompt.ids)
     begun = tokenizer("a")["input_ids"]
     if (begun[:1] == [reference.begin]) != (reference.begin is not None):
         found.faults.append("plain texts no longer begin as they did in training")
