@@ -161,6 +161,12 @@ def quantize(
     respond(work, show, as_json=as_json)
 
 
+Uncertified = Annotated[
+    bool,
+    typer.Option("--uncertified", help="Take an export whose certificate failed or is missing."),
+]
+
+
 @app.command(cls=Command, epilog='Example: strop chat runs/tone --say "Shares rose sharply."')
 def chat(
     which: Which,
@@ -169,15 +175,17 @@ def chat(
         typer.Option(help="Ask this once and stop; --json without it reads standard input."),
     ] = None,
     max_tokens: Annotated[int, typer.Option(help="The longest answer, in tokens.")] = 256,
+    uncertified: Uncertified = False,
     as_json: Json = False,
 ) -> None:
     """Talk to a run or a model; an empty line ends the talk."""
     from strop.cli.chat import converse, once, show
 
     if say is None and not as_json:
-        converse(which, max_tokens=max_tokens)
+        converse(which, max_tokens=max_tokens, uncertified=uncertified)
     else:
-        respond(lambda: once(which, say, max_tokens=max_tokens), show, as_json=as_json)
+        work = functools.partial(once, which, say, max_tokens=max_tokens, uncertified=uncertified)
+        respond(work, show, as_json=as_json)
 
 
 @app.command(cls=Command, epilog="Example: strop serve runs/tone runs/style --port 8080")
@@ -194,6 +202,7 @@ def serve(
     ] = None,
     context: Annotated[int, typer.Option(min=1, help="Tokens a conversation may have.")] = 4096,
     slots: Annotated[int, typer.Option(min=1, help="Conversations answered at once.")] = 4,
+    uncertified: Uncertified = False,
     as_json: Json = False,
 ) -> None:
     """Answer OpenAI-style requests from runs and GGUF files, by llama.cpp, until stopped."""
@@ -203,7 +212,9 @@ def serve(
     serving: list[Serving] = []
 
     def work() -> dict[str, Any]:
-        serving.append(Serving(which, context=context, slots=slots, **door))
+        serving.append(
+            Serving(which, context=context, slots=slots, uncertified=uncertified, **door)
+        )
         return serving[0].result
 
     respond(work, show, as_json=as_json)

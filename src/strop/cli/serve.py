@@ -10,7 +10,15 @@ from typing import Any
 class Serving:
     """Models that are being served."""
 
-    def __init__(self, names: Sequence[str], *, context: int, slots: int, **door: Any) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        context: int,
+        slots: int,
+        uncertified: bool = False,
+        **door: Any,
+    ) -> None:
         """Open the models, then the door.
 
         Raises:
@@ -22,7 +30,7 @@ class Serving:
         check_installed()
         from strop.serving.gateway import Gateway, Route
 
-        found = find(names)
+        found = find(names, uncertified=uncertified)
         engines = {}
         with contextlib.ExitStack() as opened:
             for file in dict.fromkeys(served.file for served in found):

@@ -11,6 +11,7 @@ from strop.core.errors import DataError
 from strop.data import encode_all, read, split
 from strop.data.rows import Row
 from strop.export.balance import Balance
+from strop.export.certified import adapter_digest
 from strop.export.comparison import Answer, considered
 from strop.export.fingerprints import Print, print_of
 from strop.export.gguf_families import FAMILIES, metadata
@@ -95,6 +96,7 @@ def ask(run: Run, frame: Frame, data: Any = None) -> Reference:
         ends=frame.ends,
         config={k: v for k, v in frame.stated.items() if k not in _STORAGE},
         gguf=metadata(frame.config) if frame.config.model_type in FAMILIES else {},
+        trained=adapter_digest(run.weights()),
         base_kind=_base_kind(run, frame),
         begin=plain[0] if len(plain) > 1 and plain[0] == tokenizer.bos_token_id else None,
         log_probs=log_probs,

@@ -4,10 +4,11 @@ import dataclasses
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from strop.core.errors import DataError
 from strop.core.files import write_json
 from strop.export.comparison import Agreement
 from strop.export.findings import Findings
@@ -70,35 +71,39 @@ class Certificate:
     """What was written: adapter, merged, gguf, ollama or bnb."""
     format: str
     """The number format of its weights, where there is a choice."""
-    opened_by: str
+    opened_by: str = ""
     """The loader, in a fresh process, that opened it."""
-    compared_on: str
+    compared_on: str = ""
     """Where the texts come from."""
-    agreement: Agreement | None
+    agreement: Agreement | None = None
     """None where it could not be opened."""
-    answers: int
-    same_answers: int
-    answer_tokens: int
+    answers: int = 0
+    same_answers: int = 0
+    answer_tokens: int = 0
     """Of all answers, each up to where it departs from the trained model's."""
-    departures: tuple[float, ...]
+    departures: tuple[float, ...] = ()
     """Nats by which the trained model found its own token likelier where answers depart."""
-    ends_expected: int
-    ends_produced: int
-    weights: int
+    ends_expected: int = 0
+    ends_produced: int = 0
+    weights: int = 0
     """Tensors read back and compared with the trained model's."""
-    tokens_checked: int
-    base: str
+    tokens_checked: int = 0
+    base: str = ""
     """The base that the update was added to, where there was a choice: dequantised or original."""
-    bases: dict[str, Agreement]
+    bases: dict[str, Agreement] = field(default_factory=dict)
     """What was measured of each; empty where there was no choice."""
     thresholds: Thresholds
     faults: tuple[str, ...]
     """Sentences; empty where the export passes."""
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
     """What its loader does otherwise with every model of this kind; no fault of the export."""
-    files: dict[str, str]
+    files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each file that was certified."""
-    versions: dict[str, str]
+    over: str = ""
+    """SHA-256 of the GGUF file that its adapter was laid over, where that lies elsewhere."""
+    trained: str = ""
+    """SHA-256 of the adapter that training left, see `strop.export.certified.adapter_digest`."""
+    versions: dict[str, str] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -139,21 +144,43 @@ class Certificate:
 
     @classmethod
     def open(cls, folder: Path) -> "Certificate":
-        """Read certificate.json of an exported folder."""
-        plain = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        del plain["passed"], plain["sentence"]
-        if plain["agreement"] is not None:
-            plain["agreement"] = Agreement(**plain["agreement"])
-        plain["bases"] = {name: Agreement(**found) for name, found in plain["bases"].items()}
-        plain["thresholds"] = Thresholds(**plain["thresholds"])
-        plain["departures"] = tuple(plain["departures"])
-        plain["faults"], plain["notes"] = tuple(plain["faults"]), tuple(plain["notes"])
-        return cls(**plain)
+        """Read certificate.json of an exported folder.
+
+        Raises:
+            DataError: it cannot be read; or its verdict is not what its faults say.
+        """
+        file = folder / FILE
+        try:
+            plain = json.loads(file.read_text(encoding="utf-8"))
+            passed = plain.pop("passed")
+            del plain["sentence"]
+            if plain["agreement"] is not None:
+                plain["agreement"] = Agreement(**plain["agreement"])
+            plain["bases"] = {name: Agreement(**found) for name, found in plain["bases"].items()}
+            plain["thresholds"] = Thresholds(**plain["thresholds"])
+            for name in ("departures", "faults", "notes"):
+                plain[name] = tuple(plain[name])
+            made = cls(**plain)
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as e:
+            raise DataError(f"{file} is damaged ({type(e).__name__}: {e})") from e
+        if passed is not made.passed:
+            raise DataError(f"{file} says passed {passed} beside {len(made.faults)} faults")
+        return made
 
     def changed_files(self, folder: Path) -> list[str]:
         """Return the files that are no longer what was certified."""
         now = digests(folder)
         return sorted(name for name, digest in self.files.items() if now.get(name) != digest)
+
+
+def not_compared(target: str, format: str) -> Certificate:
+    """Return the certificate of an export that is written and not yet, or never, compared."""
+    return Certificate(
+        target=target,
+        format=format,
+        thresholds=thresholds(format),
+        faults=("it was not compared with the trained model",),
+    )
 
 
 def thresholds(format: str) -> Thresholds:
@@ -205,8 +232,11 @@ def digests(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != FILE:
-            with path.open("rb") as stream:
-                found[str(path.relative_to(folder))] = hashlib.file_digest(
-                    stream, "sha256"
-                ).hexdigest()
+            found[str(path.relative_to(folder))] = sha256(path)
     return found
+
+
+def sha256(file: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -10,7 +10,7 @@ from pathlib import Path
 from strop.core import versions
 from strop.core.errors import MissingPackageError
 from strop.export import modelfile
-from strop.export.certificate import Certificate, digests, judged, thresholds
+from strop.export.certificate import Certificate, digests, judged, sha256, thresholds
 from strop.export.findings import STEP, Findings
 from strop.export.reference import Reference
 
@@ -81,6 +81,8 @@ def certify(
         faults=judged(found, allowed),
         notes=tuple(found.notes),
         files=digests(folder),
+        over="" if adapter is None else sha256(opened),
+        trained=reference.trained,
         versions=versions.installed(),
     )
     made.save(folder)

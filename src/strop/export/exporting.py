@@ -15,7 +15,7 @@ from strop.export.asking import ask
 from strop.export.balance import Balance
 from strop.export.base_choice import measured
 from strop.export.bases import bases
-from strop.export.certificate import Certificate
+from strop.export.certificate import Certificate, not_compared
 from strop.export.certifying import certify, check_loaders
 from strop.export.forms import forms
 from strop.export.reference import Reference
@@ -121,6 +121,7 @@ def _write(folder: Path, jobs: Sequence[Job], told: Told) -> None:
 
         with written_whole(folder / job.name) as scratch:
             job.write(scratch, count)
+            not_compared(job.target, job.format).save(scratch)
 
 
 def _check(targets: Sequence[str], dtype: str | None) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.core.hub import hub_problem
-from strop.export.certificate import FILE, Certificate
+from strop.export.certified import obstacle
 
 
 def push(folder: str | Path, repo: str, *, public: bool = False) -> str:
@@ -49,16 +49,8 @@ def push(folder: str | Path, repo: str, *, public: bool = False) -> str:
 
 
 def _check(folder: Path) -> None:
-    if not (folder / FILE).is_file():
+    if (why := obstacle(folder)) is not None:
         raise DataError(
-            f"{folder} has no {FILE}, so nothing says how far it agrees with the trained model; "
-            "write it by strop export, and give one of the folders that it names"
-        )
-    certificate = Certificate.open(folder)
-    if not certificate.passed:
-        raise DataError(f"{folder} is not pushed: {certificate.sentence}")
-    if changed := certificate.changed_files(folder):
-        raise DataError(
-            f"{folder} is not pushed: {changed[0]} was changed after it was certified "
-            f"({len(changed)} such files); export it again"
+            f"{folder} is not pushed: {why}; give one of the folders that strop export names as "
+            "certified"
         )

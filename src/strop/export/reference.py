@@ -46,6 +46,8 @@ class Reference:
     """What the model's config.json says, but how its weights are stored."""
     gguf: dict[str, Any]
     """The same as fields of a GGUF header; empty where its family has none."""
+    trained: str
+    """SHA-256 of the adapter that training left."""
     begin: int | None
     """The token that begins a text, where the tokenizer puts one."""
     base_kind: str

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from strop.core.errors import ConfigError
+from strop.export.certified import check, is_export
 from strop.export.exporting import export
 from strop.export.gguf_adapter import FILE
 from strop.export.gguf_base import GgufBase
@@ -25,49 +26,63 @@ class Served:
     """A GGUF adapter over its base; models of one base share the memory of the base."""
 
 
-def find(names: Sequence[str]) -> list[Served]:
-    """Return what each name stands for; a run that has no GGUF file yet gets one.
+def find(names: Sequence[str], *, uncertified: bool = False) -> list[Served]:
+    """Return what each name stands for; a run that has no GGUF file yet gets one, certified.
 
     Runs without one that were trained on the same base get adapters over it.
 
     Args:
         names: run folders, GGUF files or packaged models.
+        uncertified: take exports that are not certified, or changed since.
 
     Raises:
         ConfigError: a name stands for none of these, or two would be called the same.
+        DataError: an export is not certified.
         StropError: a run cannot be exported, or a packaged model is not installed.
     """
-    there = {name: at_hand(name) for name in names}
+    there = {name: at_hand(name, uncertified=uncertified) for name in names}
     fresh = [run for name in names if there[name] is None and (run := _run(name)) is not None]
     bases = Counter((run.settings["model"], run.settings["bits"]) for run in fresh)
     shared = {base for base, count in bases.items() if count > 1}
-    made = [there[name] or _made(name, shared) for name in names]
+    made = [there[name] or _made(name, shared, uncertified) for name in names]
     twice = sorted({m.name for m in made if sum(m.name == other.name for other in made) > 1})
     if twice:
         raise ConfigError(f"several models would be called {', '.join(twice)}; rename the folders")
     return made
 
 
-def at_hand(name: str) -> Served | None:
-    """Return what a name has in GGUF already: the file itself, or a run's newest export."""
+def at_hand(name: str, *, uncertified: bool = False) -> Served | None:
+    """Return what a name has in GGUF already: the file itself, or a run's newest export.
+
+    Args:
+        name: a run folder or a GGUF file.
+        uncertified: take an export that is not certified, or changed since.
+
+    Raises:
+        DataError: the export is not certified; a file that strop did not export needs none.
+    """
     path = Path(name).expanduser()
     if path.suffix == ".gguf" and path.is_file():
+        if not uncertified and is_export(path.parent):
+            check(path.parent)
         return Served(path.stem, path)
     if (run := _run(name)) is None:
         return None
     trained = run.weights().stat().st_mtime
     files = [f for f in path.glob("export/gguf-*/*.gguf") if f.stat().st_mtime >= trained]
     newest = max(files, key=lambda f: f.stat().st_mtime, default=None)
-    return None if newest is None else _of_run(run, newest)
+    return None if newest is None else _of_run(run, newest, uncertified)
 
 
-def _of_run(run: Run, file: Path) -> Served:
+def _of_run(run: Run, file: Path, uncertified: bool) -> Served:
     name = run.path.resolve().name
-    if file.name != FILE:
-        return Served(name, file)
-    quant = file.parent.name.removeprefix("gguf-adapter-")
-    base = GgufBase(run.settings, run.frame(), quant)
-    return Served(name, base.file(), file)
+    served = Served(name, file)
+    if file.name == FILE:
+        quant = file.parent.name.removeprefix("gguf-adapter-")
+        served = Served(name, GgufBase(run.settings, run.frame(), quant).file(), file)
+    if not uncertified:
+        check(file.parent, None if served.adapter is None else served.file)
+    return served
 
 
 def _run(name: str) -> Run | None:
@@ -75,10 +90,10 @@ def _run(name: str) -> Run | None:
     return Run.open(path) if (path / "run.json").is_file() else None
 
 
-def _made(name: str, shared: set[tuple[str, int]]) -> Served:
+def _made(name: str, shared: set[tuple[str, int]], uncertified: bool) -> Served:
     if (run := _run(name)) is not None:
         alone = (run.settings["model"], run.settings["bits"]) in shared
-        return _exported(run, "adapter" if alone else "f16")
+        return _exported(run, "adapter" if alone else "f16", uncertified)
     if name in PACKAGED:
         return Served(name, _packaged(name))
     near = nearest(name)
@@ -89,9 +104,9 @@ def _made(name: str, shared: set[tuple[str, int]]) -> Served:
     )
 
 
-def _exported(run: Run, quant: str) -> Served:
-    (made,) = export(run, "gguf", quant=quant, certified=False)
-    return _of_run(run, next(made.path.glob("*.gguf")))
+def _exported(run: Run, quant: str, uncertified: bool) -> Served:
+    (made,) = export(run, "gguf", quant=quant, certified=not uncertified)
+    return _of_run(run, next(made.path.glob("*.gguf")), uncertified)
 
 
 def _packaged(name: str) -> Path:

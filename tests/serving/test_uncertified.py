@@ -1,0 +1,123 @@
+"""What is not certified answers nobody, unless asked for so; the engine is llama.cpp's."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from strop.cli.chat import once
+from strop.core.errors import DataError
+from strop.export import export
+from strop.export.certificate import FILE, Certificate
+from strop.serving.served import at_hand, find
+from strop.training import Run
+from tests.export.tiny import trained
+
+pytestmark = pytest.mark.slow
+ASKED = "The last word of north sea rain?"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """Keep the base of a tiny model out of the user's cache."""
+    monkeypatch.setenv("STROP_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory):
+    """Return a run with a certified export of each kind that answers chats."""
+    run = trained("llama3", tmp_path_factory.mktemp("certified"))
+    export(run, "gguf", "merged")
+    return run
+
+
+@pytest.fixture
+def run(certified, tmp_path):
+    shutil.copytree(certified.path, tmp_path / "run")
+    return Run(tmp_path / "run")
+
+
+def say_failed(folder):
+    plain = json.loads((folder / FILE).read_text())
+    plain |= {"passed": False, "faults": ["its rows are transposed"]}
+    (folder / FILE).write_text(json.dumps(plain))
+
+
+def of_another_run(folder):
+    adapter = folder.parent.parent / "adapter" / "adapter_config.json"
+    adapter.write_text(adapter.read_text() + " ")
+
+
+def one_byte(folder):
+    file = next(folder.glob("model.*f*"))
+    raw = bytearray(file.read_bytes())
+    raw[-5] ^= 1
+    file.write_bytes(raw)
+
+
+SPOILT = {
+    "failed": (say_failed, "is not certified: its rows are transposed"),
+    "missing": (lambda f: (f / FILE).unlink(), "has no certificate.json"),
+    "one bit": (one_byte, "was changed after it was certified"),
+    "another run's": (of_another_run, "was made of other weights than those in"),
+}
+
+
+@pytest.mark.parametrize("how", SPOILT)
+def test_an_export_that_is_not_certified_is_served_only_if_asked_for(run, how):
+    spoil, reason = SPOILT[how]
+    folder = run.path / "export" / "gguf-f16"
+    assert at_hand(str(run.path)).file == folder / "model.gguf"
+    spoil(folder)
+    for name in (str(run.path), str(folder / "model.gguf")):
+        for use in (lambda name: find([name]), lambda name: once(name, ASKED, max_tokens=2)):
+            with pytest.raises(DataError, match=rf"{reason}.*--uncertified"):
+                use(name)
+        assert find([name], uncertified=True)[0].file.name == "model.gguf"
+    assert once(str(run.path), ASKED, max_tokens=8, uncertified=True)["answer"]
+
+
+@pytest.mark.parametrize("how", ["failed", "missing", "one bit"])
+def test_a_merged_folder_that_is_not_certified_is_not_talked_to(run, how):
+    spoil, reason = SPOILT[how]
+    folder = run.path / "export" / "merged"
+    spoil(folder)
+    with pytest.raises(DataError, match=rf"{reason}.*--uncertified"):
+        once(str(folder), ASKED, max_tokens=2)
+    assert "answer" in once(str(folder), ASKED, max_tokens=2, uncertified=True)
+
+
+def test_the_commands_refuse_with_one_sentence_and_take_the_flag(run):
+    export(run, "gguf", certified=False)
+    assert not Certificate.open(run.path / "export" / "gguf-f16").passed
+    strop = str(Path(sys.executable).parent / "strop")
+    for words in (["chat", "--say", ASKED], ["serve", "--port", "0"]):
+        command = [strop, words[0], str(run.path), *words[1:], "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        said = json.loads(done.stdout)["error"]
+        assert "it was not compared with the trained model; export it again" in said
+    command = [strop, "chat", str(run.path), "--say", ASKED, "--uncertified"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_run_without_an_export_gets_a_certified_one(run):
+    shutil.rmtree(run.path / "export")
+    (served,) = find([str(run.path)])
+    assert Certificate.open(served.file.parent).passed
+
+
+def test_an_adapter_over_another_file_of_the_base_is_not_served(run):
+    export(run, "gguf", quant="adapter")
+    served = at_hand(str(run.path))
+    assert served.adapter is not None
+    raw = served.file.read_bytes()
+    served.file.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+    with pytest.raises(DataError, match="is not the file of the base"):
+        at_hand(str(run.path))
+    served.file.write_bytes(raw)
+    assert at_hand(str(run.path)) == served
