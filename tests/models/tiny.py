@@ -84,7 +84,7 @@ def model(family, *, dtype=torch.float64, lora=True, attention="exact", sizes=No
 
 
 def exact_attention(module, query, key, value, attention_mask, **settings):
-    """Attend causally without padding; transformers' eager form rounds its softmax to float32."""
+    """Attend causally, not to padding; transformers' eager form rounds its softmax to float32."""
     repeats = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
     scores = query @ key.mT * settings["scaling"]
@@ -95,6 +95,8 @@ def exact_attention(module, query, key, value, attention_mask, **settings):
     hidden = gap < 0
     if settings.get("sliding_window") is not None:
         hidden |= gap >= settings["sliding_window"]
+    if attention_mask is not None and attention_mask.ndim == 2:  # padding sees itself alone
+        hidden = hidden | ((attention_mask == 0)[:, None, None, :] & (gap != 0))
     weights = scores.masked_fill(hidden, -torch.inf).softmax(-1)
     return (weights @ value).transpose(1, 2), None
 

@@ -20,7 +20,7 @@ from strop.evaluation.intervals import bootstrap, wilson
 from strop.evaluation.labels import label_set, right_answer, with_answer
 from strop.evaluation.result import Estimate, Evaluation
 from strop.models import load
-from strop.models.compact import score
+from strop.models.scoring import score
 from strop.training import Run, report
 
 PADDED_TOKENS = 2_000_000

@@ -42,6 +42,8 @@ def attention(
             f"{type(module).__name__} attends with sinks or not causally; "
             "strop's compact forward does not serve it"
         )
+    if settings.get("dropout"):
+        raise UnsupportedError(f"{type(module).__name__} drops attention weights at random")
     kind = query.device.type
     if torch.is_autocast_enabled(kind):  # as for torch's own attention
         dtype = torch.get_autocast_dtype(kind)

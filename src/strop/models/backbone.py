@@ -50,13 +50,22 @@ class Backbone:
     fuse: str
     workspace: Workspace = field(default_factory=Workspace)
     reported: set[str] = field(default_factory=set)
+    silent: bool = False
+    """What is off is not reported now."""
 
     def shares_prefixes(self) -> bool:
         """Say whether a shared prefix may be computed once: not where dropout makes copies differ."""
         return not drops_out(self.model)
 
-    def __call__(self, kept: KeptTokens) -> Tensor:
-        """Return the hidden rows [M, D] that predict the labels."""
+    def __call__(self, kept: KeptTokens, *, one_by_one: bool = False) -> Tensor:
+        """Return the hidden rows [M, D] that predict the labels.
+
+        Args:
+            kept: what is computed.
+            one_by_one: each row through the decoder's own forward; `kept` shares no prefixes then.
+        """
+        if one_by_one:
+            return self._row_by_row(kept)
         embedded = self.model.get_input_embeddings()(kept.tokens)
         if not any(p.requires_grad for p in self.model.get_input_embeddings().parameters()):
             embedded = embedded.detach()  # nothing below the lowest adapter wants a gradient
@@ -73,6 +82,31 @@ class Backbone:
             )
         hidden: Tensor = decoded.last_hidden_state[0].index_select(0, kept.rows)
         return hidden
+
+    def _row_by_row(self, kept: KeptTokens) -> Tensor:
+        segments, rows = kept.segments, []
+        for start, length in zip(segments.starts, segments.lengths, strict=True):
+            tokens = kept.tokens[None, start : start + length]
+            positions = kept.positions[None, start : start + length]
+            # a model counts from 0 by itself, each in its way
+            extra = {"position_ids": positions} if int(positions[0, 0]) else {}
+            with self.checkpointing():
+                decoded = self.model.base_model(
+                    input_ids=tokens,
+                    attention_mask=torch.ones_like(tokens),
+                    use_cache=False,
+                    **extra,
+                )
+            rows.append(decoded.last_hidden_state[0])
+        return torch.cat(rows).index_select(0, kept.rows)
+
+    def checkpointing(self) -> contextlib.AbstractContextManager[None]:
+        """Let blocks that run through their own forward keep what the policy says."""
+        return _checkpointing(self.model, self._lean, _checkpoint)
+
+    @property
+    def _lean(self) -> bool:
+        return self.policy in ("checkpoint", "offload")
 
     def _knows(self, decoder: Any, embedded: Tensor) -> bool:
         if self.fuse == "never" or (self.fuse == "auto" and embedded.dtype == torch.float64):
@@ -97,7 +131,6 @@ class Backbone:
 
     def _by_halves(self, decoder: Any, hidden: Tensor, kept: KeptTokens) -> Tensor:
         spill = Spill() if self.policy == "offload" else None
-        lean = self.policy in ("checkpoint", "offload")
         angles = _angles(decoder, hidden, kept.positions)
         for i, block in enumerate(decoder.layers):
             cos, sin = angles(block)
@@ -110,12 +143,12 @@ class Backbone:
             read = blocks.read(block, attended, self.workspace, spill)
             if i == len(decoder.layers) - 1:  # above it only the scored rows are of use
                 hidden = run_half(read.attention, hidden).index_select(0, kept.scored)
-                if lean and len(hidden) > CHUNK:
+                if self._lean and len(hidden) > CHUNK:
                     hidden = run_mlp(read.mlp, hidden)
                 else:
                     hidden = run_half(read.mlp, hidden)
                 return self._normed(decoder, hidden.index_select(0, kept.places))
-            if lean:
+            if self._lean:
                 hidden = run_block(read, hidden)
             else:
                 hidden = run_half(read.mlp, run_half(read.attention, hidden))
@@ -144,12 +177,12 @@ class Backbone:
 
     @contextlib.contextmanager
     def _as_written(self) -> Iterator[None]:
-        checkpointed = self.policy in ("checkpoint", "offload")
-        with attention.in_use(self.model), _checkpointing(self.model, checkpointed):
+        again = functools.partial(_checkpoint_among_runs, self.model)
+        with attention.in_use(self.model), _checkpointing(self.model, self._lean, again):
             yield
 
     def _report(self, why: str) -> None:
-        if why not in self.reported:
+        if why not in self.reported and not self.silent:
             self.reported.add(why)
             log.warning("strop's fused blocks are off for %s: %s", type(self.model).__name__, why)
 
@@ -189,7 +222,7 @@ def _angles(
 
 
 @contextlib.contextmanager
-def _checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
+def _checkpointing(model: nn.Module, wanted: bool, function: Callable[..., Any]) -> Iterator[None]:
     """Let every block keep only its input, or everything, whatever the trainer switched on."""
     found: list[Any] = [m for m in model.modules() if hasattr(m, "gradient_checkpointing")]
     names = ("gradient_checkpointing", "_gradient_checkpointing_func")
@@ -197,7 +230,7 @@ def _checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
     for block in found:
         block.gradient_checkpointing = wanted
         if wanted:
-            block._gradient_checkpointing_func = functools.partial(_checkpoint, model)
+            block._gradient_checkpointing_func = function
     try:
         yield
     finally:
@@ -207,9 +240,13 @@ def _checkpointing(model: nn.Module, wanted: bool) -> Iterator[None]:
             vars(block).update(was)
 
 
-def _checkpoint(model: nn.Module, function: Callable[..., Tensor], *args: Any) -> Any:
+def _checkpoint(function: Callable[..., Tensor], *args: Any) -> Any:
+    return torch.utils.checkpoint.checkpoint(function, *args, use_reentrant=False)
+
+
+def _checkpoint_among_runs(model: nn.Module, function: Callable[..., Tensor], *args: Any) -> Any:
     def again(*inputs: Any) -> Tensor:
         with attention.in_use(model):  # runs a second time during backward
             return function(*inputs)
 
-    return torch.utils.checkpoint.checkpoint(again, *args, use_reentrant=False)
+    return _checkpoint(again, *args)

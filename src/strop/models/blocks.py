@@ -12,6 +12,12 @@ from strop.models.families import ACTIVATIONS, FAMILIES, Family
 from strop.ops.lora_linear.parts import Workspace
 
 
+def all_known(decoder: Any) -> bool:
+    """Say whether every block of a decoder is of a known family."""
+    found = getattr(decoder, "layers", None) or ()
+    return len(found) > 0 and {type(block).__name__ for block in found} <= FAMILIES.keys()
+
+
 def obstacle(block: Any) -> str | None:
     """Say why a decoder block runs as transformers wrote it, or None if strop's halves serve it."""
     family = FAMILIES.get(type(block).__name__)

@@ -5,11 +5,12 @@ TRL asks its model for per-token log-probabilities (`fused_lm_head=True`) and ma
 other call goes where it went before.
 """
 
+import contextlib
 import functools
 import inspect
 import logging
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,10 +21,14 @@ from trl.trainer.utils import FusedCausalLMOutput
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.models.asked import Asked
 from strop.models.backbone import Backbone, attach
+from strop.models.by_logits import log_probs_by_logits
 from strop.models.faults import check_batch, check_finite
+from strop.models.guard import Guard
 from strop.models.head import Head
 from strop.models.kept_tokens import IGNORED, KeptTokens, keep_tokens
 from strop.models.pieces import Scores, scores_in_pieces
+from strop.models.probe import Batch
+from strop.models.ways import COMPACT, Way
 
 log = logging.getLogger("strop")
 Undo = Callable[[], None]
@@ -42,8 +47,21 @@ class CompactForward:
     linear_loss: bool
     """The trainer's loss is linear in the log-probabilities, so pieces may run backward at once."""
     asked: Asked = field(default_factory=Asked)
+    has_fused_head: bool = True
+    """The forward of before answers TRL's call; else it gives logits."""
     calls: int = 0
     reported: set[str] = field(default_factory=set)
+    guard: Guard = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Let a guard choose the way of each batch."""
+        settings = {
+            "policy": self.backbone.policy,
+            "fuse": self.backbone.fuse,
+            "float32": self.asked.float32,
+            "fused": self.has_fused_head,
+        }
+        self.guard = Guard(self.model, self.backbone, self._log_probs, self._plain, settings)
 
     def __call__(self, fused_lm_head: bool, labels: Tensor | None, inputs: dict[str, Any]) -> Any:
         """Serve the call, or pass it on."""
@@ -52,34 +70,57 @@ class CompactForward:
             return self.previous(**inputs, **extra)
         self.calls += 1
         obstacle = _obstacle(self.model, labels, inputs)
-        pieces = None
-        if obstacle is None and labels is not None:
-            pieces = self.pieces(labels, inputs)
-            if pieces is None:
-                obstacle = "its padding has holes, or a label follows a padding token"
-        if pieces is None or labels is None:
-            self._report(f"a batch ran without strop's compact forward: {obstacle}")
-            return self.previous(**inputs, labels=labels, fused_lm_head=True)
-        return self.answer(pieces, labels, inputs.get("num_items_in_batch"))
+        if obstacle is not None or labels is None:
+            return self._pass_on(
+                f"a batch ran without strop's compact forward: {obstacle}", labels, inputs
+            )
+        way = self.way(labels, inputs)
+        if way.name == "plain":
+            return self._pass_on(way.reason, labels, inputs)
+        if way.reason:
+            self._report(way.reason, about=way.name)
+        pieces = self.pieces(labels, inputs, way)
+        if pieces is None:
+            why = "its padding has holes, or a label follows a padding token"
+            return self._pass_on(
+                f"a batch ran without strop's compact forward: {why}", labels, inputs
+            )
+        return self.answer(pieces, labels, inputs.get("num_items_in_batch"), way)
 
-    def pieces(self, labels: Tensor, inputs: dict[str, Any]) -> list[KeptTokens] | None:
-        """Return the tokens to compute, or None where the batch has no such form."""
+    def way(self, labels: Tensor, inputs: dict[str, Any]) -> Way:
+        """Return the way in which this batch is computed."""
         ids, mask = inputs["input_ids"], inputs.get("attention_mask")
         positions = inputs.get("position_ids")
         check_batch(self.model, ids, labels, mask, positions)
-        share = self.backbone.shares_prefixes()
-        if not share:
+        return self.guard.way(Batch(ids, labels, mask, positions))
+
+    def pieces(
+        self, labels: Tensor, inputs: dict[str, Any], way: Way = COMPACT
+    ) -> list[KeptTokens] | None:
+        """Return the tokens to compute, or None where the batch has no such form."""
+        ids, positions = inputs["input_ids"], inputs.get("position_ids")
+        if positions is None and way.over_padding:
+            positions = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
+        share = way.share and self.backbone.shares_prefixes()
+        if not share and way.name == "compact":
             self._report("dropout draws every row anew, so shared prefixes are computed per row")
         return keep_tokens(
-            ids, labels, mask, positions, budget=self.micro_batch_tokens, share=share
+            ids,
+            labels,
+            inputs.get("attention_mask"),
+            positions,
+            budget=self.micro_batch_tokens,
+            share=share,
         )
 
-    def answer(self, pieces: list[KeptTokens], labels: Tensor, items: Any) -> Any:
+    def answer(
+        self, pieces: list[KeptTokens], labels: Tensor, items: Any, way: Way = COMPACT
+    ) -> Any:
         """Return what TRL is answered, from pieces of the batch with these labels."""
         mask = labels[:, 1:] != IGNORED
         trained = [p for p in self.model.parameters() if p.requires_grad]
         scores = scores_in_pieces(
-            self._score,
+            functools.partial(self._score, way=way),
             pieces,
             mask.numel(),
             trained,
@@ -110,12 +151,40 @@ class CompactForward:
             **asked,
         )
 
-    def _score(self, kept: KeptTokens) -> Scores:
-        return Head.of(self.model).score(self.backbone(kept), kept.targets, self.asked)
+    def _score(self, kept: KeptTokens, way: Way) -> Scores:
+        hidden = self.backbone(kept, one_by_one=way.name == "rows")
+        return Head.of(self.model).score(hidden, kept.targets, self.asked)
 
-    def _report(self, text: str) -> None:
-        if text not in self.reported:
-            self.reported.add(text)
+    def _log_probs(self, kept: KeptTokens, way: Way) -> Tensor:
+        return self._score(kept, way).log_prob
+
+    def _pass_on(self, why: str, labels: Tensor | None, inputs: dict[str, Any]) -> Any:
+        """Answer by the forward of before; it keeps what the policy says where that is less."""
+        self._report(why)
+        lean = self.backbone.policy in ("checkpoint", "offload")
+        with self.backbone.checkpointing() if lean else contextlib.nullcontext():
+            if self.has_fused_head or labels is None:
+                return self.previous(**inputs, labels=labels, fused_lm_head=True)
+            batch = Batch(inputs["input_ids"], labels, inputs.get("attention_mask"))
+            return FusedCausalLMOutput(
+                log_probs=self._plain(batch), label_mask=labels[:, 1:] != IGNORED
+            )
+
+    def _plain(self, batch: Batch) -> Tensor:
+        """Return the log-probabilities [B, T - 1] that the forward of before gives."""
+        ids, labels, mask = batch.input_ids, batch.labels, batch.mask
+        if self.has_fused_head:
+            found = self.previous(
+                input_ids=ids, attention_mask=mask, labels=labels, fused_lm_head=True
+            )
+            log_probs: Tensor = found.log_probs
+            return log_probs
+        return log_probs_by_logits(self.previous, batch)
+
+    def _report(self, text: str, about: str | None = None) -> None:
+        """Log a text once, or one text about something."""
+        if (about or text) not in self.reported:
+            self.reported |= {about or text, text}
             log.warning(text)
 
 
@@ -200,8 +269,11 @@ def install(
     base = base_model(model)
     bound = vars(base).get("forward")
     backbone = attach(base, policy=policy, fuse=fuse)
-    asked = replace(Asked.of(base.forward) or Asked(), entropy_gradient=entropy_gradient)
-    compact = CompactForward(base, base.forward, backbone, micro_batch_tokens, linear_loss, asked)
+    head = Asked.of(base.forward)
+    asked = replace(head or Asked(), entropy_gradient=entropy_gradient)
+    compact = CompactForward(
+        base, base.forward, backbone, micro_batch_tokens, linear_loss, asked, head is not None
+    )
     names = list(inspect.signature(type(base).forward).parameters)[1:]
 
     @functools.wraps(type(base).forward)
@@ -224,37 +296,3 @@ def install(
             base.forward = bound
 
     return compact, undo
-
-
-@torch.no_grad()
-def score(
-    model: nn.Module,
-    examples: Sequence[tuple[Sequence[int], Sequence[int]]],
-    *,
-    micro_batch_tokens: int = 4096,
-) -> list[Tensor]:
-    """Return the log-probability of every labelled token of every example, sharing prefixes.
-
-    Args:
-        model: a causal language model of transformers, with or without PEFT's wrapper.
-        examples: pairs of token ids and labels of equal length, -100 where nothing is asked.
-        micro_batch_tokens: largest number of tokens computed at once.
-
-    Returns:
-        For each example one float tensor: the labelled tokens' log-probabilities, in order.
-    """
-    compact, undo = install(model, micro_batch_tokens=micro_batch_tokens)
-    try:
-        T = max(len(ids) for ids, _ in examples)
-        shape = (len(examples), T)
-        ids, labels = torch.zeros(shape, dtype=torch.int64), torch.full(shape, IGNORED)
-        mask = torch.zeros(shape, dtype=torch.int64)
-        for b, (own, wanted) in enumerate(examples):
-            ids[b, : len(own)], mask[b, : len(own)] = torch.tensor(own), 1
-            labels[b, : len(own)] = torch.tensor(wanted)
-        device = next(model.parameters()).device
-        batch = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
-        found = compact(True, labels.to(device), batch)
-    finally:
-        undo()
-    return [row[kept] for row, kept in zip(found.log_probs, found.label_mask, strict=True)]

@@ -3,11 +3,14 @@
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from strop.core.dataless import has_data
 from strop.core.errors import DataError
 from strop.models.kept_tokens import IGNORED
+
+OFFSET = 2
+"""Rows that some tables of positions have besides, as OPT's."""
 
 
 def check_batch(
@@ -57,11 +60,24 @@ def _check_context(
     else:
         lengths = torch.full((1,), input_ids.shape[1])
     row = int(lengths.argmax())
-    if int(lengths[row]) > limit:
+    if int(lengths[row]) > limit and _has_table_of_positions(model, limit):
         raise DataError(
             f"row {row} of the batch has {int(lengths[row])} tokens; this model's context is "
             f"{limit}. Shorten the rows, for example with max_length={limit}"
         )
+
+
+def _has_table_of_positions(model: Any, limit: int) -> bool:
+    """Say whether a module looks positions up in a table; rotary angles are computed for any."""
+    words = model.get_input_embeddings(), model.get_output_embeddings()
+    tables: list[Tensor] = []
+    for module in model.modules():
+        if hasattr(module, "make_weights"):  # a sinusoidal table that grows
+            continue
+        if isinstance(module, nn.Embedding) and module not in words:
+            tables.append(module.weight)
+        tables += [b for b in module.buffers(recurse=False) if b.ndim > 1]
+    return any(limit <= n <= limit + OFFSET for t in tables for n in t.shape)
 
 
 def _refuse(wrong: Tensor, what: str, values: Tensor, rule: str) -> None:

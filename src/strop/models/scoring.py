@@ -1,0 +1,43 @@
+"""The log-probabilities of given answers under a model."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from strop.models.compact import install
+from strop.models.kept_tokens import IGNORED
+
+
+@torch.no_grad()
+def score(
+    model: nn.Module,
+    examples: Sequence[tuple[Sequence[int], Sequence[int]]],
+    *,
+    micro_batch_tokens: int = 4096,
+) -> list[Tensor]:
+    """Return the log-probability of every labelled token of every example, sharing prefixes.
+
+    Args:
+        model: a causal language model of transformers, with or without PEFT's wrapper.
+        examples: pairs of token ids and labels of equal length, -100 where nothing is asked.
+        micro_batch_tokens: largest number of tokens computed at once.
+
+    Returns:
+        For each example one float tensor: the labelled tokens' log-probabilities, in order.
+    """
+    compact, undo = install(model, micro_batch_tokens=micro_batch_tokens)
+    try:
+        T = max(len(ids) for ids, _ in examples)
+        shape = (len(examples), T)
+        ids, labels = torch.zeros(shape, dtype=torch.int64), torch.full(shape, IGNORED)
+        mask = torch.zeros(shape, dtype=torch.int64)
+        for b, (own, wanted) in enumerate(examples):
+            ids[b, : len(own)], mask[b, : len(own)] = torch.tensor(own), 1
+            labels[b, : len(own)] = torch.tensor(wanted)
+        device = next(model.parameters()).device
+        batch = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+        found = compact(True, labels.to(device), batch)
+    finally:
+        undo()
+    return [row[kept] for row, kept in zip(found.log_probs, found.label_mask, strict=True)]

@@ -1,0 +1,134 @@
+"""The way in which a model computes a batch, and the memory of which one was proven for it."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from torch import nn
+
+from strop.core import env, versions
+from strop.core.errors import StropError
+from strop.core.files import write_json
+
+log = logging.getLogger("strop")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Way:
+    """How a batch is computed.
+
+    compact: all rows as one row of kept tokens.
+    rows: each row by itself through the model's own forward, up to its last supervised token.
+    plain: the whole batch through the forward that was there before.
+    """
+
+    name: Literal["compact", "rows", "plain"] = "compact"
+    share: bool = True
+    """A prefix that rows have in common is computed once."""
+    over_padding: bool = False
+    """Positions count padding on the left too, as the model itself counts them."""
+    reason: str = ""
+    """Why it is not the compact way, as a sentence."""
+
+
+COMPACT = Way()
+_HERE: dict[str, Way] = {}
+
+
+def recall(proven_for: dict[str, Any]) -> Way | None:
+    """Return the way that was kept for this model and setting, or None."""
+    key = _key(proven_for)
+    if key in _HERE:
+        return _HERE[key]
+    try:
+        kept = json.loads(_file(key).read_text(encoding="utf-8"))
+        way = Way(**kept["way"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # not there, not readable, or of another version: it is proven again
+    _HERE[key] = way
+    return way
+
+
+def keep(proven_for: dict[str, Any], way: Way) -> None:
+    """Keep a way for this process, and in the cache folder where that can be written."""
+    key = _key(proven_for)
+    _HERE[key] = way
+    try:
+        write_json(_file(key), {"way": dataclasses.asdict(way), "proven_for": proven_for})
+    except (OSError, StropError) as e:
+        log.debug("the cache folder cannot be written: %s", e)
+
+
+def _key(proven_for: dict[str, Any]) -> str:
+    text = json.dumps(proven_for, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _file(key: str) -> Path:
+    return env.cache_folder() / "ways" / f"{key}.json"
+
+
+def describe(model: Any, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return what a proof depends on, as JSON: architecture, configuration, versions, settings."""
+    config = model.config.to_dict()
+    for name in ("_name_or_path", "transformers_version", "torch_dtype", "dtype"):
+        config.pop(name, None)
+    trained = {_numberless(name) for name, p in model.named_parameters() if p.requires_grad}
+    return {
+        "model": type(model).__name__,
+        "modules": sorted({_kind(m) for m in model.modules()}),
+        "config": json.loads(json.dumps(config, default=str)),
+        "dtypes": sorted({str(p.dtype) for p in model.parameters()}),
+        "device": model.get_input_embeddings().weight.device.type,
+        "trained": sorted(trained),
+        "versions": versions.installed(),
+        "sources": _sources(),
+        **settings,
+    }
+
+
+def exceeded(config: Any, longest: int) -> int:
+    """Return how many whole numbers of a configuration a row's length exceeds.
+
+    A row longer than a window, a chunk or a context for the first time is proven anew.
+    """
+    return sum(n <= longest for n in set(_whole_numbers(config.to_dict())))
+
+
+def _kind(module: nn.Module) -> str:
+    own = "*" if "forward" in vars(module) else ""
+    hooks = len(module._forward_hooks) + len(module._forward_pre_hooks)
+    return f"{type(module).__module__}.{type(module).__qualname__}{own}{hooks or ''}"
+
+
+def _numberless(name: str) -> str:
+    return re.sub(r"\.\d+\.", ".#.", name)
+
+
+def _whole_numbers(value: Any) -> Iterable[int]:
+    if isinstance(value, dict):
+        for one in value.values():
+            yield from _whole_numbers(one)
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from _whole_numbers(one)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        yield value
+
+
+@functools.cache
+def _sources() -> str:
+    """Return a digest of the code that computes."""
+    package = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for folder in ("models", "layers", "ops"):
+        for file in sorted((package / folder).rglob("*")):
+            if file.suffix in (".py", ".cpp", ".h"):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,245 @@
+"""Models outside the family table: what the guard finds, and that the numbers are the plain ones."""
+
+import logging
+
+import pytest
+import torch
+import transformers
+from peft import LoraConfig, get_peft_model
+from trl.trainer.utils import add_fused_lm_head
+
+from strop.models import ways
+from strop.models.compact import base_model, install
+from strop.models.probe import Batch, make_probe
+from strop.models.scoring import score
+from strop.testing import check_error
+from tests.models import tiny
+from tests.models.plain import OUTPUTS, gradients_of, plain, step
+
+SIZES = {
+    "vocab_size": 211,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+LATENT = {
+    "n_routed_experts": 4, "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1,
+    "moe_intermediate_size": 24, "first_k_dense_replace": 2, "q_lora_rank": 16, "kv_lora_rank": 8,
+    "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "n_shared_experts": 1,
+    "num_key_value_heads": 4,
+}  # fmt: skip
+DELTA = {
+    "layer_types": ["linear_attention", "full_attention"], "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4, "linear_key_head_dim": 8, "linear_value_head_dim": 8,
+    "head_dim": 8,
+}  # fmt: skip
+MAMBA2 = {
+    "mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_n_groups": 1,
+    "mamba_d_state": 8, "mamba_chunk_size": 8, "head_dim": 8,
+}  # fmt: skip
+SUITED = {
+    "opt": ("OPTConfig", {"ffn_dim": 48, "word_embed_proj_dim": 32, "dropout": 0.0}),
+    "gpt2": ("GPT2Config", {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}),
+    "cohere": ("CohereConfig", {}),
+    "smollm3": ("SmolLM3Config", {}),
+}
+UNSUITED = {
+    "qwen3.5": ("Qwen3_5TextConfig", DELTA),
+    "lfm2": ("Lfm2Config", {"layer_types": ["conv", "full_attention"], "block_ff_dim": 48}),
+    "falcon-h1": ("FalconH1Config", MAMBA2),
+    "rwkv": ("RwkvConfig", {"attention_hidden_size": 32}),
+    "mamba": ("MambaConfig", {"state_size": 8}),
+    "bloom": ("BloomConfig", {"n_layer": 2, "n_head": 4}),
+    "gpt-neo": (
+        "GPTNeoConfig",
+        {"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]],
+         "window_size": 16},
+    ),
+    "stablelm": ("StableLmConfig", {"num_key_value_heads": 4}),
+    "mpt": ("MptConfig", {"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 128}),
+    "deepseek-v3": ("DeepseekV3Config", LATENT),
+    "gpt-oss": (
+        "GptOssConfig",
+        {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 8},
+    ),
+}  # fmt: skip
+ALL = SUITED | UNSUITED
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_proven_yet(monkeypatch, tmp_path):
+    """Let every test prove anew, in a cache of its own."""
+    monkeypatch.setenv("STROP_CACHE", str(tmp_path))
+    monkeypatch.setattr(ways, "_HERE", {})
+
+
+def model(name, dtype=torch.float32, **more):
+    """Build a tiny random model of any architecture."""
+    config, special = ALL[name]
+    torch.manual_seed(0)
+    built = transformers.AutoModelForCausalLM.from_config(
+        getattr(transformers, config)(**(SIZES | special | more)),
+        experts_implementation="eager",  # the grouped product takes no float64
+    )
+    for parameter in built.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.2)
+    return built.to(dtype)
+
+
+def assert_equals_the_plain_path(built, batch, **settings):
+    """Hold outputs and gradients to eager's own error: truth is the plain path in float64."""
+    add_fused_lm_head(base_model(built), outputs=OUTPUTS)
+    eager, eager_gradients = plain(built, batch)
+    compact, undo = install(built, **settings)
+    ours, gradients = step(built, batch)
+    undo()
+    built.double()
+    truth, true_gradients = plain(built, batch)
+    check_error("log_probs", ours.log_probs.double(), truth.log_probs, eager.log_probs.double())
+    assert gradients.keys() == true_gradients.keys()
+    size = max(g.abs().max() for g in true_gradients.values())
+    for name, gradient in gradients.items():
+        theirs, true = eager_gradients[name].double(), true_gradients[name]
+        error, allowed = (gradient - true).norm(), (theirs - true).norm()
+        assert error <= 1.5 * allowed + 5e-7 * size * true.numel() ** 0.5, name
+    return compact
+
+
+def way_of(compact):
+    (way,) = set(compact.guard.found.values())
+    return way
+
+
+@pytest.mark.parametrize("name", SUITED)
+def test_models_that_suit_rows_laid_end_to_end_are_computed_so(name):
+    compact = assert_equals_the_plain_path(model(name), tiny.batch(shared=20))
+    assert way_of(compact).name == "compact"
+
+
+@pytest.mark.parametrize("name", UNSUITED)
+def test_models_that_do_not_suit_it_compute_their_rows_one_by_one(name, caplog):
+    caplog.set_level(logging.WARNING, "strop")
+    compact = assert_equals_the_plain_path(model(name), tiny.batch(shared=20))
+    assert way_of(compact).name == "rows"
+    (line,) = [r.getMessage() for r in caplog.records if r.name == "strop"]
+    assert line.startswith(type(base_model(compact.model)).__name__)
+    assert "its rows run one by one through its own forward" in line
+
+
+@pytest.mark.parametrize("policy", ["checkpoint", "offload"])
+def test_rows_one_by_one_are_exact_under_every_policy_and_budget(policy):
+    settings = {"policy": policy, "micro_batch_tokens": 50, "linear_loss": policy == "offload"}
+    compact = assert_equals_the_plain_path(model("lfm2"), tiny.batch(), **settings)
+    assert way_of(compact).name == "rows"
+
+
+@pytest.mark.parametrize("name", ["qwen3.5", "bloom"])
+def test_an_adapter_on_such_a_model_gets_its_plain_gradients(name):
+    settings = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
+    built = get_peft_model(model(name), settings)
+    for parameter in built.parameters():
+        if parameter.requires_grad:
+            torch.nn.init.normal_(parameter, std=0.1)
+    assert_equals_the_plain_path(built, tiny.batch(shared=20))
+
+
+@pytest.mark.parametrize("name", ["gpt2", "opt"])
+def test_positions_of_left_padded_rows_are_counted_as_the_model_counts_them(name):
+    built, batch = model(name), tiny.batch(side="left")
+    add_fused_lm_head(built, outputs=OUTPUTS)
+    wanted = built(**batch, fused_lm_head=True, use_cache=False)
+    wanted_gradients = gradients_of(built, wanted.log_probs)
+    compact, undo = install(built)
+    ours, gradients = step(built, batch)
+    undo()
+    assert way_of(compact).over_padding == (name == "gpt2")  # OPT counts by the mask
+    torch.testing.assert_close(ours.log_probs, wanted.log_probs)
+    torch.testing.assert_close(gradients, wanted_gradients)
+
+
+def test_a_model_that_counts_its_positions_itself_is_passed_on_where_rows_are_padded_left(caplog):
+    torch.manual_seed(0)
+    config = transformers.BartConfig(
+        vocab_size=211, d_model=32, decoder_layers=2, decoder_attention_heads=4,
+        decoder_ffn_dim=48, max_position_embeddings=128, dropout=0.0, is_decoder=True,
+        is_encoder_decoder=False,
+    )  # fmt: skip
+    built, batch = transformers.BartForCausalLM(config), tiny.batch(side="left")
+    add_fused_lm_head(built, outputs=OUTPUTS)
+    wanted = built(**batch, fused_lm_head=True).log_probs
+    compact, undo = install(built)
+    assert torch.equal(built(**batch, fused_lm_head=True).log_probs, wanted)
+    assert way_of(compact).name == "plain"
+    undo()
+    assert "runs as it was written" in caplog.text
+
+
+def test_the_score_of_a_row_does_not_depend_on_its_neighbours():
+    built, batch = model("lfm2").eval(), tiny.batch(shared=20)
+    lengths = batch["attention_mask"].sum(1).tolist()
+    examples = [
+        (ids[:n].tolist(), labels[:n].tolist())
+        for ids, labels, n in zip(batch["input_ids"], batch["labels"], lengths, strict=True)
+    ]
+    together, alone = score(built, examples), [score(built, [one])[0] for one in examples]
+    assert all(map(torch.equal, together, alone))
+
+
+def test_a_proof_is_kept_for_the_next_process_and_leaves_no_trace(monkeypatch):
+    built, batch = model("lfm2"), tiny.batch()
+    add_fused_lm_head(built, outputs=OUTPUTS)
+    state = torch.get_rng_state()
+    before = {k: v.clone() for k, v in built.state_dict().items()}
+    first, undo = install(built)
+    built(**batch, fused_lm_head=True)
+    undo()
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(p.grad is None for p in built.parameters())
+    assert all(torch.equal(v, before[k]) for k, v in built.state_dict().items())
+    monkeypatch.setattr(ways, "_HERE", {})
+    second, undo = install(built)
+    monkeypatch.setattr(type(second.guard), "_prove", lambda *_: pytest.fail("proven twice"))
+    built(**batch, fused_lm_head=True)
+    undo()
+    assert way_of(second) == way_of(first)
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(monkeypatch, tmp_path):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("STROP_CACHE", str(tmp_path / "file"))
+    built = model("opt")
+    add_fused_lm_head(built, outputs=OUTPUTS)
+    compact, undo = install(built)
+    built(**tiny.batch(), fused_lm_head=True)
+    undo()
+    assert way_of(compact).name == "compact"
+
+
+def test_a_batch_of_one_short_row_still_shows_whether_rows_reach_into_one_another():
+    ids = torch.tensor([[5, 6, 7]])
+    probe = make_probe(Batch(ids, ids.clone()), context=None)
+    lengths = probe.mask.sum(1).tolist()
+    assert lengths[0] >= 40 and len(set(lengths)) == 3
+    assert torch.equal(probe.input_ids[0, :20], probe.input_ids[1, :20])
+    compact = assert_equals_the_plain_path(
+        model("lfm2"), {"input_ids": ids, "labels": ids, "attention_mask": torch.ones_like(ids)}
+    )
+    assert way_of(compact).name == "rows"
+
+
+def test_rows_beyond_the_context_train_where_positions_are_rotary_and_are_named_where_they_are_not():
+    long = tiny.batch(lengths=(150, 20))
+    assert_equals_the_plain_path(model("smollm3"), long)
+    built = model("gpt2")
+    add_fused_lm_head(built, outputs=OUTPUTS)
+    _, undo = install(built)
+    with pytest.raises(ValueError, match=r"row 0 of the batch has 150 tokens; .* context is 128"):
+        built(**long, fused_lm_head=True)
+    undo()
