@@ -5,6 +5,7 @@ import functools
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 COMMON = {
     "vocab_size": 211,
@@ -62,6 +63,7 @@ UNKNOWN = {
 def model(family, *, dtype=torch.float64, lora=True, attention="exact", sizes=None, **peft):
     """Build the family's causal language model with random weights and a LoRA adapter not at zero."""
     transformers.AttentionInterface.register("exact", exact_attention)
+    AttentionMaskInterface.register("exact", sdpa_mask)
     name, special = (FAMILIES | UNKNOWN)[family]
     torch.manual_seed(0)
     config = getattr(transformers, name)(**(COMMON | special | (sizes or {})))
@@ -95,8 +97,8 @@ def exact_attention(module, query, key, value, attention_mask, **settings):
     hidden = gap < 0
     if settings.get("sliding_window") is not None:
         hidden |= gap >= settings["sliding_window"]
-    if attention_mask is not None and attention_mask.ndim == 2:  # padding sees itself alone
-        hidden = hidden | ((attention_mask == 0)[:, None, None, :] & (gap != 0))
+    if attention_mask is not None:  # [B, 1, T, T] of booleans; padding sees itself alone
+        hidden = (hidden | ~attention_mask) & (gap != 0)
     weights = scores.masked_fill(hidden, -torch.inf).softmax(-1)
     return (weights @ value).transpose(1, 2), None
 
