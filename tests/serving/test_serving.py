@@ -103,6 +103,8 @@ def test_clients_that_hang_up_free_their_slots(client):
         stream = ask(client, stream=True, max_tokens=900, messages=[said("Count to 500.")])
         next(iter(stream))
         stream.close()
+    # Eight answers of 900 tokens would hold all slots for most of a minute.
+    assert ask(client, max_tokens=1, timeout=20).choices[0].finish_reason == "length"
 
 
 def test_a_prompt_of_a_megabyte_is_refused_with_its_length(client):
