@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from strop.layers.held import HeldLinear
 from strop.layers.quantized_linear import QuantizedLinear
+from strop.models import modified
 from strop.ops.lora_linear.parts import LinearParts, PackedWeight
 
 DENSE = (nn.Linear, HeldLinear)
@@ -104,5 +105,9 @@ def folded_weight(layer: Any) -> Tensor:
 
 
 def drops_out(model: nn.Module) -> bool:
-    """Say whether a module of `model`, an adapter's among them, drops values at random now."""
-    return any(isinstance(m, nn.Dropout) and m.training and m.p > 0 for m in model.modules())
+    """Say whether a module of `model`, an adapter's among them, draws at random for each token now."""
+    return any(
+        m.p > 0 if isinstance(m, nn.Dropout) else modified.draws_by_number(m)
+        for m in model.modules()
+        if m.training
+    )

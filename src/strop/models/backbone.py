@@ -18,7 +18,7 @@ from strop.core.errors import ConfigError
 from strop.layers.attention_half import Attended
 from strop.layers.block import CHUNK, run_block, run_half, run_mlp
 from strop.layers.spill import Spill
-from strop.models import attention, blocks
+from strop.models import attention, blocks, modified
 from strop.models.adapters import drops_out
 from strop.models.families import FAMILIES
 from strop.models.kept_tokens import KeptTokens
@@ -127,6 +127,9 @@ class Backbone:
         if not kinds <= FAMILIES.keys():
             self._report(f"{', '.join(sorted(kinds - FAMILIES.keys()))} is no known kind of block")
             return False
+        if not modified.is_original(decoder):
+            self._report(f"{type(decoder).__name__} is not as transformers wrote it")
+            return False
         return True
 
     def _by_halves(self, decoder: Any, hidden: Tensor, kept: KeptTokens) -> Tensor:
@@ -134,7 +137,8 @@ class Backbone:
         angles = _angles(decoder, hidden, kept.positions)
         for i, block in enumerate(decoder.layers):
             cos, sin = angles(block)
-            if (why := blocks.obstacle(block)) is not None:
+            why = blocks.obstacle(block, rebound_norms=self.fuse == "always")
+            if why is not None:
                 self._report(f"a block runs as transformers wrote it: {why}")
                 hidden = self._one_as_written(block, hidden, kept, (cos, sin))
                 continue

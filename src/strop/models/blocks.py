@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from transformers.activations import ACT2FN
+
 from strop.layers.attention_half import Attended, AttentionHalf
 from strop.layers.block import Block
 from strop.layers.mlp_half import MlpHalf
 from strop.layers.norm import Norm
 from strop.layers.spill import Spill
-from strop.models import adapters
+from strop.models import adapters, modified
 from strop.models.families import ACTIVATIONS, FAMILIES, Family
 from strop.ops.lora_linear.parts import Workspace
 
@@ -18,13 +20,20 @@ def all_known(decoder: Any) -> bool:
     return len(found) > 0 and {type(block).__name__ for block in found} <= FAMILIES.keys()
 
 
-def obstacle(block: Any) -> str | None:
-    """Say why a decoder block runs as transformers wrote it, or None if strop's halves serve it."""
+def obstacle(block: Any, *, rebound_norms: bool = False) -> str | None:
+    """Say why a decoder block runs as transformers wrote it, or None if strop's halves serve it.
+
+    `rebound_norms` lets a norm count by its class although its forward was bound anew.
+    """
     family = FAMILIES.get(type(block).__name__)
     if family is None:
         return f"{type(block).__name__} is not a known kind of block"
     attention, mlp = block.self_attn, block.mlp
-    if activation_of(block) is None:
+    parts = [block, attention, mlp, *([] if rebound_norms else _norms(block, family))]
+    for part in parts:
+        if not modified.is_original(part):
+            return f"{type(part).__name__} is not as transformers wrote it"
+    if activation_of(block) is None or not _activates_as_configured(block):
         return f"the activation of {type(block.mlp).__name__} is not known"
     if block.training and _dropouts(block):
         return "it drops activations at random"
@@ -40,6 +49,14 @@ def obstacle(block: Any) -> str | None:
             return f"one of its linear layers cannot be taken apart: {why}"
     hooked = any(m._forward_hooks or m._forward_pre_hooks for m in block.modules())
     return "it carries forward hooks" if hooked else None
+
+
+def _activates_as_configured(block: Any) -> bool:
+    """Say whether the MLP's activation is still the one that the configuration names."""
+    config = block.self_attn.config
+    name = getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", None)
+    function = getattr(block.mlp, "act_fn", None) or getattr(block.mlp, "activation_fn", None)
+    return type(function) is type(ACT2FN[name]) and not vars(function).get("forward")
 
 
 def activation_of(block: Any) -> str | None:
@@ -69,8 +86,8 @@ def last_norm(decoder: Any) -> Norm | None:
     """Read the norm after the last block, or None where it is of another kind than the blocks' own."""
     block, norm = decoder.layers[-1], decoder.norm
     family = FAMILIES.get(type(block).__name__)
-    hooked = norm._forward_hooks or norm._forward_pre_hooks
-    if family is None or hooked or type(norm) is not type(block.input_layernorm):
+    known = modified.is_original(norm) and type(norm).__name__.endswith("RMSNorm")
+    if family is None or not known or type(norm) is not type(block.input_layernorm):
         return None
     return _norm(norm, family)
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from trl.trainer.utils import FusedCausalLMOutput
 
 from strop.core.errors import ConfigError, UnsupportedError
+from strop.models import modified
 from strop.models.asked import Asked
 from strop.models.backbone import Backbone, attach
 from strop.models.by_logits import log_probs_by_logits
@@ -228,18 +229,19 @@ def _obstacle_in(model: Any) -> str | None:
     config = model.config.get_text_config()
     if getattr(config, "output_router_logits", False):
         return "the model has a router loss"
-    if not model.training:
-        return None
-    if hasattr(model.get_input_embeddings(), "neftune_noise_alpha"):
+    if model.training and hasattr(model.get_input_embeddings(), "neftune_noise_alpha"):
         return "NEFTune adds noise to the embeddings"
-    if getattr(config, "attention_dropout", 0.0):
+    if model.training and getattr(config, "attention_dropout", 0.0):
         return "the model drops attention weights at random"
-    return None
+    return modified.obstacle(model)
 
 
 def base_model(model: Any) -> Any:
-    """Return the transformers model inside PEFT's wrapper, or the model itself."""
-    return model.get_base_model() if hasattr(model, "peft_config") else model
+    """Return the transformers model inside PEFT's wrapper, or the model itself.
+
+    A model that got its adapter by transformers' own `add_adapter` has no wrapper.
+    """
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def install(

@@ -9,8 +9,8 @@ from strop.core.errors import UnsupportedError
 from strop.core.heap import return_large_blocks
 from strop.models.asked import Asked
 from strop.models.compact import CompactForward, Undo, base_model, install
+from strop.training import prefix_order
 from strop.training.material import WEIGHTS
-from strop.training.prefix_order import arrange
 
 
 class _Watch(TrainerCallback):
@@ -87,8 +87,8 @@ def accelerate(
     checkpointing = trainer.args.activation_checkpointing, trainer.args.gradient_checkpointing
     _set_checkpointing(trainer, False, False)  # strop's policy decides what is kept
     undos = [undo for _, undo in installed]
-    if linear_loss:
-        undos.append(arrange(trainer))
+    if linear_loss and prefix_order.obstacle(trainer) is None:
+        undos.append(prefix_order.arrange(trainer))
 
     def back() -> None:
         for undo in undos:

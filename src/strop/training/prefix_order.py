@@ -15,6 +15,8 @@ import transformers
 from strop.models.kept_tokens import IGNORED, SHORTEST_PREFIX
 
 COLUMN, LABELS = "input_ids", "labels"
+OWN = ("transformers.", "trl.", "strop.")
+"""Packages whose trainers' methods are known."""
 Undo = Callable[[], None]
 
 
@@ -55,7 +57,7 @@ class PrefixOrder(torch.utils.data.Sampler[int]):
 def arrange(trainer: transformers.Trainer) -> Undo:
     """Let the rows of each optimizer step of `trainer` change places; return what undoes it.
 
-    The loss must be a sum over tokens divided by their number in the step.
+    They may where `obstacle` finds nothing in the way.
     """
     previous, bound = trainer.get_train_dataloader, vars(trainer).get("get_train_dataloader")
 
@@ -67,7 +69,8 @@ def arrange(trainer: transformers.Trainer) -> Undo:
         columns = getattr(loader.dataset, "column_names", None) or ()
         if steps > 1 and inner is not None and COLUMN in columns:
             rows = loader.dataset.select_columns([c for c in (COLUMN, LABELS) if c in columns])
-            loader.set_sampler(PrefixOrder(inner, rows, args.train_batch_size, steps))
+            # Not args.train_batch_size: auto_find_batch_size halves the trainer's own.
+            loader.set_sampler(PrefixOrder(inner, rows, trainer._train_batch_size, steps))
         return loader
 
     trainer.get_train_dataloader = get_train_dataloader
@@ -79,6 +82,49 @@ def arrange(trainer: transformers.Trainer) -> Undo:
             trainer.get_train_dataloader = bound
 
     return undo
+
+
+def obstacle(trainer: transformers.Trainer) -> str | None:
+    """Say why the loss of a step is not known to be a sum over its tokens with one denominator.
+
+    None if rows may change places between micro-batches: TRL's own compute_loss divides the sum of
+    each by `num_items_in_batch`, the labelled tokens of the whole step on all processes.
+    """
+    args: Any = trainer.args
+    if getattr(args, "loss_type", None) != "nll":
+        return "its loss is no plain sum over tokens"
+    kind = type(trainer)
+    if not kind.compute_loss.__module__.startswith(OWN) or "compute_loss" in vars(trainer):
+        return "its compute_loss is not TRL's"
+    if not kind.training_step.__module__.startswith(OWN) or "training_step" in vars(trainer):
+        return "its training_step is not TRL's"
+    if (
+        getattr(trainer, "compute_loss_func", None) is not None
+        or trainer.label_smoother is not None
+    ):
+        return "its loss is made of logits"
+    if getattr(trainer, "aux_loss_enabled", False):
+        return "a router loss is a mean over each micro-batch"
+    if not trainer.model_accepts_loss_kwargs or not _counts_items(trainer):
+        return "the loss of each micro-batch is divided by its own number of tokens"
+    if args.n_gpu > 1:
+        return "each device divides by a rounded number of tokens"
+    if args.world_size > 1 and not args.average_tokens_across_devices:
+        return "each process divides by its own number of tokens"
+    if args.world_size > 1 and (
+        args.accelerator_config.split_batches or args.accelerator_config.dispatch_batches
+    ):
+        return "a process gets its rows from another's batch"
+    return None
+
+
+def _counts_items(trainer: transformers.Trainer) -> bool:
+    """Say whether how a step's tokens are counted is transformers' own code."""
+    kind = type(trainer)
+    return all(
+        getattr(kind, name).__module__.startswith(OWN) and name not in vars(trainer)
+        for name in ("get_batch_samples", "_get_num_items_in_batch")
+    )
 
 
 def arranged(rows: Sequence[np.ndarray], batch: int) -> list[int]:
