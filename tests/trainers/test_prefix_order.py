@@ -4,13 +4,14 @@ import itertools
 
 import numpy as np
 import pytest
+import trl
 from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import strop
 from strop.models.kept_tokens import SHORTEST_PREFIX, keep_tokens
-from strop.training.prefix_order import PrefixOrder, arranged
+from strop.training.prefix_order import PrefixOrder, arranged, obstacle
 from tests.trainers import runs
 
 BATCH, STEPS = 2, 4
@@ -64,7 +65,7 @@ def both_ways(make):
         trainer = make()
         strop.accelerate(trainer)
         if not arrange:
-            del trainer.get_train_dataloader
+            vars(trainer).pop("get_train_dataloader", None)
         found.append(rows_of_steps(trainer))
     return found
 
@@ -135,6 +136,96 @@ def test_where_nothing_is_to_gain_or_the_loss_is_not_a_sum_the_sampler_stays(
     trainer = trainer_of(documents(4, 8), tiny_model, tmp_path, **settings)
     strop.accelerate(trainer)
     assert not isinstance(trainer.get_train_dataloader().get_sampler(), PrefixOrder)
+
+
+class OwnLoss(trl.SFTTrainer):
+    """Answers with the mean of its micro-batch, as many a subclass does."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss, outputs = super().compute_loss(model, inputs, return_outputs=True)
+        return (loss, outputs) if return_outputs else loss
+
+
+def mean_of_each(trainer):
+    """Make a trainer like that of a model with `accepts_loss_kwargs = False`."""
+    trainer.model_accepts_loss_kwargs = False
+
+
+def own_loss(trainer):
+    trainer.__class__ = OwnLoss
+
+
+def own_count(trainer):
+    """Count the tokens of a step some other way."""
+    trainer._get_num_items_in_batch = lambda *_: 7
+
+
+@pytest.mark.filterwarnings("ignore:`return_outputs=True`")
+@pytest.mark.parametrize("change", [mean_of_each, own_loss, own_count])
+def test_a_loss_that_is_not_known_to_be_one_sum_over_the_step_keeps_the_order(
+    change, tiny_model, tmp_path
+):
+    def make():
+        trainer = trainer_of(documents(4, 8), tiny_model, tmp_path, max_steps=2)
+        change(trainer)
+        return trainer
+
+    (ours, batches, _), (plain, before, _) = both_ways(make)
+    assert batches == before
+    runs.assert_same(ours, plain, 1e-4)
+
+
+def test_a_model_that_takes_no_number_of_items_keeps_the_order(tiny_model, tmp_path):
+    model = runs.model(tiny_model)
+    model.get_base_model().accepts_loss_kwargs = False
+    trainer = trainer_of(documents(4, 8), tiny_model, tmp_path, own_model=model)
+    assert "divided by its own number" in obstacle(trainer)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("aux_loss_enabled", True, "router loss"),
+        ("label_smoother", object(), "made of logits"),
+        ("compute_loss_func", len, "made of logits"),
+        ("compute_loss", len, "compute_loss is not TRL's"),
+        ("training_step", len, "training_step is not TRL's"),
+    ],
+)
+def test_each_reason_against_another_order_is_named(name, value, text, tiny_model, tmp_path):
+    trainer = trainer_of(documents(4, 8), tiny_model, tmp_path)
+    assert obstacle(trainer) is None
+    setattr(trainer, name, value)
+    assert text in obstacle(trainer)
+
+
+def test_a_batch_that_memory_halved_keeps_each_row_in_its_step(tiny_model, tmp_path):
+    def make():
+        trainer = trainer_of(
+            documents(4, 8),
+            tiny_model,
+            tmp_path,
+            per_device_train_batch_size=4,
+            gradient_accumulation_steps=2,
+            auto_find_batch_size=True,
+            max_steps=3,
+        )
+        collate = trainer.data_collator
+
+        def too_large(rows):
+            if len(rows) > 2:
+                raise RuntimeError("CUDA out of memory. Tried to allocate")
+            return collate(rows)
+
+        trainer.data_collator = too_large
+        return trainer
+
+    (ours, batches, _), (plain, before, _) = both_ways(make)
+    first = next(i for i, batch in enumerate(batches) if len(batch) == 2)
+    for start in range(first, first + 6, 2):
+        step, same = (sorted(itertools.chain(*b[start : start + 2])) for b in (batches, before))
+        assert step == same
+    runs.assert_same(ours, plain, 1e-4, without={"entropy", "mean_token_accuracy"})
 
 
 @st.composite

@@ -29,17 +29,19 @@ def obstacle(block: Any, *, rebound_norms: bool = False) -> str | None:
     if family is None:
         return f"{type(block).__name__} is not a known kind of block"
     attention, mlp = block.self_attn, block.mlp
-    parts = [block, attention, mlp, *([] if rebound_norms else _norms(block, family))]
-    for part in parts:
-        if not modified.is_original(part):
-            return f"{type(part).__name__} is not as transformers wrote it"
+    norms = _norms(block, family)
+    originals = [modified.is_original(part) for part in (block, attention, mlp)]
+    originals += [modified.is_original(norm, rebound=rebound_norms) for norm in norms]
+    if not all(originals):
+        part = [block, attention, mlp, *norms][originals.index(False)]
+        return f"{type(part).__name__} is not as transformers wrote it"
     if activation_of(block) is None or not _activates_as_configured(block):
         return f"the activation of {type(block.mlp).__name__} is not known"
     if block.training and _dropouts(block):
         return "it drops activations at random"
     if getattr(attention, "is_causal", True) is False:
         return "its attention is not causal"
-    for norm in _norms(block, family):
+    for norm in norms:
         if norm.weight.requires_grad:
             return "its norms are trained"
     linears = [getattr(attention, n) for n in (*family.qkv, "o_proj")]

@@ -20,8 +20,17 @@ HOOKS = PACKAGES - {"peft", "accelerate"}
 """Whose hooks may stay: PEFT's carry something for each row, accelerate's move layers between devices."""
 TOKENWISE = frozenset(
     {"adalora", "beft", "boft", "c3a", "deft", "delora", "fourierft", "frod", "glora", "gralora"}
-    | {"hira", "hra", "ia3", "ln_tuning", "loha", "lokr", "lora", "miss", "oft", "osf", "psoft"}
-    | {"randlora", "road", "shira", "supertuning", "tinylora", "trainable_tokens", "unilora"}
+    | {"hira", "hra", "ia3", "ln_tuning", "loha", "lokr", "lora", "miss", "oft", "osf", "peanut"}
+    | {
+        "psoft",
+        "randlora",
+        "road",
+        "shira",
+        "supertuning",
+        "tinylora",
+        "trainable_tokens",
+        "unilora",
+    }
     | {"vblora", "vera", "waveft"}
 )
 """PEFT's methods that were seen to treat each token by itself; others may mix or draw over a batch."""
@@ -49,13 +58,16 @@ def obstacle(model: nn.Module) -> str | None:
     return None
 
 
-def is_original(part: Any) -> bool:
-    """Say whether a module is of a class of transformers and runs that class's forward, unhooked."""
+def is_original(part: Any, *, rebound: bool = False) -> bool:
+    """Say whether a module is of a class of transformers and runs that class's forward, unhooked.
+
+    With `rebound` a forward that was bound to this one module does not count.
+    """
     kind = type(part)
     return (
         kind.__module__.startswith("transformers.")
         and getattr(kind.forward, "__module__", None) == kind.__module__
-        and "forward" not in vars(part)
+        and (rebound or "forward" not in vars(part))
         and not any(hooks for hooks in _hooks(part))
     )
 
