@@ -84,6 +84,7 @@ SOME = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")
 @pytest.mark.parametrize(("part", "way"), SOME)
 def test_a_part_that_was_changed_is_computed_as_it_is_now(part, way):
     model = tiny.model("qwen2")
