@@ -4,15 +4,19 @@ Every example of a row is read here, and must be recognised as the format it sta
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from strop.data import read
+from strop.data.classification import MOST_NAMED
 from strop.data.formats import FORMATS
 from strop.data.kinds import KINDS
 from strop.data.opening import LONGEST_LINE, TEXT_SUFFIXES
+from strop.data.questions import BESIDE, REASONING
 from strop.data.showing import MEANING
 from strop.data.sources import SUFFIXES
+from strop.data.survey import LONGEST_LABEL
 from strop.data.templates import FAMILIES
 from strop.training.settings import described
 
@@ -53,10 +57,25 @@ EXAMPLES: list[tuple[str, dict[str, Any]]] = [
     ("input_output", {"input": "2 + 2", "output": "4"}),
     ("preference", {"prompt": "Hi", "chosen": "Hello!", "rejected": "What?"}),
     ("kto", {"prompt": "Hi", "completion": "Hello!", "label": True}),
+    (
+        "question_answer",
+        {
+            "question": "Who won?",
+            "context": "Five won.",
+            "reasoning": "It says so.",
+            "answer": "Five",
+        },
+    ),
+    ("multiple_choice", {"question": "Which is hot?", "choices": ["sun", "moon"], "answer": 0}),
+    ("classification", {"text": "A fine film.", "label": "positive"}),
+    ("prompt_completion", {"text": "A long report ...", "summary": "In short: ..."}),
     ("text", {"text": "All of this is learned."}),
     ("prompt", {"prompt": "Write a haiku."}),
 ]
 """A row of each format."""
+
+SHOWN = ("map", "ignore_columns", "instruction", "answers", "end_token", "reasoning", "max_length")
+"""Settings that are about data."""
 
 HEAD = """# Data
 
@@ -68,9 +87,9 @@ Give strop the file you have. (`make pages` writes this page from what the code 
 |---|---|
 | tables | {tables}, plain or gzip (`rows.jsonl.gz`) |
 | texts, for continued pre-training | {texts}: a file or a folder; PDF needs `strop[data]` |
-| `datasets` | a folder that `save_to_disk` wrote, or in Python the object itself |
+| `datasets` | a folder that `save_to_disk` wrote, or in Python the object itself; classes by their names |
 | the hub | `hf:owner/name:split`, only if you ask for it by this name |
-| Python | a list of dictionaries |
+| Python | a list of dictionaries, a dictionary of columns, a pandas or polars DataFrame, an Arrow table |
 
 JSON may be one object a line, a list, objects one after another or a table by columns, whatever its
 suffix; CSV may come from Excel, with semicolons, `sep=;`, empty columns and rows. Names of columns
@@ -85,8 +104,10 @@ refused.
 
 Which format a file has is told by the columns of all its rows, not of the first ones; `strop data
 check` shows the evidence. Rows that do not fit the format of the rest are named, not skipped.
-Columns by other names are mapped: `strop data check rows.csv --map ask=prompt,reply=completion`,
-and the same `--map` for `strop train`.
+Columns by other names are mapped: `strop data check rows.csv --map ask=prompt,reply=completion`.
+`strop train`, `eval`, `data check` and `data show` take `--map`, `--ignore-columns` and
+`--instruction`; a run keeps them, so that `strop eval RUN FILE` and `strop export` read columns as
+training did, unless the file has other columns or `--map` says otherwise.
 
 | format | columns | read as well, where they are there |
 |---|---|---|
@@ -98,10 +119,46 @@ A row of each:
 {examples}
 ```
 
+Of names joined by *or* the first that is there is read.
+
+- **Beside a question** stand {beside}: behind it, in this order, each
+  after an empty line, the choices as `A. ...`. An answer that is the number of a choice (from 0)
+  becomes its letter; a letter or the choice itself stays as written.
+- **Reasoning** is one of {reasoning}; it becomes the
+  `reasoning_content` of the answer. `history` holds the turns before the question.
+- **Classification**: the question is `Classify the text as one of: bad, good.`, an empty line, and
+  the text; the answer is the label as written. Up to {named} labels are named, in the order of
+  letters or numbers; of more the sentence is `Classify the text.` `--instruction` takes another
+  sentence (empty for none), as does a column `instruction`; `--map text=prompt,label=completion`
+  reads the same rows as plain questions and answers. Classes of `datasets`, and of Parquet files
+  that it wrote, stand by their names. Labels are short (up to {label} characters on one line); a
+  `target` is a label if its values repeat, else an answer.
+- **Numbers and truth values** in a column of texts are read as written: `1`, `1.0`, `0.10`, `true`.
+- **KTO**: `label` marks answers where it holds true and false; numbers such as 0 and 1 may be
+  classes, so they need `--map label=kto_tag`.
+- **Columns that are not read**: a column with content (texts, words that vary, truth values; not
+  ids, addresses, dates, hashes, numbers, one value) that the format does not read stops `strop
+  train`, until `--map` says what it is or `--ignore-columns` that it is to be left out.
+
+Several sources are trained on as one: `strop train a.jsonl b.csv:0.5`, in YAML
+
+```yaml
+data:
+  - a.jsonl
+  - path: b.csv
+    weight: 0.5
+    map: ask=prompt,reply=completion
+```
+
+A weight of 0.5 takes half of the rows, drawn once by the seed; 2 takes each twice an epoch. Rows
+are held out before weights count. A source may have its own `map`, `ignore_columns` and
+`instruction`. The plan shows the rows of each, and from which number its lines are counted.
+
 Roles may also be called as in ShareGPT (`human`, `gpt`, `observation`, `function_call`). An
 assistant's message may have `tool_calls`, and its reasoning as `reasoning_content`, `reasoning` or
-`thinking`, or as a part of that type. Preference rows train on `chosen` and KTO rows on the wanted
-answers when a model learns by imitation (`strop train`).
+`thinking`, or as a part of that type. `strop train` learns by imitation: of preference rows it
+learns `chosen` alone, and says so in its plan; of KTO rows the wanted answers. To learn from both
+sides of a pair use TRL's DPOTrainer with `strop.accelerate`.
 
 ## What is learned
 
@@ -119,7 +176,8 @@ learned tokens`; a message of weight 0 is read but not learned. What is longer t
 cut at its end and named in the plan, in `run.json` and in the report; a plain text is learned in
 pieces instead.
 
-`strop data show rows.jsonl --row 3 --model NAME` shows a row as the model will see it: {meaning}.
+`strop data show rows.jsonl --row 3 --model NAME` shows a row (the one at line 3; without `--row` the
+first) as the model will see it: {meaning}.
 The report of a run shows its first five rows in the same colours.
 
 ## Templates
@@ -146,13 +204,13 @@ def page() -> str:
     """Return the page as it should be."""
     formats = [
         f"| {layout.name} | {' + '.join(_names(names) for names in layout.needs)} | "
-        f"{', '.join(f'`{name}`' for name in layout.also)} |"
+        f"{', '.join(_groups(layout.also))} |"
         for layout in FORMATS
     ]
     settings = [
         f"| `{name}` | {_choices(default, hint)} | {doc} |"
         for name, (hint, default, doc) in described().items()
-        if name in ("answers", "end_token", "reasoning", "max_length", "map")
+        if name in SHOWN
     ]
     findings = [
         f"| `{name}` | {kind.severity} | {kind.meaning} | {kind.remedy} |"
@@ -161,6 +219,10 @@ def page() -> str:
     return HEAD.format(
         tables=", ".join(SUFFIXES),
         texts=", ".join(TEXT_SUFFIXES),
+        beside=", ".join(_names(names) for names in BESIDE),
+        reasoning=", ".join(f"`{name}`" for name in REASONING),
+        named=MOST_NAMED,
+        label=LONGEST_LABEL,
         line=LONGEST_LINE // 2**20,
         formats="\n".join(formats),
         examples="\n".join(_example(*pair) for pair in EXAMPLES),
@@ -169,6 +231,17 @@ def page() -> str:
         families=", ".join(FAMILIES),
         findings="\n".join(findings),
     )
+
+
+def _groups(also: tuple[tuple[str, ...], ...]) -> Iterator[str]:
+    """Yield the groups of columns that are read as well, the long ones by name."""
+    if set(BESIDE) <= set(also):
+        yield "*beside a question*"
+    for names in also:
+        if names == REASONING:
+            yield "*reasoning*"
+        elif names not in BESIDE:
+            yield _names(names)
 
 
 def _names(names: tuple[str, ...]) -> str:

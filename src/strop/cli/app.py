@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import strop
+from strop.cli.columns import Ignored, Instruction, Names, as_given
 from strop.cli.data import data as data_commands
 from strop.cli.flags import UsageError
 from strop.cli.output import fail, respond
@@ -88,8 +89,12 @@ def doctor(as_json: Json = False) -> None:
 @with_settings
 def train(
     data: Annotated[
-        str | None,
-        typer.Argument(metavar="DATA", help="JSONL, JSON, CSV or Parquet; none with --resume."),
+        list[str] | None,
+        typer.Argument(
+            metavar="DATA...",
+            help="JSONL, JSON, CSV or Parquet; several with weights, as a.jsonl b.csv:0.5; none "
+            "with --resume.",
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="A packaged model, a folder, a GGUF file or a hub name.")
@@ -103,7 +108,8 @@ def train(
     """Fine-tune a model on rows of data and keep everything in a run folder."""
     from strop.cli.train import show, train_run
 
-    own = {"data": data, "model": model, "out": out}
+    sources = data[0] if data and len(data) == 1 else data or None
+    own = {"data": sources, "model": model, "out": out}
     given.update({name: value for name, value in own.items() if value is not None})
     work = functools.partial(train_run, given, config=config, resume=resume)
     if not respond(work, show, as_json=as_json)["finished"]:
@@ -116,12 +122,20 @@ def evaluate(
     data: Annotated[Path, typer.Argument(metavar="DATA", help="JSONL, JSON, CSV or Parquet.")],
     limit: Annotated[int | None, typer.Option(help="Take only this many rows.")] = None,
     seed: Annotated[int, typer.Option(help="Of the choice of rows and the bootstrap.")] = 0,
+    names: Names = None,
+    ignore_columns: Ignored = None,
+    instruction: Instruction = None,
     as_json: Json = False,
 ) -> None:
     """Measure a run, and the model it started from, on rows it has not seen."""
     from strop.cli.evaluate import measure, show
 
-    respond(lambda: measure(which, data, limit=limit, seed=seed), show, as_json=as_json)
+    columns = as_given(names, ignore_columns, instruction)
+    respond(
+        lambda: measure(which, data, limit=limit, seed=seed, columns=columns),
+        show,
+        as_json=as_json,
+    )
 
 
 @app.command(

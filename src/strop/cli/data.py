@@ -1,17 +1,21 @@
 """`strop data`: says what is wrong with data, and shows rows as the model will see them."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from strop.cli.columns import Ignored, Instruction, Names, as_given
 from strop.cli.flags import UsageError, flag
 from strop.cli.output import respond, visible
 from strop.cli.progress import bars, teller
 from strop.cli.settings_command import Command
+
+if TYPE_CHECKING:
+    from strop.data.columns import Columns
 
 data = typer.Typer(name="data", no_args_is_help=True, help="Look at data before training on it.")
 
@@ -19,10 +23,6 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 File = Annotated[str, typer.Argument(metavar="FILE", help="A file, a folder, or hf:owner/name.")]
 Model = Annotated[str | None, typer.Option(help="The model to be trained: its tokens are counted.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Where training will cut rows, in tokens.")]
-Names = Annotated[
-    str | None,
-    typer.Option("--map", help="Columns by other names: question=prompt,reply=completion."),
-]
 
 _COLOUR = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 _PIECE = {
@@ -47,6 +47,8 @@ def check_command(
         str | None, typer.Option(help="The test data: rows that stand in both are found.")
     ] = None,
     names: Names = None,
+    ignore_columns: Ignored = None,
+    instruction: Instruction = None,
     speed: Annotated[
         float | None, typer.Option(min=1, help="Tokens per second in training, to tell the time.")
     ] = None,
@@ -60,7 +62,8 @@ def check_command(
 ) -> None:
     """Say what is wrong with data, what is learned from it and what it costs; exit 1 if severe."""
     _check_options(model, fix, max_length=max_length, speed=speed, picture=picture)
-    wanted = {"max_length": max_length, "held_out": held_out, "mapping": _mapping(names)}
+    columns = as_given(names, ignore_columns, instruction)
+    wanted = {"max_length": max_length, "held_out": held_out, "columns": columns}
     result = respond(
         lambda: _checked(
             file, model, wanted, speed=speed, fix_to=fix, picture_to=picture, quiet=as_json
@@ -79,15 +82,23 @@ def check_command(
 )
 def show_command(
     file: File,
-    row: Annotated[int, typer.Option(help="The line at which the row begins.")] = 1,
+    row: Annotated[
+        int | None,
+        typer.Option(
+            help="The line of the file at which the row begins. Default: the first row's."
+        ),
+    ] = None,
     model: Annotated[str, typer.Option(help="The model to be trained.")] = "smollm2-135m-instruct",
     max_length: Limit = None,
     names: Names = None,
+    ignore_columns: Ignored = None,
+    instruction: Instruction = None,
     as_json: Json = False,
 ) -> None:
     """Show one row as the model will see it: learned, context, special tokens, cut off."""
+    columns = as_given(names, ignore_columns, instruction)
     respond(
-        lambda: _shown(file, row, model, max_length, _mapping(names)),
+        lambda: _shown(file, row, model, max_length, columns),
         _show_pieces,
         as_json=as_json,
     )
@@ -100,14 +111,6 @@ def _check_options(model: str | None, fix: Path | None, **of_tokens: Any) -> Non
         raise UsageError(f"{', '.join(given)} needs --model, whose tokens are counted")
     if fix is not None and fix.suffix != ".jsonl":
         raise UsageError(f"--fix {fix}: the cleaned rows are JSONL; end the name in .jsonl")
-
-
-def _mapping(names: str | None) -> dict[str, str] | None:
-    from strop.data.reading import mapping_fault, mapping_of
-
-    for fault in mapping_fault(names):
-        raise UsageError(f"--{fault}")
-    return mapping_of(names)
 
 
 def _checked(
@@ -134,7 +137,7 @@ def _checked(
     if speed:
         result["minutes"] = report.minutes(speed)
     if fix_to is not None:
-        changes = fix(file, fix_to, mapping=wanted["mapping"])
+        changes = fix(file, fix_to, columns=wanted["columns"])
         result["fixed"] = {"file": str(fix_to), "changes": len(changes)}
     return result
 
@@ -202,14 +205,15 @@ def _show_lengths(console: Console, result: dict[str, Any]) -> None:
 
 
 def _shown(
-    file: str, row: int, model: str, max_length: int | None, mapping: dict[str, str] | None
+    file: str, row: int | None, model: str, max_length: int | None, columns: "Columns"
 ) -> dict[str, Any]:
     from strop.data import show
     from strop.data.showing import row_at
 
-    pieces = show(row_at(file, row, mapping), _tokenizer(model), max_length=max_length)
+    found = row_at(file, row, columns)
+    pieces = show(found, _tokenizer(model), max_length=max_length)
     return {
-        "row": row,
+        "row": found.line,
         "pieces": [{"text": p.text, "kind": p.kind, "tokens": p.tokens} for p in pieces],
     }
 

@@ -6,9 +6,20 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from strop.data.columns import Columns
 
-def measure(which: str, data: Path, *, limit: int | None, seed: int) -> dict[str, Any]:
+
+def measure(
+    which: str, data: Path, *, limit: int | None, seed: int, columns: Columns
+) -> dict[str, Any]:
     """Return plain results: `base` and `tuned` for a run, `model` for anything else.
+
+    Args:
+        which: a run or a model.
+        data: a file of rows.
+        limit: the most rows to take.
+        seed: of the rows drawn.
+        columns: how columns of the file are read, where not as those of the run's own data.
 
     Raises:
         StropError: the run, the model or the data cannot be used.
@@ -17,10 +28,10 @@ def measure(which: str, data: Path, *, limit: int | None, seed: int) -> dict[str
     from strop.training import Run
 
     if not (Path(which) / "run.json").is_file():
-        found = evaluate(which, data, limit=limit, seed=seed)
+        found = evaluate(which, data, limit=limit, seed=seed, columns=columns)
         return {"data": str(data), "model": found.plain()}
     run = Run.open(which)
-    base, tuned = compare(run, data, limit=limit, seed=seed)
+    base, tuned = compare(run, data, limit=limit, seed=seed, columns=columns)
     return {
         "data": str(data),
         "run": str(run.path),
@@ -42,6 +53,8 @@ def show(result: dict[str, Any]) -> None:
     if result[columns[0]]["accuracy"]:
         table.add_row("accuracy", *(_share(result[name]["accuracy"]) for name in columns))
     console.print(table)
+    if note := result[columns[-1]]["note"]:
+        console.print(note, soft_wrap=True, highlight=False)
     if (confusion := result[columns[-1]]["confusion"]) is not None:
         console.print(_confusion(confusion, columns[-1]))
 

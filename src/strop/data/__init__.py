@@ -2,6 +2,7 @@
 
 from strop.core.errors import DataError
 from strop.data.checking import check
+from strop.data.columns import Columns
 from strop.data.encoding import encode, encode_all, prompt
 from strop.data.fixing import Change, fix
 from strop.data.reading import read, stream
@@ -15,6 +16,7 @@ from strop.data.templates import family_of, family_template, template_of
 __all__ = [
     "BrokenRowsError",
     "Change",
+    "Columns",
     "DataError",
     "Example",
     "Fault",

@@ -1,13 +1,16 @@
 """Checks data: what is wrong with it, what will be learned from it, and what it costs."""
 
+import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from strop.data.columns import Columns
 from strop.data.contents import SIGNS, signs_in
 from strop.data.encoding import all_said, spoken_content
 from strop.data.languages import language
+from strop.data.layout import Layout
 from strop.data.likeness import Likeness
 from strop.data.reading import examine
 from strop.data.report import Finding, Report, excerpt, finding, ordered
@@ -37,7 +40,7 @@ def check(
     *,
     max_length: int | None = None,
     held_out: Any = None,
-    mapping: Mapping[str, str] | None = None,
+    columns: Columns | None = None,
     supervision: Supervision = EVERYTHING,
     progress: Progress | None = None,
 ) -> Report:
@@ -48,7 +51,7 @@ def check(
         tokenizer: the model's tokenizer; None leaves out what needs tokens.
         max_length: the length at which training would cut rows.
         held_out: the data to be tested on, to find rows that stand in both.
-        mapping: names of columns, as for `read`.
+        columns: how its columns are read; None takes them as they are called.
         supervision: which parts of the answers carry loss.
         progress: told of the rows done.
 
@@ -57,18 +60,18 @@ def check(
     """
     tell = progress or (lambda stage, done, total: None)
     tell("reading", 0, 0)
-    rows, faults, layout, total, columns = _examined(source, mapping)
+    columns = columns or Columns()
+    rows, faults, layout, total = _examined(source, columns)
     findings = [*_of_faults(faults)]
     if rows:
-        reading = used_columns(layout, columns)
-        findings += _unused(columns, reading, layout)
+        findings += _of_columns(layout)
         likeness = Likeness()
         languages: Counter[str] = Counter()
         findings += _of_rows(rows, likeness, languages, tell)
         findings += _of_likeness(likeness)
         findings += _of_languages(languages, len(rows))
         if held_out is not None:
-            findings += _of_leaks(likeness, held_out, mapping)
+            findings += _of_leaks(likeness, held_out, dataclasses.replace(columns, strict=False))
     tokens = None
     if rows and tokenizer is not None:
         tokens = TokenCheck(tokenizer, max_length, supervision)
@@ -77,41 +80,42 @@ def check(
     usable = len(rows) - (len(tokens.unusable) if tokens else 0)
     return Report(
         source_name(source),
-        layout.name if layout else "",
+        layout.format.name if layout else "",
         total,
         usable,
-        dict(columns),
+        dict(layout.columns) if layout else {},
         ordered(findings),
         lengths,
         dict(languages) if rows else {},
     )
 
 
-def _examined(source: Any, mapping: Mapping[str, str] | None) -> Any:
+def _examined(source: Any, columns: Columns) -> tuple[list[Row], list[Fault], Layout | None, int]:
     """Return `examine`'s parts, also where no row can be read."""
-    columns: Counter[str] = Counter()
     try:
-        rows, faults, layout, total = examine(source, mapping, columns)
+        found = examine(source, columns)
     except BrokenRowsError as e:
-        return [], e.faults, None, e.total, columns
-    return rows, faults, layout, total, columns
+        return [], e.faults, None, e.total
+    return found.rows, found.faults, found.layout, found.total
 
 
-def used_columns(layout: Any, columns: Mapping[str, int]) -> set[str]:
-    """Return the columns that the format reads."""
-    known = {name for names in layout.needs for name in names} | set(layout.also)
-    return {name for name in columns if name in known}
+def _of_columns(layout: Layout | None) -> Iterator[Finding]:
+    if layout is None:
+        return
+    name = layout.format.name
+    if layout.unread:
+        message = f"the format {name} does not read the columns {_first(layout.unread)}"
+        yield finding("unread_content", [], message)
+    if layout.unused:
+        message = f"the format {name} does not read the columns {_first(layout.unused)}"
+        yield finding("unused_columns", [], message)
+    for note in layout.notes:
+        yield finding("columns_understood", [], note)
 
 
-def _unused(columns: Mapping[str, int], reading: set[str], layout: Any) -> Iterator[Finding]:
-    unused = [str(name) for name in columns if name not in reading]
-    if unused:
-        more = f" and {len(unused) - 8} more" if len(unused) > 8 else ""
-        yield finding(
-            "unused_columns",
-            [],
-            f"the format {layout.name} does not read the columns {', '.join(unused[:8])}{more}",
-        )
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return ", ".join(map(str, names[:8])) + more
 
 
 def _of_faults(faults: list[Fault]) -> Iterator[Finding]:
@@ -171,6 +175,9 @@ def _of_rows(
     if unwanted := [row.line for row in rows if row.label is False]:
         message = f"{_rows(len(unwanted))} have an answer that is marked as not wanted"
         yield finding("unwanted_answers", unwanted, message)
+    if pairs := sum(row.rejected is not None for row in rows):
+        message = f"{_rows(pairs)} have a rejected answer too, from which imitation learns nothing"
+        yield finding("preference_pairs", [], message)
     yield from answers.findings()
 
 
@@ -245,11 +252,9 @@ def _of_likeness(likeness: Likeness) -> Iterator[Finding]:
         )
 
 
-def _of_leaks(
-    likeness: Likeness, held_out: Any, mapping: Mapping[str, str] | None
-) -> Iterator[Finding]:
+def _of_leaks(likeness: Likeness, held_out: Any, columns: Columns) -> Iterator[Finding]:
     others = Likeness()
-    for row in examine(held_out, mapping)[0]:
+    for row in examine(held_out, columns).rows:
         others.add(row)
     shared = sorted(
         line for key, lines in likeness.whole.items() if key in others.whole for line in lines

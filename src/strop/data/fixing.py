@@ -9,6 +9,7 @@ from typing import Any
 
 from strop.core.errors import DataError
 from strop.core.files import written_whole
+from strop.data.columns import Columns
 from strop.data.contents import repaired
 from strop.data.reading import examine
 from strop.data.rows import Message, Row
@@ -28,7 +29,7 @@ class Change:
     """Why, and for a change what it was before."""
 
 
-def fix(source: Any, out: Path, *, mapping: Mapping[str, str] | None = None) -> list[Change]:
+def fix(source: Any, out: Path, *, columns: Columns | None = None) -> list[Change]:
     """Write the usable rows of `source` to `out` as JSONL, cleaned, and list every change.
 
     Rows that cannot be used are dropped, as are those that are equal to an earlier row to the
@@ -44,7 +45,8 @@ def fix(source: Any, out: Path, *, mapping: Mapping[str, str] | None = None) -> 
         raise DataError(f"{out} is written as JSONL; give it a name that ends in .jsonl")
     if isinstance(source, (str, Path)) and out.resolve() == Path(source).resolve():
         raise DataError(f"{out} is the source itself; give another name for the cleaned file")
-    rows, faults, _, total = examine(source, mapping)
+    found = examine(source, columns)
+    rows, faults, total = found.rows, found.faults, found.total
     changes = [Change(fault.line, "dropped", fault.reason) for fault in faults]
     spelling = _spellings(rows)
     first_of: dict[str, int] = {}

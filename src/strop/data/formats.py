@@ -1,21 +1,22 @@
 """The formats of rows: which columns each has, and how a record becomes a row."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from strop.data.classification import is_labelled, is_repeated, question_and_label
 from strop.data.messages import (
     FaultyRecordError,
-    asked,
     conversation,
     listed,
-    optional_text,
     text_in,
     tools_in,
     weights_of,
 )
-from strop.data.record import Record, spoken_type
+from strop.data.questions import BESIDE, REASONING, answer_in, beside, reasoning_in, with_context
+from strop.data.record import Record, is_missing, spoken_type
 from strop.data.rows import Fault, Message, Row
+from strop.data.survey import Survey
 
 
 @dataclass(slots=True)
@@ -35,22 +36,29 @@ class Format:
     name: str
     needs: tuple[tuple[str, ...], ...]
     """For each thing a row must have, the names its column may bear."""
-    build: Callable[[Record, list[str]], Made]
-    """Makes the row out of the record and the found column names."""
-    also: tuple[str, ...] = ()
-    """Columns it reads where they are there."""
+    build: Callable[[Record, list[str], str | None], Made]
+    """Makes the row out of the record, the found column names, and the instruction if any."""
+    also: tuple[tuple[str, ...], ...] = ()
+    """Columns it reads where they are there, of each group the first."""
+    suits: Callable[[Survey, Sequence[str]], bool] | None = None
+    """Whether the found columns hold what it needs; None where their names tell."""
 
-    def columns(self, record: Record) -> list[str] | None:
+    def columns(self, record: Collection[str]) -> list[str] | None:
         """Return the record's column for each need, or None if one is missing."""
         found = [next((c for c in names if c in record), None) for names in self.needs]
         return None if None in found else [c for c in found if c is not None]
+
+    def reads(self, record: Collection[str]) -> set[str]:
+        """Return the columns of a record of this format that are read."""
+        groups = (next((c for c in names if c in record), None) for names in self.also)
+        return {*(self.columns(record) or ()), *(c for c in groups if c is not None)}
 
     def spoken(self) -> str:
         """Return the columns in words."""
         return " + ".join(names[0] for names in self.needs)
 
 
-def _from_messages(record: Record, columns: list[str]) -> Made:
+def _from_messages(record: Record, columns: list[str], told: str | None) -> Made:
     return Made(conversation(listed(record[columns[0]], columns[0]), record))
 
 
@@ -64,41 +72,69 @@ def _turns(record: Record, column: str, role: str) -> list[Any]:
     return [{"role": role, "content": text_in(record, column, empty=role == "user")}]
 
 
-def _from_prompt(record: Record, columns: list[str]) -> Made:
-    prompt, completion = columns
-    if isinstance(record[prompt], list) or isinstance(record[completion], (list, dict)):
-        turns = _turns(record, prompt, "user") + _turns(record, completion, "assistant")
-        return Made(conversation(turns, record))
-    answer = text_in(record, completion, empty=False)
-    return Made(asked(text_in(record, prompt), answer, record))
+def _question(record: Record, column: str, columns: Sequence[str]) -> list[Any]:
+    """Return the messages of a question and of what stands beside it."""
+    if not isinstance(record[column], (list, dict)):
+        question = with_context(record, text_in(record, column), columns)
+        return [{"role": "user", "content": question}]
+    if more := beside(record, columns):
+        raise FaultyRecordError(
+            "bad_type",
+            f"{', '.join(more)} stands beside a {column} of messages; write it into a message",
+        )
+    return _turns(record, column, "user")
 
 
-def _from_prompt_alone(record: Record, columns: list[str]) -> Made:
-    if isinstance(record[columns[0]], list):
-        return Made(conversation(listed(record[columns[0]], columns[0]), record, answered=False))
-    return Made(asked(text_in(record, columns[0], empty=False), None, record))
+def _from_question(record: Record, columns: list[str], told: str | None) -> Made:
+    """Make a row of a question and an answer, each a text or messages."""
+    question, answer = columns[0], columns[-1]
+    value = record[answer]
+    turns = _question(record, question, columns)
+    if _is_messages(value) or (value == [] and isinstance(record[question], list)):
+        turns = [*turns, *_turns(record, answer, "assistant")]
+    else:
+        turns = [*turns, {"role": "assistant", "content": answer_in(record, answer, columns[:-1])}]
+    messages = conversation(turns, record)
+    if thought := reasoning_in(record):
+        last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
+        messages[last] = {**thought, **messages[last]}
+    return Made(messages)
 
 
-def _from_instruction(record: Record, columns: list[str]) -> Made:
-    instruction, output = columns
-    answer = text_in(record, output, empty=False)
-    question = text_in(record, instruction)
-    if more := optional_text(record, "input", "context"):
-        question = f"{question}\n\n{more}" if question else more
-    return Made(asked(question, answer, record))
+def _is_messages(value: Any) -> bool:
+    if isinstance(value, dict):
+        return not isinstance(value.get("text"), list)
+    return isinstance(value, list) and any(isinstance(part, dict) for part in value)
 
 
-def _from_text(record: Record, columns: list[str]) -> Made:
+def _from_choices(record: Record, columns: list[str], told: str | None) -> Made:
+    return _from_question(record, [columns[0], columns[2]], told)
+
+
+def _from_prompt_alone(record: Record, columns: list[str], told: str | None) -> Made:
+    column = columns[0]
+    if isinstance(record[column], list):
+        listed(record[column], column)
+    else:
+        text_in(record, column, empty=False)
+    return Made(conversation(_question(record, column, columns), record, answered=False))
+
+
+def _from_text(record: Record, columns: list[str], told: str | None) -> Made:
     return Made(text=text_in(record, columns[0], empty=False))
 
 
-_PROMPTS = ("prompt", "question", "instruction", "messages", "conversations")
+def _from_labelled(record: Record, columns: list[str], told: str | None) -> Made:
+    return Made(conversation(question_and_label(record, columns, told), record))
 
 
-def _from_preference(record: Record, columns: list[str]) -> Made:
+def _from_preference(record: Record, columns: list[str], told: str | None) -> Made:
     before: list[Any] = []
-    if column := next((c for c in _PROMPTS if record.get(c)), None):
-        before = _turns(record, column, "user")
+    if column := next((c for c in _PROMPTS if not is_missing(record.get(c))), None):
+        before = _question(record, column, [column])
+    elif more := beside(record, ()):
+        before = [{"role": "user", "content": with_context(record, "", ())}]
+        column = more[0]
     chosen, rejected = (_turns(record, c, "assistant") for c in columns)
     if column is None and all(isinstance(record[c], str) for c in columns):
         raise FaultyRecordError(
@@ -121,10 +157,9 @@ def _trimmed(messages: list[Any]) -> list[Any]:
     ]
 
 
-def _from_kto(record: Record, columns: list[str]) -> Made:
-    made = (
-        _from_prompt(record, columns[:2]) if len(columns) == 3 else _from_messages(record, columns)
-    )
+def _from_kto(record: Record, columns: list[str], told: str | None) -> Made:
+    build = _from_question if len(columns) == 3 else _from_messages
+    made = build(record, columns[:-1], told)
     label = record[columns[-1]]
     if isinstance(label, str) and label.strip().lower() in ("true", "false", "1", "0"):
         label = label.strip().lower() in ("true", "1")
@@ -138,46 +173,108 @@ def _from_kto(record: Record, columns: list[str]) -> Made:
     return made
 
 
+def _is_marked(survey: Survey, columns: Sequence[str]) -> bool:
+    """Whether the last column marks answers as wanted or not, and is no class of theirs."""
+    return columns[-1] != "label" or survey["label"].marks
+
+
+_PROMPTS = ("prompt", "question", "instruction", "query", "problem", "messages", "conversations")
 _CHATS = ("conversations", "conversation", "dialogue", "dialog", "chat", "turns", "items")
-_ANSWERS = ("completion", "response", "answer", "solution", "ground_truth", "target")
-_SYSTEM = ("system", "system_prompt", "tools", "functions", "history")
-_WANTED = ("label", "kto_tag")
+_ANSWERS = ("completion", "response", "answer", "solution", "ground_truth", "target", "output")
+_SQUAD = ("answers",)
+_SUMMARIES = ("summary", "highlights", "completion", "response", "answer", "output", "target")
+_LETTERS = ("answerkey", "answer_idx", "answer_index", "correct_answer", "label", "target")
+_SYSTEM = (("system", "system_prompt"), ("tools", "functions"), ("history",))
+_AROUND = (*_SYSTEM, *BESIDE)
+_WANTED = ("kto_tag", "label")
+_TEXTS = (
+    *("text", "sentence", "content", "headline", "review", "comment", "tweet", "utterance"),
+    *("document", "article", "title"),
+)
+_FIRSTS = ("sentence1", "premise", "text1", "question1")
+_SECONDS = ("sentence2", "hypothesis", "text2", "question2")
+_LABELS = ("label", "category", "class", "sentiment", "intent", "emotion", "topic", "labels")
+_LABEL_TEXTS = ("label_text", "label_name")
+_NUMBERED = (("label", "labels", "label_id"),)
+_OWN = (("instruction",), *_SYSTEM, REASONING)
 
 FORMATS = (
     Format(
         "preference",
         (("chosen", "chosen_messages"), ("rejected", "rejected_messages")),
         _from_preference,
-        (*_PROMPTS, *_SYSTEM),
+        (_PROMPTS, *_AROUND),
     ),
-    Format("kto", (("prompt",), _ANSWERS, _WANTED), _from_kto, _SYSTEM),
-    Format("kto", (("messages", *_CHATS), _WANTED), _from_kto, _SYSTEM),
+    Format(
+        "kto",
+        (_PROMPTS[:5], _ANSWERS, _WANTED),
+        _from_kto,
+        (*_AROUND, REASONING),
+        _is_marked,
+    ),
+    Format("kto", (("messages", *_CHATS), _WANTED), _from_kto, _SYSTEM, _is_marked),
     Format("messages", (("messages",),), _from_messages, _SYSTEM),
     Format("conversations", (_CHATS,), _from_messages, _SYSTEM),
     Format(
+        "multiple_choice",
+        (_PROMPTS[:5], BESIDE[-1], (*_ANSWERS, *_LETTERS)),
+        _from_choices,
+        (*_AROUND, REASONING, ("answer_idx", "answer_index")),
+    ),
+    Format(
         "instruction",
         (("instruction",), ("output", *_ANSWERS)),
-        _from_instruction,
-        ("input", "context", *_SYSTEM),
+        _from_question,
+        (*_AROUND, REASONING),
     ),
-    Format("prompt_completion", (("prompt",), _ANSWERS), _from_prompt, _SYSTEM),
-    Format("question_answer", (("question", "query"), _ANSWERS), _from_prompt, _SYSTEM),
-    Format("input_output", (("input",), ("output", "ideal")), _from_prompt, _SYSTEM),
+    Format("prompt_completion", (("prompt",), _ANSWERS), _from_question, (*_AROUND, REASONING)),
+    Format(
+        "question_answer",
+        (("question", "query", "problem"), (*_ANSWERS, *_SQUAD)),
+        _from_question,
+        (*_AROUND, REASONING),
+    ),
+    Format(
+        "input_output",
+        (("input",), ("output", "ideal", "target", "response", "answer", "completion")),
+        _from_question,
+        (*_AROUND, REASONING),
+    ),
+    Format(
+        "classification",
+        (_FIRSTS, _SECONDS, (*_LABEL_TEXTS, *_LABELS)),
+        _from_labelled,
+        (*_OWN, *_NUMBERED),
+        is_labelled,
+    ),
+    Format(
+        "classification", (_TEXTS, _LABEL_TEXTS), _from_labelled, (*_OWN, *_NUMBERED), is_labelled
+    ),
+    Format("classification", (_TEXTS, _LABELS), _from_labelled, _OWN, is_labelled),
+    Format("classification", (_TEXTS, ("target",)), _from_labelled, _OWN, is_repeated),
+    Format(
+        "prompt_completion",
+        (_TEXTS, (*_SUMMARIES, *_LABELS)),
+        _from_question,
+        (*_AROUND, REASONING),
+    ),
     Format("text", (("text", "content"),), _from_text),
-    Format("prompt", (("prompt",),), _from_prompt_alone, _SYSTEM),
+    Format("prompt", (("prompt",),), _from_prompt_alone, _AROUND),
 )
 """Every format, the one that wins where several fit a row first."""
 
 _DEEPEST = 64
 """Levels that lists and objects of a row may be nested."""
 
-KNOWN_COLUMNS = frozenset(name for f in FORMATS for names in (*f.needs, f.also) for name in names)
+KNOWN_COLUMNS = frozenset(name for f in FORMATS for names in (*f.needs, *f.also) for name in names)
 
 
-def row_of(line: int, record: Record, layout: Format, columns: list[str]) -> Row | Fault:
-    """Return the record as a row, or why it is none."""
+def row_of(
+    line: int, record: Record, layout: Format, columns: list[str], told: str | None = None
+) -> Row | Fault:
+    """Return the record as a row, or why it is none; `told` is the instruction of its format."""
     try:
-        made = layout.build(record, columns)
+        made = layout.build(record, columns, told)
         tools = tools_in(record)
         _check_texts((made.messages, made.text, tools, made.rejected))
         weights = weights_of(made.messages) if made.messages else None

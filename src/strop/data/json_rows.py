@@ -8,7 +8,7 @@ from typing import Any
 
 from strop.core.errors import DataError
 from strop.data.opening import LONGEST_LINE, lines_of, not_utf8, opened, whole
-from strop.data.record import Found, Record, as_record, spoken_type
+from strop.data.record import Found, Record, WrittenFloat, as_record, spoken_type
 from strop.data.rows import Fault
 
 _SPACE = re.compile(r"\s*")
@@ -45,12 +45,27 @@ def _object(pairs: list[tuple[str, Any]]) -> Record:
     return made
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=WrittenFloat)
+
+
+def _record(value: Any, number: int) -> Record | Fault:
+    """Return a row in which only cells know how their numbers were written, not what lies in them."""
+    if isinstance(value, dict):
+        return {k: _plain(v) if isinstance(v, (list, dict)) else v for k, v in value.items()}
+    return as_record(value, number)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_plain(v) for v in value]
+    return float(value) if isinstance(value, WrittenFloat) else value
 
 
 def _parsed(line: str, number: int) -> Record | Fault:
     try:
-        return as_record(_DECODER.decode(line), number)
+        return _record(_DECODER.decode(line), number)
     except json.JSONDecodeError as e:
         return Fault(number, f"not valid JSON: {e.msg} at column {e.colno}", "bad_json")
     except RecursionError:
@@ -98,7 +113,7 @@ def _of_whole(path: Path) -> Iterator[Found]:
     if not isinstance(value, list):
         raise DataError(f"{path} holds {spoken_type(value)}, not a list of rows")
     for number, item in enumerate(value, 1):
-        yield number, as_record(item, number)
+        yield number, _record(item, number)
 
 
 def _documents(text: str) -> Iterator[Any]:

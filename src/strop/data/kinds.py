@@ -54,6 +54,12 @@ KINDS = {
         "the chat template writes tokens that the model does not have",
         "Set tokenizer.chat_template to the one the model was trained with.",
     ),
+    "unread_content": Kind(
+        "error",
+        "columns with content that the format does not read",
+        "Say what they are with --map, as in --map NAME=context, or leave them out with "
+        "--ignore-columns NAME.",
+    ),
     "leak": Kind("error", "rows stand in the held-out part as well", _BOTH),
     "near_leak": Kind("warning", "rows are nearly equal to one of the held-out part", _BOTH),
     "secrets": Kind(
@@ -171,13 +177,24 @@ KINDS = {
     ),
     "unused_columns": Kind(
         "info",
-        "columns that the format does not read",
-        "Nothing, if they are notes; else say what they are with --map.",
+        "columns of ids, dates, numbers or one value that the format does not read",
+        "No action needed if they are notes; otherwise say what they are with --map.",
+    ),
+    "columns_understood": Kind(
+        "info",
+        "how labels, numbers and truth values are read",
+        "Nothing, if it is what you mean.",
     ),
     "unwanted_answers": Kind(
         "info",
         "the data marks answers as not wanted (KTO)",
         "Nothing: learning by imitation leaves them out, KTO learns from them.",
+    ),
+    "preference_pairs": Kind(
+        "info",
+        "rows are pairs of a chosen and a rejected answer",
+        "Nothing, if imitating the chosen ones is meant, as strop train does; to learn from both, "
+        "use TRL's DPOTrainer with strop.accelerate.",
     ),
     "prompts_alone": Kind(
         "info",

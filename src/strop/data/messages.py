@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from strop.data.record import Record, spoken_type
+from strop.data.record import Record, is_missing, spelled, spoken_type
 from strop.data.rows import Message
 
 
@@ -42,9 +42,12 @@ _WEIGHT = ("weight", "loss_weight", "train")
 
 
 def text_in(record: Record, column: str, *, empty: bool = True) -> str:
-    """Return the text in a column, or raise what is wrong with it."""
+    """Return the text in a column, a number's as written, or raise what is wrong with it."""
     value = record[column]
     if not isinstance(value, str):
+        value = spelled(value)
+    if value is None:
+        value = record[column]
         raise FaultyRecordError("bad_type", f"{column} is {spoken_type(value)}, not a text")
     if not empty and not value.strip():
         kind = "empty_text" if column == "text" else "empty_answers"
@@ -55,7 +58,7 @@ def text_in(record: Record, column: str, *, empty: bool = True) -> str:
 def optional_text(record: Record, *columns: str) -> str:
     """Return the text of the first of the columns that holds one, or an empty text."""
     for column in columns:
-        if record.get(column) not in (None, ""):
+        if not is_missing(record.get(column)):
             return text_in(record, column)
     return ""
 
@@ -115,23 +118,26 @@ def conversation(values: Sequence[Any], record: Record, *, answered: bool = True
     system = optional_text(record, "system", "system_prompt")
     if system and not (messages and messages[0]["role"] in ("system", "developer")):
         messages.insert(0, {"role": "system", "content": system})
+    first = int(bool(messages) and messages[0]["role"] in ("system", "developer"))
+    messages[first:first] = _history(record)
     if answered and not any(m["role"] == "assistant" for m in messages):
         raise FaultyRecordError("no_answer", "no answer: no message has the role assistant")
     return messages
 
 
-def asked(question: str, answer: str | None, record: Record) -> list[Message]:
-    """Return a conversation of one question and, unless None, its answer."""
-    system = optional_text(record, "system", "system_prompt")
-    made = [{"role": "system", "content": system}] if system else []
+def _history(record: Record) -> list[Message]:
+    """Return the earlier turns that a record has beside the present one."""
     before = record.get("history")
-    for pair in () if before in (None, "", [], "[]") else listed(before, "history"):
+    if is_missing(before) or before == "[]":
+        return []
+    turns = listed(before, "history")
+    if all(isinstance(turn, dict) for turn in turns):
+        return [m for number, turn in enumerate(turns, 1) for m in _messages(turn, number)]
+    made: list[Message] = []
+    for pair in turns:
         if not (isinstance(pair, (list, tuple)) and [type(part) for part in pair] == [str, str]):
             raise FaultyRecordError("bad_type", "history is not a list of [question, answer] texts")
         made += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
-    made.append({"role": "user", "content": question})
-    if answer is not None:
-        made.append({"role": "assistant", "content": answer})
     return made
 
 

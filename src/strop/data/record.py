@@ -1,5 +1,6 @@
 """One record of a source, before it is a row."""
 
+import math
 from typing import Any
 
 from strop.data.rows import Fault
@@ -7,6 +8,18 @@ from strop.data.rows import Fault
 Record = dict[str, Any]
 Found = tuple[int, Record | Fault]
 """A line number, and the record there or why there is none."""
+
+
+class WrittenFloat(float):
+    """A number that knows its text in the file: `0.10` is not `0.1` when it is an answer."""
+
+    text: str
+
+    def __new__(cls, text: str) -> "WrittenFloat":
+        """Return the number that `text` spells."""
+        made = super().__new__(cls, text)
+        made.text = text
+        return made
 
 
 def as_record(item: Any, number: int) -> Record | Fault:
@@ -27,7 +40,32 @@ def spoken_type(value: Any) -> str:
         dict: "an object",
         type(None): "null",
     }
-    return names.get(type(value), f"a {type(value).__name__}")
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN, which stands for nothing"
+    known = next((name for kind, name in names.items() if type(value) is kind), None)
+    return known or ("a number" if isinstance(value, float) else f"a {type(value).__name__}")
+
+
+def spelled(value: Any) -> str | None:
+    """Return a number or truth value as its text, as written where that is known; else None.
+
+    `true` and `false` as in JSON, numbers as Python spells them; NaN, which tables have for what
+    is missing, is no number.
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, WrittenFloat):
+        return None if math.isnan(value) else value.text
+    if isinstance(value, float):
+        return None if math.isnan(value) else repr(value)
+    return str(value) if isinstance(value, int) else None
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing: null, NaN, an empty text, list or object."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    return value is None or (isinstance(value, (str, list, dict)) and not value)
 
 
 def without_nulls(record: Record) -> Record:

@@ -59,6 +59,12 @@ class Rows(Sequence[Row]):
     """How the columns were understood, such as `messages` or `instruction`."""
     source: str
     """The path or the name the rows came from."""
+    instruction: str | None = None
+    """What stands before each text of a classification."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know of how the columns were understood."""
+    unread: tuple[str, ...] = ()
+    """Columns with content that the format does not read, each with one of its values."""
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -1,11 +1,12 @@
 """Shows a row as the model will see it: what is learned, what is context, special, cut off."""
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from strop.core.errors import DataError
+from strop.data.columns import Columns
 from strop.data.encoding import coder, example_of, planned
 from strop.data.reading import examine
 from strop.data.rows import NO_LOSS, Row
@@ -84,21 +85,24 @@ def _joined(pieces: Iterable[Piece]) -> Iterable[Piece]:
         yield held
 
 
-def row_at(source: Any, line: int, mapping: Mapping[str, str] | None = None) -> Row:
-    """Return the row that begins at a line of the source; the others may be broken.
+def row_at(source: Any, line: int | None = None, columns: Columns | None = None) -> Row:
+    """Return the row that begins at a line of the source, or the first; others may be broken.
 
     Raises:
         DataError: no row begins there, or it cannot be used.
     """
-    rows, faults, _, _ = examine(source, mapping)
-    for row in rows:
+    found = examine(source, columns)
+    starts = sorted({row.line for row in found.rows} | {fault.line for fault in found.faults})
+    line = starts[0] if line is None else line
+    for row in found.rows:
         if row.line == line:
             return row
     name = source_name(source)
-    if reasons := [fault.reason for fault in faults if fault.line == line]:
+    if reasons := [fault.reason for fault in found.faults if fault.line == line]:
         raise DataError(f"{name}: the row at line {line} cannot be used: {reasons[0]}")
-    last = max(found.line for part in (rows, faults) for found in part)
-    raise DataError(f"{name} has no row at line {line}; its rows stand at 1 to {last}")
+    raise DataError(
+        f"{name} has no row that begins at line {line}; its rows stand at {starts[0]} to {starts[-1]}"
+    )
 
 
 STYLE = """<style>

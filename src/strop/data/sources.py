@@ -3,7 +3,7 @@
 import io
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from strop.data.json_rows import json_rows
 from strop.data.opening import TEXT_SUFFIXES, kind_of, refuse_bomb, text_of, whole
 from strop.data.record import Found, as_record, without_nulls
 from strop.data.rows import Fault
+from strop.data.tables import feature_names, is_table, label_names, named, of_batch, of_table
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 HUB = "hf:"
@@ -26,8 +27,9 @@ def records(source: Any) -> Iterator[Found]:
     Args:
         source: the path of a JSONL, JSON, CSV, TSV or Parquet file, plain or gzip; of a text,
             Markdown, HTML or PDF file or a folder of such; of a folder written by `datasets`;
-            `hf:owner/name:split` for a data set to fetch from the hub; a `datasets` object; or an
-            iterable of dictionaries.
+            `hf:owner/name:split` for a data set to fetch from the hub; a `datasets` object; a
+            pandas or polars DataFrame or an Arrow table; a dictionary of columns; or an iterable
+            of dictionaries.
 
     Raises:
         DataError: the source as a whole cannot be read.
@@ -38,14 +40,37 @@ def records(source: Any) -> Iterator[Found]:
         yield from _of_path(Path(source))
     elif _is_datasets(source):
         yield from _of_dataset(source)
-    elif isinstance(source, Iterable) and not isinstance(source, (bytes, dict)):
+    elif is_table(source):
+        yield from of_table(source)
+    elif isinstance(source, Mapping):
+        yield from _of_columns(source)
+    elif _is_rows(source):
         for number, item in enumerate(source, 1):
             yield number, as_record(item, number)
     else:
         raise DataError(
-            f"a {type(source).__name__} is not data; give a path, a datasets.Dataset or a list of "
-            "dictionaries"
+            f"a {type(source).__name__} is not data; give a path, a datasets.Dataset, a DataFrame, "
+            "an Arrow table or a list of dictionaries"
         )
+
+
+def _is_rows(source: Any) -> bool:
+    """Whether it can be gone through, and is no text, bytes, or array of numbers."""
+    plain = isinstance(source, Iterable) and not isinstance(source, (str, bytes, bytearray))
+    return plain and not hasattr(source, "dtype")
+
+
+def _of_columns(table: Mapping[str, Any]) -> Iterator[Found]:
+    """Yield the rows of a table given by columns."""
+    columns = {name: list(v) for name, v in table.items() if isinstance(v, (list, tuple))}
+    lengths = {len(column) for column in columns.values()}
+    if len(columns) < len(table) or len(lengths) != 1:
+        raise DataError(
+            "a dictionary is data if it has a list for each column, all of one length; give a list "
+            "of dictionaries for rows"
+        )
+    for number, cells in enumerate(zip(*columns.values(), strict=True), 1):
+        yield number, dict(zip(columns, cells, strict=True))
 
 
 def source_name(source: Any) -> str:
@@ -61,8 +86,10 @@ def _of_dataset(source: Any) -> Iterator[Found]:
     if isinstance(source, dict):
         splits = ", ".join(source)
         raise DataError(f"the data set has the splits {splits}; give one of them, as data['train']")
+    names = feature_names(getattr(source, "features", None))
     for number, item in enumerate(source, 1):
-        yield number, without_nulls(item)
+        record = {**item, **{c: named([item[c]], names[c])[0] for c in names if c in item}}
+        yield number, without_nulls(record)
 
 
 def _of_hub(source: str) -> Iterator[Found]:
@@ -165,6 +192,7 @@ def _of_parquet(path: Path) -> Iterator[Found]:
     try:
         packed = path.suffix.lower() == ".gz"
         with pq.ParquetFile(io.BytesIO(whole(path)) if packed else path) as file:
+            names = label_names(file.schema_arrow)
             for batch in file.iter_batches(1024):
                 plain = (
                     c.dictionary_decode() if pa.types.is_dictionary(c.type) else c
@@ -172,7 +200,7 @@ def _of_parquet(path: Path) -> Iterator[Found]:
                 )
                 grown += sum(column.nbytes for column in plain)
                 refuse_bomb(path, size, grown)
-                for item in batch.to_pylist():
+                for item in of_batch(batch, names):
                     number += 1
                     yield number, without_nulls(item)
     except (pa.ArrowException, OSError) as e:

@@ -1,5 +1,6 @@
 """Splits off a held-out part."""
 
+import dataclasses
 import json
 import random
 from collections import defaultdict
@@ -43,7 +44,7 @@ def split(rows: Rows, *, held_out: float | int, seed: int) -> tuple[Rows, Rows]:
         if len(held) + len(group) <= wanted:
             held.update(group)
     parts = ([r for i, r in enumerate(rows) if (i in held) == side] for side in (False, True))
-    train, test = (Rows(part, rows.format, rows.source) for part in parts)
+    train, test = (dataclasses.replace(rows, rows=part) for part in parts)
     return train, test
 
 

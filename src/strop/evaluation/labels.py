@@ -29,7 +29,15 @@ def label_set(rows: Sequence[Row]) -> list[str] | None:
 
 
 def with_answer(row: Row, text: str) -> Row:
-    """Return the row with `text` in place of its answer."""
+    """Return the row with `text` in place of its answer, and no reasoning before it.
+
+    The row's own reasoning would tell the label, which the model is to find.
+    """
     assert row.messages
-    last = {**row.messages[-1], "content": text}
-    return dataclasses.replace(row, messages=[*row.messages[:-1], last])
+    last = {k: v for k, v in row.messages[-1].items() if k != "reasoning_content"}
+    return dataclasses.replace(row, messages=[*row.messages[:-1], {**last, "content": text}])
+
+
+def reasons(row: Row) -> bool:
+    """Whether the row's answer has reasoning before it."""
+    return bool(row.messages and row.messages[-1].get("reasoning_content"))

@@ -1,6 +1,7 @@
 """Asks a model about rows it has not seen and measures its answers."""
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import math
@@ -15,20 +16,32 @@ from torch import Tensor
 
 from strop.core.errors import ConfigError, DataError
 from strop.core.files import write_json
-from strop.data import Row, Rows, encode_all, read
+from strop.data import Row, Rows, encode_all
+from strop.data.columns import Columns
+from strop.data.reading import read_by
 from strop.evaluation.intervals import bootstrap, wilson
-from strop.evaluation.labels import label_set, right_answer, with_answer
+from strop.evaluation.labels import label_set, reasons, right_answer, with_answer
 from strop.evaluation.result import Estimate, Evaluation
 from strop.models import load
 from strop.models.scoring import score
 from strop.training import Run, report
+from strop.training.run_data import columns_of_run
 
 PADDED_TOKENS = 2_000_000
 """Token ids handed to the model at once, padding included: 16 MB."""
 
 
+WITHOUT_REASONING = "labels are scored without the reasoning of the rows, which would tell them"
+"""Said of an accuracy on rows that have some."""
+
+
 def evaluate(
-    run_or_model: Any, data: Any, *, limit: int | None = None, seed: int = 0
+    run_or_model: Any,
+    data: Any,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    columns: Columns | None = None,
 ) -> Evaluation:
     """Measure loss, perplexity and, where answers are labels, accuracy.
 
@@ -36,18 +49,20 @@ def evaluate(
 
     Answers are labels when at most 20 distinct ones serve all rows. The model's choice is then
     the label with the highest total log-probability of its tokens and the end token after it.
+    Reasoning of a row counts in the loss; labels are scored without it, as it would tell them.
 
     Args:
         run_or_model: a Run, its folder, a model's name or folder, or (model, tokenizer).
-        data: what `strop.data.read` takes.
+        data: what `strop.data.read` takes; for a run, read as the data it was trained on.
         limit: take only this many rows, drawn with `seed`; None takes all.
         seed: of the rows drawn and of the bootstrap.
+        columns: how its columns are read, where not as those of the run's own data.
 
     Raises:
         DataError: no row has an answer, or rows cannot be used.
         ConfigError: there is no such run or model, or `limit` is below 1.
     """
-    rows = _drawn(read(data), limit, seed)
+    rows = _drawn(read_by(data, _columns(run_or_model, columns)), limit, seed)
     model, tokenizer = opened(run_or_model)
     return _measured(model, tokenizer, rows, seed)
 
@@ -59,6 +74,7 @@ def compare(
     base: Evaluation | None = None,
     limit: int | None = None,
     seed: int = 0,
+    columns: Columns | None = None,
 ) -> tuple[Evaluation, Evaluation]:
     """Measure a run and the model it started from on the same rows; keep both in its folder.
 
@@ -70,12 +86,13 @@ def compare(
         base: the base model on the same rows, where that is known already.
         limit: as in `evaluate`.
         seed: as in `evaluate`.
+        columns: as in `evaluate`.
 
     Returns:
         The base model's evaluation and the tuned one's; they stand in evaluation.json and in
         report.html as well.
     """
-    rows = _drawn(read(data), limit, seed)
+    rows = _drawn(read_by(data, _columns(run, columns)), limit, seed)
     kept = run.evaluation or {}
     same = _fingerprint(rows)
     if base is None and kept.get("rows_sha256") == same:
@@ -96,15 +113,27 @@ def compare(
     return base, tuned
 
 
+def _columns(run_or_model: Any, given: Columns | None) -> Columns:
+    """Return how columns are read: for a run as those of its own data, but for what is given."""
+    run = _run(run_or_model)
+    if run is None:
+        return given or Columns()
+    return columns_of_run(run.record, given)
+
+
+def _run(run_or_model: Any) -> Run | None:
+    if isinstance(run_or_model, Run):
+        return run_or_model
+    named = isinstance(run_or_model, (str, Path)) and (Path(run_or_model) / "run.json").is_file()
+    return Run.open(run_or_model) if named else None
+
+
 def opened(run_or_model: Any) -> tuple[Any, Any]:
     """Return model and tokenizer of a Run, its folder, a model's name or folder, or a pair."""
     if isinstance(run_or_model, tuple):
         return run_or_model
-    if isinstance(run_or_model, Run):
-        return run_or_model.load()
-    if (Path(run_or_model) / "run.json").is_file():
-        return Run.open(run_or_model).load()
-    return load(str(run_or_model))
+    run = _run(run_or_model)
+    return load(str(run_or_model)) if run is None else run.load()
 
 
 def _drawn(rows: Rows, limit: int | None, seed: int) -> Rows:
@@ -113,7 +142,7 @@ def _drawn(rows: Rows, limit: int | None, seed: int) -> Rows:
     if limit is None or limit >= len(rows.rows):
         return rows
     chosen = sorted(random.Random(seed).sample(range(len(rows.rows)), limit))
-    return Rows([rows.rows[i] for i in chosen], rows.format, rows.source)
+    return dataclasses.replace(rows, rows=[rows.rows[i] for i in chosen])
 
 
 def _fingerprint(rows: Rows) -> str:
@@ -124,11 +153,12 @@ def _fingerprint(rows: Rows) -> str:
 def _measured(model: Any, tokenizer: Any, rows: Rows, seed: int) -> Evaluation:
     start = time.perf_counter()
     labels = label_set(rows.rows)
-    if labels is None:
-        asked = rows.rows
-        truth = list(range(len(asked)))
+    apart = labels is not None and any(map(reasons, rows.rows))
+    asked = [with_answer(row, label) for row in rows.rows for label in labels or ()]
+    if labels is None or apart:
+        truth = list(range(len(asked), len(asked) + len(rows.rows)))
+        asked += rows.rows
     else:
-        asked = [with_answer(row, label) for row in rows.rows for label in labels]
         n = len(labels)
         truth = [i * n + labels.index(right_answer(row) or "") for i, row in enumerate(rows.rows)]
     with _asked_only(model):
@@ -148,6 +178,7 @@ def _measured(model: Any, tokenizer: Any, rows: Rows, seed: int) -> Evaluation:
         accuracy=_accuracy(confusion) if confusion else None,
         confusion=confusion,
         seconds=round(time.perf_counter() - start, 3),
+        note=WITHOUT_REASONING if apart else None,
     )
 
 

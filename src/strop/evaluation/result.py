@@ -37,6 +37,8 @@ class Evaluation:
     """Rows by their right label and by the model's choice; None where answers are no labels."""
     seconds: float
     """Time it took."""
+    note: str | None = None
+    """What to know of how it was measured."""
 
     def plain(self) -> dict[str, Any]:
         """Return everything as plain data, an estimate as its value and its interval."""

@@ -17,6 +17,11 @@ FREE = [
     {"prompt": f"count to {i}", "completion": " ".join(map(str, range(i)))} for i in range(1, 9)
 ]
 
+THINKING = (
+    "{% for m in messages %}<|start|>{{ m['role'] }}\n{% if m.reasoning_content %}<think>"
+    "{{ m.reasoning_content }}</think>{% endif %}{{ m['content'] }}<|end|>\n{% endfor %}"
+)
+
 
 def log_probs(model, tokenizer, row):
     """Return the log-probabilities of a row's supervised tokens, by the plain forward."""
@@ -62,6 +67,31 @@ def test_the_choice_is_the_label_with_the_highest_total_log_probability(loaded):
 def test_the_loss_of_labelled_rows_is_that_of_their_right_answers(loaded):
     scored = torch.cat([log_probs(*loaded, row) for row in read(LABELLED)])
     assert evaluate(loaded, LABELLED).loss.value == pytest.approx(-scored.mean().item(), rel=1e-5)
+
+
+def reasoned(row):
+    """Return a labelled row whose answer has reasoning that tells the label."""
+    thought = f"it is {row['completion']}"
+    return {"prompt": row["prompt"], "reasoning": thought, "completion": row["completion"]}
+
+
+@pytest.mark.parametrize("field", ["reasoning", "thinking", "rationale"])
+def test_labels_are_scored_without_the_reasoning_that_tells_them(loaded, field):
+    model, tokenizer = loaded
+    tokenizer.chat_template, before = THINKING, tokenizer.chat_template
+    try:
+        rows = [
+            {field if k == "reasoning" else k: v for k, v in reasoned(r).items()} for r in LABELLED
+        ]
+        found, plain = evaluate(loaded, rows), evaluate(loaded, LABELLED)
+        scored = torch.cat([log_probs(*loaded, row) for row in read(rows)])
+    finally:
+        tokenizer.chat_template = before
+    assert found.confusion == plain.confusion
+    assert found.loss.value == pytest.approx(-scored.mean().item(), rel=1e-5)
+    assert found.tokens == scored.numel() > plain.tokens
+    assert "without the reasoning" in found.note
+    assert plain.note is None
 
 
 def test_a_model_that_is_being_trained_is_left_as_it_was(loaded):

@@ -1,14 +1,15 @@
 """Asks the trained model what its exports are then held to."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from strop.core.errors import DataError
-from strop.data import encode_all, read, split
+from strop.data import encode_all
+from strop.data.blend import files_of
+from strop.data.reading import read_by
 from strop.data.rows import Row
 from strop.export.balance import Balance
 from strop.export.certified import adapter_digest
@@ -21,6 +22,7 @@ from strop.export.reference import NEW_TOKENS, Reference
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.models.frame import Frame
 from strop.training import Run
+from strop.training.run_data import columns_of_run, rows_of_run
 
 POSITIONS, BYTES = 512, 256_000_000
 """The most next-token distributions that are compared, and the bytes they may take."""
@@ -106,18 +108,18 @@ def ask(run: Run, frame: Frame, data: Any = None) -> Reference:
 
 
 def _rows(run: Run, data: Any) -> tuple[str, list[Row]]:
+    record = run.record
     if data is not None:
-        found = read(data)
+        found = read_by(data, columns_of_run(record))
         return found.source, found.rows
-    settings = run.settings
-    path = settings["data"]
-    if path is None or not Path(path).exists():
+    parts = rows_of_run(record)
+    if parts is None:
         return "built-in questions", [_question(text) for text in QUESTIONS]
-    rows = read(path)
-    trained, held_out = split(rows, held_out=settings["held_out"], seed=settings["seed"])
+    trained, held_out = parts
+    names = ", ".join(path.name for path in files_of(record["settings"]["data"]))
     if held_out:
-        return f"{len(held_out)} rows of {Path(path).name} held out of training", held_out.rows
-    return f"{Path(path).name}, all of it trained on", trained.rows
+        return f"{len(held_out)} rows of {names} held out of training", held_out.rows
+    return f"{names}, all of it trained on", trained.rows
 
 
 def _question(text: str) -> Row:

@@ -5,13 +5,14 @@ import hashlib
 import itertools
 import math
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from strop.core.errors import ConfigError, DataError
-from strop.data import Example, Fault, Piece, Row, Rows, Supervision, encode_all, read, show, split
+from strop.data import Example, Fault, Piece, Row, Rows, Supervision, encode_all, show, split
+from strop.data.blend import Blend, read_blend, spoken_parts
+from strop.data.columns import Columns, columns_of
 from strop.data.encoding import divided, limited
-from strop.data.reading import mapping_of
 from strop.data.rows import NO_LOSS, BrokenRowsError, spoken_lines
 from strop.training.settings import Settings
 
@@ -86,6 +87,7 @@ def length_for(lengths: Sequence[int], limit: int | None) -> int:
 def prepare(source: Any, tokenizer: Any, settings: Settings, limit: int | None) -> Material:
     """Read, split and encode `source`.
 
+    Columns with content that are not read stop it, unless they are to be ignored.
     Conversations longer than max_length are cut, longer plain texts divided; of data that says
     which answers are wanted (KTO) only the wanted ones are learned. The facts name every such row.
 
@@ -96,10 +98,11 @@ def prepare(source: Any, tokenizer: Any, settings: Settings, limit: int | None) 
         limit: what `length_limit` returned.
 
     Raises:
-        DataError: rows are broken, or their answer begins after max_length; all are listed.
+        DataError: columns with content would not be read; rows are broken, or their answer begins
+            after max_length. All are listed.
     """
-    rows, unwanted = _wanted(read(source, mapping=mapping_of(settings.map)))
-    train, held_out = split(rows, held_out=settings.held_out, seed=settings.seed)
+    blend, unwanted, train, held_out = parts(source, columns_of(settings.plain()), settings)
+    rows = blend.rows
     both = [*train, *held_out]
     wanted = Supervision(settings.answers, settings.end_token, settings.reasoning)
     whole = encode_all(both, tokenizer, None, wanted)
@@ -115,6 +118,12 @@ def prepare(source: Any, tokenizer: Any, settings: Settings, limit: int | None) 
         "format": rows.format,
         "rows": len(train),
         "held_out_rows": len(held_out),
+        "sources": [dataclasses.asdict(part) for part in blend.parts],
+        "notes": [
+            *rows.notes,
+            *(spoken_parts(blend.parts, train) if len(blend.parts) > 1 else ()),
+            *_spoken_pairs(both),
+        ],
         "unwanted_lines": unwanted,
         "tokens": sum(len(e.ids) for e in first),
         "supervised_tokens": sum(label != NO_LOSS for e in first for label in e.labels),
@@ -130,6 +139,35 @@ def prepare(source: Any, tokenizer: Any, settings: Settings, limit: int | None) 
         for row in train[:5]
     ]
     return Material(first, second, facts, shown)
+
+
+def parts(source: Any, columns: Columns, settings: Settings) -> tuple[Blend, list[int], Rows, Rows]:
+    """Return what was read, lines left out, the rows to train on by weight, and those held out."""
+    blend = read_blend(source, columns)
+    if blend.rows.unread:
+        raise DataError(_spoken_unread(blend.rows))
+    rows, unwanted = _wanted(blend.rows)
+    train, held_out = split(rows, held_out=settings.held_out, seed=settings.seed)
+    return blend, unwanted, blend.weighed(train, settings.seed), held_out
+
+
+def _spoken_unread(rows: Rows) -> str:
+    names = [column.rpartition(" (")[0].rpartition(": ")[2] for column in rows.unread]
+    label = "label" in names
+    return (
+        f"{rows.source}, read as {rows.format}, has columns with content that would not be read: "
+        f"{', '.join(rows.unread)}. Say what they are, as in --map {names[0]}=context, or train "
+        f"without them: --ignore-columns {','.join(dict.fromkeys(names))}"
+        + ("; --map label=kto_tag if label marks answers as wanted (1) or not (0)" if label else "")
+    )
+
+
+def _spoken_pairs(rows: Sequence[Row]) -> Iterator[str]:
+    if pairs := sum(row.rejected is not None for row in rows):
+        yield (
+            f"{pairs:,} rows are pairs: their chosen answers are imitated, and nothing is learned "
+            "from the rejected ones; to learn from both, use TRL's DPOTrainer with strop.accelerate"
+        )
 
 
 def left_out(facts: Mapping[str, Any]) -> list[str]:
@@ -160,7 +198,7 @@ def _wanted(rows: Rows) -> tuple[Rows, list[int]]:
             f"{rows.source} says of each of its {len(rows)} answers that it is not wanted, so none "
             "can be learned by imitation; train on it with KTO, or add wanted answers"
         )
-    return Rows(kept, rows.format, rows.source), unwanted
+    return dataclasses.replace(rows, rows=kept), unwanted
 
 
 def _fitted(

@@ -18,10 +18,14 @@ class Settings(Config):
 
     model: str = "smollm2-135m-instruct"
     """Model to fine-tune: a packaged name, a folder, a GGUF file or a hub id."""
-    data: str | None = None
-    """File to train on: JSONL, JSON, CSV or Parquet; empty when rows come from Python."""
-    map: str | None = None
+    data: str | list[Any] | None = None
+    """File to train on, or several, each with a weight as in `b.csv:0.5`; empty for rows from Python."""
+    map: str | dict[str, str] | None = None
     """Columns by other names than strop's: `question=prompt,reply=completion`."""
+    ignore_columns: str | list[str] | None = None
+    """Columns to read the data without, as in `source,notes`; others with content must be read."""
+    instruction: str | None = None
+    """What stands before each text of `text,label` rows; without it a sentence that names the labels."""
     answers: Literal["all", "last"] = "all"
     """Which answers of a conversation are learned."""
     end_token: bool = True
@@ -96,10 +100,12 @@ class Settings(Config):
             yield f"held_out is {self.held_out}; a share is below 1, a number of rows is whole"
         if self.max_length is not None and self.max_length < 2:
             yield f"max_length is {self.max_length}; a row needs at least 2 tokens"
-        if self.map is not None:
-            from strop.data.reading import mapping_fault
+        if self.map is not None or self.data is not None:
+            from strop.data.blend import source_faults
+            from strop.data.columns import mapping_fault
 
             yield from mapping_fault(self.map)
+            yield from source_faults(self.data)
         if not self.accelerate and self.micro_batch_tokens is not None:
             yield "micro_batch_tokens has no effect with accelerate=false; leave one of them out"
         if not self.accelerate and self.policy == "offload":

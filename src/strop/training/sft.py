@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from strop.core import versions
 from strop.core.errors import ConfigError, DataError, StropError, UnsupportedError
 from strop.core.files import write_json, written_whole
+from strop.data.blend import lasting, sources_named, stem_of
 from strop.models import adapter_start, load
 from strop.models.frame import load_frame
 from strop.models.holding import Bits, bits_of, computes_in, described
@@ -46,8 +47,9 @@ def train(
     last whole checkpoint and ends with the same adapter, bit for bit, as one never stopped.
 
     Args:
-        data: a file, a `datasets.Dataset` or a list of dicts. When resuming, only needed where
-            the run was given rows rather than a file.
+        data: a file, several (`["a.jsonl", "b.csv:0.5"]`, or `{"path": ..., "weight": ...}` each), a
+            `datasets.Dataset`, a DataFrame or a list of dicts. When resuming, only needed where the
+            run was given rows rather than a file.
         model: a name as `strop.load` takes it, or a transformers model; None takes the default
             of `Settings`. A model object gets the adapter put into it.
         tokenizer: of a model object; with a name, replaces the model's own.
@@ -65,8 +67,8 @@ def train(
         UnsupportedError: the disk is full, or the loss is no longer a number.
     """
     given = dict(settings)
-    if isinstance(data, str | Path):
-        given["data"] = str(Path(data).absolute())
+    if sources_named(data):
+        data = given["data"] = lasting(data)
     if isinstance(model, str | Path):
         given["model"] = _lasting(str(model))
     elif model is not None:
@@ -138,6 +140,7 @@ class _Training:
             f"{facts['held_out_rows']:,} more held out",
             f"{facts['tokens']:,} tokens an epoch, {share:.0f} % of them learned, in {planned:,} steps",
             f"max_length {facts['max_length']:,}; the longest row has {facts['longest_row']:,} tokens",
+            *facts["notes"],
             *left_out(facts),
             _said_of_weights(model),
         ]
@@ -238,7 +241,7 @@ def _start(given: dict[str, Any], out: str | Path | None) -> tuple[Run, Settings
 
 
 def _free_folder(settings: Settings) -> Path:
-    stem = Path(settings.data).stem if settings.data else "rows"
+    stem = stem_of(settings.data) if settings.data else "rows"
     number = 1
     while (path := Path("runs") / f"{stem}-{number}").exists():
         number += 1

@@ -1,0 +1,144 @@
+"""The values of columns: which are labels or marks, and which look like content."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from strop.data.record import is_missing, spelled
+
+LONGEST_LABEL = 64
+"""Characters a label may have."""
+
+_MOST_DISTINCT = 1000
+
+_BOOKKEEPING = re.compile(
+    r"""
+    (?:https?://|www\.)\S+                               # an address
+    | [\x21-\x7e]{0,64}[\d/\\@][\x21-\x7e]{0,64}         # a number, an id, a hash, a path, a date
+    | \d{4}-\d\d-\d\d[ T][\d:.,+Z -]{4,24}               # a date and a time
+    | (?:\w{3,9},?\ )?(?:\d{1,2}\.?\ \w{3,9}|\w{3,9}\ \d{1,2}),?\ \d{4}(?:,?\ [\d:]+.{0,12})?
+    """,
+    re.VERBOSE,
+)
+"""A whole cell that names or dates a row instead of saying something."""
+
+_BOOKKEEPING_NAMES = frozenset(
+    (
+        *("id", "ids", "idx", "index", "uid", "uuid", "guid", "key", "url", "uri", "link", "links"),
+        *("source", "src", "dataset", "data_source", "subset", "split", "fold", "file", "filename"),
+        *("path", "date", "time", "timestamp", "created", "updated", "lang", "language", "locale"),
+        *("license", "licence", "version", "model", "model_name", "author", "annotator", "user_id"),
+        *("hash", "md5", "sha", "sha1", "sha256", "meta", "metadata", "extra_info", "info"),
+    )
+)
+_BOOKKEEPING_ENDS = ("_id", "_ids", "_idx", "_url", "_uri", "_at", "_date", "_hash", "-id", " id")
+_MARKS = frozenset(("true", "false"))
+
+
+@dataclass(slots=True)
+class Column:
+    """The values of one column, counted."""
+
+    filled: int = 0
+    """Rows in which it holds something."""
+    texts: int = 0
+    numbers: int = 0
+    """Numbers and truth values that are no texts."""
+    truths: int = 0
+    """Truth values, or texts that spell one."""
+    nested: int = 0
+    """Lists and objects with a text in them."""
+    longest: int = 0
+    """Characters of the longest text."""
+    distinct: dict[str, None] = field(default_factory=dict)
+    """Values as texts, the first thousand different ones."""
+    multiline: bool = False
+
+    def add(self, value: Any) -> None:
+        """Count one value."""
+        if is_missing(value):
+            return
+        self.filled += 1
+        if isinstance(value, str):
+            self.texts += 1
+            text = value.strip()
+            self.truths += len(text) < 6 and text.lower() in _MARKS
+        elif (number := spelled(value)) is not None:
+            self.numbers += 1
+            self.truths += isinstance(value, bool)
+            text = number
+        elif (inner := _text_within(value)) is not None:
+            self.nested += 1
+            text = inner
+        else:
+            return
+        self.longest = max(self.longest, len(text))
+        self.multiline = self.multiline or "\n" in text
+        if len(self.distinct) < _MOST_DISTINCT:
+            self.distinct[text] = None
+
+    @property
+    def marks(self) -> bool:
+        """Whether most of its values are truth values."""
+        return 2 * self.truths > self.filled
+
+    @property
+    def short(self) -> bool:
+        """Whether each value is short enough for a label, on one line."""
+        return 0 < self.longest <= LONGEST_LABEL and not self.multiline and not self.nested
+
+    @property
+    def repeats(self) -> bool:
+        """Whether its values are short and each stands in two rows on average, as labels do."""
+        return self.short and 2 * len(self.distinct) <= self.filled
+
+    def content(self, name: str, *, known: bool) -> bool:
+        """Whether it looks as if it said something that a model should see.
+
+        Texts of several words, and short ones that vary; not ids, addresses, dates, hashes,
+        numbers, constants. Truth values and, in a column of a name that formats have, numbers
+        count where they vary, as they may mark or label the row.
+
+        Args:
+            name: of the column.
+            known: whether some format reads columns of that name.
+        """
+        if not self.distinct or (len(self.distinct) == 1 and self.filled > 1):
+            return False
+        if self.numbers and not (self.texts or self.nested):
+            return len(self.distinct) > 1 and (known or self.marks)
+        plain = name.strip().lower()
+        named = plain in _BOOKKEEPING_NAMES or plain.endswith(_BOOKKEEPING_ENDS)
+        if named and not known and (self.short or self.nested):
+            return False
+        said = [text for text in self.distinct if not _BOOKKEEPING.fullmatch(text)]
+        if len(said) * 2 <= len(self.distinct):
+            return known and self.short
+        return self.filled > 1 or any(len(text.split()) > 1 for text in said)
+
+
+def _text_within(value: Any, depth: int = 0) -> str | None:
+    """Return the first text inside a list or an object, or None where there is none."""
+    if isinstance(value, str):
+        return value.strip() or None
+    if depth > 8 or not isinstance(value, (list, tuple, dict)):
+        return None
+    inner = value.values() if isinstance(value, dict) else value
+    return next((text for v in inner if (text := _text_within(v, depth + 1))), None)
+
+
+class Survey:
+    """The columns of a source, each counted when it is first asked for."""
+
+    def __init__(self, values: Callable[[str], Iterable[Any]]) -> None:
+        self._values = values
+        self._columns: dict[str, Column] = {}
+
+    def __getitem__(self, name: str) -> Column:
+        """Return a column's counts; of one that is nowhere, those of no rows."""
+        if name not in self._columns:
+            column = self._columns[name] = Column()
+            for value in self._values(name):
+                column.add(value)
+        return self._columns[name]

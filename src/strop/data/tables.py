@@ -1,0 +1,112 @@
+"""Reads records out of tables in memory: DataFrames, Arrow tables, `datasets`; no import of any."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from strop.core.errors import DataError
+from strop.data.record import Found, Record, as_record, without_nulls
+
+
+def is_table(source: Any) -> bool:
+    """Whether it is a table by what it offers: pandas', polars' or Arrow's way to its rows."""
+    return not isinstance(source, type) and (
+        _is_pandas(source) or hasattr(source, "to_dicts") or hasattr(source, "__arrow_c_stream__")
+    )
+
+
+def _is_pandas(source: Any) -> bool:
+    return all(hasattr(source, name) for name in ("to_dict", "iterrows", "columns"))
+
+
+def of_table(source: Any) -> Iterator[Found]:
+    """Yield the rows of a table, counted from 1.
+
+    Raises:
+        DataError: it is one column, or cannot be read.
+    """
+    if _is_pandas(source):
+        rows: Any = source.to_dict("records")
+    elif hasattr(source, "to_dicts"):
+        rows = source.to_dicts()
+    else:
+        rows = of_arrow(source)
+    for number, row in enumerate(rows, 1):
+        record = as_record(row, number)
+        if isinstance(record, dict):
+            record = {str(name): _cell(value) for name, value in record.items()}
+            record = without_nulls(record)
+        yield number, record
+
+
+def of_arrow(source: Any) -> Iterator[Record]:
+    """Yield the rows of what has Arrow's stream of batches.
+
+    Raises:
+        DataError: it has no columns by name, or cannot be read.
+    """
+    import pyarrow as pa
+
+    try:
+        reader = pa.RecordBatchReader.from_stream(source)
+    except (pa.ArrowException, TypeError, ValueError) as e:
+        raise DataError(f"the {type(source).__name__} cannot be read as a table: {e}") from e
+    names = label_names(reader.schema)
+    for batch in reader:
+        yield from of_batch(batch, names)
+
+
+def of_batch(batch: Any, names: Mapping[str, list[str]]) -> Iterator[Record]:
+    """Yield the rows of an Arrow batch: numbers as they were written, classes by their names."""
+    import pyarrow as pa
+
+    columns: dict[str, list[Any]] = {}
+    for field, column in zip(batch.schema, batch.columns, strict=True):
+        if pa.types.is_float32(field.type) or pa.types.is_float16(field.type):
+            column = column.cast(pa.string()).cast(pa.float64())  # 0.1, not 0.10000000149011612
+        cells = column.to_pylist()
+        columns[field.name] = named(cells, names[field.name]) if field.name in names else cells
+    for cells in zip(*columns.values(), strict=True):
+        yield dict(zip(columns, cells, strict=True))
+
+
+def label_names(schema: Any) -> dict[str, list[str]]:
+    """Return the names of classes in a file that `datasets` wrote, by column."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        described = {name: kind for name, kind in features.items() if isinstance(kind, dict)}
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return {}
+    return {
+        name: [str(label) for label in kind["names"]]
+        for name, kind in described.items()
+        if kind.get("_type") == "ClassLabel" and isinstance(kind.get("names"), list)
+    }
+
+
+def feature_names(features: Any) -> dict[str, list[str]]:
+    """Return the names of classes in the features of a `datasets` object, by column."""
+    return {
+        name: list(kind.names)
+        for name, kind in (features or {}).items()
+        if type(kind).__name__ == "ClassLabel" and getattr(kind, "names", None)
+    }
+
+
+def named(cells: list[Any], names: list[str]) -> list[Any]:
+    """Return classes by their names; -1, which `datasets` has for none, as null."""
+    return [
+        names[c] if isinstance(c, int) and 0 <= c < len(names) else None if c == -1 else c
+        for c in cells
+    ]
+
+
+def _cell(value: Any) -> Any:
+    """Return what a cell holds as plain Python: no NaN or NaT, no scalar or array of NumPy."""
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    if isinstance(value, float) and value != value:
+        return None
+    if hasattr(value, "tolist") and not isinstance(value, (str, bytes)):
+        return _cell(value.tolist()) if getattr(value, "ndim", 1) == 0 else value.tolist()
+    return value
