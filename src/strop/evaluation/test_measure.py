@@ -77,7 +77,7 @@ def reasoned(row):
 
 @pytest.mark.parametrize("field", ["reasoning", "thinking", "rationale"])
 def test_labels_are_scored_without_the_reasoning_that_tells_them(loaded, field):
-    model, tokenizer = loaded
+    _, tokenizer = loaded
     tokenizer.chat_template, before = THINKING, tokenizer.chat_template
     try:
         rows = [
