@@ -317,7 +317,7 @@ def test_columns_are_named_in_any_case_and_the_way_on_is_a_flag(tmp_path):
         read(with_notes(["a b", "c d"]), ignore_columns=["nots"])
     (tmp_path / "a.csv").write_text("prompt,completion\np,c\nq,d\n", encoding="utf-8")
     assert row_at(tmp_path / "a.csv").messages[0]["content"] == "p"
-    with pytest.raises(DataError, match="no row that begins at line 1; its rows stand at 2 to 3"):
+    with pytest.raises(DataError, match="no row at line 1; its rows stand at 2 to 3"):
         row_at(tmp_path / "a.csv", 1)
 
 

@@ -101,7 +101,7 @@ def row_at(source: Any, line: int | None = None, columns: Columns | None = None)
     if reasons := [fault.reason for fault in found.faults if fault.line == line]:
         raise DataError(f"{name}: the row at line {line} cannot be used: {reasons[0]}")
     raise DataError(
-        f"{name} has no row that begins at line {line}; its rows stand at {starts[0]} to {starts[-1]}"
+        f"{name} has no row at line {line}; its rows stand at {starts[0]} to {starts[-1]}"
     )
 
 
