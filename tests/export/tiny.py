@@ -88,7 +88,7 @@ def save_model(family: str, folder: Path, **sizes: int) -> Path:
 def save_kind(name: str, folder: Path, **settings) -> Path:
     """Save a random model of a class of configuration, its norms not at one, with the tokenizer."""
     own = tokenizer()
-    config = getattr(transformers, name)(vocab_size=len(own), **(COMMON | settings))
+    config = getattr(transformers, name)(**({"vocab_size": len(own)} | COMMON | settings))
     return save_random(config, folder)
 
 

@@ -1,5 +1,6 @@
 """Compares chats by llama.cpp's own server: how it renders them, and what it answers."""
 
+import dataclasses
 import json
 import urllib.error
 import urllib.request
@@ -49,7 +50,11 @@ class ChatServer:
         self, messages: Sequence[dict[str, Any]], tools: Any = None, **more: Any
     ) -> tuple[str, list[int]]:
         """Return text and tokens of a chat up to its answer, by the template in the file."""
-        chat = {"messages": with_text_arguments(messages)} | ({"tools": tools} if tools else {})
+        chat: dict[str, Any] = {"messages": with_text_arguments(messages)}
+        if tools:
+            chat["tools"] = [
+                t if "function" in t else {"type": "function", "function": t} for t in tools
+            ]
         text = str(self.post("/apply-template", {**chat, **more})["prompt"])
         body = {"content": text, "add_special": True, "parse_special": True}
         return text, list(self.post("/tokenize", body)["tokens"])
@@ -101,7 +106,19 @@ def _compare(server: ChatServer, prompt: Prompt, found: Findings) -> bool:
         found.compare_ids(f"{prompt.what}, rendered by the file's template,", ids, prompt.ids)
         return ids == prompt.ids
     found.tokens_checked += len(prompt.ids)
-    if numbers := other_number(prompt, text):
+    right = prompt
+    anew = dataclasses.replace(prompt, text=prompt.with_plain_tools)
+    if prompt.with_plain_tools and (text == anew.text or other_number(anew, text)):
+        right = anew
+        found.note(
+            "llama.cpp builds tools anew of their name, description and parameters: "
+            f"{prompt.what} becomes {excerpt(prompt.text, text)}; train with tools of these three "
+            "entries, in this order",
+            once="llama.cpp builds tools anew",
+        )
+    if text == right.text:
+        return False
+    if numbers := other_number(right, text):
         found.note(
             f"llama.cpp writes numbers in prompts otherwise than training did, {numbers[1]} for "
             f"{numbers[0]} ({prompt.what}): it matters where tools or earlier calls hold such "

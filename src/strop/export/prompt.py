@@ -28,6 +28,8 @@ class Prompt:
     ids: list[int]
     of_run: bool
     """Whether it is of the rows to compare on, so that the run has to do with its kind."""
+    with_plain_tools: str = ""
+    """The same text with `plain_tools`; empty where they are the same."""
 
     @property
     def fractions(self) -> set[float]:
@@ -44,6 +46,22 @@ def with_text_arguments(messages: Sequence[dict[str, Any]]) -> list[dict[str, An
         if m.get("tool_calls")
         else m
         for m in messages
+    ]
+
+
+def plain_tools(tools: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return tools as llama.cpp's server builds them anew: of name, description and parameters."""
+    functions = [tool.get("function", tool) for tool in tools]
+    return [
+        {
+            "type": "function",
+            "function": {
+                "name": function.get("name"),
+                "description": function.get("description") or "",
+                "parameters": function.get("parameters") or {},
+            },
+        }
+        for function in functions
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import jinja2
 
 from strop.data.rows import Message, Row
-from strop.export.prompt import CALL_ID, Prompt, with_text_arguments
+from strop.export.prompt import CALL_ID, Prompt, plain_tools, with_text_arguments
 
 CHATS = 8
 """The most chats with tools that are taken from rows."""
@@ -148,8 +148,16 @@ def _rendered(
             text=text,
             ids=list(found["input_ids"]),
             of_run=of_run,
+            with_plain_tools=_with_plain_tools(tokenizer, form, tools, text),
         )
     return None
+
+
+def _with_plain_tools(tokenizer: Any, messages: Sequence[Message], tools: Any, text: str) -> str:
+    if not tools:
+        return ""
+    other = rendered_text(tokenizer, messages, plain_tools(tools))
+    return "" if other == text else other
 
 
 def rendered_text(tokenizer: Any, messages: Sequence[Message], tools: Any = None) -> str:
