@@ -128,9 +128,8 @@ def report(work: Path, out: Path, look: Callable[[Reference, Findings], Any]) ->
     Whatever a loader raises is a finding too: its text becomes a fault, with the step it ended.
     """
     findings = Findings()
-    reference = Reference.open(work)
     try:
-        look(reference, findings)
+        look(Reference.open(work), findings)
     except _REFUSALS as e:
         traceback.print_exc()
         what = "opened" if findings.step.startswith(OPENING) else "compared"
