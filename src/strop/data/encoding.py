@@ -1,9 +1,9 @@
 """Turns rows into token ids and labels."""
 
 import concurrent.futures
+import functools
 import itertools
 import json
-import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,72 +13,50 @@ from strop.data.rendering import Rendered, Renderer, Span, refusals
 from strop.data.rows import NO_LOSS, BrokenRowsError, Example, Fault, Message, Row
 from strop.data.supervision import EVERYTHING, Supervision, learned
 from strop.data.templates import template_of
+from strop.data.tokenizer_backend import called, private_backend
 
 _BATCH = 256
 
 
 @dataclass(slots=True)
 class Coder:
-    """What encoding needs of one tokenizer, prepared once."""
+    """What encoding needs of one tokenizer."""
 
     fast: Any
-    """A private copy of its `tokenizers` backend that neither cuts, pads nor moves offsets."""
+    """Its `tokenizers` backend that neither cuts, pads nor moves offsets."""
     renderer: Renderer | None
     begin: list[int]
     """What the tokenizer puts before a plain text: its begin token, or nothing."""
     eos: int | None
     specials: frozenset[int]
-    made_for: tuple[int, str | None]
-
-
-_coders: "weakref.WeakKeyDictionary[Any, Coder]" = weakref.WeakKeyDictionary()
 
 
 def coder(tokenizer: Any) -> Coder:
-    """Return what encoding needs of `tokenizer`, kept as long as it lives unchanged.
+    """Return what encoding needs of `tokenizer` as it is now.
+
+    What is kept of earlier calls is kept by everything it was made of, so that any change of a
+    tokenizer counts from the next call.
 
     Raises:
-        DataError: it gives no character offsets.
+        DataError: it gives no character offsets, or its template is not valid.
     """
-    state = (len(tokenizer), template_of(tokenizer))
-    known = _coders.get(tokenizer)
-    if known is None or known.made_for != state:
-        same = known if known is not None and known.made_for[0] == state[0] else None
-        fast = same.fast if same else _copied_backend(tokenizer)
-        known = _coders[tokenizer] = _new_coder(tokenizer, state, fast)
-    return known
-
-
-def called(tokenizer: Any) -> str:
-    """Return how texts call the tokenizer."""
-    return str(tokenizer.name_or_path or type(tokenizer).__name__)
-
-
-def _copied_backend(tokenizer: Any) -> Any:
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:
-        raise DataError(
-            f"the tokenizer {called(tokenizer)} gives no character offsets, which exact "
-            "supervision needs; load it with use_fast=True"
-        )
-    fast = type(backend).from_str(backend.to_str())
-    fast.no_truncation()
-    fast.no_padding()
-    fast.post_processor = None  # a byte-level one may leave spaces out of the offsets
-    return fast
-
-
-def _new_coder(tokenizer: Any, state: tuple[int, str | None], fast: Any) -> Coder:
-    special = {i: t.content for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    backend = private_backend(tokenizer)
     named = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
-    names = {**special, **named}
+    names = {**backend.specials, **named}
     renderer = None
-    if state[1] is not None:
+    if (template := template_of(tokenizer)) is not None:
         title = f"the chat template of {called(tokenizer)}"
-        renderer = Renderer(
-            state[1], list(names.values()), dict(tokenizer.special_tokens_map), title
-        )
-    return Coder(fast, renderer, _begin(tokenizer), tokenizer.eos_token_id, frozenset(names), state)
+        shown = tuple(tokenizer.special_tokens_map.items())
+        renderer = _renderer(template, tuple(names.values()), shown, title)
+    begin, end = _begin(tokenizer), tokenizer.eos_token_id
+    return Coder(backend.fast, renderer, begin, end, frozenset(names))
+
+
+@functools.lru_cache(maxsize=32)
+def _renderer(
+    template: str, specials: tuple[str, ...], names: tuple[tuple[str, Any], ...], title: str
+) -> Renderer:
+    return Renderer(template, specials, dict(names), title)
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,13 +311,14 @@ def prompt(row: Row, tokenizer: Any) -> tuple[list[int], str]:
     """
     last = _last_answer(row)
     messages = row.messages or []
-    renderer = coder(tokenizer).renderer
+    prepared = coder(tokenizer)
+    renderer = prepared.renderer
     if renderer is None:
         raise DataError(no_template(tokenizer))
     if last == 0:
         raise DataError(f"line {row.line}: the answer stands first, nothing asks for it")
     text = renderer.text(messages[:last], tools=row.tools, prompt=True)
-    ids = coder(tokenizer).fast.encode(str.__str__(text), add_special_tokens=False).ids
+    ids = prepared.fast.encode(str.__str__(text), add_special_tokens=False).ids
     return ids, spoken_content(messages[last])
 
 

@@ -6,11 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from strop.data.encoding import all_said, called, coder, encoded, limited
+from strop.data.encoding import all_said, coder, encoded, limited
 from strop.data.report import Finding, Lengths, excerpt, finding
 from strop.data.rows import NO_LOSS, Example, Fault, Row
 from strop.data.supervision import Supervision
 from strop.data.templates import family_of
+from strop.data.tokenizer_backend import called
 from strop.data.turns import asks_only
 
 _VERIFIED = 64
