@@ -34,24 +34,23 @@ def test_a_run_of_long_ago_keeps_its_frame_when_it_is_resumed(tmp_path, tiny_mod
     assert kept == {path.name: path.read_bytes() for path in run.frame_folder.iterdir()}
 
 
-def test_a_model_without_a_folder_of_its_own_is_trained_and_its_run_keeps_no_frame(
-    tmp_path, tiny_model, caplog
-):
+def test_a_model_without_a_folder_of_its_own_is_kept_whole_with_its_run(tmp_path, tiny_model):
     nameless = in_float32(tiny_model)
     nameless["model"].name_or_path = nameless["model"].config.name_or_path = ""
-    run = strop.train(chats(10), **nameless, out=tmp_path / "nameless", **QUICK)
-    assert not run.frame_folder.exists()
-    assert not caplog.records
     alone = tmp_path / "alone"
-    AutoModelForCausalLM.from_pretrained(tiny_model).save_pretrained(alone)
+    AutoModelForCausalLM.from_pretrained(tiny_model).save_pretrained(alone)  # no tokenizer
     given = {
         "model": AutoModelForCausalLM.from_pretrained(alone, dtype=torch.float32),
         "tokenizer": nameless["tokenizer"],
     }
-    run = strop.train(chats(10), **given, out=tmp_path / "run", **QUICK)
-    assert not run.frame_folder.exists()
-    assert "can only be exported once its model lies there whole" in caplog.text
-    assert "alone has no tokenizer" in caplog.text
+    runs = [
+        strop.train(chats(10), **objects, out=tmp_path / name, **QUICK)
+        for name, objects in (("nameless", nameless), ("run", given))
+    ]
+    for run in runs:
+        assert run.frame().kept == run.frame_folder
+        assert run.frame().folder == run.base_folder
+        assert {"config.json", "model.safetensors"} <= {p.name for p in run.base_folder.iterdir()}
 
 
 @pytest.mark.parametrize(

@@ -98,8 +98,7 @@ def compare(
     if base is None and kept.get("rows_sha256") == same:
         base = Evaluation.from_plain(kept["base"])
     if base is None:
-        started_from = load(run.settings["model"], bits=run.settings["bits"])
-        base = _measured(*started_from, rows, seed)
+        base = _measured(*run.load_base(), rows, seed)
     tuned = _measured(*run.load(), rows, seed)
     found = {
         "data": rows.source,

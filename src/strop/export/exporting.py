@@ -83,7 +83,7 @@ def export(
     told = told or (lambda what, part, whole: None)
 
     def planned(weights: TunedWeights) -> list[Job]:
-        sensitivity = Sensitivity(run.settings["model"], weights, told)
+        sensitivity = Sensitivity(run.model, weights, told)
         tuned = Tuned(run.settings, weights, frame, sensitivity, balance)
         return list(jobs(targets, asked, tuned, dtype))
 

@@ -13,6 +13,7 @@ from strop.export.gguf_file import GgufFile
 from strop.export.tuned import BaseWeights
 from strop.models import compute_dtype
 from strop.models.frame import Frame
+from strop.models.identity import tokenizer_identity
 from strop.models.made_once import is_made, made_once
 from strop.models.weight_files import weight_files
 
@@ -36,7 +37,8 @@ class GgufBase:
             "folder": str(frame.folder.absolute()),
             "files": [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in weights],
             "held": [settings["bits"], str(compute_dtype())],
-            "template": frame.tokenizer.chat_template,
+            "tokenizer": tokenizer_identity(frame.tokenizer),
+            "ends": frame.ends,
         }
         digest = hashlib.sha256(json.dumps(self._made_from).encode()).hexdigest()
         self._name = f"{frame.folder.name}-{digest[:8]}-{quant}-gguf"

@@ -1,7 +1,10 @@
 """Everything of a model but its weights: configuration, generation settings, tokenizer."""
 
+import copy
+import dataclasses
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,13 +12,23 @@ from typing import Any
 
 import torch
 
-from strop.core.errors import DataError
+from strop.core.digest import file_digest
+from strop.core.errors import ConfigError, DataError
 from strop.core.files import write_json, written_whole
+from strop.models.identity import tokenizer_identity
 from strop.models.loading import located, resolve
 from strop.models.special_tokens import settle
 
 CONFIG, GENERATION, RESOLVED = "config.json", "generation_config.json", "resolved.json"
 """Files of a kept frame; the last has every setting, those too that transformers leaves unsaid."""
+
+
+_SIDES = ("padding_side", "truncation_side")
+_PROBES = (
+    "  two spaces, a tab\tand\n\nlines\r\n",
+    "3.14 Don't I'LL Größe",
+    "漢字 привет 🙂👩‍👩‍👧 e\u0301",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,18 @@ class Frame:
         # save_pretrained refuses settings of sampling beside do_sample=False, which many models have
         self.generation_config.to_json_file(folder / GENERATION, keys_to_pop=["compile_config"])
         self.tokenizer.save_pretrained(folder)
+
+    def govern(self, model: Any) -> None:
+        """Give a model the generation settings and the pad token that training had."""
+        from transformers import GenerationConfig
+
+        if self.kept is None:
+            model.generation_config = copy.deepcopy(self.generation_config)
+        else:
+            model.generation_config = GenerationConfig.from_pretrained(
+                self.kept, local_files_only=True
+            )
+        model.config.pad_token_id = self.tokenizer.pad_token_id
 
     def keep(self, folder: Path) -> None:
         """Write everything into `folder`, from which `load_frame` reads it at a fraction of the cost.
@@ -114,6 +139,74 @@ def load_frame(name: str | Path, kept: Path | None = None) -> Frame:
     frame = Frame(folder, config, generation, found)
     settle(frame, found)
     return frame
+
+
+def trained_frame(name: str | Path, model: Any, tokenizer: Any) -> Frame:
+    """Return what surrounds the weights of a model that is about to be trained.
+
+    Args:
+        name: what `load` takes, of the weights.
+        model: as it is trained; its generation settings count, not those of `name`.
+        tokenizer: it is trained with, not that of `name`.
+    """
+    frame = load_frame(name)
+    frame.config.pad_token_id = tokenizer.pad_token_id
+    settings = copy.deepcopy(model.generation_config)
+    for name in _SIDES:  # set after loading, transformers would not save them
+        if getattr(tokenizer, name) != getattr(type(tokenizer), name):
+            tokenizer.init_kwargs[name] = getattr(tokenizer, name)
+    return dataclasses.replace(frame, generation_config=settings, tokenizer=tokenizer)
+
+
+def kept_tokenizer_identity(frame: Frame, folder: Path) -> str:
+    """Return the identity of the tokenizer that `Frame.keep` wrote into `folder`.
+
+    Raises:
+        ConfigError: it is not the frame's: what it does is not all in the files of a tokenizer.
+    """
+    kept = _opened(folder, frame.folder).tokenizer
+    found = tokenizer_identity(kept)
+    if found != tokenizer_identity(frame.tokenizer) and _probed(kept) != _probed(frame.tokenizer):
+        raise ConfigError(
+            f"the tokenizer that was given, a {type(frame.tokenizer).__name__}, is another one once "
+            "it is saved and opened again, so that later steps could not use it; save it "
+            "(tokenizer.save_pretrained) and give what AutoTokenizer.from_pretrained opens there"
+        )
+    return found
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file below a folder, by its path in it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+
+
+def check_same_files(folder: Path, recorded: Mapping[str, str]) -> None:
+    """Look whether what a run keeps in `folder` is as it was written.
+
+    Raises:
+        DataError: a file was changed or is missing; the text names it.
+    """
+    found = file_digests(folder)
+    for name, digest in recorded.items():
+        if found.get(name) != digest:
+            raise DataError(
+                f"{folder / name} is damaged: it is not as training wrote it, and what is made with it "
+                f"would not be the trained model; put that file back, or remove the folder {folder}, and "
+                "what the model's own folder says is taken instead"
+            )
+
+
+def _probed(tokenizer: Any) -> Any:
+    """Return what a tokenizer makes of a few texts that are easily cut differently."""
+    marks = "".join(sorted(tokenizer.get_added_vocab()))
+    ids = [
+        tokenizer(text, add_special_tokens=special)["input_ids"]
+        for text in (*_PROBES, marks)
+        for special in (True, False)
+    ]
+    sides = [getattr(tokenizer, name) for name in _SIDES]
+    return ids, tokenizer.chat_template, dict(tokenizer.special_tokens_map), sides
 
 
 def _opened(kept: Path, folder: Path) -> Frame:

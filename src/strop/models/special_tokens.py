@@ -10,7 +10,7 @@ _TURN_ENDS = ("<|im_end|>", "<end_of_turn>", "<|eot_id|>", "<|eot|>", "<|end|>",
 """Tokens by which chat templates end a turn."""
 
 
-def settle(model: Any, tokenizer: Any) -> None:
+def settle(model: Any, tokenizer: Any, *, keep_pad: bool = False) -> None:
     """Give model and tokenizer the same pad token, and the model every token that ends an answer.
 
     A pad token equal to the end token would teach trainers to ignore the end, so another is taken
@@ -18,11 +18,17 @@ def settle(model: Any, tokenizer: Any) -> None:
     that what is trained with is also chatted with and saved. Changes `tokenizer.chat_template` and
     `pad_token`, `pad_token_id` of both configurations and `generation_config.eos_token_id`;
     nothing else.
+
+    Args:
+        model: has a configuration and generation settings.
+        tokenizer: its tokenizer.
+        keep_pad: a pad token stays, even where it ends answers.
     """
     if not tokenizer.chat_template:
         tokenizer.chat_template = template_of(tokenizer)
     ends = end_ids(model, tokenizer)
-    if tokenizer.pad_token_id is None or tokenizer.pad_token_id in ends:
+    pad = tokenizer.pad_token_id
+    if pad is None or (pad in ends and not keep_pad):
         vocabulary = tokenizer.get_vocab()
         free = (token for token in _PADS if vocabulary.get(token, -1) not in {-1, *ends})
         tokenizer.pad_token = next(free, tokenizer.pad_token or tokenizer.eos_token)

@@ -42,7 +42,7 @@ def find(names: Sequence[str], *, uncertified: bool = False) -> list[Served]:
     """
     there = {name: at_hand(name, uncertified=uncertified) for name in names}
     fresh = [run for name in names if there[name] is None and (run := _run(name)) is not None]
-    bases = Counter((run.settings["model"], run.settings["bits"]) for run in fresh)
+    bases = Counter((run.model, run.settings["bits"]) for run in fresh)
     shared = {base for base, count in bases.items() if count > 1}
     made = [there[name] or _made(name, shared, uncertified) for name in names]
     twice = sorted({m.name for m in made if sum(m.name == other.name for other in made) > 1})
@@ -92,7 +92,7 @@ def _run(name: str) -> Run | None:
 
 def _made(name: str, shared: set[tuple[str, int]], uncertified: bool) -> Served:
     if (run := _run(name)) is not None:
-        alone = (run.settings["model"], run.settings["bits"]) in shared
+        alone = (run.model, run.settings["bits"]) in shared
         return _exported(run, "adapter" if alone else "f16", uncertified)
     if name in PACKAGED:
         return Served(name, _packaged(name))

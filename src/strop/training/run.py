@@ -56,6 +56,22 @@ class Run:
         return self.path / "frame"
 
     @property
+    def base_folder(self) -> Path:
+        """base/: the model that was trained on, where it lay in no folder as it was given."""
+        return self.path / "base"
+
+    @property
+    def model(self) -> str:
+        """What `strop.load` takes to open the model that was trained on."""
+        kept = self.record.get("base", {}).get("kept")
+        return str(self.base_folder.absolute()) if kept else str(self.settings["model"])
+
+    @property
+    def tokenizer_identity(self) -> str | None:
+        """The SHA-256 of the tokenizer that was trained with; runs of long ago have none."""
+        return self.record.get("tokenizer", {}).get("sha256")
+
+    @property
     def checkpoints_folder(self) -> Path:
         """checkpoints/: from which an interrupted run goes on."""
         return self.path / "checkpoints"
@@ -143,18 +159,38 @@ class Run:
 
         Raises:
             StropError: the model is no longer found.
+            DataError: another model lies there now, or the tokenizer is not the one trained with.
         """
-        from strop.models.frame import load_frame
+        from strop.models.frame import check_same_files, load_frame
+        from strop.models.identity import check_same_base, check_same_tokenizer
 
-        return load_frame(self.settings["model"], self.frame_folder)
+        record, name = self.record, self.model
+        frame = load_frame(name, self.frame_folder)
+        check_same_base(self.path, name, frame.folder, record.get("base", {}).get("sha256", {}))
+        if frame.kept is not None:
+            check_same_files(frame.kept, record.get("frame", {}))
+        else:
+            check_same_tokenizer(self.path, frame.folder, frame.tokenizer, self.tokenizer_identity)
+        return frame
 
     def load(self) -> tuple[Any, Any]:
         """Return the model with the adapter of this run in it, in eval mode, and the tokenizer."""
         from peft import PeftModel
 
+        weights = self.weights()
+        model, tokenizer = self.load_base()
+        return PeftModel.from_pretrained(model, weights).eval(), tokenizer
+
+    def load_base(self) -> tuple[Any, Any]:
+        """Return the model this run was trained on, in eval mode, and the tokenizer of training.
+
+        Raises:
+            StropError: the model is no longer found.
+            DataError: another model lies there now, or the tokenizer is not the one trained with.
+        """
         from strop.models import load
 
-        weights = self.weights()
-        settings = self.settings
-        model, tokenizer = load(settings["model"], bits=settings["bits"])
-        return PeftModel.from_pretrained(model, weights).eval(), tokenizer
+        frame = self.frame()
+        model, _ = load(self.model, bits=self.settings["bits"])
+        frame.govern(model)
+        return model, frame.tokenizer

@@ -7,16 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
 from rich.console import Console
 from safetensors.torch import save_file
 
 from strop.core import versions
-from strop.core.errors import ConfigError, DataError, StropError, UnsupportedError
-from strop.core.files import write_json, written_whole
+from strop.core.errors import ConfigError, DataError, UnsupportedError
+from strop.core.files import written_whole
 from strop.data.blend import lasting, sources_named, stem_of
-from strop.models import adapter_start, load
-from strop.models.frame import load_frame
+from strop.models import adapter_start
 from strop.models.holding import Bits, bits_of, computes_in, described
 from strop.models.input_energies import input_energies
 from strop.training import checkpoints, memory, report
@@ -24,6 +22,13 @@ from strop.training.interrupt import Interrupt
 from strop.training.material import Material, left_out, length_limit, prepare
 from strop.training.run import Run
 from strop.training.settings import Settings
+from strop.training.subject import (
+    Subject,
+    check_rows_of_embedding,
+    fresh,
+    keep_what_was_given,
+    resumed,
+)
 from strop.training.trainer import Trainer, arguments, build, steps
 from strop.training.watching import Keep, Record, Show
 
@@ -72,7 +77,8 @@ def train(
     if isinstance(model, str | Path):
         given["model"] = _lasting(str(model))
     elif model is not None:
-        given["model"] = model.name_or_path
+        named = model.name_or_path
+        given["model"] = _lasting(named) if named else type(model).__name__
     if resume is not None:
         run, chosen = _reopen(resume, given, out)
     else:
@@ -80,14 +86,19 @@ def train(
     source = data if data is not None else chosen.data
     if source is None:
         raise DataError("there is no data to train on; give a file, a dataset or a list of rows")
-    model, tokenizer = _model(model, tokenizer, chosen)
-    chosen = _with_bits(chosen, given, bits_of(model))
+    if resume is not None:
+        subject = resumed(run, chosen, model, tokenizer)
+    else:
+        subject = fresh(chosen, model, tokenizer)
+    chosen = _with_bits(chosen, given, bits_of(subject.model))
     if chosen.adapter_start == "correction":
-        adapter_start.check(model, chosen.rank)
-    material = prepare(source, tokenizer, chosen, length_limit(chosen, model.config))
+        adapter_start.check(subject.model, chosen.rank)
+    limit = length_limit(chosen, subject.model.config)
+    material = prepare(source, subject.tokenizer, chosen, limit)
+    check_rows_of_embedding(material, subject)
     chosen = dataclasses.replace(chosen, max_length=material.facts["max_length"])
     console = Console(stderr=True, quiet=quiet)
-    _Training(run, chosen, material, console).go(model, tokenizer, resumed=resume is not None)
+    _Training(run, chosen, material, console).go(subject, again=resume is not None)
     return run
 
 
@@ -101,25 +112,26 @@ class _Training:
         self.console = console
         self.interrupt = Interrupt()
 
-    def go(self, model: Any, tokenizer: Any, *, resumed: bool) -> None:
+    def go(self, subject: Subject, *, again: bool) -> None:
         """Train from the last whole checkpoint, or from the start, and write the run's files."""
-        run, settings = self.run, self.settings
+        run, settings, model = self.run, self.settings, subject.model
         evaluate = bool(self.material.held_out)
         folder = run.checkpoints_folder
         args = arguments(settings, folder, len(self.material.train), model, evaluate)
-        if resumed:
+        if again:
             _check_same(run.record, self.material, model)
             checkpoints.tidy(folder)
         last = checkpoints.newest(folder)
         args.eval_on_start = evaluate and last is None
         record = Record(run, checkpoints.step_of(last) if last else 0)
         keep = Keep(self.interrupt, evaluate)
-        if not resumed:
-            self._say_plan(model)
-            with checkpoints.saving(run.path):
-                self._write_record(model)
-        self._keep_frame(model)
-        trainer = build(settings, args, model, tokenizer, self.material.sets(), [keep, record])
+        if not again:
+            self._say_plan(subject)
+        with checkpoints.saving(run.path):
+            keep_what_was_given(run, subject, None if again else self._record(model))
+        trainer = build(
+            settings, args, model, subject.tokenizer, self.material.sets(), [keep, record]
+        )
         trained, _ = trainer.model.get_nb_trainable_parameters()
         run.update(model={**run.record["model"], "trained_parameters": trained})
         undo = _accelerated(trainer, settings)
@@ -130,7 +142,7 @@ class _Training:
         with checkpoints.saving(run.path):
             self._finish(trainer, record)
 
-    def _say_plan(self, model: Any) -> None:
+    def _say_plan(self, subject: Subject) -> None:
         """Print what will be trained on, and what of the data will not be seen."""
         facts = self.material.facts
         planned = steps(self.settings, len(self.material.train))[1]
@@ -142,8 +154,10 @@ class _Training:
             f"max_length {facts['max_length']:,}; the longest row has {facts['longest_row']:,} tokens",
             *facts["notes"],
             *left_out(facts),
-            _said_of_weights(model),
+            _said_of_weights(subject.model),
         ]
+        if subject.unlike:
+            said.append(f"the model that was given is kept with the run: {subject.unlike}")
         for sentence in said:
             self.console.print(f"plan    {sentence}", soft_wrap=True, highlight=False, markup=False)
 
@@ -158,10 +172,10 @@ class _Training:
             if show is not None:
                 show.close()
 
-    def _write_record(self, model: Any) -> None:
+    def _record(self, model: Any) -> dict[str, Any]:
         now = datetime.datetime.now(datetime.UTC)
         weights = described(model)
-        record = {
+        return {
             "status": "running",
             "started": now.isoformat(timespec="seconds"),
             "settings": {**self.settings.plain(), "out": str(self.run.path)},
@@ -178,20 +192,6 @@ class _Training:
             "commit": versions.commit(),
             "samples": [[dataclasses.asdict(p) for p in row] for row in self.material.samples],
         }
-        write_json(self.run.record_file, record)
-
-    def _keep_frame(self, model: Any) -> None:
-        """Write down what surrounds the weights, while what training makes of it is certain."""
-        folder = self.run.frame_folder
-        if folder.is_dir() or not model.name_or_path or not Path(model.name_or_path).is_dir():
-            return
-        try:
-            frame = load_frame(model.name_or_path)
-        except StropError as e:  # of a model object that lies there without its tokenizer
-            logger.warning("the run can only be exported once its model lies there whole: %s", e)
-            return
-        with checkpoints.saving(folder):
-            frame.keep(folder)
 
     def _finish(self, trainer: Trainer, record: Record) -> None:
         run, state = self.run, trainer.state
@@ -199,6 +199,7 @@ class _Training:
         if finished:
             with checkpoints.saving(run.adapter_folder), written_whole(run.adapter_folder) as path:
                 trainer.save_model(str(path))
+                run.frame().save_tokenizer(path)
             self._keep_energies(trainer.model)
         run.update(
             status="finished" if finished else "interrupted",
@@ -253,7 +254,7 @@ def _reopen(
 ) -> tuple[Run, Settings]:
     run = Run.open(resume)
     if run.finished:
-        raise ConfigError(f"{run.path} is finished; there is nothing to resume")
+        raise ConfigError(f"{run.path} is finished; there is nothing to resume; {_way_on(run)}")
     if out is not None and Path(out).absolute() != run.path.absolute():
         raise ConfigError(f"out is {out}, but the run to resume stays in {run.path}")
     recorded = run.settings
@@ -262,9 +263,17 @@ def _reopen(
         listed = ", ".join(f"{name} is {recorded.get(name)!r}" for name in changed)
         raise ConfigError(
             f"a resumed run keeps its settings, and in {run.path} {listed}; "
-            f"leave out {', '.join(changed)}, or start a new run"
+            f"leave out {', '.join(changed)}; or {_way_on(run)}"
         )
     return run, Settings.read(recorded)
+
+
+def _way_on(run: Run) -> str:
+    """Return how to train what a run has learned further, with settings of its own."""
+    return (
+        f"to train its model further, merge it (strop export {run.path} --to merged) and start a "
+        f"new run on that (strop train DATA --model {run.path / 'export' / 'merged'})"
+    )
 
 
 def _check_same(record: dict[str, Any], material: Material, model: Any) -> None:
@@ -294,20 +303,6 @@ def _check_same(record: dict[str, Any], material: Material, model: Any) -> None:
     ]
     if changed:
         logger.warning("the resumed run may end with other last bits: %s", "; ".join(changed))
-
-
-def _model(model: Any, tokenizer: Any, settings: Settings) -> tuple[Any, Any]:
-    if model is None or isinstance(model, str | Path):
-        loaded, own = load(settings.model, bits=settings.bits)
-        return loaded, own if tokenizer is None else tokenizer
-    if tokenizer is None:
-        raise ConfigError("a model object comes without its tokenizer; give tokenizer= as well")
-    if isinstance(model, PeftModel):
-        raise ConfigError(
-            "the model already has an adapter; give the model without one, "
-            "or merge it first with merge_and_unload()"
-        )
-    return model, tokenizer
 
 
 def _with_bits(settings: Settings, given: dict[str, Any], bits: Bits) -> Settings:

@@ -1,0 +1,37 @@
+"""SHA-256 of files, computed once for each state of a file."""
+
+import contextlib
+import hashlib
+import json
+import time
+from pathlib import Path
+
+from strop.core import env
+from strop.core.errors import StropError
+from strop.core.files import write_json
+
+_SETTLED = 2_000_000_000
+"""Nanoseconds since the last change after which another one is sure to move the file's times."""
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex.
+
+    It is kept in the cache by the file's path, size, times of change and place on the disk, so that
+    reading many gigabytes is paid for once.
+    """
+    path = path.resolve()
+    stat = path.stat()
+    state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]
+    name = hashlib.sha256(str(path).encode()).hexdigest()[:32]
+    entry = env.cache_folder() / "digests" / f"{name}.json"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads(entry.read_text(encoding="utf-8"))
+        if kept["state"] == state:
+            return str(kept["sha256"])
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLED:
+        with contextlib.suppress(OSError, StropError):  # without it, it is read again
+            write_json(entry, {"path": str(path), "state": state, "sha256": digest})
+    return digest

@@ -1,0 +1,185 @@
+"""The model and tokenizer that a run trains: loaded by name, or as they were given."""
+
+import copy
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from strop.core.errors import ConfigError, DataError, StropError
+from strop.core.files import write_json
+from strop.models import load
+from strop.models.frame import file_digests, kept_tokenizer_identity, trained_frame
+from strop.models.given_weights import differences, save, spoken
+from strop.models.identity import SHOWN, base_identity, tokenizer_identity
+from strop.models.loading import located
+from strop.models.special_tokens import settle
+from strop.training.material import Material
+from strop.training.run import Run
+from strop.training.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is trained."""
+
+    model: Any
+    tokenizer: Any
+    unlike: str = ""
+    """How the model differs from the one of its name, so that the run has to keep it; or nothing."""
+
+
+def fresh(settings: Settings, model: Any, tokenizer: Any) -> Subject:
+    """Return what a new run trains.
+
+    A tokenizer that is given is copied, so that nobody changes it afterwards; it gets a pad token
+    and a chat template where it has none.
+
+    Raises:
+        ConfigError: a model object comes without its tokenizer, or with an adapter.
+        StropError: the model cannot be loaded.
+    """
+    if model is None or isinstance(model, str | Path):
+        loaded, own = load(settings.model, bits=settings.bits)
+        if tokenizer is None:
+            return Subject(loaded, own)
+        tokenizer = _copied(tokenizer)
+        _forget_other_ends(loaded, own, tokenizer)
+        settle(loaded, tokenizer, keep_pad=True)
+        return Subject(loaded, tokenizer)
+    _check_object(model, tokenizer)
+    tokenizer = _copied(tokenizer)
+    settle(model, tokenizer, keep_pad=True)
+    if not model.name_or_path:
+        return Subject(model, tokenizer, "it was loaded from no folder")
+    try:
+        changed = differences(model, model.name_or_path)
+    except (ConfigError, DataError) as e:
+        return Subject(model, tokenizer, str(e))
+    if not changed:
+        return Subject(model, tokenizer)
+    unlike = f"{spoken(changed)} are not as in {model.name_or_path}"
+    if settings.adapter_start == "correction":
+        raise ConfigError(f"adapter_start is correction, which belongs to other weights: {unlike}")
+    return Subject(model, tokenizer, unlike)
+
+
+def resumed(run: Run, settings: Settings, model: Any, tokenizer: Any) -> Subject:
+    """Return what a run goes on with, which is what it began with.
+
+    Raises:
+        ConfigError: a model object or tokenizer is another than the run began with.
+        StropError: the model of the run is no longer there, or another lies there now.
+    """
+    frame = run.frame()
+    if tokenizer is not None:
+        given, recorded = tokenizer_identity(_padded(tokenizer, frame)), run.tokenizer_identity
+        if recorded is not None and given != recorded:
+            raise ConfigError(
+                f"the run in {run.path} was started with a tokenizer of SHA-256 "
+                f"{recorded[:SHOWN]} and the one given has {given[:SHOWN]}; leave tokenizer out, "
+                "and that of the run is taken"
+            )
+    if model is None or isinstance(model, str | Path):
+        return Subject(run.load_base()[0], frame.tokenizer)
+    _check_object(model, frame.tokenizer)
+    if changed := differences(model, run.model):
+        raise ConfigError(
+            f"the model that was given differs in {spoken(changed)} from that which the run in "
+            f"{run.path} was started with; leave model out, and that of the run is loaded"
+        )
+    frame.govern(model)
+    return Subject(model, frame.tokenizer)
+
+
+def check_rows_of_embedding(material: Material, subject: Subject) -> None:
+    """Look whether the model has an embedding for every token of the data.
+
+    Raises:
+        ConfigError: names the tokens that have none.
+    """
+    rows = subject.model.get_input_embeddings().weight.shape[0]
+    both = [*material.train, *material.held_out]
+    if max((max(example.ids) for example in both), default=0) < rows:
+        return
+    absent = sorted({i for example in both for i in example.ids if i >= rows})
+    named = [repr(subject.tokenizer.convert_ids_to_tokens(i)) for i in absent]
+    raise ConfigError(
+        f"the model has embeddings for {rows:,} tokens and the data has tokens beyond them: "
+        f"{spoken(named)}; load the model (strop.load), call "
+        f"model.resize_token_embeddings({len(subject.tokenizer)}) and give the object with tokenizer="
+    )
+
+
+def _check_object(model: Any, tokenizer: Any) -> None:
+    if tokenizer is None:
+        raise ConfigError("a model object comes without its tokenizer; give tokenizer= as well")
+    if getattr(model, "peft_config", None):
+        raise ConfigError(
+            "the model already has an adapter; give the model without one, "
+            "or merge it first with merge_and_unload()"
+        )
+
+
+def _copied(tokenizer: Any) -> Any:
+    return copy.deepcopy(tokenizer)
+
+
+def _padded(tokenizer: Any, frame: Any) -> Any:
+    """Return a tokenizer as `fresh` made it of one that was given when the run began."""
+    tokenizer = _copied(tokenizer)
+    frame = copy.deepcopy(frame)
+    settle(frame, tokenizer, keep_pad=True)
+    return tokenizer
+
+
+def _forget_other_ends(model: Any, own: Any, tokenizer: Any) -> None:
+    """Take the ends of a model's own tokenizer out that are other tokens in the one given."""
+    settings = model.generation_config
+    settings.eos_token_id = [
+        i
+        for i in settings.eos_token_id
+        if own.convert_ids_to_tokens(i) == tokenizer.convert_ids_to_tokens(i)
+    ]
+
+
+def keep_what_was_given(run: Run, subject: Subject, record: dict[str, Any] | None) -> None:
+    """Write down what a run trains: its record, digests of the base, tokenizer and settings.
+
+    Args:
+        run: its folder.
+        subject: what it trains.
+        record: of a new run; None for one that goes on, of which only what is missing is written.
+
+    Raises:
+        ConfigError: the model or the tokenizer cannot be kept; nothing is left of the new run.
+    """
+    if record is not None:
+        write_json(run.record_file, {**record, "base": {"kept": bool(subject.unlike)}})
+    try:
+        if record is not None and subject.unlike:
+            save(subject.model, subject.tokenizer, run.base_folder)
+            subject.model.name_or_path = str(run.base_folder.absolute())
+        if not run.record.get("base", {}).get("sha256"):
+            _record_base(run)
+        if not run.frame_folder.is_dir():
+            _keep_frame(run, subject)
+    except StropError:
+        if record is not None:
+            run.record_file.unlink()
+            for folder in (run.base_folder, run.frame_folder):
+                shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _record_base(run: Run) -> None:
+    base = run.record.get("base", {})
+    run.update(base={**base, "sha256": base_identity(located(run.model))})
+
+
+def _keep_frame(run: Run, subject: Subject) -> None:
+    frame = trained_frame(run.model, subject.model, subject.tokenizer)
+    frame.keep(run.frame_folder)
+    if run.frame_folder.is_dir():
+        identity = kept_tokenizer_identity(frame, run.frame_folder)
+        run.update(tokenizer={"sha256": identity}, frame=file_digests(run.frame_folder))
