@@ -8,6 +8,7 @@ from typing import Any
 
 from strop.core.digest import file_digest
 from strop.core.errors import DataError
+from strop.models.weight_files import weight_files
 
 _UNREAD = {"transformers_version", "_name_or_path", "use_cache"}
 """Entries of config.json that change nothing of what a model computes."""
@@ -18,7 +19,7 @@ SHOWN = 12
 def base_identity(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of the weights of the model in `folder`, and of its configuration."""
     files = hashlib.sha256()
-    for file in _weight_files(folder):
+    for file in weight_files(folder):
         files.update(f"{file.name} {file_digest(file)}\n".encode())
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = {name: value for name, value in config.items() if name not in _UNREAD}
@@ -76,15 +77,6 @@ def check_same_base(run: Path, name: str, folder: Path, recorded: Mapping[str, s
             f"{folder} holds another model than the run {run} was trained on under the name {name}: "
             f"{'; '.join(changed)}; put the model of that time back, or train a new run on this one"
         )
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
-    if index.is_file() and not (folder / "model.safetensors").is_file():
-        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        return [folder / name for name in sorted(set(places.values()))]
-    single = folder / "model.safetensors"
-    return [single] if single.is_file() else sorted(folder.glob("*.safetensors"))
 
 
 def check_same_tokenizer(run: Path, folder: Path, tokenizer: Any, recorded: str | None) -> None:
