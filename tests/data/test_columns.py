@@ -236,7 +236,7 @@ def test_a_class_beside_an_answer_is_no_mark_of_kto(labels):
     rows = read([{"prompt": f"p{i}", "completion": "c", "label": x} for i, x in enumerate(labels)])
     assert rows.format == "prompt_completion"
     assert [row.label for row in rows] == [None] * 4
-    assert rows.unread == (f"label ({str(labels[0])!r})",)
+    assert rows.unread == {"label": str(labels[0])}
 
 
 WRITTEN = {"1": "1", "1.0": "1.0", "true": "true", "0.10": "0.10", "1e5": "1e5", "-3": "-3"}
@@ -292,7 +292,7 @@ def with_notes(values):
 @pytest.mark.parametrize("values", CONTENT.values(), ids=CONTENT)
 def test_a_column_with_content_that_is_not_read_is_named(values):
     rows = with_notes(values)
-    assert [column.split()[0] for column in read(rows).unread] == ["notes"]
+    assert list(read(rows).unread) == ["notes"]
     found = {f.kind: f for f in check(rows).findings}
     assert found["unread_content"].severity == "error"
     assert "--ignore-columns" in found["unread_content"].remedy
@@ -303,7 +303,7 @@ def test_a_column_with_content_that_is_not_read_is_named(values):
 @pytest.mark.parametrize("values", BOOKKEEPING.values(), ids=BOOKKEEPING)
 def test_a_column_that_numbers_or_dates_rows_is_no_content(values):
     rows = with_notes(values)
-    assert read(rows).unread == ()
+    assert not read(rows).unread
     assert "unused_columns" in {f.kind for f in check(rows).findings}
 
 

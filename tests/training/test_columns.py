@@ -8,9 +8,11 @@ import strop
 from strop.cli.evaluate import measure
 from strop.core.errors import DataError
 from strop.data import Columns
+from strop.data.reading import read_by
 from strop.evaluation import evaluate
 from strop.export.asking import _rows
 from strop.training import Run
+from strop.training.run_data import columns_of_run
 from tests.training.tiny import QUICK
 
 QUICK = {**QUICK, "bits": 32, "max_steps": 1, "held_out": 2, "quiet": True}
@@ -95,6 +97,17 @@ def test_several_sources_are_counted_in_the_plan_and_resumed_alike(tmp_path, tin
     assert "b.jsonl (prompt_completion): 4 of its 8 rows an epoch, weight 0.5" in said
     again = strop.train(run.settings["data"], model=tiny_model, out=tmp_path / "again", **given)
     assert Run.open(again.path).record["data"]["sha256"] == run.record["data"]["sha256"]
+
+
+def test_a_source_that_maps_its_own_columns_is_read_so_again():
+    given = {"data": [{"path": "a.csv", "map": "q=prompt,a=completion", "ignore_columns": "n"}]}
+    record = {"settings": {**given, "map": "ask=prompt"}}
+    columns = columns_of_run(record)
+    assert columns.mapping == {"q": "prompt", "a": "completion", "ask": "prompt"}
+    assert (columns.ignored, columns.strict) == (("n",), False)
+    assert (
+        read_by([{"q": "why?", "a": "so", "n": "a b"}], columns)[0].messages[1]["content"] == "so"
+    )
 
 
 def test_pairs_are_said_to_teach_the_chosen_alone(tmp_path, tiny_model, capsys):

@@ -184,7 +184,7 @@ def read_blend(data: Any, columns: Columns) -> Blend:
     rows: list[Row] = []
     wrong: list[DataError] = []
     notes: list[str] = []
-    unread: list[str] = []
+    unread: dict[str, str] = {}
     seen: set[str] = set()
     before = 0
     for source in sources:
@@ -200,7 +200,7 @@ def read_blend(data: Any, columns: Columns) -> Blend:
         seen |= layout.used
         label = f"{name}: " if several else ""
         notes += [label + note for note in layout.notes]
-        unread += [label + column for column in layout.unread]
+        unread = {**layout.unread, **unread}
         rows += [dataclasses.replace(row, line=row.line + before) for row in found.rows]
         weight, kind = source.weight, layout.format.name
         parts.append(Part(name, weight, before, len(found.rows), kind, layout.instruction))
@@ -218,7 +218,7 @@ def read_blend(data: Any, columns: Columns) -> Blend:
         ", ".join(part.name for part in parts),
         instruction=next(iter(instructions)) if len(instructions) == 1 else None,
         notes=tuple(notes),
-        unread=tuple(unread),
+        unread=unread,
     )
     return Blend(whole, parts)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from strop.data.columns import Columns
+from strop.data.columns import Columns, spoken_values
 from strop.data.contents import SIGNS, signs_in
 from strop.data.encoding import all_said, spoken_content
 from strop.data.languages import language
@@ -104,7 +104,7 @@ def _of_columns(layout: Layout | None) -> Iterator[Finding]:
         return
     name = layout.format.name
     if layout.unread:
-        message = f"the format {name} does not read the columns {_first(layout.unread)}"
+        message = f"the format {name} does not read the columns {spoken_values(layout.unread)}"
         yield finding("unread_content", [], message)
     if layout.unused:
         message = f"the format {name} does not read the columns {_first(layout.unused)}"

@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from strop.core.errors import ConfigError, DataError
@@ -156,10 +156,11 @@ def unread_content(shapes: Shapes, layout: Format, survey: Survey) -> tuple[list
     return content, [c for c in unread if c not in content]
 
 
-def spoken_unread(columns: Sequence[str], survey: Survey) -> list[str]:
-    """Return each column with its first value, as `topic ('birds')`."""
-    values = ((c, next(iter(survey[c].distinct), "")) for c in columns)
-    return [f"{c} ({(v[:40] + ' …' if len(v) > 40 else v)!r})" for c, v in values]
+def spoken_values(columns: Mapping[str, str]) -> str:
+    """Return columns with a value of each, as `topic ('birds'), notes ('none yet')`."""
+    values = {c: f"{v[:40]} …" if len(v) > 40 else v for c, v in columns.items()}
+    more = f" and {len(values) - 8} more" if len(values) > 8 else ""
+    return ", ".join(f"{c} ({v!r})" for c, v in list(values.items())[:8]) + more
 
 
 def spoken(columns: Collection[Any]) -> str:

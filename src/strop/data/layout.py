@@ -14,7 +14,6 @@ from strop.data.columns import (
     named_columns,
     renaming,
     spoken,
-    spoken_unread,
     unread_content,
 )
 from strop.data.formats import FORMATS, Format, row_of
@@ -37,8 +36,8 @@ class Layout:
     """What stands before each text, where the format takes an instruction."""
     columns: Counter[str]
     """How many records have each column, by its new name."""
-    unread: list[str]
-    """Columns with content that the format does not read, each with a value."""
+    unread: dict[str, str]
+    """Columns with content that the format does not read, each with one of its values."""
     unused: list[str]
     """Other columns that it does not read."""
     notes: list[str]
@@ -85,10 +84,10 @@ def layout_of(shapes: Shapes, items: Any, columns: Columns, name: str) -> Layout
     total: Counter[str] = Counter()
     for shape, count in renamed.items():
         total.update(dict.fromkeys(shape, count))
-    unread, unused = unread_content(renamed, layout, survey)
+    content, unused = unread_content(renamed, layout, survey)
     told = _instruction(layout, _commonest(layout, renamed), columns, survey, name)
     notes = _notes(layout, _commonest(layout, renamed), told, survey)
-    unread = spoken_unread(unread, survey)
+    unread = {str(c): next(iter(survey[c].distinct)) for c in content}
     used = named_columns(shapes, columns)
     return Layout(layout, names, ignored, used, told, total, unread, unused, notes)
 

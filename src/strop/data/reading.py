@@ -59,7 +59,7 @@ def read_by(source: Any, columns: Columns) -> Rows:
         source_name(source),
         instruction=layout.instruction,
         notes=tuple(layout.notes),
-        unread=tuple(layout.unread),
+        unread=layout.unread,
     )
 
 

@@ -1,7 +1,7 @@
 """What a file of training data holds, once read: rows, examples, and the faults found."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
@@ -63,7 +63,7 @@ class Rows(Sequence[Row]):
     """What stands before each text of a classification."""
     notes: tuple[str, ...] = ()
     """What a reader should know of how the columns were understood."""
-    unread: tuple[str, ...] = ()
+    unread: Mapping[str, str] = field(default_factory=dict)
     """Columns with content that the format does not read, each with one of its values."""
 
     def __len__(self) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from strop.core.errors import ConfigError, DataError
 from strop.data import Example, Fault, Piece, Row, Rows, Supervision, encode_all, show, split
 from strop.data.blend import Blend, read_blend, spoken_parts
-from strop.data.columns import Columns, columns_of
+from strop.data.columns import Columns, columns_of, spoken_values
 from strop.data.encoding import divided, limited
 from strop.data.rows import NO_LOSS, BrokenRowsError, spoken_lines
 from strop.training.settings import Settings
@@ -152,13 +152,14 @@ def parts(source: Any, columns: Columns, settings: Settings) -> tuple[Blend, lis
 
 
 def _spoken_unread(rows: Rows) -> str:
-    names = [column.rpartition(" (")[0].rpartition(": ")[2] for column in rows.unread]
-    label = "label" in names
+    first = next(iter(rows.unread))
+    meaning = {"text": f"text=prompt,{first}=completion", "messages": f"{first}=system"}
     return (
         f"{rows.source}, read as {rows.format}, has columns with content that would not be read: "
-        f"{', '.join(rows.unread)}. Say what they are, as in --map {names[0]}=context, or train "
-        f"without them: --ignore-columns {','.join(dict.fromkeys(names))}"
-        + ("; --map label=kto_tag if label marks answers as wanted (1) or not (0)" if label else "")
+        f"{spoken_values(rows.unread)}. Say what they are, as in "
+        f"--map {meaning.get(rows.format, f'{first}=context')}, or train without them: "
+        f"--ignore-columns {','.join(rows.unread)}"
+        + ("; --map label=kto_tag if it marks answers as wanted" if "label" in rows.unread else "")
     )
 
 

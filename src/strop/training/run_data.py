@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from strop.data import Rows
-from strop.data.blend import files_of
+from strop.data.blend import files_of, sources_of
 from strop.data.columns import Columns, columns_of
 from strop.training.material import parts
 from strop.training.settings import Settings
@@ -33,7 +33,7 @@ def columns_of_run(record: Mapping[str, Any], given: Columns | None = None) -> C
         record: what run.json holds.
         given: how columns of this file are read.
     """
-    own, given = columns_of(record["settings"]), given or Columns()
+    own, given = _of_all_sources(record["settings"]), given or Columns()
     parts = record.get("data", {}).get("sources", ())
     trained = dict.fromkeys(p["instruction"] for p in parts if p["instruction"] is not None)
     named = bool(given.mapping or given.ignored)
@@ -44,3 +44,13 @@ def columns_of_run(record: Mapping[str, Any], given: Columns | None = None) -> C
         tuple(trained),
         strict=named,
     )
+
+
+def _of_all_sources(settings: Mapping[str, Any]) -> Columns:
+    """Return the names that a run gives columns, those of its single sources with them."""
+    shared = columns_of(settings)
+    named = settings.get("data")
+    single = [s.columns for s in sources_of(named) if s.columns is not None] if named else []
+    mapping = {k: v for columns in (*single, shared) for k, v in columns.mapping.items()}
+    ignored = dict.fromkeys(c for columns in (*single, shared) for c in columns.ignored)
+    return Columns(mapping, tuple(ignored))
