@@ -9,7 +9,7 @@ import torch
 from peft import AutoPeftModelForCausalLM
 from safetensors.torch import load_file, save_file
 from tokenizers import normalizers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, ByT5Tokenizer
 
 import strop
 from strop.core.errors import ConfigError, DataError
@@ -199,6 +199,24 @@ def test_a_model_in_4_bits_with_a_changed_norm_is_kept(tmp_path, tiny_model):
     given = {"model": model, "tokenizer": tokenizer}
     run = strop.train(ROWS, **given, out=tmp_path / "run", **QUICK)
     assert evaluate(run, ROWS).loss == evaluate((model, tokenizer), ROWS).loss
+
+
+def test_other_codes_of_a_model_in_4_bits_are_named(tmp_path, tiny_model, caplog):
+    run = strop.train(ROWS, model=tiny_model, bits=4, out=tmp_path / "run", **QUICK)
+    run.load()
+    assert not caplog.records
+    run.update(base={**run.record["base"], "codes": "0" * 64})
+    run.load()
+    assert "was trained on other 4-bit codes" in caplog.text
+
+
+def test_a_tokenizer_without_offsets_is_refused_when_resumed_too(tmp_path, run_on_its_own_base):
+    run, base = run_on_its_own_base
+    run.update(status="interrupted")
+    slow = ByT5Tokenizer()
+    for given in ({"resume": run.path}, {"model": base, "out": tmp_path / "slow"}):
+        with pytest.raises(DataError, match="no character offsets"):
+            strop.train(ROWS if "out" in given else None, tokenizer=slow, quiet=True, **given)
 
 
 def test_a_model_as_its_folder_has_it_is_not_written_again(tmp_path, tiny_model):

@@ -8,6 +8,7 @@ from typing import Any
 
 from strop.core.digest import file_digest
 from strop.core.errors import DataError
+from strop.models.made_once import made_from_of
 from strop.models.weight_files import weight_files
 
 _UNREAD = {"transformers_version", "_name_or_path", "use_cache"}
@@ -17,14 +18,26 @@ SHOWN = 12
 
 
 def base_identity(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of the weights of the model in `folder`, and of its configuration."""
-    files = hashlib.sha256()
-    for file in weight_files(folder):
-        files.update(f"{file.name} {file_digest(file)}\n".encode())
+    """Return the SHA-256 of the weights of the model in `folder`, and of its configuration.
+
+    In place of a configuration that was written from a GGUF file, as transformers writes it at the
+    time, the file's own digest counts.
+    """
+    weights = weights_identity(folder)
+    if source := (made_from_of(folder) or {}).get("sha256"):
+        return {"weights": weights, "the GGUF file": source}
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = {name: value for name, value in config.items() if name not in _UNREAD}
     text = json.dumps(config, sort_keys=True)
-    return {"weights": files.hexdigest(), "config.json": hashlib.sha256(text.encode()).hexdigest()}
+    return {"weights": weights, "config.json": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def weights_identity(folder: Path) -> str:
+    """Return the SHA-256 of the names and digests of the files of weights in `folder`."""
+    files = hashlib.sha256()
+    for file in weight_files(folder):
+        files.update(f"{file.name} {file_digest(file)}\n".encode())
+    return files.hexdigest()
 
 
 def tokenizer_identity(tokenizer: Any) -> str:
@@ -32,8 +45,16 @@ def tokenizer_identity(tokenizer: Any) -> str:
 
     Its backend, chat templates, named tokens and sides count; a truncation or padding that is
     switched on does not, as each call of a tokenizer switches them anew.
+
+    Raises:
+        DataError: it has no such backend.
     """
-    backend = tokenizer.backend_tokenizer
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise DataError(
+            f"the tokenizer given, a {type(tokenizer).__name__}, gives no character offsets, which "
+            "exact supervision needs; load it with use_fast=True"
+        )
     if backend.truncation is not None or backend.padding is not None:
         backend = type(backend).from_str(backend.to_str())
         backend.no_truncation()

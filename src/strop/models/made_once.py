@@ -35,13 +35,14 @@ def made_once(name: str, made_from: dict[str, Any], write: Callable[[Path], None
 
 def is_made(name: str, made_from: dict[str, Any]) -> bool:
     """Whether `made_once` would find the folder `name` there, made from just this."""
-    return bool(_made_from(_place(name)) == made_from)
+    return bool(made_from_of(_place(name)) == made_from)
 
 
 def _place(name: str) -> Path:
     return env.cache_folder() / "models" / name
 
 
-def _made_from(folder: Path) -> Any:
+def made_from_of(folder: Path) -> Any:
+    """Return what a folder that `made_once` made says it was made from; None for any other."""
     stamp = folder / _STAMP
     return json.loads(stamp.read_text(encoding="utf-8")) if stamp.is_file() else None

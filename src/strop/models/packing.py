@@ -15,6 +15,7 @@ from strop.models.blockwise import take_apart
 from strop.models.calibration_text import sequences
 from strop.models.dtype import default_device
 from strop.models.holding import narrow
+from strop.models.identity import weights_identity
 from strop.models.made_once import made_once
 from strop.models.opening import open_folder, read_config
 from strop.models.surgery import put
@@ -58,6 +59,12 @@ def packed_folder(folder: Path) -> Path:
     made_from = {"files": stats, "config": config, "rules": _RULES}
     name = f"{folder.name}-4bit-{_sample(files)}"
     return made_once(name, made_from, lambda out: _pack(folder, out))
+
+
+def codes_identity(folder: Path) -> str | None:
+    """Return the SHA-256 of the codes of a model's weights in 4 bits; None where it holds them itself."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return None if "quantization_config" in config else weights_identity(packed_folder(folder))
 
 
 def _sample(files: Sequence[Path]) -> str:

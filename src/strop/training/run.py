@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from strop.models.frame import Frame
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -193,4 +196,14 @@ class Run:
         frame = self.frame()
         model, _ = load(self.model, bits=self.settings["bits"])
         frame.govern(model)
+        if (codes := self.record.get("base", {}).get("codes")) is not None:
+            from strop.models.packing import codes_identity
+
+            if (now := codes_identity(frame.folder)) != codes:
+                logger.warning(
+                    "%s was trained on other 4-bit codes of %s (SHA-256 %s) than this machine made "
+                    "of it (%s), so its numbers differ a little from training's; copy the folder "
+                    "of codes from the cache of the machine that trained it",
+                    *(self.path, self.model, codes[:12], str(now)[:12]),
+                )
         return model, frame.tokenizer

@@ -13,6 +13,7 @@ from strop.models.frame import file_digests, kept_tokenizer_identity, trained_fr
 from strop.models.given_weights import differences, save, spoken
 from strop.models.identity import SHOWN, base_identity, tokenizer_identity
 from strop.models.loading import located
+from strop.models.packing import codes_identity
 from strop.models.special_tokens import settle
 from strop.training.material import Material
 from strop.training.run import Run
@@ -173,8 +174,11 @@ def keep_what_was_given(run: Run, subject: Subject, record: dict[str, Any] | Non
 
 
 def _record_base(run: Run) -> None:
-    base = run.record.get("base", {})
-    run.update(base={**base, "sha256": base_identity(located(run.model))})
+    folder = located(run.model)
+    base = {**run.record.get("base", {}), "sha256": base_identity(folder)}
+    if run.record["settings"]["bits"] == 4 and (codes := codes_identity(folder)) is not None:
+        base["codes"] = codes
+    run.update(base=base)
 
 
 def _keep_frame(run: Run, subject: Subject) -> None:
