@@ -1,5 +1,6 @@
 """A comparison that cannot be made says which step failed, by what, and what was printed last."""
 
+import dataclasses
 import importlib.util
 import io
 import re
@@ -14,6 +15,7 @@ import torch
 from strop.core.errors import MissingPackageError
 from strop.export import certifying
 from strop.export.certificate import judged, thresholds
+from strop.export.comparison import Answer, considered
 from strop.export.findings import STEP, Findings, report
 from strop.export.reference import Reference
 
@@ -28,6 +30,20 @@ def work(tmp_path):
         log_probs=torch.zeros(1, 2), prints={}, scaled={}, **none,
     ).save(tmp_path / "work")  # fmt: skip
     return tmp_path / "work"
+
+
+def test_answers_of_flat_distributions_come_back_as_they_were_saved(work, tmp_path):
+    flat = considered(torch.linspace(0, -1, 60_000))  # every token is near
+    sharp = considered(torch.tensor([0.0, -9.0, -1.0]))
+    answers = [Answer([1, 2], True, [flat, sharp]), Answer([], False, [])]
+    dataclasses.replace(Reference.open(work), answers=answers).save(tmp_path)
+    first, second = Reference.open(tmp_path).answers
+    assert (first.ids, first.ended, second) == ([1, 2], True, Answer([], False, []))
+    assert [len(step) for step in first.steps] == [60_000, 2]
+    assert dict(first.steps[1]) == dict(sharp) == {"0": sharp["0"], "2": sharp["2"]}
+    assert first.steps[0]["59999"] == flat["59999"]
+    assert first.gap([59_999]) == pytest.approx(flat["1"] - flat["59999"])
+    assert Answer([0, 0], False, [sharp, sharp]).gap([0, 1]) == float("inf")
 
 
 def http_error(text):

@@ -1,7 +1,7 @@
 """Compares two models' next-token distributions and answers."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -79,6 +79,31 @@ def _exp(x: float) -> float:
     return math.exp(min(x, 700.0)) if math.isfinite(x) else math.inf
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Considered(Mapping[str, float]):
+    """Log-probabilities by token id, as two tensors: a flat distribution has every token near."""
+
+    ids: Tensor
+    """[N] int32"""
+    log_probs: Tensor
+    """[N] float32"""
+
+    def __getitem__(self, token: str) -> float:
+        """Return the log-probability of a token that is considered."""
+        found = self.log_probs[self.ids == int(token)]
+        if not len(found):
+            raise KeyError(token)
+        return float(found[0])
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield the tokens."""
+        return map(str, self.ids.tolist())
+
+    def __len__(self) -> int:
+        """Return how many tokens are considered."""
+        return len(self.ids)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What a model answers when it always takes the likeliest token."""
@@ -86,7 +111,7 @@ class Answer:
     ids: list[int]
     """With the end token, if the answer ended."""
     ended: bool
-    steps: list[dict[str, float]]
+    steps: list[Considered]
     """Log-probabilities of the tokens that are considered at each step, by token id."""
 
     def gap(self, other: Sequence[int]) -> float:
@@ -103,11 +128,11 @@ class Answer:
         return 0.0
 
 
-def considered(scores: Tensor) -> dict[str, float]:
+def considered(scores: Tensor) -> Considered:
     """Return the log-probabilities of the tokens of logits [V] that are not far behind the first.
 
     In a flat distribution thousands of tokens are near; which of them a departure takes must be seen.
     """
     log_probs = torch.log_softmax(scores.float(), -1)
     near = (log_probs >= log_probs.amax() - FAR).nonzero()[:, 0]
-    return {str(i): v for i, v in zip(near.tolist(), log_probs[near].tolist(), strict=True)}
+    return Considered(near.int(), log_probs[near])

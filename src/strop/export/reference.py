@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from strop.core.files import write_json
-from strop.export.comparison import Agreement, Answer
+from strop.export.comparison import Agreement, Answer, Considered
 from strop.export.fingerprints import Print, read_prints
 from strop.export.prompt import Prompt
 
@@ -72,9 +73,17 @@ class Reference:
             if field.name not in ("log_probs", "prints", "scaled", "answers", "prompts", "bases")
         }
         plain["prompts"] = [dataclasses.asdict(prompt) for prompt in self.prompts]
-        plain["answers"] = [dataclasses.asdict(answer) for answer in self.answers]
+        plain["answers"] = [
+            {"ids": a.ids, "ended": a.ended, "sizes": [len(step) for step in a.steps]}
+            for a in self.answers
+        ]
         write_json(folder / "reference.json", plain)
-        save_file({"log_probs": self.log_probs}, folder / "log_probs.safetensors")
+        steps = [step for answer in self.answers for step in answer.steps]
+        tensors = {"log_probs": self.log_probs}
+        if steps:
+            tensors["considered"] = torch.cat([step.ids for step in steps])
+            tensors["considered_log_probs"] = torch.cat([step.log_probs for step in steps])
+        save_file(tensors, folder / "log_probs.safetensors")
         for kind in ("prints", "scaled"):
             parts = [p.tensors(name) for name, p in getattr(self, kind).items()]
             prints = {key: value.contiguous() for part in parts for key, value in part.items()}
@@ -84,11 +93,18 @@ class Reference:
     def open(cls, folder: Path) -> "Reference":
         """Read what `save` wrote."""
         plain = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
-        plain["answers"] = [Answer(**answer) for answer in plain["answers"]]
+        tensors = load_file(folder / "log_probs.safetensors")
+        sizes = [size for answer in plain["answers"] for size in answer["sizes"]]
+        parts = ("considered", "considered_log_probs")
+        split = [tensors[part].split(sizes) for part in parts if part in tensors]
+        steps = iter([Considered(*pair) for pair in zip(*split, strict=True)])
+        plain["answers"] = [
+            Answer(a["ids"], a["ended"], [next(steps) for _ in a["sizes"]])
+            for a in plain["answers"]
+        ]
         plain["prompts"] = [Prompt(**prompt) for prompt in plain["prompts"]]
         plain["hard"] = [(text, ids) for text, ids in plain["hard"]]
-        log_probs = load_file(folder / "log_probs.safetensors")["log_probs"]
         prints, scaled = (
             read_prints(load_file(folder / f"{kind}.safetensors")) for kind in ("prints", "scaled")
         )
-        return cls(**plain, log_probs=log_probs, prints=prints, scaled=scaled)
+        return cls(**plain, log_probs=tensors["log_probs"], prints=prints, scaled=scaled)
