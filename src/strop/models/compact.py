@@ -12,14 +12,14 @@ import logging
 import types
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from trl.trainer.utils import FusedCausalLMOutput
 
 from strop.core.errors import ConfigError, UnsupportedError
-from strop.models import modified
+from strop.models import positions
 from strop.models.asked import Asked
 from strop.models.backbone import Backbone, attach
 from strop.models.by_logits import log_probs_by_logits
@@ -27,6 +27,7 @@ from strop.models.faults import check_batch, check_finite
 from strop.models.guard import Guard
 from strop.models.head import Head
 from strop.models.kept_tokens import IGNORED, KeptTokens, keep_tokens
+from strop.models.obstacles import obstacle
 from strop.models.pieces import Scores, scores_in_pieces
 from strop.models.probe import Batch
 from strop.models.ways import COMPACT, Way
@@ -50,6 +51,8 @@ class CompactForward:
     asked: Asked = field(default_factory=Asked)
     has_fused_head: bool = True
     """The forward of before answers TRL's call; else it gives logits."""
+    bound: Callable[..., Any] | None = None
+    """The function bound to the model, which calls this object."""
     calls: int = 0
     reported: set[str] = field(default_factory=set)
     guard: Guard = field(init=False)
@@ -70,10 +73,10 @@ class CompactForward:
             extra = {} if labels is None else {"labels": labels}
             return self.previous(**inputs, **extra)
         self.calls += 1
-        obstacle = _obstacle(self.model, labels, inputs)
-        if obstacle is not None or labels is None:
+        why = obstacle(self.model, labels, inputs)
+        if why is not None or labels is None:
             return self._pass_on(
-                f"a batch ran without strop's compact forward: {obstacle}", labels, inputs
+                f"a batch ran without strop's compact forward: {why}", labels, inputs
             )
         way = self.way(labels, inputs)
         if way.name == "plain":
@@ -83,25 +86,43 @@ class CompactForward:
         pieces = self.pieces(labels, inputs, way)
         if pieces is None:
             why = "its padding has holes, or a label follows a padding token"
+        else:
+            ids, places = inputs["input_ids"], inputs.get("position_ids")
+            why = positions.switched(self.model, ids, places, pieces, way)
+        if pieces is None or why is not None:
             return self._pass_on(
                 f"a batch ran without strop's compact forward: {why}", labels, inputs
             )
         return self.answer(pieces, labels, inputs.get("num_items_in_batch"), way)
 
+    def is_bound(self) -> bool:
+        """Say whether the model's forward still leads here, through whatever wraps it."""
+        function = getattr(self.model.forward, "__func__", self.model.forward)
+        while function is not None and function is not self.bound:
+            function = getattr(function, "__wrapped__", None)
+        return function is not None
+
+    def of_copy(self, model: Any) -> Self:
+        """Return this for a deep copy of the model, which answers with the copy's weights."""
+        function = getattr(self.previous, "__func__", type(model).forward)
+        previous = types.MethodType(function, model)
+        backbone = attach(model, policy=self.backbone.policy, fuse=self.backbone.fuse)
+        return replace(self, model=model, previous=previous, backbone=backbone)
+
     def way(self, labels: Tensor, inputs: dict[str, Any]) -> Way:
         """Return the way in which this batch is computed."""
         ids, mask = inputs["input_ids"], inputs.get("attention_mask")
-        positions = inputs.get("position_ids")
-        check_batch(self.model, ids, labels, mask, positions)
-        return self.guard.way(Batch(ids, labels, mask, positions))
+        places = inputs.get("position_ids")
+        check_batch(self.model, ids, labels, mask, places)
+        return self.guard.way(Batch(ids, labels, mask, places))
 
     def pieces(
         self, labels: Tensor, inputs: dict[str, Any], way: Way = COMPACT
     ) -> list[KeptTokens] | None:
         """Return the tokens to compute, or None where the batch has no such form."""
-        ids, positions = inputs["input_ids"], inputs.get("position_ids")
-        if positions is None and way.over_padding:
-            positions = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
+        ids, places = inputs["input_ids"], inputs.get("position_ids")
+        if places is None and way.over_padding:
+            places = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
         share = way.share and self.backbone.shares_prefixes()
         if not share and way.name == "compact":
             self._report("dropout draws every row anew, so shared prefixes are computed per row")
@@ -109,7 +130,7 @@ class CompactForward:
             ids,
             labels,
             inputs.get("attention_mask"),
-            positions,
+            places,
             budget=self.micro_batch_tokens,
             share=share,
         )
@@ -206,36 +227,6 @@ class _WithoutGradient(torch.autograd.Function):
         return None, None
 
 
-def _obstacle(model: Any, labels: Tensor | None, inputs: dict[str, Any]) -> str | None:
-    if labels is None or inputs.get("shift_labels") is not None:
-        return "it has no plain labels"
-    if inputs.get("input_ids") is None:
-        return "it gives embeddings in place of token ids"
-    known = {"input_ids", "attention_mask", "position_ids", "use_cache", "num_items_in_batch"}
-    packed = {"cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length_k", "seq_idx"}
-    extra = [
-        k for k, v in inputs.items() if k not in known | packed and v is not None and v is not False
-    ]
-    if extra:
-        return f"it has {', '.join(extra)}"
-    mask = inputs.get("attention_mask")
-    if mask is not None and mask.ndim != 2:
-        return "its attention mask is not [B, T]"
-    return _obstacle_in(model)
-
-
-def _obstacle_in(model: Any) -> str | None:
-    """Say what the model does now that the compact forward does not do."""
-    config = model.config.get_text_config()
-    if getattr(config, "output_router_logits", False):
-        return "the model has a router loss"
-    if model.training and hasattr(model.get_input_embeddings(), "neftune_noise_alpha"):
-        return "NEFTune adds noise to the embeddings"
-    if model.training and getattr(config, "attention_dropout", 0.0):
-        return "the model drops attention weights at random"
-    return modified.obstacle(model)
-
-
 def base_model(model: Any) -> Any:
     """Return the transformers model inside PEFT's wrapper, or the model itself.
 
@@ -287,8 +278,10 @@ def install(
         **inputs: Any,
     ) -> Any:
         inputs.update(zip(names, args, strict=False))
-        return compact(fused_lm_head, labels, inputs)
+        serving = compact if self is base else compact.of_copy(self)
+        return serving(fused_lm_head, labels, inputs)
 
+    compact.bound = forward
     base.forward = types.MethodType(forward, base)
 
     def undo() -> None:

@@ -1,8 +1,13 @@
 """One line for a TRL trainer: the compact forward in, and out again."""
 
+import functools
+import logging
+import types
+from collections.abc import Callable
 from typing import Any
 
 import transformers
+from accelerate.utils import convert_to_fp32
 from transformers import TrainerCallback
 
 from strop.core.errors import UnsupportedError
@@ -12,6 +17,8 @@ from strop.models.compact import CompactForward, Undo, base_model, install
 from strop.training import prefix_order
 from strop.training.material import WEIGHTS
 
+log = logging.getLogger("strop")
+
 
 class _Watch(TrainerCallback):
     """Fails the first step if the trainer went around the compact forward; holds the way back."""
@@ -20,6 +27,7 @@ class _Watch(TrainerCallback):
         self.compact = compact
         self.undo = undo
         self._before = 0
+        self._told = False
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """Take down how often the forward was called before this step."""
@@ -27,7 +35,16 @@ class _Watch(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
         """Check that the forward of this step was strop's."""
-        if self.compact.calls == self._before:
+        if self.compact.calls > self._before or self._told:
+            return
+        if self.compact.is_bound():
+            self._told = True
+            log.warning(
+                "strop changes nothing here: the trainer's compute_loss takes logits or states from "
+                "the model, so TRL's own forward ran. To gain from strop, make the loss of "
+                "model(**inputs, fused_lm_head=True).log_probs; strop.restore(trainer) takes it out"
+            )
+        else:
             raise UnsupportedError(
                 f"training step {state.global_step} did not call strop's compact forward: something "
                 "re-bound the model's forward after strop.accelerate(trainer). Call it last, or take it "
@@ -65,7 +82,8 @@ def accelerate(
     if getattr(trainer, "ref_model", None) is not None:  # only the preference trainers have one
         models.append(trainer.ref_model)
     for model in models:
-        if Asked.of(base_model(model).forward) is None:
+        base = base_model(model)
+        if Asked.of(base.forward) is None and Asked.of(_unprepared(base)) is None:
             raise UnsupportedError(
                 f"{type(trainer).__name__} has put no log-probability head on its model, or "
                 "something re-bound the model's forward since; strop.accelerate takes TRL's "
@@ -74,8 +92,10 @@ def accelerate(
     if policy in ("checkpoint", "offload"):
         return_large_blocks()
     linear_loss = _loss_is_linear(trainer)
+    repacked = [_keep_4bit_layout(base_model(model)) for model in models]
     installed = [
-        install(
+        _install(
+            trainer,
             model,
             policy=policy,
             micro_batch_tokens=micro_batch_tokens,
@@ -86,7 +106,7 @@ def accelerate(
     ]
     checkpointing = trainer.args.activation_checkpointing, trainer.args.gradient_checkpointing
     _set_checkpointing(trainer, False, False)  # strop's policy decides what is kept
-    undos = [undo for _, undo in installed]
+    undos = [*(undo for _, undo in installed), *repacked]
     if linear_loss and prefix_order.obstacle(trainer) is None:
         undos.append(prefix_order.arrange(trainer))
 
@@ -109,6 +129,69 @@ def restore(trainer: transformers.Trainer) -> None:
         raise UnsupportedError("this trainer is not accelerated; there is nothing to restore")
     watch.undo()
     trainer.remove_callback(watch)
+
+
+def _unprepared(base: Any) -> Callable[..., Any]:
+    """Return the forward beneath accelerate's autocast, or the forward itself."""
+    forward: Callable[..., Any] = vars(base).get("_original_forward", base.forward)
+    return forward
+
+
+def _install(
+    trainer: transformers.Trainer, model: Any, **settings: Any
+) -> tuple[CompactForward, Undo]:
+    """Install the compact forward, beneath accelerate's autocast where a trainer ran before.
+
+    Full fine-tuning in 16 bits: `evaluate` and `train` wrap the model's own forward, once for good.
+    """
+    base = base_model(model)
+    outer = vars(base).get("forward")
+    if Asked.of(base.forward) is not None:
+        return install(model, **settings)
+    base.forward = _unprepared(base)
+    compact, _ = install(model, **settings)
+    inner = base.forward.__func__
+
+    @functools.wraps(inner)
+    def forward(self: Any, *args: Any, **named: Any) -> Any:
+        with trainer.accelerator.autocast():
+            answer = inner(self, *args, **named)
+        return convert_to_fp32(answer)
+
+    base.forward = types.MethodType(forward, base)
+
+    def undo() -> None:
+        base.forward = outer
+
+    return compact, undo
+
+
+def _keep_4bit_layout(model: Any) -> Undo:
+    """Keep bitsandbytes from packing 4-bit weights anew in an evaluation on a CPU with AVX512-BF16.
+
+    Weights in that layout pass no gradient to their input.
+
+    Raises:
+        UnsupportedError: an evaluation did so already.
+    """
+    packing = [m for m in model.modules() if getattr(m, "support_avx512bf16_for_cpu", False)]
+    for name, module in model.named_modules():
+        state = getattr(getattr(module, "weight", None), "quant_state", None)
+        if getattr(state, "packing_format_for_cpu", False):
+            raise UnsupportedError(
+                f"{name} was packed for inference by bitsandbytes when this model was evaluated or "
+                "generated with, and passes no gradient any more: training would leave out all that "
+                "lies beneath. Load the model again and call strop.accelerate(trainer) before the "
+                "first evaluation"
+            )
+    for module in packing:
+        module.support_avx512bf16_for_cpu = False
+
+    def undo() -> None:
+        for module in packing:
+            module.support_avx512bf16_for_cpu = True
+
+    return undo
 
 
 def _set_checkpointing(trainer: transformers.Trainer, activation: Any, gradient: Any) -> None:
