@@ -14,7 +14,7 @@ from strop.data.rows import Row
 from strop.export.balance import Balance
 from strop.export.certified import adapter_digest
 from strop.export.comparison import Answer, considered
-from strop.export.fingerprints import Print, print_of
+from strop.export.fingerprints import Print, adapted, print_of
 from strop.export.gguf_families import FAMILIES, metadata
 from strop.export.gguf_vocabulary import rendered_ids
 from strop.export.prompts import prompts, rendered_text
@@ -212,7 +212,7 @@ def _prints(model: Any, balance: Balance) -> tuple[dict[str, Print], dict[str, P
     The second are of the weights that `balance` scales, as they are then.
     """
     base = model.base_model.model
-    layers = {n: m for n, m in base.named_modules() if hasattr(m, "get_base_layer")}
+    layers = adapted(base)
     packed = {n: m for n, m in base.named_modules() if isinstance(m, QuantizedLinear)}
     prints: dict[str, Print] = {}
     scaled: dict[str, Print] = {}
@@ -224,7 +224,7 @@ def _prints(model: Any, balance: Balance) -> tuple[dict[str, Print], dict[str, P
             layer = packed[module]
             value = layer.dense(torch.empty(layer.shape, device=value.device))
         name = key.replace(".base_layer.", ".")
-        changed = layers.get(module.removesuffix(".base_layer")) if parameter == "weight" else None
+        changed = layers.get(name)
         update = None if changed is None else _update(changed, value)
         weight = value.float().cpu()
         prints[name] = print_of(weight, update)

@@ -1,8 +1,7 @@
 """The weights of a base model as training held them, or as they are stored, a few rows at a time."""
 
 import math
-from collections.abc import Collection
-from pathlib import Path
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -14,6 +13,8 @@ from strop.export.tensor_file import CODES
 from strop.models import compute_dtype
 from strop.models.frame import Frame
 from strop.models.holding import NARROW
+from strop.models.layout import Conversion, Group, Layout
+from strop.models.opening import conversion
 from strop.models.packed_weights import forms_of, own_name, packed
 from strop.models.packing import packed_folder
 from strop.models.weight_files import StoredTensor, stored_tensors
@@ -24,58 +25,110 @@ _FORMATS = {code: dtype for dtype, code in CODES.items() if dtype.is_floating_po
 
 
 class Base(Protocol):
-    """Where the weights of a base model are read."""
+    """Where the weights of a base model are read, under their names in memory."""
+
+    @property
+    def layout(self) -> Layout:
+        """What they are called in the model's files."""
 
     @property
     def names(self) -> list[str]:
-        """Every tensor, in the order of the files."""
+        """Every weight, in the order of the files."""
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape."""
+        """Return a weight's shape."""
 
     def stored(self, name: str) -> torch.dtype:
-        """Return the format in which the model's own files have a tensor."""
+        """Return the format in which the model's own files have a weight."""
 
     def rows(self, name: str, start: int | None, stop: int | None) -> Tensor:
-        """Return rows of a tensor in float32; None, None is the whole of one without rows."""
+        """Return rows of a weight in float32; None, None is the whole of one without rows."""
 
 
 class StoredBase:
-    """The weights in folders of safetensors files, rounded as they were held."""
+    """The weights in the files of a model folder, rounded as they were held."""
 
     def __init__(
-        self, *folders: Path, held: torch.dtype | None = None, matrices: torch.dtype | None = None
+        self, frame: Frame, *, held: torch.dtype | None = None, matrices: torch.dtype | None = None
     ) -> None:
         """Look at the files; weights are read when asked for.
 
         Args:
-            *folders: of the model; the first that has a tensor is taken.
+            frame: of the model.
             held: the format in which training held every weight; None, as it is stored.
             matrices: the format of wider linear weights and embeddings; None, as they are stored.
         """
-        self._held, self._matrices = held, matrices
-        self._places: dict[str, StoredTensor] = {}
-        for folder in folders:
-            for name, tensor in stored_tensors(folder).items():
-                self._places.setdefault(name, tensor)
+        self._files = Files(stored_tensors(frame.folder), held, matrices)
+        self._conversion: Conversion | None = None
+        if frame.layout is None:
+            self._conversion = conversion(frame.folder)
+        self.layout = frame.layout or self.converting.layout
+        self._of = {name: group for group in self.layout.groups for name in group.memory}
+        self._read: tuple[Group, dict[str, Tensor]] | None = None
+        grouped = {name: group.memory for group in self.layout.groups for name in group.files}
+        self.names = [
+            *dict.fromkeys(
+                memory
+                for name in self._files.tensors
+                for memory in grouped.get(name, (self.layout.names.get(name),))
+                if memory in self.layout.shapes and not self._is_tied(memory)
+            )
+        ]
 
     @property
-    def names(self) -> list[str]:
-        """Every tensor, in the order of the files."""
-        return list(self._places)
+    def converting(self) -> Conversion:
+        """Mapping of transformers, needed where tensors of the files become others."""
+        assert self._conversion is not None
+        return self._conversion
 
     @property
     def plain(self) -> bool:
         """Whether every tensor holds numbers, none holds codes of few bits."""
-        return all(place.code in _FORMATS for place in self._places.values())
+        return all(tensor.code in _FORMATS for tensor in self._files.tensors.values())
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape."""
-        return self._places[name].shape
+        """Return a weight's shape."""
+        return self.layout.shapes[name]
+
+    def file_shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of a tensor of the files."""
+        return self._files.tensors[name].shape
 
     def stored(self, name: str) -> torch.dtype:
-        """Return the format in which the files have a tensor."""
-        if (code := self._places[name].code) not in _FORMATS:
+        """Return the format in which the files have a weight."""
+        group = self._of.get(name)
+        return self._files.dtype(self.layout.files[name] if group is None else group.files[0])
+
+    def rows(self, name: str, start: int | None, stop: int | None) -> Tensor:
+        """Return rows of a weight in float32."""
+        if (group := self._of.get(name)) is None:
+            return self._files.rows(self.layout.files[name], start, stop)
+        if self._read is None or self._read[0] != group:
+            self._read = None  # before the next is read
+            tensors = {part: self._files.rows(part, None, None) for part in group.files}
+            self._read = group, self.converting.read(group, tensors)
+        return self._read[1][name][start:stop]
+
+    def _is_tied(self, name: str) -> bool:
+        other = self.layout.tied.get(name)
+        return other is not None and other in self.layout.shapes
+
+
+class Files:
+    """The tensors of a model's files, by their names there."""
+
+    def __init__(
+        self,
+        tensors: Mapping[str, StoredTensor],
+        held: torch.dtype | None = None,
+        matrices: torch.dtype | None = None,
+    ) -> None:
+        """Read `tensors` when asked for, rounded as `StoredBase` says."""
+        self.tensors, self._held, self._matrices = tensors, held, matrices
+
+    def dtype(self, name: str) -> torch.dtype:
+        """Return the format of a tensor."""
+        if (code := self.tensors[name].code) not in _FORMATS:
             raise UnsupportedError(
                 f"weights stored as {code} cannot be exported; use a 16-bit base"
             )
@@ -86,7 +139,7 @@ class StoredBase:
 
         What stays open stays mapped, and a mapped file counts as memory of the process.
         """
-        with safe_open(self._places[name].path, framework="pt") as file:
+        with safe_open(self.tensors[name].path, framework="pt") as file:
             part = file.get_slice(name)
             rows: Tensor = part[start:stop] if start is not None else file.get_tensor(name)
             if self._held is not None:
@@ -95,12 +148,12 @@ class StoredBase:
                 rows = rows.to(self._matrices)
             return rows.to(torch.float32, copy=True)
 
-    def tensors(self, names: Collection[str]) -> dict[str, Tensor]:
+    def whole(self, names: Collection[str]) -> dict[str, Tensor]:
         """Return whole tensors as they are stored, views of their file."""
         found = {}
-        for path in {self._places[name].path for name in names}:
+        for path in {self.tensors[name].path for name in names}:
             with safe_open(path, framework="pt") as file:
-                here = [name for name in names if self._places[name].path == path]
+                here = [name for name in names if self.tensors[name].path == path]
                 found.update({name: file.get_tensor(name) for name in here})
         return found
 
@@ -116,12 +169,15 @@ class QuantizedBase:
             stored: the same model as its own files have it; None where they hold few bits.
         """
         folder = frame.folder if stored is None else packed_folder(frame.folder)
-        self._stored, self._forms = stored, forms_of(folder)
-        self._files = _held(folder, frame.folder)
+        self.layout = frame.layout or conversion(frame.folder).layout
+        self._stored = stored
+        tensors = {**stored_tensors(frame.folder), **stored_tensors(folder)}
+        self._files = Files(tensors, **_rounding())
+        self._forms = {self._layer(name): form for name, form in forms_of(folder).items()}
         self._parts: dict[str, dict[str, str]] = {name: {} for name in self._forms}
-        for key in self._files.names:
+        for key in tensors:
             layer, _, part = own_name(key).rpartition(".")
-            if layer in self._parts:
+            if (layer := self._layer(layer)) in self._parts:
                 self._parts[layer][part] = key
         self._shapes: dict[str, tuple[int, ...]] = {}
         if stored is None:
@@ -134,22 +190,22 @@ class QuantizedBase:
 
     @property
     def names(self) -> list[str]:
-        """Every tensor, in the order of the files."""
+        """Every weight, in the order of the files."""
         return list(self._shapes) if self._stored is None else self._stored.names
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape."""
+        """Return a weight's shape."""
         return self._shapes[name] if self._stored is None else self._stored.shape(name)
 
     def stored(self, name: str) -> torch.dtype:
-        """Return the format in which the model's own files have a tensor, or its like."""
+        """Return the format in which the model's own files have a weight, or its like."""
         dtype: torch.dtype = self._dtype if self._stored is None else self._stored.stored(name)
         return dtype
 
     def rows(self, name: str, start: int | None, stop: int | None) -> Tensor:
-        """Return rows of a tensor in float32."""
+        """Return rows of a weight in float32."""
         if name.removesuffix(".weight") not in self._forms:
-            return self._files.rows(name, start, stop)
+            return self._files.rows(self.layout.files.get(name, name), start, stop)
         whole = self._packed(name)
         E, D = whole.shape
         start, stop = start or 0, E if stop is None else stop
@@ -161,10 +217,15 @@ class QuantizedBase:
         if self._read is None or self._read[0] != name:
             layer, (E, D) = name.removesuffix(".weight"), self.shape(name)
             parts = self._parts[layer]
-            read = self._files.tensors(parts.values())
+            read = self._files.whole(parts.values())
             tensors = {part: read[key] for part, key in parts.items()}
             self._read = name, packed(self._forms[layer], (E, D), tensors)
         return self._read[1]
+
+    def _layer(self, name: str) -> str:
+        """Return a layer's name in memory."""
+        weight = f"{name}.weight"
+        return self.layout.names.get(weight, weight).removesuffix(".weight")
 
 
 DEQUANTISED, ORIGINAL = "dequantised", "original"
@@ -188,16 +249,16 @@ def bases(settings: dict[str, Any], frame: Frame) -> dict[str, Base]:
         settings: of the run.
         frame: of the base model.
     """
-    stored = StoredBase(frame.folder)
-    if settings["bits"] == 4 and stored.plain:
-        return {DEQUANTISED: QuantizedBase(frame, stored), ORIGINAL: stored}
     if settings["bits"] == 4:
+        stored = StoredBase(frame)
+        if stored.plain:
+            return {DEQUANTISED: QuantizedBase(frame, stored), ORIGINAL: stored}
         return {DEQUANTISED: QuantizedBase(frame, None)}
-    return {"": stored if settings["bits"] == 32 else _held(frame.folder)}
+    return {"": StoredBase(frame) if settings["bits"] == 32 else StoredBase(frame, **_rounding())}
 
 
-def _held(*folders: Path) -> StoredBase:
-    """Return weights as `load` holds them below 32 bits."""
+def _rounding() -> dict[str, torch.dtype | None]:
+    """Return how `load` rounds weights below 32 bits."""
     if (computed := compute_dtype()) == torch.float32:
-        return StoredBase(*folders, matrices=torch.bfloat16)
-    return StoredBase(*folders, held=computed)
+        return {"held": None, "matrices": torch.bfloat16}
+    return {"held": computed, "matrices": None}

@@ -76,13 +76,27 @@ def vectors(width: int) -> Tensor:
 
 
 def image(rows: Tensor) -> Tensor:
-    """Return W x [O, K] of some rows of a weight; a vector is its own image."""
-    return rows.float() @ vectors(rows.shape[-1]) if rows.ndim > 1 else rows.float()[:, None]
+    """Return W x [O, K] of some rows of a weight; a vector is its own image.
+
+    Of more dimensions all but the last are rows: those of stacked experts follow each other.
+    """
+    if rows.ndim < 2:
+        return rows.float().reshape(-1, 1)
+    return (rows.float() @ vectors(rows.shape[-1])).flatten(0, -2)
 
 
 def image_of(blocks: Iterable[Tensor]) -> Tensor:
     """Return the image of a weight that comes as runs of rows."""
     return torch.cat([image(block) for block in blocks])
+
+
+def adapted(base: Any) -> dict[str, Any]:
+    """Return PEFT's layers of a model by the name of the weight that each changes."""
+    return {
+        f"{name.replace('.base_layer', '')}.{getattr(module, 'parameter_name', 'weight')}": module
+        for name, module in base.named_modules()
+        if hasattr(module, "get_base_layer")
+    }
 
 
 def print_of(weight: Tensor, update: Tensor | None) -> Print:

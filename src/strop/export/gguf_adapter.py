@@ -10,7 +10,7 @@ from torch import Tensor
 from strop.core.errors import UnsupportedError
 from strop.export import gguf_families
 from strop.export.gguf_file import add_fields, pad, write_header
-from strop.export.tuned import TunedWeights
+from strop.export.tuned import TunedWeights, Update
 from strop.models.frame import Frame
 
 FILE = "adapter.gguf"
@@ -66,7 +66,13 @@ class GgufAdapter:
                 told(tensor.nbytes)
 
     def _check(self) -> None:
-        dora = next((n for n, u in self.weights.updates.items() if u.magnitude is not None), None)
+        updates = self.weights.updates.items()
+        if stacked := next((n for n, u in updates if not isinstance(u, Update)), None):
+            raise UnsupportedError(
+                f"the adapter changes the stacked experts {stacked}, which strop does not write as "
+                "an adapter for llama.cpp; export --to merged"
+            )
+        dora = next((n for n, u in updates if getattr(u, "magnitude", None) is not None), None)
         whole = next(iter(self.weights.replaced), None)
         if dora or whole:
             what = f"magnitudes (DoRA), as of {dora}" if dora else f"a whole new {whole}"
@@ -80,6 +86,7 @@ class GgufAdapter:
         config = self.frame.config
         known = gguf_families.names(config)
         for name, update in self.weights.updates.items():
+            assert isinstance(update, Update)  # `_check` refuses others
             if (named := known.get_name(name, try_suffixes=(".weight",))) is None:
                 raise UnsupportedError(f"the tensor {name} has no place in a GGUF file")
             B = update.B * (update.scale * len(update.A) / self.alpha)

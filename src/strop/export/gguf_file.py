@@ -18,7 +18,7 @@ from strop.export import gguf_families, gguf_types
 from strop.export.balance import BALANCED, Balance
 from strop.export.dynamic import Mixture
 from strop.export.gguf_vocabulary import vocabulary
-from strop.export.tuned import BaseWeights
+from strop.export.tuned import BaseWeights, Update
 from strop.export.update_rounding import UpdateRounding
 from strop.models.frame import Frame
 
@@ -123,7 +123,7 @@ class GgufFile:
     def _encoding(self, tensor: Planned) -> Callable[[Tensor], NDArray[np.uint8]]:
         """Return what turns rows of a tensor into bytes."""
         update, balance = self.weights.update(tensor.source), self._balance
-        if update is not None and tensor.type == Type.Q8_0:
+        if isinstance(update, Update) and tensor.type == Type.Q8_0:
             scaled = balance.update(tensor.source, update) if balance else update
             return UpdateRounding(scaled).q8_0
         importance = self._importance.get(tensor.source)

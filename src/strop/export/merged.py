@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from strop.export.tensor_file import Entry, shards, write_shards
+from strop.export.file_names import FileNames
+from strop.export.tensor_file import shards, write_shards
 from strop.export.tuned import TunedWeights
 from strop.models.frame import Frame
 
@@ -23,10 +24,8 @@ class Merged:
             dtype: of the floating-point tensors; None stores each as the base does.
         """
         self.weights, self.frame = weights, frame
-        self.entries = [
-            Entry(name, weights.shape(name), dtype or weights.stored(name))
-            for name in weights.names
-        ]
+        self.names = FileNames(weights)
+        self.entries = [*self.names.entries(dtype)]
 
     @property
     def nbytes(self) -> int:
@@ -53,7 +52,7 @@ class Merged:
         sizes = {entry.name: entry.nbytes for entry in self.entries}
 
         def blocks(name: str) -> Any:
-            yield from self.weights.blocks(name)
+            yield from self.names.blocks(name)
             told(sizes[name])
 
         write_shards(folder, shards(self.entries), blocks)

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor
 
 from strop.export.comparison import agreement
 from strop.export.findings import Findings, report
-from strop.export.fingerprints import fault, head_size, image
+from strop.export.fingerprints import adapted, fault, head_size, image
 from strop.export.reference import NEW_TOKENS, Reference
+from strop.models.opening import conversion
+from strop.models.weight_files import stored_tensors
 
 
 def main() -> None:
@@ -130,12 +131,13 @@ def _compare_weights(
 
 def _formats(folder: Path) -> dict[str, str]:
     """Return the number format of each weight in the files of a folder; an adapter has none."""
-    found = {}
-    for path in folder.glob("model*.safetensors"):
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - it is no dict
-                code = file.get_slice(name).get_dtype()
-                found[name] = {"U8": "NF4"}.get(code, code)
+    if not (folder / "config.json").is_file():
+        return {}
+    layout, stored = conversion(folder).layout, stored_tensors(folder)
+    files = {m: n for n, m in layout.names.items()}
+    files |= {m: group.files[0] for group in layout.groups for m in group.memory}
+    codes = {memory: stored[name].code for memory, name in files.items()}
+    found = {memory: {"U8": "NF4"}.get(code, code) for memory, code in codes.items()}
     for name in [name for name in found if name.endswith("embed_tokens.weight")]:
         found.setdefault("lm_head.weight", found[name])  # tied
     return found
@@ -146,16 +148,15 @@ def _weights(model: Any) -> Any:
     base, layers = model, {}
     if hasattr(model, "peft_config"):
         base = model.base_model.model
-        layers = {n: m for n, m in base.named_modules() if hasattr(m, "get_base_layer")}
+        layers = adapted(base)
     packed = {f"{n}.weight": m for n, m in base.named_modules() if hasattr(m, "quant_state")}
     for key, value in base.state_dict().items():
         if ".lora_" in key:
             continue
         name = key.replace(".base_layer.", ".")
-        layer = layers.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
-        if layer is not None:
+        if (layer := layers.get(name)) is not None:
             layer.merge()
-            yield name, layer.get_base_layer().weight
+            yield name, getattr(layer.get_base_layer(), name.rpartition(".")[2])
             layer.unmerge()
         elif key in packed:
             yield name, _unpacked(packed[key])

@@ -51,8 +51,32 @@ class Update:
         return both * (self.magnitude[part] / torch.linalg.vector_norm(both, dim=1))[:, None]
 
 
+@dataclass(frozen=True, slots=True)
+class ExpertsUpdate:
+    """What an adapter adds to the weights [E, O, I] of experts that are stacked: scale · B A each."""
+
+    A: Tensor
+    """[E, R, I]"""
+    B: Tensor
+    """[E, O, R]"""
+    scale: float
+    transposed: bool
+    """The base holds its weights as [E, I, O]."""
+
+    def joined(self, base: Tensor, start: int) -> Tensor:
+        """Return experts `start` and following, joined.
+
+        Args:
+            base: float32, [n, O, I] as the base stores them.
+            start: index of the first of them.
+        """
+        part = slice(start, start + len(base))
+        delta = self.scale * (self.B[part] @ self.A[part])
+        return base + (delta.mT if self.transposed else delta)
+
+
 class BaseWeights:
-    """The weights of a base model, read a few rows at a time, under the names its files use."""
+    """The weights of a base model, read a few rows at a time, under their names in memory."""
 
     def __init__(self, base: Base) -> None:
         """Read weights of `base` when asked for."""
@@ -71,7 +95,7 @@ class BaseWeights:
         """Return the format in which the base's files have a tensor."""
         return self.base.stored(name)
 
-    def update(self, name: str) -> Update | None:
+    def update(self, name: str) -> Update | ExpertsUpdate | None:
         """Return what an adapter adds to a tensor, if it does."""
         return None
 
@@ -100,7 +124,7 @@ def pour(weights: BaseWeights, model: Any, dtype: torch.dtype | None) -> None:
     """Overwrite the weights of a model, a few rows at a time.
 
     Args:
-        weights: under the names of the model's files; what the model does not name is left out.
+        weights: what the model does not name is left out.
         model: has plain weights; one that is tied has several names for them.
         dtype: what they are rounded to on the way; None rounds each as the base stores it.
     """
@@ -116,7 +140,7 @@ def pour(weights: BaseWeights, model: Any, dtype: torch.dtype | None) -> None:
 
 
 class TunedWeights(BaseWeights):
-    """The weights of a model with its adapter merged in, under the names its files use."""
+    """The weights of a model with its adapter merged in, under their names in memory."""
 
     def __init__(self, base: Base, adapter: Path) -> None:
         """Look at the adapter; weights are read when asked for.
@@ -132,16 +156,16 @@ class TunedWeights(BaseWeights):
         super().__init__(base)
         self.adapter = adapter
         self.adapter_config = read_json(adapter / "adapter_config.json")
-        self.updates, self.replaced = _read_adapter(adapter, self.adapter_config)
+        modules, self.replaced = _read_adapter(adapter, self.adapter_config)
+        self.updates = dict(updates(modules, self.adapter_config, base))
         wanted = {*self.updates, *self.replaced}
         if absent := sorted(wanted - set(base.names)):
             raise DataError(
-                f"the adapter in {adapter} changes {absent[0]}, which the files of the base model "
-                f"do not name ({len(absent)} of {len(wanted)} such); it belongs to another model, "
-                "or it changes a tied weight that is stored once"
+                f"the adapter in {adapter} changes {absent[0]}, {_lack(absent[0], base)} "
+                f"({len(absent)} of {len(wanted)} such)"
             )
 
-    def update(self, name: str) -> Update | None:
+    def update(self, name: str) -> Update | ExpertsUpdate | None:
         """Return what the adapter adds to a tensor, if it does."""
         return self.updates.get(name)
 
@@ -167,10 +191,20 @@ def read_json(file: Path) -> dict[str, Any]:
         raise DataError(f"{file} is damaged: {e}") from e
 
 
+def _lack(name: str, base: Base) -> str:
+    """Return why a base has no weight of its own of this name."""
+    if (other := base.layout.tied.get(name)) is not None:
+        return (
+            f"which is tied to {other}: a change of one alone cannot be merged. Take it out of "
+            "target_modules"
+        )
+    return "which the base model has not; it belongs to another model"
+
+
 def _read_adapter(
     folder: Path, config: dict[str, Any]
-) -> tuple[dict[str, Update], dict[str, Tensor]]:
-    """Return the updates of an adapter, and the weights that it replaces, by the base's names."""
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor]]:
+    """Return the parts of an adapter by module, and the weights that it replaces."""
     if config.get("peft_type") != "LORA":
         raise UnsupportedError(
             f"the adapter in {folder} is of the kind {config.get('peft_type')}; only LoRA and its "
@@ -194,17 +228,46 @@ def _read_adapter(
             f"the adapter in {folder} holds {odd[0]} ({len(odd)} such tensors), which cannot be "
             "merged; export it with --to adapter only"
         )
-    updates = {
-        f"{module}.weight": Update(
-            A=parts["lora_A"],
-            B=parts["lora_B"],
-            scale=scale_of(config, module, len(parts["lora_A"])),
-            magnitude=parts.get("lora_magnitude_vector"),
-            transposed=bool(config.get("fan_in_fan_out")),
+    return modules, replaced
+
+
+def updates(
+    modules: dict[str, dict[str, Tensor]], config: dict[str, Any], base: Base
+) -> Iterator[tuple[str, Update | ExpertsUpdate]]:
+    """Yield what an adapter adds to each weight, by the weight's name in memory.
+
+    PEFT wraps a parameter that is no layer's weight: a module with several such parameters has one
+    wrapper around another, the first parameter's innermost, and each file says only how deep.
+    """
+    targets = config.get("target_parameters") or []
+    wrapped: dict[str, list[str]] = {}
+    for name in base.layout.shapes:
+        if any(name == target or name.endswith(f".{target}") for target in targets):
+            wrapped.setdefault(name.rpartition(".")[0], []).append(name)
+    for module, parts in modules.items():
+        plain = module.replace(".base_layer", "")
+        depth = module.count(".base_layer")
+        order = wrapped.get(plain, [])[::-1]
+        name = order[depth] if depth < len(order) else f"{plain}.weight"
+        shape = base.layout.shapes.get(name, ())
+        A, B = parts["lora_A"], parts["lora_B"]
+        if len(shape) == 3:
+            E, rank = shape[0], len(A) // shape[0]
+            stacked = A.reshape(E, rank, -1), B.reshape(len(B), rank, E).permute(2, 0, 1)
+            scale = scale_of(config, name, rank)
+            yield name, ExpertsUpdate(*stacked, scale, name in base.layout.transposed)
+            continue
+        matched = name if order else module
+        yield (
+            name,
+            Update(
+                A=A,
+                B=B,
+                scale=scale_of(config, matched, len(A)),
+                magnitude=parts.get("lora_magnitude_vector"),
+                transposed=bool(config.get("fan_in_fan_out")),
+            ),
         )
-        for module, parts in modules.items()
-    }
-    return updates, replaced
 
 
 def scale_of(config: dict[str, Any], module: str, rank: int) -> float:

@@ -16,7 +16,9 @@ from strop.core.digest import file_digest
 from strop.core.errors import ConfigError, DataError
 from strop.core.files import write_json, written_whole
 from strop.models.identity import tokenizer_identity
+from strop.models.layout import Layout, from_plain
 from strop.models.loading import located, resolve
+from strop.models.opening import conversion, read_config
 from strop.models.special_tokens import settle
 
 CONFIG, GENERATION, RESOLVED = "config.json", "generation_config.json", "resolved.json"
@@ -44,6 +46,8 @@ class Frame:
     tokenizer: Any
     kept: Path | None = None
     """Where `keep` wrote what this was read from; None: transformers read it from `folder`."""
+    layout: Layout | None = None
+    """What the model's weights are called in its files; None: transformers has to be asked."""
 
     @property
     def ends(self) -> list[int]:
@@ -107,6 +111,7 @@ class Frame:
                 "config": _settings(self.config),
                 "generation_config": json.loads(every),
                 "added_tokens": _read(scratch / "tokenizer.json")["added_tokens"],
+                "tensors": conversion(self.folder).layout.plain(),
             }
             write_json(scratch / RESOLVED, settings)
 
@@ -126,9 +131,9 @@ def load_frame(name: str | Path, kept: Path | None = None) -> Frame:
     if kept is not None and kept.is_dir():
         return _opened(kept, located(name))
     folder = resolve(name)
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+    from transformers import AutoTokenizer, GenerationConfig
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = read_config(folder)
     if hasattr(config, "quantization_config"):
         del config.quantization_config  # it says how weights are stored, which are not of the frame
     if (folder / GENERATION).is_file():
@@ -221,7 +226,10 @@ def _opened(kept: Path, folder: Path) -> Frame:
     tokenizer = PreTrainedTokenizerFast.from_pretrained(
         kept, local_files_only=True, added_tokens_decoder=added
     )
-    return Frame(folder, config, SimpleNamespace(**settings["generation_config"]), tokenizer, kept)
+    generation = SimpleNamespace(**settings["generation_config"])
+    said = settings.get("tensors")
+    layout = None if said is None else from_plain(said)
+    return Frame(folder, config, generation, tokenizer, kept, layout)
 
 
 def _settings(config: Any) -> dict[str, Any]:

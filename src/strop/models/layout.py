@@ -5,13 +5,12 @@ import copy
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from strop.models.weight_files import StoredTensor, stored_tensors
+from strop.models.weight_files import StoredTensor
 
 PARTS = ("scale_codes", "factors", "table", "scale_table")
 """Names of what lies beside the codes of a quantised weight."""
@@ -50,6 +49,8 @@ class Layout:
     """The same, of parts that transformers knows and leaves out of this model."""
     tied: dict[str, str] = field(default_factory=dict)
     """Weights that are another one, by transformers' word: {the one: the other}."""
+    transposed: tuple[str, ...] = ()
+    """Weights of stacked experts that are stored as [E, I, O]."""
 
     @property
     def files(self) -> dict[str, str]:
@@ -60,13 +61,16 @@ class Layout:
         """Return this as JSON; None where tensors are converted, which takes transformers."""
         if self.groups:
             return None
-        return {"shapes": {k: list(v) for k, v in self.shapes.items()}, "names": self.names}
+        shapes = {name: list(shape) for name, shape in self.shapes.items()}
+        names = {"names": self.names, "tied": self.tied, "transposed": self.transposed}
+        return {"shapes": shapes, **names}
 
 
 def from_plain(said: Mapping[str, Any]) -> Layout:
     """Return what `Layout.plain` wrote down."""
     shapes = {name: tuple(shape) for name, shape in said["shapes"].items()}
-    return Layout(shapes, dict(said["names"]))
+    transposed = tuple(said["transposed"])
+    return Layout(shapes, dict(said["names"]), tied=dict(said["tied"]), transposed=transposed)
 
 
 class Conversion:
@@ -155,6 +159,14 @@ class Conversion:
             unplaced=tuple(name for name in homeless if name not in ignored),
             ignored=tuple(ignored),
             tied=tied,
+            transposed=tuple(
+                name
+                for name, weight in self.state.items()
+                if weight.ndim == 3
+                and getattr(
+                    self.model.get_submodule(name.rpartition(".")[0]), "is_transposed", False
+                )
+            ),
         )
 
     def _group(self, first: str, files: Sequence[str], stored: Mapping[str, StoredTensor]) -> Group:
@@ -209,16 +221,6 @@ class Conversion:
         if any(name.endswith("position_ids") for name in buffers):
             patterns.append(r"(^|\.)position_ids$")
         return patterns
-
-
-def conversion(folder: Path) -> Conversion:
-    """Return transformers' mapping for the model in a folder, whose weights are not read."""
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    return Conversion(config, stored_tensors(folder))
 
 
 def weight_of(part: str) -> str:

@@ -1,6 +1,7 @@
 """A model folder opened by transformers, once every tensor in it is known to have a place."""
 
 import contextlib
+import copy
 import logging
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -27,29 +28,45 @@ _MASKS = ("rotary_emb.inv_freq", "position_ids", ".attn.bias", ".attn.masked_bia
 _SHOWN = 3
 
 
-def read_config(folder: Path) -> Any:
+def read_config(folder: Path, *, tell: bool = False) -> Any:
     """Return the configuration in a folder, head and embedding tied only if the files tie them.
 
     Where config.json ties them and the files hold both, with other values, transformers loads
     both. What else reads the configuration would take one for the other.
+
+    Args:
+        folder: of the model.
+        tell: log that they are not tied.
     """
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    if getattr(config, "tie_word_embeddings", False) and _holds_head(folder):
-        plain = AutoConfig.from_pretrained(folder, local_files_only=True)
-        if hasattr(plain, "quantization_config"):
-            del plain.quantization_config
-        stored = stored_tensors(folder)
-        if _untied(Conversion(plain, stored).layout, stored):
-            for part in (config, config.get_text_config()):
-                part.tie_word_embeddings = False
+    if not getattr(config, "tie_word_embeddings", False) or not _holds_head(folder):
+        return config
+    stored = stored_tensors(folder)
+    if _differ(Conversion(_plain(config), stored).layout, stored):
+        for part in (config, config.get_text_config()):
+            part.tie_word_embeddings = False
+        if tell:
             logger.warning(
                 "the config.json of %s ties the head to the embedding, but its files hold a head "
                 "of its own with other values; that one is used, as transformers does",
                 folder,
             )
     return config
+
+
+def conversion(folder: Path) -> Conversion:
+    """Return transformers' mapping for the model in a folder, whose weights are not read."""
+    return Conversion(_plain(read_config(folder)), stored_tensors(folder))
+
+
+def _plain(config: Any) -> Any:
+    """Return a configuration that does not say how weights are stored."""
+    plain = copy.deepcopy(config)
+    if hasattr(plain, "quantization_config"):
+        del plain.quantization_config
+    return plain
 
 
 def open_folder(folder: Path, config: Any, dtype: Any) -> Any:
@@ -175,7 +192,7 @@ def _holds_head(folder: Path) -> bool:
     return any(name.endswith("lm_head.weight") for name in stored_tensors(folder))
 
 
-def _untied(layout: Layout, stored: Mapping[str, StoredTensor]) -> bool:
+def _differ(layout: Layout, stored: Mapping[str, StoredTensor]) -> bool:
     """Whether the files hold a head and an embedding that are to be tied, and that differ."""
     files = layout.files
     for one, other in layout.tied.items():

@@ -45,7 +45,7 @@ def choose(folder: Path, bits: int | None, dtype: torch.dtype | None) -> Weights
         raise ConfigError(f"dtype is {dtype!r}; it must be one of {', '.join(map(str, DTYPES))}")
     if bits == 32 and dtype in NARROW:
         raise ConfigError(f"bits is 32 and dtype {dtype}; weights of 32 bits compute in float32")
-    config = read_config(folder)
+    config = read_config(folder, tell=True)
     stored = _stored(config)
     if stored is not None and bits not in (None, 4):
         raise ConfigError(
