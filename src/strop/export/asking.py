@@ -73,7 +73,7 @@ def ask(run: Run, frame: Frame, data: Any = None) -> Reference:
     model.float()  # so that only the export's own rounding is seen
     tokenizer = frame.tokenizer
     source, rows = _rows(run, data)
-    texts = _texts(rows, tokenizer, frame.config.vocab_size)
+    texts = _texts(rows, tokenizer, model.config.get_text_config().vocab_size)
     firsts = [_shared(ids, texts[:i]) for i, ids in enumerate(texts)]
     log_probs = torch.cat(
         [
@@ -84,7 +84,7 @@ def ask(run: Run, frame: Frame, data: Any = None) -> Reference:
     chats = _chats(rows) if tokenizer.chat_template else []
     chat_ids = [rendered_ids(tokenizer, chat) for chat in chats]
     plain = tokenizer("a")["input_ids"]
-    prints, scaled = _prints(model, Balance(run.energies(), frame.config))
+    prints, scaled = _prints(model, Balance(run.energies(), frame.text_config))
     return Reference(
         source=source,
         texts=texts,
@@ -97,7 +97,7 @@ def ask(run: Run, frame: Frame, data: Any = None) -> Reference:
         hard=[(text, _plain_ids(tokenizer, text)) for text in HARD_TEXTS],
         ends=frame.ends,
         config={k: v for k, v in frame.stated.items() if k not in _STORAGE},
-        gguf=metadata(frame.config) if frame.config.model_type in FAMILIES else {},
+        gguf=metadata(frame.text_config) if frame.text_config.model_type in FAMILIES else {},
         trained=adapter_digest(run.weights()),
         base_kind=_base_kind(run, frame),
         begin=plain[0] if len(plain) > 1 and plain[0] == tokenizer.bos_token_id else None,

@@ -46,7 +46,9 @@ def links(energies: Mapping[str, Tensor], family: GgufFamily) -> Iterator[Link]:
         yield Link(f"{block}{family.mlp_norm}.weight", readers)
         yield Link(up, (down,)) if up in energies else Link(both, (down,), len(energies[down]))
     if "lm_head.weight" in energies:
-        yield Link("model.norm.weight", ("lm_head.weight",))
+        inner = any(name.startswith("model.language_model.") for name in energies)
+        norm = "model.language_model.norm.weight" if inner else "model.norm.weight"
+        yield Link(norm, ("lm_head.weight",))
 
 
 class Balance:

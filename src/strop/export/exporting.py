@@ -89,7 +89,7 @@ def export(
 
     named, adapter = bases(run.settings, frame), run.weights()
     first = next(iter(named))
-    balance = Balance(run.energies(), frame.config)
+    balance = Balance(run.energies(), frame.text_config)
     made = planned(TunedWeights(named[first], adapter))
     check_room(folder, {job.name: job.nbytes for job in made})
     for base in [job.base for job in made if job.base is not None]:

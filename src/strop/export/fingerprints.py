@@ -165,9 +165,12 @@ def fault(
 
 
 def head_size(config: Any) -> int:
-    """Return the width of an attention head."""
-    own = getattr(config, "head_dim", None)
-    return int(own or config.hidden_size // config.num_attention_heads)
+    """Return the width of an attention head of the language model; 0 where it has none."""
+    config = getattr(config, "get_text_config", lambda: config)()
+    if (own := getattr(config, "head_dim", None)) is not None:
+        return int(own)
+    heads = getattr(config, "num_attention_heads", None)
+    return int(config.hidden_size // heads) if isinstance(heads, int) and heads else 0
 
 
 @dataclass(frozen=True, slots=True)

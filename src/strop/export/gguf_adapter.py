@@ -42,7 +42,7 @@ class GgufAdapter:
             file: does not exist yet.
             told: called with the bytes of each tensor that is written.
         """
-        arch = gguf_families.family_of(self.frame.config).arch.name.lower()
+        arch = gguf_families.family_of(self.frame.text_config).arch.name.lower()
         writer = GGUFWriter(file, arch)
         add_fields(
             writer,
@@ -83,11 +83,13 @@ class GgufAdapter:
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
         """Yield llama.cpp's factors: it adds alpha / rank · B A, so other scales go into B."""
-        config = self.frame.config
+        config = self.frame.text_config
         known = gguf_families.names(config)
         for name, update in self.weights.updates.items():
             assert isinstance(update, Update)  # `_check` refuses others
-            if (named := known.get_name(name, try_suffixes=(".weight",))) is None:
+            if (named := gguf_families.named(known, name)) is None:
+                if gguf_families.of_images(name):
+                    continue
                 raise UnsupportedError(f"the tensor {name} has no place in a GGUF file")
             B = update.B * (update.scale * len(update.A) / self.alpha)
             if heads := gguf_families.permuted_heads(config, name):

@@ -89,6 +89,22 @@ def names(config: Any) -> TensorNameMap:
     return get_tensor_name_map(family_of(config).arch, config.num_hidden_layers)
 
 
+def named(known: TensorNameMap, name: str) -> str | None:
+    """Return GGUF's name of a weight, None where the language model has no such weight.
+
+    Args:
+        known: what `names` returned.
+        name: in memory; beside an image encoder the language model is a part of the model.
+    """
+    text = name.replace("model.language_model.", "model.", 1)
+    return known.get_name(text, try_suffixes=(".weight", ".bias"))
+
+
+def of_images(name: str) -> bool:
+    """Whether a weight belongs to what turns images into vectors beside a language model."""
+    return any(part in name for part in ("vision_tower.", "multi_modal_projector.", ".visual."))
+
+
 def permuted_heads(config: Any, name: str) -> int:
     """Return in how many heads the rows of a tensor are to be permuted, 0 for none."""
     if not FAMILIES[config.model_type].permuted:

@@ -75,7 +75,7 @@ class GgufFile:
             Planned(named, name, shape, types.get(name) or gguf_types.fitting(wanted, shape))
             for name, named, shape in self._named()
         ]
-        self.rotary = dict(gguf_families.rotary_tensors(frame.config))
+        self.rotary = dict(gguf_families.rotary_tensors(frame.text_config))
 
     @property
     def nbytes(self) -> int:
@@ -83,13 +83,12 @@ class GgufFile:
         return sum(tensor.nbytes for tensor in self.tensors)
 
     def _named(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-        known = gguf_families.names(self.frame.config)
+        known = gguf_families.names(self.frame.text_config)
         for name in self.weights.names:
-            if name == "lm_head.weight" and self.frame.config.tie_word_embeddings:
-                continue
-            if (named := known.get_name(name, try_suffixes=(".weight", ".bias"))) is None:
+            if (named := gguf_families.named(known, name)) is not None:
+                yield name, named, self.weights.shape(name)
+            elif not gguf_families.of_images(name):
                 raise UnsupportedError(f"the tensor {name} has no place in a GGUF file")
-            yield name, named, self.weights.shape(name)
 
     def write(self, file: Path, told: Callable[[int], None]) -> None:
         """Write the file.
@@ -98,7 +97,7 @@ class GgufFile:
             file: does not exist yet.
             told: called with the bytes of each tensor that is written.
         """
-        writer = GGUFWriter(file, gguf_families.family_of(self.frame.config).arch.name.lower())
+        writer = GGUFWriter(file, gguf_families.family_of(self.frame.text_config).arch.name.lower())
         add_fields(writer, self._fields())
         for name, factors in self.rotary.items():
             values = factors.numpy()
@@ -131,7 +130,7 @@ class GgufFile:
 
     def rows(self, tensor: Planned) -> Iterator[Tensor]:
         """Yield the values of one of `tensors` as llama.cpp wants them, some rows at a time."""
-        config = self.frame.config
+        config = self.frame.text_config
         heads = gguf_families.permuted_heads(config, tensor.source)
         head = tensor.shape[0] // heads if heads else 1
         offset = gguf_families.FAMILIES[config.model_type].unit_offset
@@ -147,7 +146,7 @@ class GgufFile:
                 yield rows
 
     def _fields(self) -> dict[str, Any]:
-        config = self.frame.config
+        config = self.frame.text_config
         arch = gguf_families.family_of(config).arch.name.lower()
         own = {f"{arch}.{key}": value for key, value in gguf_families.metadata(config).items()}
         return {

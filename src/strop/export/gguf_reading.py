@@ -11,6 +11,7 @@ from gguf import MODEL_ARCH_NAMES, GGUFReader, get_tensor_name_map
 from torch import Tensor
 
 from strop.core.errors import DataError
+from strop.export import gguf_families
 from strop.export.balance import BALANCED
 from strop.export.fingerprints import image, image_of
 from strop.export.gguf_families import FAMILIES, GgufFamily
@@ -64,9 +65,9 @@ class GgufReading:
             ".attn_k.": int(self.field(f"{arch}.attention.head_count_kv")),
         }
         self._names = {
-            named: name
+            found: name
             for name in wanted
-            if (named := names.get_name(name, try_suffixes=(".weight", ".bias")))
+            if (found := gguf_families.named(names, name)) is not None
         }
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
         self._alpha = 0.0

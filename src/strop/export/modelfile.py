@@ -46,7 +46,7 @@ class Modelfile:
         """
         tokenizer = frame.tokenizer
         found = turns(tokenizer)
-        if vocabulary(frame, frame.config.vocab_size)["tokenizer.ggml.add_bos_token"]:
+        if vocabulary(frame, frame.text_config.vocab_size)["tokenizer.ggml.add_bos_token"]:
             found = found.without(tokenizer.bos_token)  # llama.cpp puts it there
         remarks = []
         if trims(tokenizer):

@@ -50,6 +50,13 @@ class Frame:
     """What the model's weights are called in its files; None: transformers has to be asked."""
 
     @property
+    def text_config(self) -> Any:
+        """The settings of the language model: a part of `config` where it reads images as well."""
+        if self.kept is None:
+            return self.config.get_text_config()
+        return getattr(self.config, "language_model", self.config)
+
+    @property
     def ends(self) -> list[int]:
         """The tokens that end an answer."""
         return list(self.generation_config.eos_token_id)
@@ -106,9 +113,11 @@ class Frame:
         with written_whole(folder) as scratch:
             scratch.mkdir()
             self.save(scratch, self.config.dtype or torch.float32)
+            text = self.text_config
             every = self.generation_config.to_json_string(False, keys_to_pop=["compile_config"])
             settings = {
                 "config": _settings(self.config),
+                "text_config": None if text is self.config else _settings(text),
                 "generation_config": json.loads(every),
                 "added_tokens": _read(scratch / "tokenizer.json")["added_tokens"],
                 "tensors": conversion(self.folder).layout.plain(),
@@ -220,6 +229,8 @@ def _opened(kept: Path, folder: Path) -> Frame:
 
     settings = _read(kept / RESOLVED)
     config = SimpleNamespace(**settings["config"])
+    if (text := settings.get("text_config")) is not None:
+        config.language_model = SimpleNamespace(**text)
     config.dtype = None if config.dtype is None else getattr(torch, config.dtype)
     # told what the added tokens are, transformers does not parse the whole file to find them
     added = {token.pop("id"): token for token in settings["added_tokens"]}

@@ -1,0 +1,123 @@
+"""Models whose files name tensors otherwise than memory does are written as their base has them."""
+
+import json
+
+import pytest
+import torch
+import transformers
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
+
+from strop.export.bases import bases
+from strop.export.merged import Merged
+from strop.export.tuned import TunedWeights
+from strop.models import load
+from strop.models.frame import load_frame
+from tests.export.tiny import COMMON, save_kind, save_random, tokenizer
+
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "head_dim": 16}
+
+
+def mixtral(folder):
+    return save_kind("MixtralConfig", folder, num_local_experts=4, num_experts_per_tok=2)
+
+
+def qwen3_moe(folder):
+    return save_kind("Qwen3MoeConfig", folder, **EXPERTS)
+
+
+def gpt_oss(folder):
+    sizes = {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 16}
+    return save_kind("GptOssConfig", folder, **sizes, intermediate_size=64)
+
+
+def granite_moe(folder):
+    return save_kind("GraniteMoeConfig", folder, num_local_experts=4, num_experts_per_tok=2)
+
+
+def gpt2(folder):
+    sizes = {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 256}
+    return save_kind("GPT2Config", folder, **sizes)
+
+
+def gpt2_of_the_hub(folder):
+    tensors = load_file(gpt2(folder) / "model.safetensors")
+    bare = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    masks = {f"h.{i}.attn.bias": torch.ones(1, 1, 256, 256).tril() for i in range(2)}
+    save_file(bare | masks, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def without_prefix(folder):
+    """Save a mixture as its base class does: without the head, which is tied, and its prefix."""
+    tensors = load_file(mixtral_tied(folder) / "model.safetensors")
+    bare = {name.removeprefix("model."): tensor for name, tensor in tensors.items()}
+    save_file(bare, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def mixtral_tied(folder):
+    sizes = {"num_local_experts": 4, "num_experts_per_tok": 2, "tie_word_embeddings": True}
+    return save_kind("MixtralConfig", folder, **sizes)
+
+
+def gemma3_with_images(folder):
+    order = [*["sliding_attention"] * 5, "full_attention"]
+    size = len(tokenizer())
+    text = COMMON | {"vocab_size": size + 3, "num_hidden_layers": 6, "head_dim": 16,
+                     "layer_types": order, "query_pre_attn_scalar": 16}  # fmt: skip
+    images = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1,
+              "num_attention_heads": 2, "image_size": 28, "patch_size": 14}  # fmt: skip
+    config = transformers.Gemma3Config(
+        text_config=text, vision_config=images, mm_tokens_per_image=4, image_token_index=size,
+        boi_token_index=size + 1, eoi_token_index=size + 2, eos_token_id=2,
+    )  # fmt: skip
+    return save_random(config, folder)
+
+
+def with_a_head_of_its_own(folder):
+    """Save a model whose config.json ties what its file does not."""
+    save_kind("LlamaConfig", folder)
+    config = json.loads((folder / "config.json").read_text()) | {"tie_word_embeddings": True}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+KINDS = (mixtral, qwen3_moe, gpt_oss, granite_moe, gpt2, gpt2_of_the_hub, without_prefix,
+         gemma3_with_images, with_a_head_of_its_own)  # fmt: skip
+
+
+def adapted(folder, out, **settings):
+    """Save an adapter of random factors on the model in a folder; return the merged model."""
+    model, _ = load(folder, bits=32)
+    torch.manual_seed(1)
+    named = {"r": 4, "lora_alpha": 6, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
+    tuned = get_peft_model(model, LoraConfig(**(named | settings)))
+    for name, parameter in tuned.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, 0, 0.1)
+    tuned.save_pretrained(out, save_embedding_layers=False)
+    model, _ = load(folder, bits=32)
+    return PeftModel.from_pretrained(model, out).merge_and_unload()
+
+
+@pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_a_merged_folder_has_the_bases_names_and_pefts_weights(kind, tmp_path):
+    folder = kind(tmp_path / "model")
+    right = adapted(folder, tmp_path / "adapter")
+    frame = load_frame(folder)
+    weights = TunedWeights(next(iter(bases({"bits": 32}, frame).values())), tmp_path / "adapter")
+    Merged(weights, frame, None).write(tmp_path / "merged", lambda size: None)
+    base = load_file(folder / "model.safetensors")
+    written = load_file(tmp_path / "merged/model.safetensors")
+    kept = {name for name in base if not name.endswith(".attn.bias")}
+    assert written.keys() == kept
+    assert all(written[name].shape == base[name].shape for name in kept)
+    found = load(tmp_path / "merged", bits=32)[0].state_dict()
+    state = right.state_dict()
+    assert found.keys() == state.keys()
+    for name, value in state.items():
+        torch.testing.assert_close(found[name], value)
+    changed = [name for name in kept if not torch.equal(written[name], base[name])]
+    assert changed
