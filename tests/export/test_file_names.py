@@ -8,11 +8,13 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
+from strop.core.errors import DataError
 from strop.export.bases import bases
 from strop.export.merged import Merged
 from strop.export.tuned import TunedWeights
 from strop.models import load
 from strop.models.frame import load_frame
+from strop.models.unmergeable import unmergeable
 from tests.export.tiny import COMMON, save_kind, save_random, tokenizer
 
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "head_dim": 16}
@@ -101,14 +103,20 @@ def adapted(folder, out, **settings):
     return PeftModel.from_pretrained(model, out).merge_and_unload()
 
 
+def merged(folder, out):
+    """Write the adapter beside `out` into a folder of its own, as an export does."""
+    frame = load_frame(folder)
+    base = next(iter(bases({"bits": 32}, frame).values()))
+    weights = TunedWeights(base, out.parent / "adapter")
+    Merged(weights, frame, None).write(out, lambda size: None)
+
+
 @pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_a_merged_folder_has_the_bases_names_and_pefts_weights(kind, tmp_path):
     folder = kind(tmp_path / "model")
     right = adapted(folder, tmp_path / "adapter")
-    frame = load_frame(folder)
-    weights = TunedWeights(next(iter(bases({"bits": 32}, frame).values())), tmp_path / "adapter")
-    Merged(weights, frame, None).write(tmp_path / "merged", lambda size: None)
+    merged(folder, tmp_path / "merged")
     base = load_file(folder / "model.safetensors")
     written = load_file(tmp_path / "merged/model.safetensors")
     kept = {name for name in base if not name.endswith(".attn.bias")}
@@ -121,3 +129,41 @@ def test_a_merged_folder_has_the_bases_names_and_pefts_weights(kind, tmp_path):
         torch.testing.assert_close(found[name], value)
     changed = [name for name in kept if not torch.equal(written[name], base[name])]
     assert changed
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_embedding_and_head_are_merged_unless_they_are_one(target, tied, tmp_path):
+    folder = save_kind("LlamaConfig", tmp_path / "model", tie_word_embeddings=tied)
+    right = adapted(folder, tmp_path / "adapter", target_modules=[target])
+    if tied:
+        with pytest.raises(DataError, match=r"which is tied to .* out of target_modules"):
+            merged(folder, tmp_path / "merged")
+        return
+    merged(folder, tmp_path / "merged")
+    found = load(tmp_path / "merged", bits=32)[0].state_dict()
+    for name, value in right.state_dict().items():
+        torch.testing.assert_close(found[name], value)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
+def test_what_no_export_takes_is_known_before_training(target, tmp_path):
+    def said(tied, target):
+        folder = save_kind("LlamaConfig", tmp_path / f"{tied}", tie_word_embeddings=tied)
+        lora = LoraConfig(r=2, target_modules=[target, "q_proj"], task_type="CAUSAL_LM")
+        return [*unmergeable(get_peft_model(load(folder, bits=32)[0], lora))]
+
+    assert said(False, target) == []
+    assert said(True, "v_proj") == []
+    (sentence,) = said(True, target)
+    assert "no export can merge" in sentence
+    assert f"{target}.weight is tied to" in sentence
+
+
+def test_config_and_file_at_odds_are_written_as_what_was_loaded(tmp_path):
+    folder = with_a_head_of_its_own(tmp_path / "model")
+    adapted(folder, tmp_path / "adapter")
+    merged(folder, tmp_path / "merged")
+    assert json.loads((tmp_path / "merged/config.json").read_text())["tie_word_embeddings"] is False

@@ -52,6 +52,11 @@ def vocabulary(frame: Frame, rows: int) -> dict[str, Any]:
             f"tokenizers of the kind {model.get('type')} cannot be written as GGUF; only byte-level "
             "BPE and SentencePiece's BPE can"
         )
+    if not model["merges"]:
+        raise UnsupportedError(
+            "the tokenizer has no merges, each byte is a token of its own; llama.cpp reads no "
+            "byte-level vocabulary without merges. Export --to merged instead"
+        )
     del model["vocab"]  # hundreds of thousands of strings, which the tokenizer is asked for below
     tokens, types = _tokens(frame.tokenizer, backend, rows)
     fields: dict[str, Any] = {"ggml.tokens": tokens, "ggml.token_type": types}

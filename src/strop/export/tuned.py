@@ -17,6 +17,9 @@ from strop.export.bases import Base
 
 BLOCK_BYTES = 2_000_000
 """Of a tensor in float32 that is held at once."""
+_PART = re.compile(
+    r"(.+)\.(lora_A|lora_B|lora_magnitude_vector|lora_embedding_A|lora_embedding_B)(\.weight)?"
+)
 PREFIX = "base_model.model."
 """PEFT's, before the name of every module in an adapter file."""
 
@@ -159,7 +162,8 @@ class TunedWeights(BaseWeights):
         modules, self.replaced = _read_adapter(adapter, self.adapter_config)
         self.updates = dict(updates(modules, self.adapter_config, base))
         wanted = {*self.updates, *self.replaced}
-        if absent := sorted(wanted - set(base.names)):
+        tied = {*base.layout.tied, *base.layout.tied.values()} & set(self.updates)
+        if absent := sorted((wanted - set(base.names)) | tied):
             raise DataError(
                 f"the adapter in {adapter} changes {absent[0]}, {_lack(absent[0], base)} "
                 f"({len(absent)} of {len(wanted)} such)"
@@ -193,7 +197,9 @@ def read_json(file: Path) -> dict[str, Any]:
 
 def _lack(name: str, base: Base) -> str:
     """Return why a base has no weight of its own of this name."""
-    if (other := base.layout.tied.get(name)) is not None:
+    tied = base.layout.tied
+    other = tied.get(name) or next((one for one, source in tied.items() if source == name), None)
+    if other is not None:
         return (
             f"which is tied to {other}: a change of one alone cannot be merged. Take it out of "
             "target_modules"
@@ -216,7 +222,7 @@ def _read_adapter(
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         for key in file.keys():  # noqa: SIM118 - it is no dict
             name = key.removeprefix(PREFIX)
-            found = re.fullmatch(r"(.+)\.(lora_A|lora_B|lora_magnitude_vector)(\.weight)?", name)
+            found = _PART.fullmatch(name)
             if found:
                 modules.setdefault(found[1], {})[found[2]] = file.get_tensor(key).float()
             elif "lora_" in name or "token_adapter" in name:
@@ -250,13 +256,22 @@ def updates(
         order = wrapped.get(plain, [])[::-1]
         name = order[depth] if depth < len(order) else f"{plain}.weight"
         shape = base.layout.shapes.get(name, ())
-        A, B = parts["lora_A"], parts["lora_B"]
+        if embedding := "lora_embedding_A" in parts:
+            A, B = parts["lora_embedding_A"], parts["lora_embedding_B"]
+        else:
+            A, B = parts["lora_A"], parts["lora_B"]
         if len(shape) == 3:
             E, rank = shape[0], len(A) // shape[0]
             stacked = A.reshape(E, rank, -1), B.reshape(len(B), rank, E).permute(2, 0, 1)
             scale = scale_of(config, name, rank)
             yield name, ExpertsUpdate(*stacked, scale, name in base.layout.transposed)
             continue
+        turned = embedding or bool(config.get("fan_in_fan_out"))
+        if turned and "lora_magnitude_vector" in parts:
+            raise UnsupportedError(
+                f"the adapter changes {name} by DoRA, and the base stores it transposed; that "
+                "cannot be merged"
+            )
         matched = name if order else module
         yield (
             name,
@@ -265,7 +280,7 @@ def updates(
                 B=B,
                 scale=scale_of(config, matched, len(A)),
                 magnitude=parts.get("lora_magnitude_vector"),
-                transposed=bool(config.get("fan_in_fan_out")),
+                transposed=turned,
             ),
         )
 

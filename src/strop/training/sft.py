@@ -17,6 +17,7 @@ from strop.data.blend import lasting, sources_named, stem_of
 from strop.models import adapter_start
 from strop.models.holding import Bits, bits_of, computes_in, described
 from strop.models.input_energies import input_energies
+from strop.models.unmergeable import unmergeable
 from strop.training import checkpoints, memory, report
 from strop.training.interrupt import Interrupt
 from strop.training.material import Material, left_out, length_limit, prepare
@@ -132,6 +133,8 @@ class _Training:
         trainer = build(
             settings, args, model, subject.tokenizer, self.material.sets(), [keep, record]
         )
+        for sentence in unmergeable(trainer.model):
+            self.console.print(f"plan    {sentence}", soft_wrap=True, markup=False)
         trained, _ = trainer.model.get_nb_trainable_parameters()
         run.update(model={**run.record["model"], "trained_parameters": trained})
         undo = _accelerated(trainer, settings)
