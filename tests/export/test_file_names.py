@@ -8,16 +8,14 @@ import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
-import strop
-from strop.core.errors import DataError, UnsupportedError
-from strop.export import export
+from strop.core.errors import DataError
 from strop.export.bases import bases
 from strop.export.merged import Merged
 from strop.export.tuned import TunedWeights
 from strop.models import load
 from strop.models.frame import load_frame
 from strop.models.unmergeable import unmergeable
-from tests.export.tiny import COMMON, chats, save_kind, save_random, tokenizer
+from tests.export.tiny import COMMON, save_kind, save_random, tokenizer
 
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "head_dim": 16}
 
@@ -169,17 +167,3 @@ def test_config_and_file_at_odds_are_written_as_what_was_loaded(tmp_path):
     adapted(folder, tmp_path / "adapter")
     merged(folder, tmp_path / "merged")
     assert json.loads((tmp_path / "merged/config.json").read_text())["tie_word_embeddings"] is False
-
-
-@pytest.mark.slow  # they train, export and open models
-@pytest.mark.parametrize("kind", [mixtral, qwen3_moe, gpt2_of_the_hub, gemma3_with_images],
-                         ids=lambda kind: kind.__name__)  # fmt: skip
-def test_a_run_is_exported_and_certified(kind, tmp_path):
-    settings = {"bits": 32, "max_steps": 2, "held_out": 4, "quiet": True, "out": tmp_path / "run"}
-    run = strop.train(chats(24), model=str(kind(tmp_path / "model")), **settings)
-    targets = ("adapter", "merged", "gguf") if kind is gemma3_with_images else ("adapter", "merged")
-    made = export(run, *targets)
-    assert [e.certificate.faults for e in made] == [()] * len(targets)
-    if "gguf" not in targets:
-        with pytest.raises(UnsupportedError, match=r"cannot be written as GGUF; .* --to merged"):
-            export(run, "gguf")
