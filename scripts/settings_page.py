@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from strop.training.settings import described
+from strop.training.trainer_arguments import DECIDED, REFUSED, WITHOUT_EFFECT, WORKS
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 HEAD = """# Settings of a run
@@ -18,6 +19,38 @@ name for a misspelt one. (`make pages` writes this page from `strop.training.Set
 | name | type | default | meaning |
 |---|---|---|---|
 """
+
+
+ARGUMENTS = """
+## Further arguments of TRL's trainer
+
+`trainer` takes arguments of TRL's `SFTConfig` by their names, as in
+`--trainer optim=adafactor,adam_beta2=0.95`, or a mapping in YAML and Python. Each either works, or is
+refused before anything is loaded with what to use instead, or does not matter here, which is said
+where it is given.
+
+With `load_best_model_at_end` the run's adapter is the one of the step with the lowest held-out loss: a
+checkpoint is saved whenever that loss is lower than before, and kept; `run.json` (`best`) and the
+report say which step it is.
+
+"""
+
+
+def arguments() -> str:
+    """Return the tables of the trainer's arguments."""
+    ways = {name: REFUSED[name] or f"use `{DECIDED[name]}`" for name in REFUSED}
+    parts = (("works", "what it does", WORKS), ("refused", "strop's way", ways))
+    tables = [_table(*part) for part in (*parts, ("does not matter", "because", WITHOUT_EFFECT))]
+    return ARGUMENTS + "\n".join(tables)
+
+
+def _table(title: str, column: str, rows: dict[str, str]) -> str:
+    """Return one table; arguments of one reason share a row."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in sorted(rows.items()):
+        reasons.setdefault(reason, []).append(f"`{name}`")
+    lines = [f"| {', '.join(names)} | {reason} |" for reason, names in reasons.items()]
+    return "\n".join([f"| {title} | {column} |", "|---|---|", *lines]) + "\n"
 
 
 def spoken(hint: Any) -> str:
@@ -39,7 +72,7 @@ def page() -> str:
         f"| `{name}` | {spoken(hint)} | {'' if default in (None, {}) else f'`{default}`'} | {doc} |"
         for name, (hint, default, doc) in described().items()
     ]
-    return HEAD + "\n".join(lines) + "\n"
+    return HEAD + "\n".join(lines) + "\n" + arguments()
 
 
 if __name__ == "__main__":

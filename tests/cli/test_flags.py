@@ -1,9 +1,9 @@
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
-from strop.cli.flags import from_text, read_yaml, unknown_flags
+from strop.cli.flags import from_text, read_yaml, wrong_flags
 from strop.cli.train import settings_from
 from strop.core.errors import ConfigError
 
@@ -22,6 +22,14 @@ from strop.core.errors import ConfigError
         ("[q_proj, v_proj]", str | list[str], ["q_proj", "v_proj"]),
         ("all-linear", str | list[str], "all-linear"),
         ("{bf16: false, adam_epsilon: 1e-9}", dict, {"bf16": False, "adam_epsilon": 1e-9}),
+        (
+            "optim=adafactor,adam_beta2=0.9",
+            dict[str, Any],
+            {"optim": "adafactor", "adam_beta2": 0.9},
+        ),
+        ("lr_scheduler_kwargs={num_cycles: 2}", dict, {"lr_scheduler_kwargs": {"num_cycles": 2}}),
+        ("optim_args=a=1,b=2", dict, {"optim_args": "a=1", "b": 2}),
+        ("q_proj,v_proj", str | list[str], "q_proj,v_proj"),
         ("banana", int, "banana"),
         ("true", bool, True),
     ],
@@ -34,7 +42,7 @@ def test_text_is_read_as_the_type_of_its_setting(text, hint, value):
 
 def test_every_unknown_flag_is_named_with_the_nearest_one():
     known = {"--learning-rate": True, "--rank": True, "--json": False}
-    wrong = unknown_flags(["a.jsonl", "--learning_rte", "1", "--json", "--rnk=4", "--zz"], known)
+    wrong = wrong_flags(["a.jsonl", "--learning_rte", "1", "--json", "--rnk=4", "--zz"], known)
     assert wrong == [
         "--learning_rte is not an option; did you mean --learning-rate?",
         "--rnk is not an option; did you mean --rank?",
@@ -43,7 +51,15 @@ def test_every_unknown_flag_is_named_with_the_nearest_one():
 
 
 def test_the_value_of_a_flag_may_look_like_a_flag():
-    assert unknown_flags(["--say", "--what?", "--", "--rest"], {"--say": True}) == []
+    assert wrong_flags(["--say", "--what?", "--", "--rest"], {"--say": True}) == []
+
+
+def test_a_flag_that_stands_there_twice_is_named():
+    known = {"--rank": True, "--json": False, "--also": True}
+    words = ["--rank", "1", "--json", "--json", "--rank=2", "--also", "a", "--also", "b"]
+    assert wrong_flags(words, known, ["--also"]) == [
+        "--rank is given twice; give it once, a list joined by commas"
+    ]
 
 
 def test_flags_win_over_the_file_and_small_numbers_in_it_are_numbers(tmp_path: Path):

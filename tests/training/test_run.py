@@ -323,11 +323,11 @@ def test_columns_and_learned_parts_are_chosen_by_settings(tmp_path, tiny_model):
     [
         ({"learning_rat": 1e-3}, "did you mean learning_rate"),
         ({"trainer": {"adam_beta3": 0.9}}, "did you mean adam_beta"),
-        ({"trainer": {"output_dir": "x"}}, "trainer.output_dir is decided by strop"),
-        ({"trainer": {"optim": "sideways"}}, "SFTConfig refuses"),
+        ({"trainer": {"output_dir": "x"}}, "trainer.output_dir is decided .* use out"),
+        ({"trainer": {"optim": "sideways"}}, "a run does not take .*sideways"),
         ({"max_length": 5000}, "context ends at 256"),
         ({"map": "ask"}, "map is 'ask'; write it as"),
-        ({"target_modules": ["qq_proj"]}, "target_modules is"),
+        ({"target_modules": ["qq_proj"]}, "qq_proj stands for no layer.* down_proj, gate_proj"),
     ],
 )
 def test_a_setting_that_cannot_work_is_one_clear_error(tmp_path, tiny_model, settings, said):

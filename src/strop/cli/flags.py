@@ -4,12 +4,13 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from strop.core.errors import ConfigError
 
+_PAIRS = re.compile(r"\s*\w+=")
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
@@ -22,14 +23,18 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def unknown_flags(arguments: Sequence[str], known: Mapping[str, bool]) -> list[str]:
-    """Return a sentence for each flag of a command line that is not known.
+def wrong_flags(
+    arguments: Sequence[str], known: Mapping[str, bool], several: Collection[str] = ()
+) -> list[str]:
+    """Return a sentence for each flag of a command line that is not known, or stands there twice.
 
     Args:
         arguments: as typed.
         known: each flag, and whether a value follows it.
+        several: flags that may stand there more than once.
     """
     wrong: list[str] = []
+    values: set[str] = set()
     rest = iter(arguments)
     for word in rest:
         if word == "--":
@@ -39,8 +44,13 @@ def unknown_flags(arguments: Sequence[str], known: Mapping[str, bool]) -> list[s
             continue
         if name not in known:
             wrong.append(f"{name} is not an option; {_nearest(name, known)}")
-        elif known[name] and not equals:
-            next(rest, "")  # the value of the flag, whatever it looks like
+            continue
+        if known[name]:
+            if name in values and name not in several:
+                wrong.append(f"{name} is given twice; give it once, a list joined by commas")
+            values.add(name)
+            if not equals:
+                next(rest, "")  # the value of the flag, whatever it looks like
     return wrong
 
 
@@ -70,6 +80,9 @@ def from_text(text: str, hint: Any) -> Any:
         return _number(text, hint)
     if hint is str:
         return text
+    if (origin or hint) is dict and _PAIRS.match(text):
+        pairs = (pair.partition("=") for pair in re.split(r",(?=\s*\w+=)", text))
+        return {name.strip(): _yaml(value) for name, _, value in pairs}
     return _yaml(text) if hint is not Path else Path(text)
 
 

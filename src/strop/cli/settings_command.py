@@ -10,27 +10,41 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from strop.cli.flags import UsageError, flag, unknown_flags
+from strop.cli.flags import UsageError, flag, wrong_flags
+from strop.core.processes import check_single
 from strop.training.settings import described
 
 
 class Command(TyperCommand):
-    """A command that names every flag it does not know, each with the nearest one it does."""
+    """A command that names every flag it does not know, or has twice, all at once."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments.
 
         Raises:
-            UsageError: lists the unknown flags.
+            UsageError: lists the wrong flags.
         """
         known = {
             name: not getattr(option, "is_flag", False)
             for option in self.get_params(ctx)
             for name in (*option.opts, *option.secondary_opts)
         }
-        if wrong := unknown_flags(args, known):
+        several = [
+            name for option in self.get_params(ctx) if option.multiple for name in option.opts
+        ]
+        if wrong := wrong_flags(args, known, several):
             raise UsageError("\n  ".join(["the command line cannot be used:", *wrong]))
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, in one process only, but for `doctor`, which changes nothing.
+
+        Raises:
+            UnsupportedError: a launcher started several.
+        """
+        if self.name != "doctor":
+            check_single(ctx.command_path)
+        return super().invoke(ctx)
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:

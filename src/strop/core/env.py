@@ -25,3 +25,40 @@ def cache_folder() -> Path:
         return Path(own)
     base = os.environ.get("XDG_CACHE_HOME")  # noqa: TID251
     return (Path(base) if base else Path.home() / ".cache") / "strop"
+
+
+_SIZES = (
+    "WORLD_SIZE",  # torchrun, accelerate launch, deepspeed
+    "OMPI_COMM_WORLD_SIZE",  # Open MPI
+    "PMI_SIZE",  # MPICH and Intel MPI
+    "MPI_LOCALNRANKS",  # Intel MPI and MPICH, those of this machine
+    "MV2_COMM_WORLD_SIZE",  # MVAPICH2
+    "PALS_SIZE",  # Cray
+    "JSM_NAMESPACE_SIZE",  # jsrun
+    "FLUX_JOB_SIZE",  # Flux
+    "SLURM_STEP_NUM_TASKS",  # srun; SLURM_NTASKS is set for the batch script as well
+)
+_RANKS = (
+    "RANK",
+    "LOCAL_RANK",
+    "OMPI_COMM_WORLD_RANK",
+    "PMI_RANK",
+    "PMIX_RANK",
+    "MV2_COMM_WORLD_RANK",
+    "PALS_RANKID",
+    "JSM_NAMESPACE_RANK",
+    "FLUX_TASK_RANK",
+)
+
+
+def launched_with() -> str | None:
+    """Return the variable, as `WORLD_SIZE=2`, by which a launcher says that it started several.
+
+    A size above 1 says so, and a rank above 0, as some launchers set no size.
+    """
+    for names, least in ((_SIZES, 2), (_RANKS, 1)):
+        for name in names:
+            value = os.environ.get(name, "")  # noqa: TID251
+            if value.isdecimal() and int(value) >= least:
+                return f"{name}={value}"
+    return None

@@ -20,6 +20,17 @@ _PROMPTS_MIB = 1024
 """Memory for what is computed of prompts that may come again; llama.cpp's own limit is 8 GiB."""
 
 
+_NAME = "Zq7tool"
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": _NAME,
+        "description": "?",
+        "parameters": {"type": "object", "properties": {}},
+    },
+}
+
+
 def check_installed(*names: str) -> None:
     """Refuse to serve without the packages of the extra `serve`, or those named.
 
@@ -57,7 +68,7 @@ class Engine:
     ) -> None:
         check_installed("xllamacpp")
         self.file = file
-        self.context = context
+        self.context, self.slots = context, slots
         self._server = _opened(file, adapters, context, slots)
         known = self._model().get("n_ctx_train") or context
         if known < context:
@@ -65,6 +76,8 @@ class Engine:
             del self._server
             self._server = _opened(file, adapters, known, slots)
         self.adapters = len(adapters)
+        self.writes_tools = self._renders(tools=[_TOOL])
+        self.writes_calls = self._renders(called=True)
 
     @property
     def address(self) -> str:
@@ -112,6 +125,28 @@ class Engine:
                         yield from _said(json.loads(line[len(b"data: ") :]))
         except urllib.error.HTTPError as e:
             raise UnsupportedError(f"llama.cpp refuses the chat: {_reason(e.read())}") from e
+
+    def _renders(self, *, tools: Sequence[Any] = (), called: bool = False) -> bool:
+        """Say whether the chat template writes a tool, or the call of one."""
+        asked: dict[str, Any] = {"role": "user", "content": "?"}
+        messages = [asked]
+        if called:
+            call = {"name": _NAME, "arguments": "{}"}
+            calls = [{"id": "call00000", "type": "function", "function": call}]
+            answer = {"role": "assistant", "content": "", "tool_calls": calls}
+            result = {"role": "tool", "tool_call_id": "call00000", "content": "1"}
+            messages = [asked, answer, result]
+        body = {"messages": messages, **({"tools": list(tools)} if tools else {})}
+        request = urllib.request.Request(
+            f"{self.address}/apply-template",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        try:
+            with urllib.request.urlopen(request) as answered:
+                return _NAME in json.loads(answered.read())["prompt"]
+        except urllib.error.HTTPError:  # many templates refuse what they have no place for
+            return False
 
     def _model(self) -> dict[str, Any]:
         with urllib.request.urlopen(f"{self.address}/v1/models") as answer:

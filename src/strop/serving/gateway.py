@@ -15,6 +15,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
 from strop.core.errors import ConfigError
 from strop.serving.engine import Engine
+from strop.serving.requests import RequestError, served_request
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _LARGEST_BODY = 64 * 2**20
@@ -96,9 +97,11 @@ class Gateway:
         for name in _SERVED:
             app.router.add_post(f"/v1/{name}", self._completed)
         # A client that hangs up ends its handler, which hangs up on llama.cpp, which stops.
-        runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+        runner = web.AppRunner(
+            app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1
+        )
         await runner.setup()
-        site = web.TCPSite(runner, self.host, self.port, shutdown_timeout=0.1)
+        site = web.TCPSite(runner, self.host, self.port)
         try:
             await site.start()
         except OSError:
@@ -145,6 +148,10 @@ class Gateway:
         if route is None:
             known = ", ".join(self.routes)
             return _fault(404, f"there is no model {name!r}; known are {known}", "model_not_found")
+        try:
+            body = served_request(body, request.path, name, route.engine)
+        except RequestError as e:
+            return _fault(400, str(e), e.code, e.param)
         asked = {**body, "model": name, "lora": route.engine.weights_of(route.adapter)}
         if not asked["lora"]:
             del asked["lora"]
@@ -181,7 +188,7 @@ def _named(made: dict[str, Any], name: str) -> dict[str, Any]:
     return {**made, "model": name} if "model" in made else made
 
 
-def _fault(status: int, message: str, code: str) -> web.Response:
+def _fault(status: int, message: str, code: str, param: str | None = None) -> web.Response:
     kind = "invalid_request_error" if status < 500 else "server_error"
-    error = {"message": message, "type": kind, "param": None, "code": code}
+    error = {"message": message, "type": kind, "param": param, "code": code}
     return web.json_response({"error": error}, status=status)

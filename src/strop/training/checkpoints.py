@@ -2,10 +2,12 @@
 
 import contextlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -47,11 +49,34 @@ def seal(checkpoint: Path) -> None:
     write_json(checkpoint / MARK, sizes)
 
 
-def tidy(folder: Path) -> None:
-    """Delete torsos and all but the newest whole checkpoints."""
-    kept = whole(folder)[-KEPT:]
+def best(log: Iterable[Mapping[str, Any]], last: int | None = None) -> Mapping[str, Any] | None:
+    """Return the line of a run's log with the lowest held-out loss, of equal ones the earliest.
+
+    Args:
+        log: its lines; the loss before the first step is of no checkpoint, so it does not count.
+        last: leave out lines of later steps.
+    """
+    measured = [
+        line
+        for line in log
+        if math.isfinite(line.get("held_out_loss", math.nan))
+        and 0 < line["step"] <= (math.inf if last is None else last)
+    ]
+    return min(measured, key=lambda line: (line["held_out_loss"], line["step"]), default=None)
+
+
+def tidy(folder: Path, limit: int = KEPT, best_step: int | None = None) -> None:
+    """Delete torsos and all but the newest whole checkpoints, and that of one step.
+
+    Args:
+        folder: of the checkpoints.
+        limit: newest ones that stay.
+        best_step: a step whose checkpoint stays, however old.
+    """
+    there = whole(folder)
+    staying = [*there[-limit:], *(path for path in there if step_of(path) == best_step)]
     for path in folder.glob("checkpoint-*"):
-        if path not in kept:
+        if path not in staying:
             shutil.rmtree(path)
 
 

@@ -18,7 +18,7 @@ def write(run: Run) -> None:
     body = "".join(
         [
             _headline(record, title),
-            _losses(run.log),
+            _losses(run.log, best_sentence(run)),
             _before_after(run.evaluation),
             _cost(record),
             _exports(record.get("exports", {})),
@@ -39,7 +39,22 @@ def _headline(record: Mapping[str, Any], title: str) -> str:
     return f"<h1>{html.escape(title)}</h1><p class='quiet'>{html.escape(line)}</p>"
 
 
-def _losses(log: Iterable[Mapping[str, Any]]) -> str:
+def best_sentence(run: Run) -> str:
+    """Return which step's adapter a run keeps, where that is the one of the lowest loss."""
+    best = run.record.get("best")
+    if best is None:
+        return ""
+    sentence = (
+        f"The adapter is that of step {best['step']:,}, whose loss on the held-out rows, "
+        f"{best['held_out_loss']:.3f}, is the lowest."
+    )
+    first = next((x["held_out_loss"] for x in run.log if "held_out_loss" in x), None)
+    if first is not None and first < best["held_out_loss"]:
+        sentence += f" Before training it was lower: {first:.3f}."
+    return sentence
+
+
+def _losses(log: Iterable[Mapping[str, Any]], best: str) -> str:
     lines = list(log)
     trained = [(x["step"], x["loss"]) for x in lines if "loss" in x]
     held_out = [(x["step"], x["held_out_loss"]) for x in lines if "held_out_loss" in x]
@@ -55,6 +70,7 @@ def _losses(log: Iterable[Mapping[str, Any]]) -> str:
             f" On rows the model never saw: {held_out[0][1]:.3f} at first, "
             f"{held_out[-1][1]:.3f} last."
         )
+    sentence = f"{sentence} {best}".strip()
     return _section("Loss", f"<p>{sentence}</p><p>{legend}</p>{curve(trained, held_out)}")
 
 

@@ -4,12 +4,14 @@ import ast
 import dataclasses
 import functools
 import itertools
+import re
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from strop.core.config import Config
+from strop.training import trainer_arguments
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,7 @@ class Settings(Config):
     dropout: float = 0.0
     """Share of the adapter's inputs set to zero in training."""
     target_modules: str | list[str] = "all-linear"
-    """Which layers get an adapter: all-linear, or a list of names such as q_proj."""
+    """Which layers get an adapter: all-linear, names as in q_proj,v_proj, or a regular expression."""
     adapter_start: Literal["zero", "correction"] = "zero"
     """Where the adapter starts: at no change, or making good for part of the quantisation error."""
     weight_decay: float = 0.0
@@ -79,7 +81,7 @@ class Settings(Config):
     micro_batch_tokens: int | None = None
     """Most tokens computed at once; without it chosen for the machine."""
     trainer: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Further arguments of TRL's SFTConfig, passed on as written."""
+    """Further arguments of TRL's SFTConfig, as in optim=adafactor,adam_beta2=0.95; listed below."""
 
     def problems(self) -> Iterator[str]:
         """Yield one sentence for each value that cannot work."""
@@ -110,7 +112,44 @@ class Settings(Config):
             yield "micro_batch_tokens has no effect with accelerate=false; leave one of them out"
         if not self.accelerate and self.policy == "offload":
             yield "policy is offload, which needs accelerate=true"
+        yield from trainer_arguments.problems(self.trainer)
+        if self.trainer.get("load_best_model_at_end") and self.held_out == 0:
+            yield "trainer.load_best_model_at_end needs held-out rows to tell the best by; set held_out"
+        if self.trainer.get("lr_scheduler_kwargs") and self.schedule == "constant":
+            yield "trainer.lr_scheduler_kwargs has no effect with schedule=constant"
+        yield from self._module_problems()
 
+    def _module_problems(self) -> Iterator[str]:
+        """Yield what is wrong with the names in target_modules, whatever the model."""
+        names = self.modules
+        if not names:
+            yield "target_modules is empty; name layers such as q_proj, or leave it out"
+        if isinstance(names, list) and ALL_LINEAR in names:
+            yield f"target_modules has {ALL_LINEAR} beside other names; give it alone"
+        if isinstance(names, str):
+            try:
+                re.compile(names)
+            except re.error as e:
+                yield f"target_modules is {names!r}, which is no regular expression: {e}"
+
+    @property
+    def modules(self) -> str | list[str]:
+        """Layers that get an adapter, as PEFT takes them: `all-linear`, names, or an expression.
+
+        A text of nothing but names and commas is a list of names: PEFT would take it for a regular
+        expression, which is matched against the whole path of a layer.
+        """
+        given = self.target_modules
+        if isinstance(given, list):
+            return ALL_LINEAR if given == [ALL_LINEAR] else given
+        if given == ALL_LINEAR or not _NAMES.fullmatch(given):
+            return given.strip()
+        return [name.strip() for name in given.split(",") if name.strip()]
+
+
+ALL_LINEAR = "all-linear"
+"""All linear layers but the one that gives the vocabulary's scores."""
+_NAMES = re.compile(r"[\w.\-\s]+(,[\w.\-\s]+)*,?|\s*")
 
 _AT_LEAST_ONE = (
     "batch_size",

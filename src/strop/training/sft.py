@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from strop.core import versions
 from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.core.files import written_whole
+from strop.core.processes import check_single
 from strop.data.blend import lasting, sources_named, stem_of
 from strop.models import adapter_start
 from strop.models.holding import Bits, bits_of, computes_in, described
@@ -70,8 +71,10 @@ def train(
     Raises:
         ConfigError: settings that cannot work, `out` is in use, or `resume` is no open run.
         DataError: rows that cannot be used, all of them listed.
-        UnsupportedError: the disk is full, or the loss is no longer a number.
+        UnsupportedError: the disk is full, the loss is no longer a number, or this is one of
+            several processes.
     """
+    check_single("strop.train")
     given = dict(settings)
     if sources_named(data):
         data = given["data"] = lasting(data)
@@ -119,13 +122,13 @@ class _Training:
         evaluate = bool(self.material.held_out)
         folder = run.checkpoints_folder
         args = arguments(settings, folder, len(self.material.train), model, evaluate)
+        keep = Keep(self.interrupt, run, evaluate, settings.trainer)
         if again:
             _check_same(run.record, self.material, model)
-            checkpoints.tidy(folder)
+            keep.tidy()
         last = checkpoints.newest(folder)
         args.eval_on_start = evaluate and last is None
         record = Record(run, checkpoints.step_of(last) if last else 0)
-        keep = Keep(self.interrupt, evaluate)
         if not again:
             self._say_plan(subject)
         with checkpoints.saving(run.path):
@@ -143,7 +146,7 @@ class _Training:
         finally:
             undo()
         with checkpoints.saving(run.path):
-            self._finish(trainer, record)
+            self._finish(trainer, record, keep.best())
 
     def _say_plan(self, subject: Subject) -> None:
         """Print what will be trained on, and what of the data will not be seen."""
@@ -196,10 +199,15 @@ class _Training:
             "samples": [[dataclasses.asdict(p) for p in row] for row in self.material.samples],
         }
 
-    def _finish(self, trainer: Trainer, record: Record) -> None:
+    def _finish(self, trainer: Trainer, record: Record, best: Mapping[str, Any] | None) -> None:
+        """Write what the run leaves: the adapter of the last step, or that of `best`."""
         run, state = self.run, trainer.state
         finished = state.global_step >= state.max_steps
         if finished:
+            if best is not None:
+                trainer.load_step(best["step"])
+                run.update(best=dict(best))
+                self.console.print(report.best_sentence(run), soft_wrap=True, highlight=False)
             with checkpoints.saving(run.adapter_folder), written_whole(run.adapter_folder) as path:
                 trainer.save_model(str(path))
                 run.frame().save_tokenizer(path)

@@ -8,7 +8,7 @@ from typing import Any
 
 from strop.core.errors import ConfigError, DataError, StropError
 from strop.core.files import write_json
-from strop.models import load
+from strop.models import load, resolve, target_modules
 from strop.models.frame import file_digests, kept_tokenizer_identity, trained_frame
 from strop.models.given_weights import differences, save, spoken
 from strop.models.identity import SHOWN, base_identity, tokenizer_identity
@@ -17,7 +17,7 @@ from strop.models.packing import codes_identity
 from strop.models.special_tokens import settle
 from strop.training.material import Material
 from strop.training.run import Run
-from strop.training.settings import Settings
+from strop.training.settings import ALL_LINEAR, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,13 @@ def fresh(settings: Settings, model: Any, tokenizer: Any) -> Subject:
     and a chat template where it has none.
 
     Raises:
-        ConfigError: a model object comes without its tokenizer, or with an adapter.
+        ConfigError: a model object comes without its tokenizer, or with an adapter; or the model
+            lacks a layer that target_modules names.
         StropError: the model cannot be loaded.
     """
     if model is None or isinstance(model, str | Path):
+        if settings.modules != ALL_LINEAR:
+            target_modules.check_folder(resolve(settings.model), settings.modules)
         loaded, own = load(settings.model, bits=settings.bits)
         if tokenizer is None:
             return Subject(loaded, own)
@@ -49,6 +52,8 @@ def fresh(settings: Settings, model: Any, tokenizer: Any) -> Subject:
         settle(loaded, tokenizer, keep_pad=True)
         return Subject(loaded, tokenizer)
     _check_object(model, tokenizer)
+    if settings.modules != ALL_LINEAR:
+        target_modules.check_model(model, settings.modules)
     tokenizer = _copied(tokenizer)
     settle(model, tokenizer, keep_pad=True)
     if not model.name_or_path:

@@ -1,7 +1,7 @@
 """TRL's trainer as strop sets it up: settings turned into its arguments, nothing sent anywhere."""
 
 import dataclasses
-import difflib
+import logging
 import math
 import shutil
 import warnings
@@ -11,16 +11,20 @@ from typing import Any
 import datasets
 import torch
 from peft import LoraConfig
-from transformers import PrinterCallback, TrainerCallback
+from peft.utils import load_peft_weights, set_peft_model_state_dict
+from transformers import PrinterCallback, TrainerCallback, get_scheduler
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-from strop.core.errors import ConfigError, UnsupportedError
+from strop.core.errors import ConfigError, StropError, UnsupportedError
 from strop.models import adapter_start
 from strop.models.holding import computes_in
+from strop.training import checkpoints, trainer_arguments
 from strop.training.checkpoints import saving
 from strop.training.material import WEIGHTS
 from strop.training.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 
 class _Weighing:
@@ -70,6 +74,20 @@ class Trainer(SFTTrainer):
         folder = Path(output_dir or self.args.output_dir)
         # False: "auto" may ask the hub whether the vocabulary grew.
         self.model.save_pretrained(folder, save_embedding_layers=False)
+
+    def load_step(self, step: int) -> None:
+        """Put the adapter of the checkpoint of a step into the model.
+
+        Raises:
+            UnsupportedError: that checkpoint is not there, or not whole.
+        """
+        folder = Path(self.args.output_dir) / f"checkpoint-{step}"
+        if folder not in checkpoints.whole(folder.parent):
+            raise UnsupportedError(
+                f"{folder}, of the lowest held-out loss, is gone or damaged; the adapter of the last "
+                "step is in the newest checkpoint"
+            )
+        set_peft_model_state_dict(self.model, load_peft_weights(str(folder), device="cpu"))
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
@@ -130,11 +148,56 @@ def arguments(settings: Settings, folder: Path, rows: int, model: Any, evaluate:
         "report_to": "none",
         "disable_tqdm": True,
     }
-    _check_names(settings.trainer, own)
+    for sentence in trainer_arguments.without_effect(settings.trainer):
+        logger.warning("%s", sentence)
+    given = trainer_arguments.passed_on(settings.trainer)
     try:
-        return SFTConfig(**own, **settings.trainer)
-    except (ValueError, TypeError) as e:
-        raise ConfigError(f"trainer: SFTConfig refuses {settings.trainer}: {e}") from e
+        args = SFTConfig(**own, **given)
+        plain = {
+            name: SFTConfig(**own, **_without(given, name)) for name in given if name in _OPTIM
+        }
+        _check_optimizer(args, plain)
+        _check_schedule(args, total)
+    except (ValueError, TypeError, ImportError) as e:
+        if isinstance(e, StropError):
+            raise
+        raise ConfigError(f"trainer: a run does not take {given}: {e}") from e
+    return args
+
+
+_OPTIM = ("adam_beta1", "adam_beta2", "adam_epsilon", "optim_args")
+
+
+def _without(given: dict[str, Any], name: str) -> dict[str, Any]:
+    return {other: value for other, value in given.items() if other != name}
+
+
+def _check_optimizer(args: SFTConfig, plain: dict[str, SFTConfig]) -> None:
+    """Refuse an optimizer that is not there, and arguments that it does not read.
+
+    Args:
+        args: of the run.
+        plain: for each argument of the optimizer that is given, the same without it.
+    """
+    chosen = SFTTrainer.get_optimizer_cls_and_kwargs(args)
+    for name, other in plain.items():
+        same = SFTTrainer.get_optimizer_cls_and_kwargs(other) == chosen
+        if same and getattr(args, name) != getattr(other, name):
+            raise ConfigError(
+                f"trainer.{name} has no effect with optim={args.optim.value}; leave it out"
+            )
+
+
+def _check_schedule(args: SFTConfig, total: int) -> None:
+    """Refuse numbers that the learning rate's schedule does not take."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
+    get_scheduler(
+        args.lr_scheduler_type,
+        optimizer,
+        num_warmup_steps=int(args.warmup_steps),
+        num_training_steps=total,
+        scheduler_specific_kwargs=args.lr_scheduler_kwargs,
+    )
 
 
 def build(
@@ -156,8 +219,8 @@ def build(
         callbacks: are told of every step.
 
     Raises:
-        ConfigError: PEFT finds no layer with a name in `target_modules`, or the data weighs
-            messages and the loss cannot.
+        ConfigError: TRL or PEFT refuses the settings for this model, or the data weighs messages and
+            the loss cannot.
     """
     weighted = WEIGHTS in sets[0].column_names
     if weighted and (args.loss_type != "nll" or args.label_smoothing_factor):
@@ -165,12 +228,11 @@ def build(
             "the data weighs messages (their `weight`), which this loss cannot: leave loss_type and "
             "label_smoothing_factor out of trainer, or the weights out of the data"
         )
-    modules = settings.target_modules
     lora = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=modules,
+        target_modules=settings.modules,
         task_type="CAUSAL_LM",
     )
     try:
@@ -188,9 +250,7 @@ def build(
                 data_collator=_WeightCollator(_padding(tokenizer)) if weighted else None,
             )
     except ValueError as e:
-        if "arget modules" not in str(e):
-            raise
-        raise ConfigError(f"target_modules is {modules!r}: {e}") from e
+        raise ConfigError(f"TRL's trainer does not take these settings: {e}") from e
     trainer.remove_callback(PrinterCallback)
     if settings.adapter_start == "correction":
         adapter_start.begin(trainer.model, Path(model.name_or_path) / adapter_start.FOLDER)
@@ -200,17 +260,3 @@ def build(
 def _padding(tokenizer: Any) -> int:
     pad = tokenizer.pad_token_id
     return int(tokenizer.eos_token_id if pad is None else pad)
-
-
-def _check_names(given: dict[str, Any], own: dict[str, Any]) -> None:
-    known = [f.name for f in dataclasses.fields(SFTConfig) if f.init]
-    wrong = []
-    for name in given:
-        if name in own:
-            wrong.append(f"trainer.{name} is decided by strop's own settings; leave it out")
-        elif name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else "see SFTConfig in TRL's documentation"
-            wrong.append(f"trainer.{name} is not an argument of SFTConfig; {hint}")
-    if wrong:
-        raise ConfigError("the settings cannot be used:\n  " + "\n  ".join(wrong))

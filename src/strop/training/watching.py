@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,40 @@ class Record(TrainerCallback):
 
 
 class Keep(TrainerCallback):
-    """Seals checkpoints, deletes old ones, and stops the run when asked."""
+    """Seals checkpoints, deletes old ones, and stops the run when asked.
 
-    def __init__(self, interrupt: Interrupt, evaluate: bool) -> None:
+    Args:
+        interrupt: says when to stop.
+        run: whose log says which step is the best.
+        evaluate: there are held-out rows to measure the loss on after the last step.
+        trainer: further arguments of the trainer; those about checkpoints are served here.
+    """
+
+    def __init__(
+        self, interrupt: Interrupt, run: Run, evaluate: bool, trainer: Mapping[str, Any]
+    ) -> None:
         self._interrupt = interrupt
+        self._run = run
         self._evaluate = evaluate
+        self._keeps_best = bool(trainer.get("load_best_model_at_end"))
+        self._limit = int(trainer.get("save_total_limit") or checkpoints.KEPT)
+
+    def tidy(self) -> None:
+        """Delete the checkpoints that nobody needs."""
+        folder = self._run.checkpoints_folder
+        last = checkpoints.newest(folder)
+        chosen = self.best(checkpoints.step_of(last)) if last else None
+        checkpoints.tidy(folder, self._limit, chosen["step"] if chosen else None)
+
+    def best(self, last: int | None = None) -> Mapping[str, Any] | None:
+        """Return the log's line of the lowest held-out loss up to step `last`, where it is asked for."""
+        return checkpoints.best(self._run.log, last) if self._keeps_best else None
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Save a checkpoint of the best model so far."""
+        found = self.best()
+        if found is not None and found["step"] == state.global_step:
+            control.should_save = True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Measure the held-out loss after the last step; save and stop when asked."""
@@ -97,11 +127,10 @@ class Keep(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Mark the checkpoint just written as whole, then make room."""
-        folder = Path(args.output_dir)
-        saved = folder / f"checkpoint-{state.global_step}"
+        saved = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         with checkpoints.saving(saved):
             checkpoints.seal(saved)
-            checkpoints.tidy(folder)
+            self.tidy()
 
 
 class Show(TrainerCallback):
