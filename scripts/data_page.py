@@ -93,7 +93,8 @@ Give strop the file you have. (`make pages` writes this page from what the code 
 
 JSON may be one object a line, a list, objects one after another or a table by columns, whatever its
 suffix; CSV may come from Excel, with semicolons, `sep=;`, empty columns and rows. Names of columns
-are read in any case, and nulls that a Parquet table put inside calls and tools are taken out.
+are read in any case, and nulls that a Parquet table put inside calls and tools are taken out; those
+of a `datasets` column of JSON are the data's own and stay.
 
 JSONL, CSV and Parquet are read row by row, so a file may be larger than memory
 (`strop.data.stream`); a line may have {line} MiB. Nothing in data is run: templates are rendered in
@@ -156,9 +157,14 @@ are held out before weights count. A source may have its own `map`, `ignore_colu
 
 Roles may also be called as in ShareGPT (`human`, `gpt`, `observation`, `function_call`). An
 assistant's message may have `tool_calls`, and its reasoning as `reasoning_content`, `reasoning` or
-`thinking`, or as a part of that type. `strop train` learns by imitation: of preference rows it
-learns `chosen` alone, and says so in its plan; of KTO rows the wanted answers. To learn from both
-sides of a pair use TRL's DPOTrainer with `strop.accelerate`.
+`thinking`, or as a part of that type. A thought, the words beside a call and the calls of one answer
+may stand in messages of their own; they are learned as one answer. Empty forms of `tool_calls`,
+`function_call` and `tools` mean none, `refusal` stands for a content that is null, and what a tool gave
+back may be any JSON value.
+
+`strop train` learns by imitation: of preference rows it learns `chosen` alone, and says so in its plan;
+of KTO rows the wanted answers. To learn from both sides of a pair use TRL's DPOTrainer with
+`strop.accelerate`.
 
 ## What is learned
 
@@ -182,8 +188,15 @@ The report of a run shows its first five rows in the same colours.
 
 ## Templates
 
-The tokenizer's own chat template is used. Where it carries none, the one of its family is:
+The tokenizer's own chat template is used; of several the one that transformers would take: `tool_use`
+where a row has tools, else `default`. Where it carries none, the one of its family is:
 {families}.
+
+Every part of a row is followed through the template: what it leaves out is a `dropped_` finding and a
+line of the plan. Training refuses a row only where nothing of an answer to be learned is written. What a
+template cannot take is put to it in another form: arguments of calls as the text they were in the data or
+as an object, reasoning as `reasoning_content`, `thinking` or `reasoning`, contents as lists of parts.
+[templates.md](templates.md) shows what each of many templates writes.
 
 ## Findings
 

@@ -296,7 +296,7 @@ def test_what_a_template_does_to_a_text_keeps_its_origin(body, tokenizer):
 def test_what_only_the_tokenizers_own_rendering_refuses_is_a_fault_of_the_row(tokenizer):
     tokenizer.chat_template = (
         "{% for m in messages %}{{ m.role + m.content + '<|im_end|>' }}{% for c in m.tool_calls or [] %}"
-        "{{ '<call>' + c.type }}{% endfor %}{% endfor %}"
+        "{{ '<call>' + c.kind }}{% endfor %}{% endfor %}"
     )
     call = {"function": {"name": "f", "arguments": {}}}
     messages = [

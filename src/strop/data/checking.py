@@ -8,7 +8,6 @@ from typing import Any
 
 from strop.data.columns import Columns, spoken_values
 from strop.data.contents import SIGNS, signs_in
-from strop.data.encoding import all_said, spoken_content
 from strop.data.languages import language
 from strop.data.layout import Layout
 from strop.data.likeness import Likeness
@@ -16,6 +15,7 @@ from strop.data.reading import examine
 from strop.data.report import Finding, Report, excerpt, finding, ordered
 from strop.data.rows import BrokenRowsError, Fault, Row
 from strop.data.sources import source_name
+from strop.data.spoken import all_said, spoken_content
 from strop.data.supervision import EVERYTHING, Supervision
 from strop.data.tokens import TokenCheck
 from strop.data.turns import Answers, asks_only, disorder
@@ -68,6 +68,7 @@ def check(
         likeness = Likeness()
         languages: Counter[str] = Counter()
         findings += _of_rows(rows, likeness, languages, tell)
+        findings += _of_merged(rows)
         findings += _of_likeness(likeness)
         findings += _of_languages(languages, len(rows))
         if held_out is not None:
@@ -179,6 +180,12 @@ def _of_rows(
         message = f"{_rows(pairs)} have a rejected answer too, from which imitation learns nothing"
         yield finding("preference_pairs", [], message)
     yield from answers.findings()
+
+
+def _of_merged(rows: list[Row]) -> Iterator[Finding]:
+    if merged := [row.line for row in rows if row.merged]:
+        message = f"{_rows(len(merged))} have an answer in several messages, which are taken as one"
+        yield finding("merged_turns", merged, message)
 
 
 def _texts(row: Row) -> Iterator[tuple[str, bool]]:

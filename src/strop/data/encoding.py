@@ -3,16 +3,17 @@
 import concurrent.futures
 import functools
 import itertools
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from strop.core.errors import DataError
+from strop.data.parts import kinds_of
 from strop.data.rendering import Rendered, Renderer, Span, refusals
-from strop.data.rows import NO_LOSS, BrokenRowsError, Example, Fault, Message, Row
-from strop.data.supervision import EVERYTHING, Supervision, learned
-from strop.data.templates import template_of
+from strop.data.rows import NO_LOSS, BrokenRowsError, Example, Fault, Row
+from strop.data.spoken import spoken_content
+from strop.data.supervision import EVERYTHING, Supervision, learned, taught
+from strop.data.templates import template_of, templates_of
 from strop.data.tokenizer_backend import called, private_backend
 
 _BATCH = 256
@@ -24,11 +25,16 @@ class Coder:
 
     fast: Any
     """Its `tokenizers` backend that neither cuts, pads nor moves offsets."""
-    renderer: Renderer | None
+    renderers: tuple[Renderer | None, Renderer | None]
+    """Of its templates without tools and with tools, mostly one and the same."""
     begin: list[int]
     """What the tokenizer puts before a plain text: its begin token, or nothing."""
     eos: int | None
     specials: frozenset[int]
+
+    def renderer(self, tools: Any = None) -> Renderer | None:
+        """Return the renderer for conversations that may call `tools`, or None."""
+        return self.renderers[tools is not None]
 
 
 def coder(tokenizer: Any) -> Coder:
@@ -43,13 +49,20 @@ def coder(tokenizer: Any) -> Coder:
     backend = private_backend(tokenizer)
     named = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
     names = {**backend.specials, **named}
-    renderer = None
-    if (template := template_of(tokenizer)) is not None:
-        title = f"the chat template of {called(tokenizer)}"
-        shown = tuple(tokenizer.special_tokens_map.items())
-        renderer = _renderer(template, tuple(names.values()), shown, title)
+    title = f"the chat template of {called(tokenizer)}"
+    shown = tuple(tokenizer.special_tokens_map.items())
+
+    def renderer(template: str | None) -> Renderer | None:
+        if template is None:
+            return None
+        return _renderer(template, tuple(names.values()), shown, title)
+
+    renderers = (
+        renderer(template_of(tokenizer)),
+        renderer(template_of(tokenizer, tools=True)),
+    )
     begin, end = _begin(tokenizer), tokenizer.eos_token_id
-    return Coder(backend.fast, renderer, begin, end, frozenset(names))
+    return Coder(backend.fast, renderers, begin, end, frozenset(names))
 
 
 @functools.lru_cache(maxsize=32)
@@ -67,6 +80,8 @@ class Plan:
     spans: list[Span]
     ends: bool
     begins: list[int]
+    dropped: tuple[str, ...] = ()
+    """What the template leaves out, as kinds of findings."""
 
 
 def encode(
@@ -189,7 +204,7 @@ def limited(row: Row, example: Example, max_length: int | None) -> Example | Fau
     if cut:
         weights = example.weights and example.weights[:max_length]
         ids, labels = example.ids[:max_length], example.labels[:max_length]
-        example = Example(ids, labels, row.line, cut, weights)
+        example = Example(ids, labels, row.line, cut, weights, example.dropped)
     if all(label == NO_LOSS for label in example.labels):
         return Fault(row.line, _why_no_loss(row, example, max_length), "no_loss")
     return example
@@ -226,11 +241,18 @@ def planned(
     """Return the text of a row and which of its characters carry loss."""
     if row.messages is None:
         text = row.text or ""
-        return Plan(text, [Span(0, len(text), 0)], True, prepared.begin)
+        brought = bool(prepared.begin) and text.startswith(tokenizer.bos_token)
+        start = len(tokenizer.bos_token) if brought else 0
+        return Plan(text, [Span(start, len(text), 0)], True, [] if brought else prepared.begin)
     rendered = rendered_row(row, tokenizer, prepared, checked=checked)
+    chosen = taught(row.messages, supervision, row.weights)
+    for message, reason in rendered.silent.items():
+        if message in chosen:
+            raise DataError(reason)
     spans = learned(rendered, row.messages, supervision, row.weights)
-    ends = not rendered.closed and row.messages[-1]["role"] == "assistant"
-    return Plan(rendered.text, spans, ends and supervision.end_token, [])
+    ends = not rendered.closed and len(row.messages) - 1 in {s.message for s in rendered.spans}
+    dropped = kinds_of(rendered.form.unwritten, chosen)
+    return Plan(rendered.text, spans, ends and supervision.end_token, [], dropped)
 
 
 def rendered_row(row: Row, tokenizer: Any, prepared: Coder, *, checked: bool = True) -> Rendered:
@@ -245,7 +267,7 @@ def rendered_row(row: Row, tokenizer: Any, prepared: Coder, *, checked: bool = T
     Raises:
         DataError: there is no template, it refuses the row, or the texts differ.
     """
-    renderer = prepared.renderer
+    renderer = prepared.renderer(row.tools)
     messages = row.messages or []
     if renderer is None:
         raise DataError(no_template(tokenizer))
@@ -253,7 +275,10 @@ def rendered_row(row: Row, tokenizer: Any, prepared: Coder, *, checked: bool = T
     if checked:
         with refusals(renderer.title):
             theirs = tokenizer.apply_chat_template(
-                messages, tools=row.tools, chat_template=renderer.source, tokenize=False
+                rendered.form.messages,
+                tools=rendered.form.tools,
+                chat_template=renderer.source,
+                tokenize=False,
             )
         if theirs != rendered.text:
             raise DataError(
@@ -265,6 +290,12 @@ def rendered_row(row: Row, tokenizer: Any, prepared: Coder, *, checked: bool = T
 
 def no_template(tokenizer: Any) -> str:
     """Return the sentence for a tokenizer that cannot render conversations."""
+    if names := sorted(templates_of(tokenizer)):
+        return (
+            f"the tokenizer {called(tokenizer)} has the chat templates {', '.join(names)} and none "
+            "named default, so none is taken unasked; save the one you mean as chat_template.jinja in "
+            "the model's folder, or set tokenizer.chat_template to its text"
+        )
     return (
         f"the tokenizer {called(tokenizer)} has no chat template, "
         "and its tokens are of no family strop knows, so conversations cannot be rendered; use the "
@@ -300,7 +331,7 @@ def example_of(row: Row, plan: Plan, code: Any, prepared: Coder) -> Example:
         labels.append(prepared.eos)
         if weights is not None and row.weights is not None:
             weights.append(row.weights[-1])
-    return Example(ids, labels, row.line, 0, weights)
+    return Example(ids, labels, row.line, 0, weights, plan.dropped)
 
 
 def prompt(row: Row, tokenizer: Any) -> tuple[list[int], str]:
@@ -312,13 +343,13 @@ def prompt(row: Row, tokenizer: Any) -> tuple[list[int], str]:
     last = _last_answer(row)
     messages = row.messages or []
     prepared = coder(tokenizer)
-    renderer = prepared.renderer
+    renderer = prepared.renderer(row.tools)
     if renderer is None:
         raise DataError(no_template(tokenizer))
     if last == 0:
         raise DataError(f"line {row.line}: the answer stands first, nothing asks for it")
-    text = renderer.text(messages[:last], tools=row.tools, prompt=True)
-    ids = prepared.fast.encode(str.__str__(text), add_special_tokens=False).ids
+    text = renderer.prompt(messages, last, row.tools)
+    ids = prepared.fast.encode(text, add_special_tokens=False).ids
     return ids, spoken_content(messages[last])
 
 
@@ -329,26 +360,3 @@ def _last_answer(row: Row) -> int:
         if row.messages[i]["role"] == "assistant":
             return i
     raise DataError(f"line {row.line}: no message has the role assistant")
-
-
-def spoken_content(message: Message) -> str:
-    """Return the text of a message; of one that only calls tools, its calls as JSON."""
-    return _text(message) or _calls(message)
-
-
-def all_said(message: Message) -> str:
-    """Return everything a message says: its reasoning, its text and its tool calls."""
-    parts = (message.get("reasoning_content"), _text(message), _calls(message))
-    return "\n".join(part for part in parts if part)
-
-
-def _text(message: Message) -> str:
-    content = message.get("content")
-    if isinstance(content, list):
-        return "".join(part.get("text", "") for part in content if isinstance(part, dict))
-    return content or ""
-
-
-def _calls(message: Message) -> str:
-    calls = message.get("tool_calls")
-    return json.dumps(calls, ensure_ascii=False) if calls else ""

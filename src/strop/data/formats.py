@@ -9,6 +9,7 @@ from strop.data.messages import (
     FaultyRecordError,
     conversation,
     listed,
+    merged_turns,
     text_in,
     tools_in,
     weights_of,
@@ -277,8 +278,11 @@ def row_of(
         made = layout.build(record, columns, told)
         tools = tools_in(record)
         _check_texts((made.messages, made.text, tools, made.rejected))
-        weights = weights_of(made.messages) if made.messages else None
-        return Row(line, made.messages, made.text, tools, made.rejected, made.label, weights)
+        messages = made.messages and merged_turns(made.messages)
+        rejected = made.rejected and merged_turns(made.rejected)
+        merged = len(messages or ()) < len(made.messages or ())
+        weights = weights_of(messages) if messages else None
+        return Row(line, messages, made.text, tools, rejected, made.label, weights, merged)
     except FaultyRecordError as e:
         return Fault(line, str(e), e.kind)
 

@@ -20,6 +20,7 @@ class Kind:
 
 _CORRECT = "Correct the rows or take them out; --fix takes them out."
 _LIMIT = "Raise max_length, or the model learns to stop nowhere."
+_TEMPLATE = "Take a model whose chat template writes it, or put it into the text."
 _BOTH = "Take them out of one of the two."
 
 KINDS = {
@@ -60,8 +61,38 @@ KINDS = {
         "Say what they are with --map, as in --map NAME=context, or leave them out with "
         "--ignore-columns NAME.",
     ),
+    "dropped_answer": Kind(
+        "error",
+        "the chat template leaves out words of an answer, as those beside a tool call",
+        _TEMPLATE,
+    ),
+    "dropped_calls": Kind(
+        "error",
+        "the chat template leaves out tool calls of an answer, or arguments of them",
+        _TEMPLATE,
+    ),
     "leak": Kind("error", "rows stand in the held-out part as well", _BOTH),
     "near_leak": Kind("warning", "rows are nearly equal to one of the held-out part", _BOTH),
+    "dropped_reasoning": Kind(
+        "warning",
+        "the chat template leaves out the reasoning of an answer, in the text or beside it",
+        "The model learns to answer without it; take a template or a model that knows reasoning.",
+    ),
+    "dropped_tools": Kind(
+        "warning", "the chat template leaves out the tools that may be called", _TEMPLATE
+    ),
+    "dropped_system": Kind("warning", "the chat template leaves out a system message", _TEMPLATE),
+    "dropped_tool_results": Kind(
+        "warning", "the chat template leaves out what a tool gave back", _TEMPLATE
+    ),
+    "dropped_questions": Kind(
+        "warning", "the chat template leaves out what a user says", _TEMPLATE
+    ),
+    "dropped_context": Kind(
+        "warning",
+        "the chat template leaves out words or calls of an answer that is not learned",
+        _TEMPLATE,
+    ),
     "secrets": Kind(
         "warning",
         "a key or a password",
@@ -145,6 +176,16 @@ KINDS = {
     "double_end": Kind(
         "warning", "two end tokens", "Take the end token out of the data: it is added."
     ),
+    "dropped_earlier_reasoning": Kind(
+        "info",
+        "the chat template leaves out the reasoning of answers before the last question",
+        "Nothing, if the model is to be used so, as most are; else give each as a row of its own.",
+    ),
+    "dropped_names": Kind(
+        "info",
+        "the chat template leaves out names of speakers or of tools beside results",
+        "Nothing.",
+    ),
     "context_cut": Kind("info", "what is cut stands behind all that is learned", "Nothing."),
     "divided": Kind(
         "info",
@@ -195,6 +236,11 @@ KINDS = {
         "rows are pairs of a chosen and a rejected answer",
         "Nothing, if imitating the chosen ones is meant, as strop train does; to learn from both, "
         "use TRL's DPOTrainer with strop.accelerate.",
+    ),
+    "merged_turns": Kind(
+        "info",
+        "a thought, words and tool calls of one answer stand in messages of their own",
+        "Nothing: they are learned as one answer with one end token.",
     ),
     "prompts_alone": Kind(
         "info",

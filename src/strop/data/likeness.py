@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from strop.data.encoding import all_said, spoken_content
 from strop.data.rows import Row
+from strop.data.spoken import all_said, spoken_content
 
 PERMUTATIONS = 64
 BANDS = 8

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from strop.data.forms import Arguments
 from strop.data.record import Record, is_missing, spelled, spoken_type
 from strop.data.rows import Message
 
@@ -38,6 +39,7 @@ _ROLE_OF = {
 }
 _CALLS = ("function_call", "tool_call")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
+_PARTS = ("text", "image", "image_url", "input_image", "audio", "input_audio", "video", "file")
 _WEIGHT = ("weight", "loss_weight", "train")
 
 
@@ -74,15 +76,23 @@ def listed(value: Any, column: str) -> list[Any]:
     return value
 
 
+def is_empty(value: Any) -> bool:
+    """Say whether a value stands for nothing: null, or an empty text, list or object."""
+    if isinstance(value, str):
+        return "".join(value.split()) in ("", "[]", "{}", "null")
+    return value is None or (isinstance(value, (list, dict)) and not value)
+
+
 def tools_in(record: Record) -> list[Any] | None:
     """Return the tools a record offers, or None if it offers none."""
-    column = next((c for c in ("tools", "functions") if record.get(c) is not None), None)
+    column = next((c for c in ("tools", "functions") if not is_empty(record.get(c))), None)
     if column is None:
         return None
     value = record[column]
-    if isinstance(value, (str, list)) and not "".join(map(str, value)).strip("[] "):
+    offered = [tool for tool in listed(value, column) if not is_empty(tool)]
+    if not offered:
         return None
-    tools = [_tool(tool, number) for number, tool in enumerate(listed(value, column), 1)]
+    tools = [_tool(tool, number) for number, tool in enumerate(offered, 1)]
     if column == "functions":  # what OpenAI's first form of tool calls names them
         return [{"type": "function", "function": tool} for tool in tools]
     return tools
@@ -170,8 +180,18 @@ def _message(value: Any, number: int) -> Message:
     if role.strip().lower() in _CALLS and isinstance(message["content"], str):
         message["tool_calls"] = _calls_of_text(message["content"], number)
         message["content"] = None
+    for key in ("tool_calls", "function_call"):
+        if key in message and is_empty(message[key]):
+            del message[key]
     if "function_call" in message and "tool_calls" not in message:  # OpenAI's first form of them
         message["tool_calls"] = [{"type": "function", "function": message.pop("function_call")}]
+    refusal = message.pop("refusal", None)
+    if is_empty(message["content"]) and isinstance(refusal, str):  # as OpenAI's client dumps one
+        message["content"] = refusal
+    elif not is_empty(refusal):
+        raise FaultyRecordError(
+            "bad_type", f"message {number} has both a content and a refusal; keep one of them"
+        )
     _unify(message, number)
     return message
 
@@ -185,6 +205,8 @@ def _calls_of_text(text: str, number: int) -> list[dict[str, Any]]:
 def _unify(message: Message, number: int) -> None:
     """Make the content a text, name the reasoning `reasoning_content`, parse call arguments."""
     content = message["content"]
+    if message["role"] == "tool" and not (content is None or isinstance(content, str)):
+        content = content if _has_parts(content) else json.dumps(content, ensure_ascii=False)
     if isinstance(content, list):
         content = _of_parts(content, message, number)
     reasoning = next((message[k] for k in _REASONING if message.get(k)), None)
@@ -197,15 +219,29 @@ def _unify(message: Message, number: int) -> None:
         message["reasoning_content"] = reasoning
     calls = message.get("tool_calls")
     if calls is not None:
-        message["tool_calls"] = [_call(c, number) for c in listed(calls, "tool_calls")]
+        message["tool_calls"] = [_call(c, number) for c in _listed_calls(calls)]
     if content is None and (calls or reasoning):
         content = ""
     if not isinstance(content, str):
         reason = f"the content of message {number} is {spoken_type(content)}, not a text"
         raise FaultyRecordError("bad_type", reason)
-    if message["role"] == "assistant" and not calls and not content.strip():
+    if message["role"] == "assistant" and not (calls or reasoning or content.strip()):
         raise FaultyRecordError("empty_answers", f"the answer in message {number} is empty")
     message["content"] = content
+
+
+def _has_parts(content: Any) -> bool:
+    """Say whether a content is a list of parts such as `{"type": "text", "text": ...}`."""
+    return isinstance(content, list) and all(
+        isinstance(part, dict) and part.get("type") in _PARTS for part in content
+    )
+
+
+def _listed_calls(calls: Any) -> list[Any]:
+    """Return tool calls as a list, where one may stand alone, as an object or as JSON text."""
+    if isinstance(calls, str) and calls.lstrip().startswith("{"):
+        calls = _parsed(calls, "tool_calls")
+    return [calls] if isinstance(calls, dict) else listed(calls, "tool_calls")
 
 
 def _of_parts(parts: list[Any], message: Message, number: int) -> str:
@@ -240,9 +276,56 @@ def _call(call: Any, number: int) -> Any:
             parsed = json.loads(arguments)
         except (ValueError, RecursionError):
             parsed = None
-        arguments = parsed if isinstance(parsed, dict) else arguments
+        arguments = Arguments(parsed, arguments) if isinstance(parsed, dict) else arguments
     made = {**function, "arguments": arguments}
     return {**call, "function": made} if "function" in call else made
+
+
+def merged_turns(messages: list[Message]) -> list[Message]:
+    """Return the messages with each answer that stands in several as one.
+
+    A thought, the words beside a call and the calls belong to one answer, which a model ends once;
+    some data sets have them as messages of their own. Two texts that follow each other stay two.
+
+    Raises:
+        FaultyRecordError: an answer is reasoning alone.
+    """
+    merged: list[Message] = []
+    for message in messages:
+        if merged and _continues(merged[-1], message):
+            merged[-1] = _joined(merged[-1], message)
+        else:
+            merged.append(message)
+    for number, message in enumerate(merged, 1):
+        said = message["content"].strip() or "tool_calls" in message
+        if message["role"] == "assistant" and not said:
+            reason = f"the answer in message {number} is empty behind its reasoning"
+            raise FaultyRecordError("empty_answers", reason)
+    return merged
+
+
+def _continues(before: Message, message: Message) -> bool:
+    """Say whether a message goes on with the answer in the one before it."""
+    if not before["role"] == message["role"] == "assistant":
+        return False
+    named = ("name", *_WEIGHT)
+    if any(before.get(key) != message.get(key) for key in named):
+        return False
+    thinks_only = not before["content"].strip() and "tool_calls" not in before
+    calls_only = not message["content"].strip() and "tool_calls" in message
+    return thinks_only or (calls_only and (not message.get("reasoning_content")))
+
+
+def _joined(before: Message, message: Message) -> Message:
+    """Return two messages of one answer as one."""
+    thoughts = [m["reasoning_content"] for m in (before, message) if m.get("reasoning_content")]
+    calls = [*before.get("tool_calls", ()), *message.get("tool_calls", ())]
+    joined = {**before, **message, "content": before["content"] + message["content"]}
+    if thoughts:
+        joined["reasoning_content"] = "\n\n".join(thoughts)
+    if calls:
+        joined["tool_calls"] = calls
+    return joined
 
 
 def weights_of(messages: list[Message]) -> tuple[float, ...] | None:

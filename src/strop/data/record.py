@@ -68,18 +68,29 @@ def is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, (str, list, dict)) and not value)
 
 
-def without_nulls(record: Record) -> Record:
+def without_nulls(record: Record, features: Any = None) -> Record:
     """Return a record of a table without the nulls inside its columns.
 
     Arrow gives every object of a column the keys of all others, with null where they had none: of
-    two tool calls with different arguments, each would call with those of both.
+    two tool calls with different arguments, each would call with those of both. A column of JSON
+    texts has no such nulls; those in it are the data's own and stay.
+
+    Args:
+        record: the columns by name.
+        features: their types as `datasets` has them; None where all are Arrow's.
     """
-    return {name: _without_nulls(value) for name, value in record.items()}
+    types = features if isinstance(features, dict) else {}
+    return {name: _without_nulls(value, types.get(name)) for name, value in record.items()}
 
 
-def _without_nulls(value: Any) -> Any:
+def _without_nulls(value: Any, feature: Any) -> Any:
+    if type(feature).__name__ == "Json":
+        return value
     if isinstance(value, dict):
-        return {k: _without_nulls(v) for k, v in value.items() if v is not None}
+        types = feature if isinstance(feature, dict) else {}
+        return {k: _without_nulls(v, types.get(k)) for k, v in value.items() if v is not None}
     if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
+        inner = feature[0] if isinstance(feature, list) and feature else feature
+        inner = getattr(inner, "feature", inner)
+        return [_without_nulls(item, inner) for item in value]
     return value

@@ -8,23 +8,20 @@ that users wrote.
 
 import contextlib
 import functools
+import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import jinja2
 
 from strop.core.errors import DataError
+from strop.data.forms import WAYS, formed
+from strop.data.parts import Part, Parts, traced
 from strop.data.rows import Message
 from strop.data.sandbox import TracingEnvironment
-from strop.data.tracing import TOOLS, Traced, UntraceableError, owned
-
-NAMES = frozenset(("role", "name", "id", "type", "tool_call_id"))
-"""Fields of a message that name things; a template may repeat them in other messages."""
-
-REASONING = ("reasoning_content", "thinking", "reasoning")
-"""Names under which data sets keep a message's reasoning; templates read the first two."""
+from strop.data.tracing import NO_MESSAGE, Traced, UntraceableError, message_of, parts_of
 
 _FAILURES = (
     *(TypeError, ValueError, ArithmeticError, KeyError, IndexError, AttributeError),
@@ -33,6 +30,10 @@ _FAILURES = (
 """What a template raises that meets something it was not written for."""
 
 _PROBE = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+_PLAIN = {"strop.data.tracing.Traced": "str", "strop.data.tracing.OwnedDict": "dict"}
+_PLAIN |= {name.rpartition(".")[2]: plain for name, plain in _PLAIN.items()}
+_LISTED = "{'type': 'text'"
+"""How a template begins a list of parts that it writes as a whole."""
 _MARK = re.compile(r"[\w<|/]*$")
 """The beginning of a word or a mark such as `<think>`, of which only a part agrees."""
 
@@ -57,6 +58,30 @@ class Rendered:
     """One for each assistant message, in order."""
     closed: bool
     """Whether the last answer ends with a special token; if not, the tokenizer's is to be added."""
+    form: "Form"
+    """What was put to the template, and what it left out."""
+    silent: dict[int, str]
+    """The answers of which the template writes nothing, by message, and a sentence about each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A conversation in the form that a template writes most of."""
+
+    messages: list[Message]
+    tools: Any
+    text: Traced
+    parts: Parts
+    unwritten: list[Part]
+    """The parts that the template leaves out."""
+    ways: tuple[str, ...] = ()
+    """How it differs from the usual form; see `forms.WAYS`."""
+
+    def writes_more(self, other: "Form") -> bool:
+        """Say whether it leaves out only some of what another form leaves out."""
+        return {(p.kind, p.message) for p in self.unwritten} < {
+            (p.kind, p.message) for p in other.unwritten
+        }
 
 
 @functools.cache
@@ -65,31 +90,6 @@ def _compiled(source: str) -> jinja2.Template:
         return TracingEnvironment().from_string(source)
     except jinja2.TemplateSyntaxError as e:
         raise DataError(f"the chat template is not valid Jinja: {e} (line {e.lineno})") from e
-
-
-def _traced(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Return the messages with traced texts, each owned by the position of its message."""
-    made = []
-    for i, message in enumerate(messages):
-        copy: dict[str, Any] = {}
-        for key, value in message.items():
-            if key == "tool_calls" and isinstance(value, list):
-                copy[key] = [_traced_call(call, i) for call in value]
-            elif value is not None:
-                copy[key] = value if key in NAMES else owned(value, i)
-        reasoning = next((copy[key] for key in REASONING if key in copy), None)
-        if reasoning is not None:
-            copy = {"thinking": reasoning, **copy, "reasoning_content": reasoning}
-        made.append(copy)
-    return made
-
-
-def _traced_call(call: Any, owner: int) -> Any:
-    if not isinstance(call, dict):
-        return owned(call, owner)
-    if isinstance(call.get("function"), dict):
-        return {**call, "function": _traced_call(call["function"], owner)}
-    return {k: owned(v, owner) if k == "arguments" else v for k, v in call.items()}
 
 
 @contextlib.contextmanager
@@ -107,9 +107,16 @@ def refusals(title: str) -> Iterator[None]:
             "message's text as it is"
         ) from e
     except jinja2.TemplateError as e:
-        raise DataError(f"{title} refuses the conversation: {e.message}") from e
+        raise DataError(f"{title} refuses the conversation: {_plainly(e.message)}") from e
     except _FAILURES as e:
-        raise DataError(f"{title} fails on the conversation: {e}") from e
+        raise DataError(f"{title} fails on the conversation: {_plainly(str(e))}") from e
+
+
+def _plainly(reason: str | None) -> str:
+    """Return why a template fails as it would be said without tracing."""
+    for traced_name, plain in _PLAIN.items():
+        reason = str(reason).replace(traced_name, plain)
+    return str(reason)
 
 
 class Renderer:
@@ -132,12 +139,102 @@ class Renderer:
         longest = sorted((s for s in specials if s), key=len, reverse=True)
         self.special = re.compile("|".join(map(re.escape, longest)) or r"(?!)")
         self._leads: dict[str, str | None] = {}
+        self._ways: dict[Any, tuple[str, ...]] = {}
         self.special_run = re.compile(f"(?:{self.special.pattern})+")
         self.text_of_marks = ""
         closing = self._probe()
         run = self.special_run.search(closing)
         self.closes = run is not None
         self.closing = (closing[: run.end()] if run else closing).strip()
+
+    def _traced(
+        self, messages: Sequence[Message], tools: Any, *, prompt: bool = False
+    ) -> tuple[Traced, Parts]:
+        """Return the conversation as a traced text, and its parts.
+
+        Raises:
+            DataError: the template refuses the conversation, or fails on it.
+        """
+        self.template.environment.steps = 0  # type: ignore[attr-defined]
+        copies, offered, parts = traced(messages, tools)
+        with refusals(self.title):
+            made = self.template.render(
+                messages=copies,
+                tools=offered,
+                documents=None,
+                add_generation_prompt=prompt,
+                **self.names,
+            )
+        assert isinstance(made, Traced)
+        return made, parts
+
+    def form(self, messages: Sequence[Message], tools: Any) -> Form:
+        """Return the conversation in the form of which the template writes most.
+
+        The form is the usual one unless the template fails on it or leaves out parts that it writes
+        in another.
+
+        Raises:
+            DataError: the template refuses the conversation in every form, or fails on it.
+        """
+        try:
+            first = self._in_form(messages, tools, ())
+        except DataError as e:
+            ways = self._remembered(str(e), lambda: self._repairing(messages, tools))
+            if not ways:
+                raise
+            return self._in_form(messages, tools, ways)
+        if not first.unwritten:
+            return first
+        key = frozenset(part.kind for part in first.unwritten)
+        ways = self._remembered(key, lambda: self._fullest(messages, tools, (), first))
+        other = self._tried(messages, tools, ways) if ways else None
+        return other if other is not None and other.writes_more(first) else first
+
+    def _remembered(self, key: Any, search: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+        if key not in self._ways:
+            self._ways[key] = search()
+        return self._ways[key]
+
+    def _in_form(self, messages: Sequence[Message], tools: Any, ways: Sequence[str]) -> Form:
+        messages, tools = formed(messages, tools, ways)
+        text, parts = self._traced(messages, tools)
+        return Form(messages, tools, text, parts, parts.unwritten(text), tuple(ways))
+
+    def _tried(self, messages: Sequence[Message], tools: Any, ways: Sequence[str]) -> Form | None:
+        """Return the conversation in a form, or None if the template cannot take it."""
+        try:
+            found = self._in_form(messages, tools, ways)
+        except DataError:
+            return None
+        return None if _LISTED in found.text else found  # it writes the list of parts, not theirs
+
+    def _repairing(self, messages: Sequence[Message], tools: Any) -> tuple[str, ...]:
+        """Return the fewest ways to a form that the template can take, or none."""
+        changing = [w for w in WAYS if formed(messages, tools, (w,)) != (messages, tools)]
+        for count in (1, 2):
+            for ways in itertools.combinations(changing, count):
+                found = self._tried(messages, tools, ways)
+                if found is not None:
+                    return self._fullest(messages, tools, ways, found)
+        return ()
+
+    def _fullest(
+        self, messages: Sequence[Message], tools: Any, ways: tuple[str, ...], found: Form
+    ) -> tuple[str, ...]:
+        """Return the ways, and more of them as long as the template then leaves out less."""
+        for way in WAYS:
+            if not found.unwritten:
+                break
+            if way in ways or formed(found.messages, found.tools, (way,)) == (
+                found.messages,
+                found.tools,
+            ):
+                continue
+            other = self._tried(messages, tools, (*ways, way))
+            if other is not None and other.writes_more(found):
+                ways, found = (*ways, way), other
+        return ways
 
     def text(
         self, messages: Sequence[Message], *, tools: Any = None, prompt: bool = False
@@ -147,52 +244,63 @@ class Renderer:
         Raises:
             DataError: the template refuses the conversation, or fails on it.
         """
-        self.template.environment.steps = 0  # type: ignore[attr-defined]
-        with refusals(self.title):
-            made = self.template.render(
-                messages=_traced(messages),
-                tools=owned(tools, TOOLS) if tools else None,
-                documents=None,
-                add_generation_prompt=prompt,
-                **self.names,
-            )
-        assert isinstance(made, Traced)
-        return made
+        return self._traced(messages, tools, prompt=prompt)[0]
+
+    def prompt(self, messages: Sequence[Message], last: int, tools: Any) -> str:
+        """Return the text that a model is given to write message `last`, or the one behind the end.
+
+        Raises:
+            DataError: the template refuses the conversation, or fails on it.
+        """
+        whole = self.form(messages, tools)
+        return str.__str__(self.text(whole.messages[:last], tools=whole.tools, prompt=True))
 
     def render(self, messages: Sequence[Message], *, tools: Any = None) -> Rendered:
         """Return the conversation's text and the spans the model writes.
 
         Raises:
-            DataError: the template refuses the conversation, or leaves an answer out.
+            DataError: the template refuses the conversation.
         """
-        text = self.text(messages, tools=tools)
+        form = self.form(messages, tools)
         spans: list[Span] = []
+        silent: dict[int, str] = {}
         closed = False
-        for i, message in enumerate(messages):
-            if message["role"] == "assistant":
-                span, closed = self._span(text, messages, i, tools)
+        for i, message in enumerate(form.messages):
+            if message["role"] != "assistant":
+                continue
+            names = form.parts.calls_in(i) if message.get("tool_calls") else 0
+            extent = _extent(form.text, i, names)
+            if extent[1] < 0:
+                calls_only = message.get("tool_calls") and not messages[i].get("content")
+                what = "tool calls, which are the answer" if calls_only else "the answer"
+                silent[i] = f"{self.title} leaves out {what} in message {i + 1}"
+            else:
+                span, closed = self._span(form, i, extent)
                 spans.append(span)
-        return Rendered(str.__str__(text), spans, closed)
+        return Rendered(str.__str__(form.text), spans, closed, form, silent)
 
-    def _span(
-        self, text: Traced, messages: Sequence[Message], i: int, tools: Any
-    ) -> tuple[Span, bool]:
-        before, first, last, after = _extent(text, i)
-        if first < 0:
-            silent = messages[i].get("tool_calls") and not messages[i].get("content")
-            what = "tool calls, which are the answer" if silent else "the answer"
-            raise DataError(f"{self.title} leaves out {what} in message {i + 1}")
-        start = self._start(text, messages, i, tools, (before, first))
-        behind = str.__getitem__(text, slice(last, after))
-        body, end, closed = self._end(behind)
+    def _span(self, form: Form, i: int, extent: tuple[int, int, int, int]) -> tuple[Span, bool]:
+        before, first, last, after = extent
+        start = self._start(form, i, (before, first))
+        behind = str.__getitem__(form.text, slice(last, after))
+        calls = bool(form.messages[i].get("tool_calls"))
+        final = i == len(form.messages) - 1
+        body, end, closed = self._end(behind, calls=calls, final=final)
         return Span(start, last + end, i, last + body), closed
 
-    def _end(self, behind: str) -> tuple[int, int, bool]:
+    def _end(self, behind: str, *, calls: bool, final: bool) -> tuple[int, int, bool]:
         """Say how much of the template's text behind an answer belongs to it.
+
+        Args:
+            behind: what the template writes from there to the next message's text.
+            calls: whether the answer ends with tool calls, behind which a template writes more.
+            final: whether no message stands behind it.
 
         Returns:
             Where its end token begins and ends, and whether it is a special token.
         """
+        if calls and self.closes and (at := behind.find(self.closing)) >= 0:
+            return at, at + len(self.closing), True
         if self.closes and (run := self.special_run.search(behind)):
             at = run.group().find(self.closing)
             if at >= 0:
@@ -203,23 +311,22 @@ class Renderer:
         at = behind.find(self.closing) if self.closing else -1
         if at >= 0:  # the tokenizer does not know the template's end token
             return at, at + len(self.closing), self.closes
-        return 0, 0, False
+        found = self.special.search(behind) if calls else None
+        whole = len(behind.rstrip()) if calls and final else 0
+        whole = (
+            found.start() if found else whole
+        )  # turns have no end token; the next begins with one
+        return whole, whole, False
 
-    def _start(
-        self,
-        text: Traced,
-        messages: Sequence[Message],
-        i: int,
-        tools: Any,
-        around: tuple[int, int],
-    ) -> int:
+    def _start(self, form: Form, i: int, around: tuple[int, int]) -> int:
         """Return where the generation prompt of message `i` ends, at most its first character."""
         before, first = around
+        text, messages = form.text, form.messages
         between = str.__getitem__(text, slice(before, first))
         key = messages[i - 1]["role"] if i else ""
         lead = self._leads.get(key)
         if lead is None or not between.startswith(lead):
-            lead = self._lead(messages[:i], tools)
+            lead = self._lead(messages[:i], form.tools)
             self._leads[key] = lead
         if lead is None:
             return first
@@ -237,7 +344,8 @@ class Renderer:
             text = self.text(earlier, tools=tools, prompt=True)
         except DataError:  # some templates refuse what cannot end a conversation
             return None
-        written = text.runs[-1][0] if text.runs and text.runs[-1][1] == -1 else 0
+        free = itertools.takewhile(lambda r: message_of(r[1]) == NO_MESSAGE, reversed(text.runs))
+        written = sum(length for length, _ in free)
         return str.__getitem__(text, slice(len(text) - written, len(text)))
 
     def _probe(self) -> str:
@@ -247,7 +355,7 @@ class Renderer:
         except DataError:  # a template for one fixed purpose; each row will say what it needs
             return ""
         self.text_of_marks = str.__str__(text)
-        _, first, last, after = _extent(text, 1)
+        _, first, last, after = _extent(text, 1, 0)
         return str.__getitem__(text, slice(last, after)) if first >= 0 else ""
 
 
@@ -258,19 +366,27 @@ def _shared(a: str, b: str) -> int:
     )
 
 
-def _extent(text: Traced, owner: int) -> tuple[int, int, int, int]:
-    """Find the stretch of `text` that belongs to `owner` with no other owner's text within.
+def _extent(text: Traced, message: int, names: int) -> tuple[int, int, int, int]:
+    """Find the stretch of `text` that belongs to a message with no other message's text within.
+
+    Args:
+        text: the conversation.
+        message: the position of the message.
+        names: the names of its calls as bits, of which the first place counts: a template may
+            repeat them beside the results.
 
     Returns:
-        The end of the text of another owner before it, its first character, the end of its last,
-        and the first character of another owner behind it. The first is -1 if there is none.
+        The end of the text of another message before it, its first character, the end of its last,
+        and the first character of another message behind it. The first is -1 if there is none.
     """
     before, first, last, at = 0, -1, 0, 0
-    for length, who in text.runs:
-        if who == owner:
+    for length, owner in text.runs:
+        who = message_of(owner)
+        if who == message or (who == NO_MESSAGE and parts_of(owner) & names):
+            names &= ~parts_of(owner)
             first = at if first < 0 else first
             last = at + length
-        elif who != -1:
+        elif who != NO_MESSAGE:
             if first >= 0:
                 return before, first, last, at
             before = at + length

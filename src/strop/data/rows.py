@@ -32,6 +32,8 @@ class Row:
     """In KTO data, whether the answer is wanted."""
     weights: tuple[float, ...] | None = None
     """How much each message counts in the loss, where the data says so; 0 takes no part."""
+    merged: bool = False
+    """Whether an answer stood in several messages: a thought, words and calls in their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Example:
     """How many tokens were cut off at the end to meet `max_length`."""
     weights: list[float] | None = None
     """How much each token's loss counts, where the row says so; None counts each once."""
+    dropped: tuple[str, ...] = ()
+    """What the chat template leaves out of the row, as kinds of findings."""
 
 
 @dataclass(frozen=True, slots=True)

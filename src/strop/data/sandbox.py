@@ -19,7 +19,7 @@ import jinja2.nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from strop.data.tracing import Traced, derived, joined, joined_with, owners
+from strop.data.tracing import Traced, derived, joined, joined_by, joined_with, owners
 
 _COUNTERS = ("tick", "tick_call")
 
@@ -121,7 +121,7 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         _refuse_huge(args, kwargs)
         text = getattr(obj, "__self__", None)
         if isinstance(text, str) and obj.__name__ == "join":
-            return joined_with(text, args[0])
+            return joined_by(text, args[0])
         made = super().call(context, obj, *args, **kwargs)
         if type(made) is str and owners((args, kwargs)):
             return derived(made, (args, kwargs))

@@ -86,10 +86,11 @@ def _of_dataset(source: Any) -> Iterator[Found]:
     if isinstance(source, dict):
         splits = ", ".join(source)
         raise DataError(f"the data set has the splits {splits}; give one of them, as data['train']")
-    names = feature_names(getattr(source, "features", None))
+    features = getattr(source, "features", None)
+    names = feature_names(features)
     for number, item in enumerate(source, 1):
         record = {**item, **{c: named([item[c]], names[c])[0] for c in names if c in item}}
-        yield number, without_nulls(record)
+        yield number, without_nulls(record, features)
 
 
 def _of_hub(source: str) -> Iterator[Found]:

@@ -23,6 +23,15 @@ class Supervision:
 EVERYTHING = Supervision()
 
 
+def taught(
+    messages: Sequence[Message], wanted: Supervision, weights: Sequence[float] | None
+) -> set[int]:
+    """Return the positions of the messages that are to be learned."""
+    answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+    chosen = answers if wanted.answers == "all" else answers[-1:]
+    return {i for i in chosen if weights is None or weights[i] > 0}
+
+
 def learned(
     rendered: Rendered,
     messages: Sequence[Message],
@@ -37,9 +46,8 @@ def learned(
         wanted: which of the answers' parts carry loss.
         weights: how much each message counts; answers that count 0 are left out.
     """
-    spans = rendered.spans if wanted.answers == "all" else rendered.spans[-1:]
-    if weights is not None:
-        spans = [span for span in spans if weights[span.message] > 0]
+    chosen = taught(messages, wanted, weights)
+    spans = [span for span in rendered.spans if span.message in chosen]
     made = []
     for span in spans:
         start = span.start if wanted.reasoning else _behind_reasoning(rendered.text, span, messages)

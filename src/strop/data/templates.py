@@ -81,12 +81,28 @@ def family_of(tokenizer: Any) -> str | None:
     return None
 
 
-def template_of(tokenizer: Any) -> str | None:
-    """Return the tokenizer's chat template, or its family's where it carries none, or None."""
-    template = tokenizer.chat_template
-    if isinstance(template, dict):
-        template = template.get("default")
-    if isinstance(template, str):
-        return template
+def templates_of(tokenizer: Any) -> dict[str, str]:
+    """Return the chat templates that the tokenizer carries, by name; a single one is `default`."""
+    carried = tokenizer.chat_template
+    if isinstance(carried, str):
+        return {"default": carried}
+    if isinstance(carried, (list, tuple)):  # as tokenizer_config.json lists them
+        return {str(each["name"]): str(each["template"]) for each in carried}
+    return dict(carried or {})
+
+
+def template_of(tokenizer: Any, *, tools: bool = False) -> str | None:
+    """Return the chat template that transformers would take, or the family's, or None.
+
+    Args:
+        tokenizer: with one template, several by name, or none; without any that of its family is
+            taken.
+        tools: whether the conversation may call tools; then the one named `tool_use` goes first.
+    """
+    carried = templates_of(tokenizer)
+    if tools and "tool_use" in carried:
+        return carried["tool_use"]
+    if carried:
+        return carried.get("default")
     family = family_of(tokenizer)
     return None if family is None else family_template(family)

@@ -6,9 +6,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from strop.data.encoding import all_said, coder, encoded, limited
+from strop.data.encoding import coder, encoded, limited
+from strop.data.parts import LEFT_OUT
 from strop.data.report import Finding, Lengths, excerpt, finding
 from strop.data.rows import NO_LOSS, Example, Fault, Row
+from strop.data.spoken import all_said
 from strop.data.supervision import Supervision
 from strop.data.templates import family_of
 from strop.data.tokenizer_backend import called
@@ -61,13 +63,15 @@ class TokenCheck:
 
     def _asked(self, row: Row) -> list[int]:
         """Return the tokens of a row that only asks, as a model is given them to answer."""
-        assert self.coder.renderer is not None  # without it the row could not be rendered before
-        text = self.coder.renderer.text(row.messages or [], tools=row.tools, prompt=True)
-        ids: list[int] = self.coder.fast.encode(str.__str__(text), add_special_tokens=False).ids
+        renderer, messages = self.coder.renderer(row.tools), row.messages or []
+        assert renderer is not None  # without it the row could not be rendered before
+        text = renderer.prompt(messages, len(messages), row.tools)
+        ids: list[int] = self.coder.fast.encode(text, add_special_tokens=False).ids
         return ids
 
     def _judged(self, example: Example) -> Iterator[str]:
         ids, labels = example.ids, example.labels
+        yield from example.dropped
         self.counts.append(len(ids))
         self.supervised += len(labels) - labels.count(NO_LOSS)
         self.cut += example.cut
@@ -112,9 +116,10 @@ class TokenCheck:
                 yield finding(kind, lines[kind], text)
 
     def _take_marks(self, row: Row, marks: dict[str, tuple[list[int], str]]) -> None:
-        special = self.coder.renderer.special if self.coder.renderer else None
-        if special is None:
+        renderer = self.coder.renderer(row.tools)
+        if renderer is None:
             return
+        special = renderer.special
         for text in [all_said(m) for m in row.messages or ()] or [row.text or ""]:
             if found := special.search(text):
                 lines, _ = marks.setdefault(found.group(), ([], excerpt(text, *found.span())))
@@ -132,7 +137,7 @@ class TokenCheck:
             )
 
     def _of_template(self) -> Iterator[Finding]:
-        renderer = self.coder.renderer
+        renderer = self.coder.renderer() or self.coder.renderer([])
         if renderer is None:
             return
         if self.tokenizer.chat_template is None:
@@ -161,6 +166,7 @@ class TokenCheck:
 
 
 _ABOUT = {
+    **{kind: f"have {what} that the chat template leaves out" for kind, what in LEFT_OUT.items()},
     "cut": "have an answer that is cut off at {limit} tokens",
     "divided": "are texts longer than {limit} tokens, which are learned in pieces of that length",
     "context_cut": "are cut at {limit} tokens behind what is learned",

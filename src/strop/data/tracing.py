@@ -1,19 +1,45 @@
-"""Texts that know, character by character, which message they came from.
+"""Texts that know, character by character, which message and which part of it they came from.
 
 A chat template is rendered with `Traced` texts in place of the plain ones. Their value is the
 same, so the template takes the same branches and the output is the same string; every operation a
 template can do on a text keeps the origin of each character. What the
 template wrote itself has no owner.
+
+An owner is one number: a message in its low bits, and above them a bit for each part, such as the
+reasoning or one argument of a call. What is computed from several parts has the bits of all.
 """
 
 # ruff: noqa: D102 - the methods are those of `str`
+import functools
+import operator
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, SupportsIndex
 
-TEMPLATE = -1
-"""The owner of what the template wrote itself."""
+_BITS = 20
+_MESSAGE = (1 << _BITS) - 1
+NO_MESSAGE = -1
+"""In place of a message: what the template wrote itself, and names it may repeat anywhere."""
 TOOLS = -2
-"""The owner of the tool descriptions."""
+"""In place of a message: the tool descriptions."""
+
+
+def owner_of(message: int, part: int | None = None) -> int:
+    """Return the owner of a message's characters that belong to a part, or to none."""
+    return (message + 2) | (0 if part is None else 1 << (_BITS + part))
+
+
+def message_of(owner: int) -> int:
+    """Return the message of an owner, `NO_MESSAGE` or `TOOLS`."""
+    return (owner & _MESSAGE) - 2
+
+
+def parts_of(owner: int) -> int:
+    """Return the parts of an owner as bits."""
+    return owner >> _BITS
+
+
+TEMPLATE = owner_of(NO_MESSAGE)
+"""The owner of what the template wrote itself."""
 
 Runs = tuple[tuple[int, int], ...]
 
@@ -64,9 +90,13 @@ class Traced(str):
         return self
 
     def __add__(self, other: str) -> "Traced":
+        if not isinstance(other, str):
+            str.__add__(self, other)  # raises what a plain text raises
         return joined((self, other))
 
     def __radd__(self, other: str) -> "Traced":
+        if not isinstance(other, str):
+            return NotImplemented
         return joined((other, self))
 
     def __getitem__(self, key: SupportsIndex | slice) -> "Traced":
@@ -144,7 +174,7 @@ class Traced(str):
         )
 
     def replace(self, old: str, new: str, count: SupportsIndex = -1, /) -> "Traced":
-        if not old:
+        if not old or not isinstance(new, str):
             return derived(str.replace(self, old, new, count), (self, new))
         parts = self.split(old, count)
         owner = self.runs[0][1] if self.runs else TEMPLATE
@@ -152,7 +182,7 @@ class Traced(str):
         return joined([piece for part in parts for piece in (between, part)][1:])
 
     def join(self, parts: Iterable[str], /) -> "Traced":
-        return joined_with(self, parts)
+        return joined_by(self, parts)
 
     def __mul__(self, times: SupportsIndex) -> "Traced":
         return joined([self] * times.__index__())
@@ -197,8 +227,19 @@ def joined(parts: Iterable[Any]) -> Traced:
     return Traced("".join(texts), tuple(runs))
 
 
+def joined_by(separator: str, parts: Iterable[Any]) -> Traced:
+    """Return `separator.join(parts)` as texts have it.
+
+    Raises:
+        TypeError: one of the parts is no text.
+    """
+    texts = list(parts)
+    str.join(separator, texts)  # raises what a plain text raises
+    return joined_with(separator, texts)
+
+
 def joined_with(separator: str, parts: Iterable[Any]) -> Traced:
-    """Return `separator.join(parts)`."""
+    """Return the parts with a separator between them, as Jinja's filter `join` does."""
     return joined([piece for part in parts for piece in (separator, part)][1:])
 
 
@@ -207,7 +248,7 @@ def owners(value: Any) -> set[int]:
     if isinstance(value, Traced):
         return {owner for _, owner in value.runs}
     if isinstance(value, OwnedDict):
-        return {value.owner}.union(*(owners(v) for v in value.values()))
+        return {value.owner}.union(*(owners(v) for v in (*value.keys(), *value.values())))
     if isinstance(value, dict):
         return set().union(*(owners(v) for v in (*value.keys(), *value.values())))
     if isinstance(value, (list, tuple)):
@@ -216,15 +257,18 @@ def owners(value: Any) -> set[int]:
 
 
 def derived(text: str, origins: Any) -> Traced:
-    """Return `text`, computed from `origins` as a whole, as owned by their one owner.
+    """Return `text`, computed from `origins` as a whole, as owned by their one message.
 
     Raises:
-        UntraceableError: they have more than one.
+        UntraceableError: they are of more than one.
     """
-    found = owners(origins) - {TEMPLATE}
-    if len(found) > 1:
+    found = owners(origins)
+    messages = {message_of(owner) for owner in found} - {NO_MESSAGE}
+    if len(messages) > 1:
         raise UntraceableError("it mixes the texts of several messages in one operation")
-    return Traced.owned(text, found.pop() if found else TEMPLATE)
+    parts = functools.reduce(operator.or_, (parts_of(owner) for owner in found), 0)
+    message = messages.pop() if messages else NO_MESSAGE
+    return Traced.owned(text, owner_of(message) | parts << _BITS)
 
 
 class OwnedDict(dict[str, Any]):
@@ -238,9 +282,14 @@ def owned(value: Any, owner: int) -> Any:
     if isinstance(value, str):
         return Traced.owned(value, owner)
     if isinstance(value, dict):
-        made = OwnedDict({Traced.owned(k, owner): owned(v, owner) for k, v in value.items()})
-        made.owner = owner
-        return made
+        return owned_dict({k: owned(v, owner) for k, v in value.items()}, owner)
     if isinstance(value, (list, tuple)):
         return [owned(item, owner) for item in value]
     return value
+
+
+def owned_dict(items: dict[Any, Any], owner: int) -> OwnedDict:
+    """Return a mapping of traced values whose keys are traced to `owner` unless they are already."""
+    made = OwnedDict({k if isinstance(k, Traced) else owned(k, owner): v for k, v in items.items()})
+    made.owner = owner
+    return made

@@ -5,9 +5,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from strop.data.encoding import spoken_content
 from strop.data.report import Finding, finding
 from strop.data.rows import Row
+from strop.data.spoken import spoken_content
 
 
 def disorder(row: Row) -> Iterator[str]:

@@ -11,6 +11,7 @@ from strop.data import encode_all
 from strop.data.blend import files_of
 from strop.data.reading import read_by
 from strop.data.rows import Row
+from strop.data.templates import template_of
 from strop.export.balance import Balance
 from strop.export.certified import adapter_digest
 from strop.export.comparison import Answer, considered
@@ -81,7 +82,7 @@ def ask(run: Run, frame: Frame, data: Any = None) -> Reference:
             for ids, first in zip(texts, firsts, strict=True)
         ]
     )
-    chats = _chats(rows) if tokenizer.chat_template else []
+    chats = _chats(rows) if template_of(tokenizer) else []
     chat_ids = [rendered_ids(tokenizer, chat) for chat in chats]
     plain = tokenizer("a")["input_ids"]
     prints, scaled = _prints(model, Balance(run.energies(), frame.text_config))
@@ -130,7 +131,7 @@ def _question(text: str) -> Row:
 def _texts(rows: Sequence[Row], tokenizer: Any, V: int) -> list[list[int]]:
     """Return the tokens of rows, as many as fit into the memory for their distributions."""
     room = min(POSITIONS, BYTES // (4 * V))
-    if not tokenizer.chat_template:
+    if template_of(tokenizer) is None:
         rows = [row for row in rows if row.text is not None] or [
             Row(line=1, text=text) for text in QUESTIONS
         ]

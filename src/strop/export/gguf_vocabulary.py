@@ -7,6 +7,7 @@ from typing import Any
 from gguf import TokenType
 
 from strop.core.errors import UnsupportedError
+from strop.data.templates import template_of, templates_of
 from strop.models.frame import Frame
 
 _CL100K = (
@@ -69,7 +70,7 @@ def vocabulary(frame: Frame, rows: int) -> dict[str, Any]:
         merges = model["merges"]
         fields["ggml.merges"] = [m if isinstance(m, str) else " ".join(m) for m in merges]
     fields |= _special(frame)
-    fields["chat_template"] = frame.tokenizer.chat_template
+    fields |= _chat_templates(frame.tokenizer)
     return {f"tokenizer.{name}": value for name, value in fields.items() if value is not None}
 
 
@@ -155,7 +156,7 @@ def _special(frame: Frame) -> dict[str, Any]:
     more = [i for i in ends if i != eos]
     plain = tokenizer("a")["input_ids"]
     begins = len(plain) > 1 and plain[0] == tokenizer.bos_token_id
-    if begins and tokenizer.chat_template:
+    if begins and template_of(tokenizer) is not None:
         # llama.cpp begins rendered chats so too; chats are what the model was trained on
         chat = rendered_ids(tokenizer, [{"role": "user", "content": "a"}])
         begins = bool(chat) and chat[0] == tokenizer.bos_token_id
@@ -168,6 +169,18 @@ def _special(frame: Frame) -> dict[str, Any]:
         "ggml.padding_token_id": tokenizer.pad_token_id,
         "ggml.add_bos_token": begins,
         "ggml.add_eos_token": len(plain) > 1 and plain[-1] in ends,
+    }
+
+
+def _chat_templates(tokenizer: Any) -> dict[str, Any]:
+    """Return the chat templates as llama.cpp finds them: the default one, and the others by name."""
+    carried = templates_of(tokenizer)
+    others = {name: text for name, text in sorted(carried.items()) if name != "default"}
+    fields: dict[str, Any] = {f"chat_template.{name}": text for name, text in others.items()}
+    return {
+        "chat_template": carried.get("default"),
+        **fields,
+        "chat_templates": list(others) or None,
     }
 
 

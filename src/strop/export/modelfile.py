@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from strop.core.errors import DataError
+from strop.data.templates import template_of
 from strop.export import go_template
 from strop.export.gguf_vocabulary import vocabulary
 from strop.export.turns import Turns, trims, turns
@@ -51,7 +52,7 @@ class Modelfile:
         remarks = []
         if trims(tokenizer):
             remarks.append("In training, white space around messages was dropped; here it stays.")
-        if "strftime_now" in tokenizer.chat_template:
+        if "strftime_now" in (template_of(tokenizer) or ""):
             remarks.append("The date in the template is that of the export.")
         if found.system is None:
             remarks.append("The model was trained on a template without system messages.")

@@ -8,6 +8,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from strop.core.errors import UnsupportedError
+from strop.data.templates import template_of
 
 Message = dict[str, str]
 _SYSTEM = "Zq7system"
@@ -71,7 +72,7 @@ def turns(tokenizer: Any) -> Turns:
     Raises:
         UnsupportedError: there is no template, or it does more than to put texts around turns.
     """
-    if not tokenizer.chat_template:
+    if template_of(tokenizer) is None:
         raise UnsupportedError(
             "the model has no chat template, and Ollama needs one; export --to gguf instead"
         )

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from strop.core.errors import ConfigError, UnsupportedError
+from strop.data.templates import template_of
 from strop.models.special_tokens import end_ids
 
 
@@ -82,15 +83,19 @@ def _prompt_ids(tokenizer: Any, messages: Sequence[dict[str, Any]] | str) -> lis
         ids = list(tokenizer(messages)["input_ids"])
     elif not messages:
         raise ConfigError("there are no messages to answer; give at least one of role user")
-    elif not tokenizer.chat_template:
+    elif (template := template_of(tokenizer)) is None:
         raise UnsupportedError(
-            "the model has no chat template, so messages cannot be put to it; give one text to "
-            "continue instead, or set tokenizer.chat_template"
+            "the model has no chat template, or several and none named default, so messages cannot be "
+            "put to it; give one text to continue instead, or set tokenizer.chat_template"
         )
     else:
         ids = list(
             tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=True, return_dict=True
+                messages,
+                chat_template=template,
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=True,
             )["input_ids"]
         )
     if not ids:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from strop.data.templates import template_of
+from strop.data.templates import template_of, templates_of
 
 _PADS = ("<pad>", "<|pad|>", "<|finetune_right_pad_id|>", "[PAD]", "<|endoftext|>", "<unk>")
 """Tokens that may pad, best first; padding is masked out, so any token that ends nothing serves."""
@@ -41,7 +41,7 @@ def end_ids(model: Any, tokenizer: Any) -> list[int]:
     """Return the ids that end an answer: the model's, the tokenizer's, the chat template's."""
     stated = model.generation_config.eos_token_id
     ids = set(stated if isinstance(stated, list) else [stated]) | {tokenizer.eos_token_id}
-    template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
+    template = "".join(templates_of(tokenizer).values())
     vocabulary = tokenizer.get_vocab()
     ids |= {vocabulary[end] for end in _TURN_ENDS if end in vocabulary and end in template}
     return sorted(ids - {None})

@@ -1,3 +1,4 @@
+import pytest
 from tokenizers import AddedToken, Tokenizer, models
 from transformers import GenerationConfig, LlamaConfig, PreTrainedTokenizerFast
 
@@ -37,3 +38,13 @@ def test_a_tokenizer_of_no_family_and_one_with_a_template_keep_what_they_have():
         before = tokenizer.chat_template
         settle(Configured(), tokenizer)
         assert tokenizer.chat_template == before
+
+
+@pytest.mark.parametrize("name", ["default", "tool_use", "rag"])
+def test_the_end_of_a_turn_is_found_in_each_of_several_templates(name):
+    named = {"default": "{{ messages }}", name: "{{ messages }}<|im_end|>"}
+    tokenizer, model = tokenizer_of("<|im_end|>", chat_template=named), Configured()
+    settle(model, tokenizer)
+    assert tokenizer.chat_template == named
+    ends = {tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")}
+    assert set(model.generation_config.eos_token_id) == ends

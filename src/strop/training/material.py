@@ -13,6 +13,7 @@ from strop.data import Example, Fault, Piece, Row, Rows, Supervision, encode_all
 from strop.data.blend import Blend, read_blend, spoken_parts
 from strop.data.columns import Columns, columns_of, spoken_values
 from strop.data.encoding import divided, limited
+from strop.data.parts import LEFT_OUT
 from strop.data.rows import NO_LOSS, BrokenRowsError, spoken_lines
 from strop.training.settings import Settings
 
@@ -125,12 +126,14 @@ def prepare(source: Any, tokenizer: Any, settings: Settings, limit: int | None) 
             *_spoken_pairs(both),
         ],
         "unwanted_lines": unwanted,
+        "merged_lines": sorted(row.line for row in both if row.merged),
         "tokens": sum(len(e.ids) for e in first),
         "supervised_tokens": sum(label != NO_LOSS for e in first for label in e.labels),
         "longest_row": max(lengths),
         "max_length": max_length,
         "cut_lines": sorted(e.line for e in first + second if e.cut),
         "cut_tokens": sum(e.cut for e in first + second),
+        "dropped_lines": _dropped(whole),
         "divided_lines": sorted(parts[0].line for parts in fitted if len(parts) > 1),
         "sha256": _fingerprint(first, second),
     }
@@ -185,9 +188,25 @@ def left_out(facts: Mapping[str, Any]) -> list[str]:
             f"{spoken_lines(lines)} longer than max_length, {facts['max_length']:,} tokens: "
             "learned in pieces of that length"
         )
+    for kind, lines in facts.get("dropped_lines", {}).items():
+        count = "1 row" if len(lines) == 1 else f"{len(lines):,} rows"
+        said.append(
+            f"the chat template leaves out {LEFT_OUT[kind]} in {count}, {spoken_lines(lines[:50])}"
+        )
+    if lines := facts.get("merged_lines"):
+        said.append(f"{spoken_lines(lines)}: an answer in several messages is learned as one")
     if lines := facts["unwanted_lines"]:
         said.append(f"{spoken_lines(lines)} left out: the data says that the answer is not wanted")
     return said
+
+
+def _dropped(examples: Sequence[Example]) -> dict[str, list[int]]:
+    """Return the lines of the rows of which the chat template leaves something out, by kind."""
+    lines: dict[str, list[int]] = {}
+    for kind in LEFT_OUT:
+        if found := sorted(e.line for e in examples if kind in e.dropped):
+            lines[kind] = found
+    return lines
 
 
 def _wanted(rows: Rows) -> tuple[Rows, list[int]]:

@@ -1,0 +1,41 @@
+"""A tokenizer with several chat templates is exported with all of them."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from strop.export.gguf_vocabulary import vocabulary
+from strop.export.modelfile import Modelfile
+from strop.models.frame import Frame
+from tests.export.tiny import TEMPLATE, tokenizer
+
+
+def frame_with(templates):
+    made = tokenizer()
+    made.chat_template = templates
+    config = SimpleNamespace(vocab_size=len(made))
+    settings = {"eos_token_id": [made.eos_token_id], "repetition_penalty": 1.0, "do_sample": False}
+    return Frame(None, config, SimpleNamespace(**settings), made)
+
+
+NAMED = {"default": TEMPLATE, "tool_use": TEMPLATE + "{{ tools }}", "rag": TEMPLATE + "{{ rag }}"}
+
+
+@pytest.mark.parametrize(
+    "names", [["default"], ["default", "tool_use"], ["default", "rag", "tool_use"], ["tool_use"]]
+)
+def test_a_gguf_file_has_each_template_under_its_name(names):
+    frame = frame_with({name: NAMED[name] for name in names})
+    fields = vocabulary(frame, frame.config.vocab_size)
+    found = {k.removeprefix("tokenizer."): v for k, v in fields.items() if "chat_template" in k}
+    others = sorted(set(names) - {"default"})
+    wanted = {f"chat_template.{name}": NAMED[name] for name in others}
+    if "default" in names:
+        wanted["chat_template"] = TEMPLATE
+    if others:
+        wanted["chat_templates"] = others
+    assert found == wanted
+
+
+def test_a_modelfile_is_that_of_the_default_template():
+    assert Modelfile.of(frame_with(NAMED), "a.gguf") == Modelfile.of(frame_with(TEMPLATE), "a.gguf")
