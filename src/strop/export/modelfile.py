@@ -1,6 +1,7 @@
 """Ollama's Modelfile: written from the chat template and end tokens of training, and read back."""
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,10 +12,16 @@ from strop.core.errors import DataError
 from strop.data.templates import template_of
 from strop.export import go_template
 from strop.export.gguf_vocabulary import vocabulary
-from strop.export.turns import Turns, trims, turns
+from strop.export.turns import Turns, trims, turns, writes_tools
 from strop.models.frame import Frame
 
 FILE = "Modelfile"
+_NO_TOOLS = (
+    "The chat template of training writes tools and their calls; this one does not, so Ollama says that "
+    "the model does not support tools. Serve the GGUF file by strop serve or llama-server for them."
+)
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +63,9 @@ class Modelfile:
             remarks.append("The date in the template is that of the export.")
         if found.system is None:
             remarks.append("The model was trained on a template without system messages.")
+        if writes_tools(tokenizer):
+            remarks.append(_NO_TOOLS)
+            logger.warning("Modelfile: %s", _NO_TOOLS)
         stops = [str(tokenizer.convert_ids_to_tokens(i)) for i in frame.ends]
         settings = _sampling(frame.generation_config)
         return cls(model, go_text(found), stops, adapter, settings, remarks)

@@ -12,6 +12,7 @@ from strop.data.templates import template_of
 
 Message = dict[str, str]
 _SYSTEM = "Zq7system"
+_TOOL = "Zq7tool"
 _TURNS = ("Zq7user1", "Zq7answer1", "Zq7user2", "Zq7answer2", "Zq7user3")
 _WORDS = ("Name a river.", "The Rhine flows there.", "And\n\na lake?", "1 < 2, so: yes.", "Why?")
 
@@ -139,6 +140,24 @@ def rendered(tokenizer: Any, messages: Sequence[Message]) -> str:
 def trims(tokenizer: Any) -> bool:
     """Whether the template drops white space around a question."""
     return "\n padded \n" not in rendered(tokenizer, _chat(("\n padded \n",), None))
+
+
+def writes_tools(tokenizer: Any) -> bool:
+    """Whether the template writes the tools that a chat may call."""
+    function = {
+        "name": _TOOL,
+        "description": "?",
+        "parameters": {"type": "object", "properties": {}},
+    }
+    try:
+        text = tokenizer.apply_chat_template(
+            _chat(_WORDS[:1], None),
+            tools=[{"type": "function", "function": function}],
+            tokenize=False,
+        )
+    except TemplateError:
+        return False
+    return _TOOL in str(text)
 
 
 def _inexpressible(what: str, text: str) -> UnsupportedError:
