@@ -1,8 +1,7 @@
 """A tokenizer with several chat templates is exported with all of them."""
 
-from types import SimpleNamespace
-
 import pytest
+from transformers import GenerationConfig, LlamaConfig
 
 from strop.export.gguf_vocabulary import vocabulary
 from strop.export.modelfile import Modelfile
@@ -13,9 +12,8 @@ from tests.export.tiny import TEMPLATE, tokenizer
 def frame_with(templates):
     made = tokenizer()
     made.chat_template = templates
-    config = SimpleNamespace(vocab_size=len(made))
-    settings = {"eos_token_id": [made.eos_token_id], "repetition_penalty": 1.0, "do_sample": False}
-    return Frame(None, config, SimpleNamespace(**settings), made)
+    settings = GenerationConfig(eos_token_id=[made.eos_token_id])
+    return Frame(None, LlamaConfig(vocab_size=len(made)), settings, made)
 
 
 NAMED = {"default": TEMPLATE, "tool_use": TEMPLATE + "{{ tools }}", "rag": TEMPLATE + "{{ rag }}"}
