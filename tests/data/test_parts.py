@@ -5,7 +5,8 @@ import pytest
 from strop.data import DataError, Row, Supervision, check, encode, prompt, read
 from strop.data.kinds import KINDS
 from strop.data.parts import FINDINGS, LEFT_OUT
-from strop.training.material import left_out, prepare
+from strop.training.left_out import left_out
+from strop.training.material import prepare
 from strop.training.settings import Settings
 from tests.data import small
 

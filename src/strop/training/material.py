@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import math
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from strop.core.errors import ConfigError, DataError
@@ -14,7 +14,7 @@ from strop.data.blend import Blend, read_blend, spoken_parts
 from strop.data.columns import Columns, columns_of, spoken_values
 from strop.data.encoding import divided, limited
 from strop.data.parts import LEFT_OUT
-from strop.data.rows import NO_LOSS, BrokenRowsError, spoken_lines
+from strop.data.rows import NO_LOSS, BrokenRowsError
 from strop.training.settings import Settings
 
 if TYPE_CHECKING:
@@ -172,32 +172,6 @@ def _spoken_pairs(rows: Sequence[Row]) -> Iterator[str]:
             f"{pairs:,} rows are pairs: their chosen answers are imitated, and nothing is learned "
             "from the rejected ones; to learn from both, use TRL's DPOTrainer with strop.accelerate"
         )
-
-
-def left_out(facts: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for everything in the data that is not learned as it stands."""
-    said = []
-    if lines := facts["cut_lines"]:
-        said.append(
-            f"{spoken_lines(lines)} cut to max_length, {facts['max_length']:,} tokens: "
-            f"{facts['cut_tokens']:,} tokens are not seen; the longest row has "
-            f"{facts['longest_row']:,}"
-        )
-    if lines := facts["divided_lines"]:
-        said.append(
-            f"{spoken_lines(lines)} longer than max_length, {facts['max_length']:,} tokens: "
-            "learned in pieces of that length"
-        )
-    for kind, lines in facts.get("dropped_lines", {}).items():
-        count = "1 row" if len(lines) == 1 else f"{len(lines):,} rows"
-        said.append(
-            f"the chat template leaves out {LEFT_OUT[kind]} in {count}, {spoken_lines(lines[:50])}"
-        )
-    if lines := facts.get("merged_lines"):
-        said.append(f"{spoken_lines(lines)}: an answer in several messages is learned as one")
-    if lines := facts["unwanted_lines"]:
-        said.append(f"{spoken_lines(lines)} left out: the data says that the answer is not wanted")
-    return said
 
 
 def _dropped(examples: Sequence[Example]) -> dict[str, list[int]]:

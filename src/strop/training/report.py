@@ -7,7 +7,7 @@ from typing import Any
 from strop.core.files import written_whole
 from strop.data.showing import STYLE, Piece, as_html, legend
 from strop.training.curve import curve
-from strop.training.material import left_out
+from strop.training.left_out import left_out
 from strop.training.run import Run
 
 

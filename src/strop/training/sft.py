@@ -21,7 +21,8 @@ from strop.models.input_energies import input_energies
 from strop.models.unmergeable import unmergeable
 from strop.training import checkpoints, memory, report
 from strop.training.interrupt import Interrupt
-from strop.training.material import Material, left_out, length_limit, prepare
+from strop.training.left_out import left_out
+from strop.training.material import Material, length_limit, prepare
 from strop.training.run import Run
 from strop.training.settings import Settings
 from strop.training.subject import (
