@@ -42,6 +42,7 @@ def test_a_deep_copy_answers_with_its_own_weights(lora, tiny_model, tmp_path):
     assert torch.equal(answers(trainer.model), before)
 
 
+@pytest.mark.filterwarnings("ignore:`return_outputs=True`")
 @pytest.mark.parametrize("first", ["evaluate", "predict", "train"])
 def test_a_trainer_that_ran_under_autocast_before_is_accelerated(first, tiny_model, tmp_path):
     settings = {"bf16": True, "max_steps": 2, "learning_rate": 1e-3}
