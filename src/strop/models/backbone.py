@@ -18,12 +18,13 @@ from strop.core.errors import ConfigError
 from strop.layers.attention_half import Attended
 from strop.layers.block import CHUNK, run_block, run_half, run_mlp
 from strop.layers.spill import Spill
-from strop.models import attention, blocks, modified
+from strop.models import attention, blocks, mixers, modified
 from strop.models.adapters import drops_out
 from strop.models.families import FAMILIES
 from strop.models.kept_tokens import KeptTokens
 from strop.ops.lora_linear.parts import Workspace
 from strop.ops.rms_norm import rms_norm
+from strop.ops.segment_attention.segments import Segments
 
 log = logging.getLogger("strop")
 POLICIES = ("auto", "keep", "checkpoint", "offload")
@@ -72,7 +73,7 @@ class Backbone:
         decoder = self.model.base_model
         if self._knows(decoder, embedded):
             return self._by_halves(decoder, embedded, kept)
-        with self._as_written():
+        with self._as_written(kept):
             decoded = decoder(
                 inputs_embeds=embedded[None],
                 position_ids=kept.positions[None],
@@ -168,7 +169,7 @@ class Backbone:
     def _one_as_written(
         self, block: Any, hidden: Tensor, kept: KeptTokens, angles: tuple[Tensor, Tensor]
     ) -> Tensor:
-        with self._as_written():
+        with self._as_written(kept):
             decoded = block(
                 hidden[None],
                 attention_mask=_no_mask(hidden),
@@ -180,9 +181,13 @@ class Backbone:
         return row
 
     @contextlib.contextmanager
-    def _as_written(self) -> Iterator[None]:
-        again = functools.partial(_checkpoint_among_runs, self.model)
-        with attention.in_use(self.model), _checkpointing(self.model, self._lean, again):
+    def _as_written(self, kept: KeptTokens) -> Iterator[None]:
+        again = functools.partial(_checkpoint_among_runs, self.model, kept.segments)
+        with (
+            attention.in_use(self.model),
+            mixers.by_runs(self.model, kept.segments),
+            _checkpointing(self.model, self._lean, again),
+        ):
             yield
 
     def _report(self, why: str) -> None:
@@ -248,9 +253,12 @@ def _checkpoint(function: Callable[..., Tensor], *args: Any) -> Any:
     return torch.utils.checkpoint.checkpoint(function, *args, use_reentrant=False)
 
 
-def _checkpoint_among_runs(model: nn.Module, function: Callable[..., Tensor], *args: Any) -> Any:
+def _checkpoint_among_runs(
+    model: nn.Module, segments: Segments, function: Callable[..., Tensor], *args: Any
+) -> Any:
     def again(*inputs: Any) -> Tensor:
-        with attention.in_use(model):  # runs a second time during backward
+        # runs a second time during backward
+        with attention.in_use(model), mixers.by_runs(model, segments):
             return function(*inputs)
 
     return _checkpoint(again, *args)

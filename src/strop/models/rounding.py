@@ -1,6 +1,6 @@
 """How much a model's numbers vary by rounding alone: Monte Carlo arithmetic (Parker 1997).
 
-Every layer's result is multiplied by 1 + eps u, with u uniform in [-1, 1] and eps the distance from 1
+Every module's result is multiplied by 1 + eps u, with u uniform in [-1, 1] and eps the distance from 1
 to the next number of its dtype. What such runs differ by is what a run in another order may differ by.
 """
 
@@ -29,7 +29,7 @@ class Numbers:
 
 @contextlib.contextmanager
 def perturbed(model: nn.Module, seed: int) -> Iterator[None]:
-    """Let every layer without layers inside round its result at random."""
+    """Let every module round its result at random."""
     rngs: dict[torch.device, torch.Generator] = {}
 
     def varied(t: Any) -> Any:
@@ -46,8 +46,7 @@ def perturbed(model: nn.Module, seed: int) -> Iterator[None]:
     def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
         return varied(output)
 
-    leaves = [m for m in model.modules() if not any(True for _ in m.children())]
-    handles = [m.register_forward_hook(hook) for m in leaves]
+    handles = [m.register_forward_hook(hook) for m in model.modules()]
     try:
         yield
     finally:
@@ -58,8 +57,9 @@ def perturbed(model: nn.Module, seed: int) -> Iterator[None]:
 def beyond_rounding(got: Numbers, truth: Numbers, varied: Sequence[Numbers]) -> str | None:
     """Say what differs by more than rounding explains, or None.
 
-    As `strop.testing.check_error` has it: 1.5 times the rms of the variation, twice its largest. A
-    gradient may err by its own variation, or by the share that variation is of all gradients.
+    As `strop.testing.check_error` has it: 1.5 times the rms of the variation, twice its largest. That
+    is asked of log-probabilities and of all gradients as one vector; of each tensor's gradient half
+    as many digits, so that none is missing.
 
     Args:
         got: the numbers to judge.
@@ -88,11 +88,13 @@ def _gradients(got: Numbers, truth: Numbers, varied: Sequence[Numbers]) -> str |
     share = max((math.hypot(*draw) for draw in draws), default=0.0) / max(whole, 1e-300)
     allowed = (1.5 * share + FLOOR) * whole
     if not math.hypot(*errors) <= allowed:
-        return _text("gradients", math.hypot(*errors) / whole, allowed / whole)
+        scale = max(whole, 1e-300)
+        return _text("gradients", math.hypot(*errors) / scale, allowed / scale)
+    digits = math.sqrt(1.5 * share + FLOOR)
     for i, (error, size) in enumerate(zip(errors, sizes, strict=True)):
-        allowed = 1.5 * (max(draw[i] for draw in draws) + share * size) + FLOOR * size
-        if not error <= allowed + FLOOR * share * whole:
-            return _text("a gradient", error / max(size, 1e-300), allowed / max(size, 1e-300))
+        own = 1.5 * max((draw[i] for draw in draws), default=0.0)
+        if not error <= own + digits * size + allowed:
+            return _text("a gradient", error / max(size, 1e-300), digits)
     return None
 
 

@@ -1,0 +1,67 @@
+"""Write docs/architectures.md from its results file, so that no line in it is made by hand."""
+
+from pathlib import Path
+from typing import Any
+
+from results import read, rows_of
+
+PAGE = Path(__file__).parent.parent / "docs" / "architectures.md"
+WAYS = {
+    "compact": "rows laid end to end",
+    "rows": "row by row",
+    "plain": "as it was written",
+    "fails plain": "fails in plain TRL too",
+    "not built": "not built tiny",
+    "traceback": "**fails with strop alone**",
+}
+HEAD = """# Architectures
+
+Causal language models of transformers, each built tiny with random weights in float32 and given four
+ragged rows, two of which begin alike: loss, every gradient and the evaluation of each row are compared
+with the model's own forward, padded on the right and on the left. *Equal* means within what rounding
+explains (see `strop.models.rounding`).
+
+A model of a [known family](design.md) runs through strop's own blocks. Any other is tried before its
+first batch, once per architecture, configuration, version and setting, and the result is kept in the
+cache folder: **rows laid end to end** where that gives the model's own numbers, else **row by row**
+through its own forward, without padding and up to the last supervised token, else **as it was written**.
+Each way is exact, and a run says once which one it takes and why.
+
+`benchmarks/architectures.py` makes the numbers below, `make pages` this page.
+"""
+
+
+def numbers_of(found: dict[str, Any]) -> str:
+    """Return whether an architecture's numbers are the plain ones."""
+    sides = [found[side] for side in ("right", "left") if side in found]
+    faults = [side["fault"] for side in sides if side.get("fault")]
+    if found.get("evaluation", "equal") != "equal":
+        faults.append(f"evaluation: {found['evaluation']}")
+    compared = [side for side in sides if "fault" in side]
+    return f"**{faults[0]}**" if faults else "equal" if compared else ""
+
+
+def page() -> str:
+    """Return the page as it should be."""
+    kept = read("cpu/architectures.json")
+    cells = [["model type", "padded on the right", "padded on the left", "numbers"]]
+    for kind, found in sorted(kept["architectures"].items()):
+        right, left = (found.get(side, found) for side in ("right", "left"))
+        cells.append([f"`{kind}`", WAYS[right["way"]], WAYS[left["way"]], numbers_of(found)])
+    counts: dict[str, int] = {}
+    for row in cells[1:]:
+        counts[row[1]] = counts.get(row[1], 0) + 1
+    total = [["with rows padded on the right", "architectures"]]
+    total += [[way, str(n)] for way, n in sorted(counts.items(), key=lambda item: -item[1])]
+    versions = ", ".join(f"{n} {kept['versions'][n]}" for n in ("transformers", "trl", "torch"))
+    return f"""{HEAD}
+{versions}; {kept["machine"]["cpu"]}; commit {kept["commit"][:7]}.
+
+{rows_of(total)}
+
+{rows_of(cells)}
+"""
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
