@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from strop.core.dataless import has_data
 from strop.models import ways
@@ -58,6 +59,9 @@ class Guard:
         """Return the way in which a batch like this is computed."""
         if all_known(self.model.base_model) or not has_data(next(self.model.parameters())):
             return COMPACT
+        if any(isinstance(p, DTensor) for p in self.model.parameters()):
+            # processes must call a sharded model equally often, and each has other rows
+            return self._told("plain", "its weights are sharded over processes")
         settings = {
             **self.settings,
             "left": batch.padded_left(),
