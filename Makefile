@@ -75,13 +75,14 @@ bench: bench-sft bench-data ## bench-sft, bench-data, and the other kinds of tra
 numbers: $(STAMP) ## write the newest results into README.md
 	$(BIN)/python scripts/readme_numbers.py
 
-pages: $(STAMP) ## write docs/settings.md, data.md, gpu.md, memory.md, four_bits.md, certificates.md, templates.md, trainers.md
+pages: $(STAMP) ## write docs/settings.md, data.md, gpu.md, memory.md, four_bits.md, certificates.md, templates.md, trainers.md, architectures.md
 	$(BIN)/python scripts/settings_page.py
 	$(BIN)/python scripts/data_page.py
 	$(BIN)/python scripts/gpu_page.py
 	$(BIN)/python scripts/memory_page.py
 	$(BIN)/python scripts/four_bits_page.py
 	$(BIN)/python scripts/certificates_page.py
+	$(BIN)/python scripts/architectures_page.py
 	$(BIN)/python scripts/templates_page.py
 	$(BIN)/python scripts/trainers_page.py
 

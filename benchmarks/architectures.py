@@ -202,7 +202,8 @@ def alone(model, examples):
     found = []
     for ids, labels in examples:
         row, targets = torch.tensor([ids]), torch.tensor(labels[1:])
-        logits = model(input_ids=row, attention_mask=torch.ones_like(row)).logits[0, :-1]
+        mask = torch.ones_like(row)
+        logits = model(input_ids=row, attention_mask=mask, use_cache=False).logits[0, :-1]
         picked = logits.log_softmax(-1).gather(-1, targets.clamp(min=0)[:, None])[:, 0]
         found.append(picked[targets != IGNORED])
     return torch.cat(found)

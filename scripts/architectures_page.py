@@ -35,10 +35,14 @@ def numbers_of(found: dict[str, Any]) -> str:
     """Return whether an architecture's numbers are the plain ones."""
     sides = [found[side] for side in ("right", "left") if side in found]
     faults = [side["fault"] for side in sides if side.get("fault")]
-    if found.get("evaluation", "equal") != "equal":
-        faults.append(f"evaluation: {found['evaluation']}")
-    compared = [side for side in sides if "fault" in side]
-    return f"**{faults[0]}**" if faults else "equal" if compared else ""
+    scored = found.get("evaluation", "equal")
+    if "differ" in scored:
+        faults.append(f"evaluation: {scored}")
+    if faults:
+        return f"**{faults[0]}**"
+    if not any("fault" in side for side in sides):
+        return ""
+    return "equal" if scored == "equal" else "equal; evaluation not compared"
 
 
 def page() -> str:
