@@ -124,7 +124,10 @@ Of names joined by *or* the first that is there is read.
 
 - **Beside a question** stand {beside}: behind it, in this order, each
   after an empty line, the choices as `A. ...`. An answer that is the number of a choice (from 0)
-  becomes its letter; a letter or the choice itself stays as written.
+  becomes its letter; a letter or the choice itself stays as written. Choices may be a list, an
+  object by letters, either as JSON or as Python writes it (`['a', 'b']`), or columns of their own:
+  `A`, `B`, `C`, or `option_a`, `choice1` and the like. Beside columns numbered from 1, and where the
+  answers reach the number of columns and never 0, numbers count from 1; `strop data check` says so.
 - **Reasoning** is one of {reasoning}; it becomes the
   `reasoning_content` of the answer. `history` holds the turns before the question.
 - **Classification**: the question is `Classify the text as one of: bad, good.`, an empty line, and
@@ -139,7 +142,10 @@ Of names joined by *or* the first that is there is read.
   classes, so they need `--map label=kto_tag`.
 - **Columns that are not read**: a column with content (texts, words that vary, truth values; not
   ids, addresses, dates, hashes, numbers, one value) that the format does not read stops `strop
-  train`, until `--map` says what it is or `--ignore-columns` that it is to be left out.
+  train`, until `--map` says what it is or `--ignore-columns` that it is to be left out. It need not
+  where nearly every value stands in what was read of its row (a `prompt` beside `messages`), or
+  is made of all of it (a `text` written by a template), nor where it is a category beside a question
+  and its answer: one word of a few, such as `category` or `difficulty`; the plan names it.
 
 Several sources are trained on as one: `strop train a.jsonl b.csv:0.5`, in YAML
 

@@ -17,7 +17,7 @@ CLASSES = {"text": ["good film", "bad film"], "label": [1, 0]}
 
 
 class Polars:
-    """What a polars DataFrame offers, as far as it is used."""
+    """A table of a library that is not installed here: any object with polars' `to_dicts`."""
 
     columns = ("prompt", "completion")
 

@@ -7,8 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from strop.core.errors import ConfigError, DataError
-from strop.data.formats import KNOWN_COLUMNS, Format
-from strop.data.survey import Survey
+from strop.data.formats import KNOWN_COLUMNS
 
 Shapes = Counter[tuple[str, ...]]
 """How many records have which columns."""
@@ -143,17 +142,6 @@ def _present(
     close = difflib.get_close_matches(column, map(str, present), 1)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise DataError(f"{name} has no column {column!r} {purpose}; it has {spoken(present)}{hint}")
-
-
-def unread_content(shapes: Shapes, layout: Format, survey: Survey) -> tuple[list[str], list[str]]:
-    """Return the columns that the format does not read: those with content, and the others."""
-    unread: dict[str, None] = {}
-    for shape in shapes:
-        if layout.columns(shape) is not None:
-            read = layout.reads(shape)
-            unread.update(dict.fromkeys(column for column in shape if column not in read))
-    content = [c for c in unread if survey[c].content(str(c), known=c in KNOWN_COLUMNS)]
-    return content, [c for c in unread if c not in content]
 
 
 def spoken_values(columns: Mapping[str, str]) -> str:

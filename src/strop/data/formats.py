@@ -14,7 +14,17 @@ from strop.data.messages import (
     tools_in,
     weights_of,
 )
-from strop.data.questions import BESIDE, REASONING, answer_in, beside, reasoning_in, with_context
+from strop.data.questions import (
+    ANSWERS,
+    BESIDE,
+    LETTERS,
+    QUESTIONS,
+    REASONING,
+    answer_in,
+    beside,
+    reasoning_in,
+    with_context,
+)
 from strop.data.record import Record, is_missing, spoken_type
 from strop.data.rows import Fault, Message, Row
 from strop.data.survey import Survey
@@ -179,12 +189,10 @@ def _is_marked(survey: Survey, columns: Sequence[str]) -> bool:
     return columns[-1] != "label" or survey["label"].marks
 
 
-_PROMPTS = ("prompt", "question", "instruction", "query", "problem", "messages", "conversations")
+_PROMPTS = (*QUESTIONS, "messages", "conversations")
 _CHATS = ("conversations", "conversation", "dialogue", "dialog", "chat", "turns", "items")
-_ANSWERS = ("completion", "response", "answer", "solution", "ground_truth", "target", "output")
 _SQUAD = ("answers",)
 _SUMMARIES = ("summary", "highlights", "completion", "response", "answer", "output", "target")
-_LETTERS = ("answerkey", "answer_idx", "answer_index", "correct_answer", "label", "target")
 _SYSTEM = (("system", "system_prompt"), ("tools", "functions"), ("history",))
 _AROUND = (*_SYSTEM, *BESIDE)
 _WANTED = ("kto_tag", "label")
@@ -208,7 +216,7 @@ FORMATS = (
     ),
     Format(
         "kto",
-        (_PROMPTS[:5], _ANSWERS, _WANTED),
+        (QUESTIONS, ANSWERS, _WANTED),
         _from_kto,
         (*_AROUND, REASONING),
         _is_marked,
@@ -218,20 +226,20 @@ FORMATS = (
     Format("conversations", (_CHATS,), _from_messages, _SYSTEM),
     Format(
         "multiple_choice",
-        (_PROMPTS[:5], BESIDE[-1], (*_ANSWERS, *_LETTERS)),
+        (QUESTIONS, BESIDE[-1], (*ANSWERS, *LETTERS)),
         _from_choices,
         (*_AROUND, REASONING, ("answer_idx", "answer_index")),
     ),
     Format(
         "instruction",
-        (("instruction",), ("output", *_ANSWERS)),
+        (("instruction",), ("output", *ANSWERS)),
         _from_question,
         (*_AROUND, REASONING),
     ),
-    Format("prompt_completion", (("prompt",), _ANSWERS), _from_question, (*_AROUND, REASONING)),
+    Format("prompt_completion", (("prompt",), ANSWERS), _from_question, (*_AROUND, REASONING)),
     Format(
         "question_answer",
-        (("question", "query", "problem"), (*_ANSWERS, *_SQUAD)),
+        (("question", "query", "problem"), (*ANSWERS, *_SQUAD)),
         _from_question,
         (*_AROUND, REASONING),
     ),

@@ -218,7 +218,7 @@ KINDS = {
     ),
     "unused_columns": Kind(
         "info",
-        "columns of ids, dates, numbers or one value that the format does not read",
+        "columns of ids, dates, numbers or one value, or of text that is read already",
         "No action needed if they are notes; otherwise say what they are with --map.",
     ),
     "columns_understood": Kind(

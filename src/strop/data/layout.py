@@ -7,6 +7,7 @@ from typing import Any
 
 from strop.core.errors import DataError
 from strop.data import classification
+from strop.data.choices import ChoiceColumns, choice_columns
 from strop.data.columns import (
     Columns,
     Shapes,
@@ -14,12 +15,13 @@ from strop.data.columns import (
     named_columns,
     renaming,
     spoken,
-    unread_content,
 )
 from strop.data.formats import FORMATS, Format, row_of
+from strop.data.messages import FaultyRecordError
 from strop.data.record import Record
 from strop.data.rows import Fault, Row
 from strop.data.survey import Survey
+from strop.data.unread import unread_columns
 
 
 @dataclasses.dataclass(slots=True)
@@ -42,18 +44,28 @@ class Layout:
     """Other columns that it does not read."""
     notes: list[str]
     """What a reader should know of how the columns are understood."""
+    choices: ChoiceColumns | None = None
+    """Choices that stand in columns of their own."""
 
     def row(self, line: int, item: Record | Fault) -> Row | Fault:
         """Return the row that a record is, or why it is none."""
         if isinstance(item, Fault):
             return item
-        record = item
-        if self.names or self.ignored:
-            record = {self.names.get(c, c): v for c, v in item.items() if c not in self.ignored}
+        try:
+            record = self.renamed(item)
+        except FaultyRecordError as e:
+            return Fault(line, str(e), e.kind)
         its = self.format.columns(record)
         if its is None:
             return Fault(line, _lacks(self.format, record), "missing_column")
         return row_of(line, record, self.format, its, self.instruction)
+
+    def renamed(self, item: Record) -> Record:
+        """Return a record with the columns that formats know."""
+        record = item
+        if self.names or self.ignored:
+            record = {self.names.get(c, c): v for c, v in item.items() if c not in self.ignored}
+        return record if self.choices is None else self.choices.arranged(record)
 
 
 def layout_of(shapes: Shapes, items: Any, columns: Columns, name: str) -> Layout:
@@ -77,19 +89,44 @@ def layout_of(shapes: Shapes, items: Any, columns: Columns, name: str) -> Layout
         return (i[key] for _, i in items() if not isinstance(i, Fault) and key in i)
 
     survey = Survey(values)
+    total: Counter[str] = Counter()
     renamed: Shapes = Counter()
     for shape, count in kept.items():
-        renamed[tuple(names.get(c, c) for c in shape)] += count
-    layout = _best(renamed, survey, name)
-    total: Counter[str] = Counter()
-    for shape, count in renamed.items():
-        total.update(dict.fromkeys(shape, count))
-    content, unused = unread_content(renamed, layout, survey)
-    told = _instruction(layout, _commonest(layout, renamed), columns, survey, name)
-    notes = _notes(layout, _commonest(layout, renamed), told, survey)
-    unread = {str(c): next(iter(survey[c].distinct)) for c in content}
+        total.update(dict.fromkeys((names.get(c, c) for c in shape), count))
+    choices = choice_columns(total, values)
+    for shape, count in kept.items():
+        new = tuple(names.get(c, c) for c in shape)
+        renamed[choices.shape(new) if choices else new] += count
+    best = _best(renamed, survey, name)
+    needs = _commonest(best, renamed)
+    told = _instruction(best, needs, columns, survey, name)
     used = named_columns(shapes, columns)
-    return Layout(layout, names, ignored, used, told, total, unread, unused, notes)
+    layout = Layout(best, names, ignored, used, told, total, {}, [], [], choices)
+    unread = unread_columns(renamed, best, survey, _rows(layout, items))
+    layout.unread = {str(c): next(iter(survey[c].distinct)) for c in unread.content}
+    layout.unused = unread.others
+    layout.notes = [
+        *_notes(layout, needs, survey),
+        *(_category(c, next(iter(survey[c].distinct))) for c in unread.categories),
+    ]
+    return layout
+
+
+def _rows(layout: Layout, items: Any) -> Iterator[tuple[Record, Row]]:
+    """Yield the records that become rows, with the rows."""
+    for line, item in items():
+        if isinstance(item, Fault):
+            continue
+        row = layout.row(line, item)
+        if isinstance(row, Row):
+            yield layout.renamed(item), row
+
+
+def _category(column: str, value: str) -> str:
+    return (
+        f"{column} ({value!r}) is taken for a category of the row and is not read; "
+        f"--map {column}=context reads it"
+    )
 
 
 def _instruction(
@@ -117,22 +154,30 @@ def _instruction(
     return trained[0]
 
 
-def _notes(layout: Format, columns: Sequence[str], told: str | None, survey: Survey) -> list[str]:
+def _notes(layout: Layout, columns: Sequence[str], survey: Survey) -> list[str]:
     said = []
-    if told:
+    name = layout.format.name
+    if layout.choices:
         said.append(
-            f"each text stands behind {told!r}, and {columns[-1]} is its answer; --instruction "
-            "takes another sentence, --map text=prompt,label=completion leaves it out"
+            f"{', '.join(layout.choices.columns)} are the choices of the question"
+            + f", counted from {layout.choices.first} in {columns[-1]}" * layout.choices.numbered
         )
-    texts = columns[: len(columns) - (layout.name == "kto")]  # its last is the mark
-    for column in texts if layout.name not in _NESTED else ():
+    if layout.instruction:
+        said.append(
+            f"each text stands behind {layout.instruction!r}, and {columns[-1]} is its answer; "
+            "--instruction takes another sentence, --map text=prompt,label=completion leaves it out"
+        )
+    texts = columns[: len(columns) - (name == "kto")]  # its last is the mark
+    if layout.choices:
+        texts = texts[:-1]
+    for column in texts if name not in _NESTED else ():
         if count := survey[column].numbers:
             first = next(iter(survey[column].distinct))
             said.append(
                 f"{column} is a number or a truth value in {count:,} rows: "
                 + (
                     "it is taken for the letter of that choice, counted from 0, or for the choice"
-                    if layout.name == "multiple_choice"
+                    if name == "multiple_choice"
                     else f"its text is taken as written, such as {first}"
                 )
             )

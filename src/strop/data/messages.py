@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from strop.data.forms import Arguments
-from strop.data.record import Record, is_missing, spelled, spoken_type
+from strop.data.record import Record, is_missing, parsed, spelled, spoken_type
 from strop.data.rows import Message
 
 
@@ -110,8 +110,8 @@ def _tool(tool: Any, number: int) -> dict[str, Any]:
 def _parsed(text: str, what: str) -> Any:
     """Return the value that a text holds as JSON, or raise what is wrong with it."""
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as e:
+        return parsed(text)
+    except ValueError as e:
         hint = "; it is written as Python, not as JSON" if text[:2] in ("[{", "{'") else ""
         raise FaultyRecordError("bad_json", f"{what} is not valid JSON: {e}{hint}") from e
 

@@ -6,8 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from strop.data.messages import FaultyRecordError, text_in
-from strop.data.record import Record, is_missing, spelled, spoken_type
+from strop.data.record import Record, is_missing, parsed, spelled, spoken_type
 
+QUESTIONS = ("prompt", "question", "instruction", "query", "problem")
+ANSWERS = ("completion", "response", "answer", "solution", "ground_truth", "target", "output")
+LETTERS = (
+    *("answerkey", "answer_key", "answer_idx", "answer_index", "answer_letter", "correct_answer"),
+    *("correct_option", "correct_choice", "cop", "label", "target"),
+)
+"""Columns in which the answer is one of the choices."""
 INPUT = ("input", "inputs")
 CONTEXT = (
     *("context", "contexts", "passage", "passages", "document", "documents", "background"),
@@ -59,15 +66,17 @@ def choices_in(record: Record, columns: Sequence[str] = ()) -> dict[str, str] | 
     """Return the choices of a question by their letters; None if it has none, or a plain text.
 
     They may be a list, an object by letters, or `{"text": [...], "label": [...]}`, in a table also
-    as JSON.
+    as JSON or as Python writes it.
     """
     column = _choices_column(record, columns)
     value = record[column] if column else None
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as e:
-            raise FaultyRecordError("bad_json", f"{column} is not valid JSON: {e}") from e
+            value = parsed(value)
+        except ValueError as e:
+            raise FaultyRecordError(
+                "bad_json", f"{column} is neither JSON nor a Python list: {e}"
+            ) from e
     if value is None or isinstance(value, str):
         return None
     if isinstance(value, dict) and isinstance(value.get("text"), list):

@@ -1,6 +1,11 @@
 """One record of a source, before it is a row."""
 
+import ast
+import io
+import itertools
+import json
 import math
+import tokenize
 from typing import Any
 
 from strop.data.rows import Fault
@@ -59,6 +64,26 @@ def spelled(value: Any) -> str | None:
     if isinstance(value, float):
         return None if math.isnan(value) else repr(value)
     return str(value) if isinstance(value, int) else None
+
+
+def parsed(text: str) -> Any:
+    """Return the value that a cell of a table holds as JSON, or else as Python writes it.
+
+    Raises:
+        ValueError: it is neither, or a list of texts without commas, as NumPy writes them.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as e:
+        try:
+            value = ast.literal_eval(text)
+            tokens = [t.type for t in tokenize.generate_tokens(io.StringIO(text).readline)]
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as other:
+            raise ValueError(str(e)) from other
+        tokens = [kind for kind in tokens if kind not in (tokenize.NL, tokenize.NEWLINE)]
+        if (tokenize.STRING, tokenize.STRING) in itertools.pairwise(tokens):
+            raise ValueError("texts stand side by side without a comma") from e
+        return value
 
 
 def is_missing(value: Any) -> bool:

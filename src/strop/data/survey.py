@@ -33,6 +33,22 @@ _BOOKKEEPING_NAMES = frozenset(
     )
 )
 _BOOKKEEPING_ENDS = ("_id", "_ids", "_idx", "_url", "_uri", "_at", "_date", "_hash", "-id", " id")
+_CATEGORY_NAMES = frozenset(
+    (
+        *("category", "categories", "type", "task", "difficulty", "level", "subject", "domain"),
+        *("kind", "field", "area", "skill", "tag", "tier", "grade", "complexity"),
+    )
+)
+_CONDITIONS = frozenset(
+    (
+        *("style", "tone", "genre", "topic", "mood", "persona", "character", "audience", "format"),
+        *("target", "answer", "label", "sentiment", "emotion", "intent"),
+    )
+)
+"""Words in the names of columns that may say what an answer should be like."""
+_FEW = 50
+"""Rows of which those of a category may all differ."""
+_NAME_PARTS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])")
 _MARKS = frozenset(("true", "false"))
 
 
@@ -116,6 +132,24 @@ class Column:
         if len(said) * 2 <= len(self.distinct):
             return known and self.short
         return self.filled > 1 or any(len(text.split()) > 1 for text in said)
+
+    def category(self, name: str, *, known: bool) -> bool:
+        """Whether it holds a word of a few in each row that sorts the rows, such as `open_qa`.
+
+        Args:
+            name: of the column.
+            known: whether some format reads columns of that name.
+        """
+        parts = {part.lower() for part in _NAME_PARTS.split(name)}
+        named = bool(parts & _CATEGORY_NAMES)
+        if parts & _CONDITIONS or (known and not named):
+            return False
+        if not self.short or self.marks or self.numbers:
+            return False
+        words = max(len(text.split()) for text in self.distinct)
+        if self.repeats:
+            return words == 1 or (named and words <= 3)
+        return words == 1 and named and self.filled < _FEW
 
 
 def _text_within(value: Any, depth: int = 0) -> str | None:

@@ -1,0 +1,164 @@
+"""Columns that a format does not read: which hold content, categories, or text read already."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from strop.data.columns import Shapes
+from strop.data.formats import KNOWN_COLUMNS, Format
+from strop.data.record import Record, is_missing
+from strop.data.rows import Row
+from strop.data.survey import Column, Survey
+
+_MOST_OTHER = 0.05
+"""Share of a column's rows whose text may be none that was read, in a column that repeats it."""
+
+_WITHOUT_ANSWERS = ("text", "prompt", "classification")
+"""Formats beside which a category may be what is to be answered."""
+
+_SPEAKERS = ("role", "from")
+
+
+@dataclass(slots=True)
+class Unread:
+    """The columns that a format does not read, by what they hold."""
+
+    content: list[str] = field(default_factory=list)
+    categories: list[str] = field(default_factory=list)
+    """Short words that sort the rows, beside a question and its answer."""
+    others: list[str] = field(default_factory=list)
+    """Ids, dates, numbers, one value, or text that is read already."""
+
+
+def unread_columns(
+    shapes: Shapes, layout: Format, survey: Survey, rows: Iterable[tuple[Record, Row]]
+) -> Unread:
+    """Return the columns that the format does not read.
+
+    Args:
+        shapes: how many records have which columns.
+        layout: the format.
+        survey: the values of the columns.
+        rows: the records and the rows that they became; gone through if a column holds text.
+    """
+    names: dict[str, None] = {}
+    for shape in shapes:
+        if layout.columns(shape) is not None:
+            read = layout.reads(shape)
+            names.update(dict.fromkeys(column for column in shape if column not in read))
+    unread = Unread()
+    answered = layout.name not in _WITHOUT_ANSWERS
+    for name in names:
+        known = name in KNOWN_COLUMNS
+        if not survey[name].content(str(name), known=known):
+            unread.others.append(name)
+        elif answered and survey[name].category(str(name), known=known):
+            unread.categories.append(name)
+        else:
+            unread.content.append(name)
+    texts = [c for c in unread.content if _may_repeat(survey[c], layout)]
+    repeated = _repeated(texts, layout, survey, rows) if texts else set()
+    unread.content = [c for c in unread.content if c not in repeated]
+    unread.others += [c for c in texts if c in repeated]
+    return unread
+
+
+def _may_repeat(column: Column, layout: Format) -> bool:
+    """Whether its text may stand in the row for no reason of its own.
+
+    Beside a plain text, short ones and lists may be what is to be found in it.
+    """
+    if column.marks or column.numbers:
+        return False
+    return layout.name != "text" or not (column.short or column.nested)
+
+
+def _repeated(
+    names: Sequence[str], layout: Format, survey: Survey, rows: Iterable[tuple[Record, Row]]
+) -> set[str]:
+    """Return the columns of which nearly every value says nothing but what was read of its row."""
+    left = dict.fromkeys(names, 0)
+    others: dict[str, Counter[str]] = {name: Counter() for name in names}
+    most = {name: int(_MOST_OTHER * survey[name].filled) for name in names}
+    for record, row in rows:
+        if not left:
+            break
+        read = [_squeezed(text) for text in _texts_of_row(row)]
+        for name in [c for c in left if not is_missing(record.get(c))]:
+            texts = [_squeezed(text) for text in texts_in(record[name])]
+            if _all_read(texts, read, whole=survey[name].repeats):
+                continue
+            around = _around(texts, record, layout)
+            if around is None:
+                left[name] += 1
+            else:
+                others[name][around] += 1
+            if left[name] > most[name]:
+                del left[name]
+    once = {name: sum(n for n in counts.values() if n == 1) for name, counts in others.items()}
+    return {name for name, count in left.items() if count + once[name] <= most[name]}
+
+
+def _all_read(texts: Sequence[str], read: Sequence[str], *, whole: bool) -> bool:
+    """Whether each text stands among those that were read, as one of them or inside one."""
+    if whole:
+        return all(text in read for text in texts)
+    return all(any(_stands_in(text, other) for other in read) for text in texts)
+
+
+def _stands_in(text: str, other: str) -> bool:
+    """Whether a text stands in another one, not inside a word."""
+    if text not in other:
+        return False
+    return len(text) > 80 or re.search(_as_words(text), other) is not None
+
+
+def _as_words(text: str) -> str:
+    before = r"(?<!\w)" if text[:1].isalnum() else ""
+    after = r"(?!\w)" if text[-1:].isalnum() else ""
+    return f"{before}{re.escape(text)}{after}"
+
+
+def _around(texts: Sequence[str], record: Record, layout: Format) -> str | None:
+    """Return what stands around the row's texts in one made of them all, such as a template."""
+    read = layout.reads(record)
+    parts = {_squeezed(text) for c in read if c in record for text in texts_in(record[c])} - {""}
+    if len(texts) != 1 or not parts:
+        return None
+    text = texts[0]
+    for part in sorted(parts, key=len, reverse=True):
+        text, count = re.subn(_as_words(part), "\0", text)
+        if not count:
+            return None
+    return text
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts in a cell, in lists and objects as well, without the names of speakers."""
+    if isinstance(value, str):
+        try:
+            inner = json.loads(value) if value.lstrip()[:1] in ("[", "{") else None
+        except (ValueError, RecursionError):
+            inner = None
+        if isinstance(inner, (list, dict)):
+            value = inner
+        else:
+            yield value
+    if isinstance(value, dict):
+        value = [inner for key, inner in value.items() if key not in _SPEAKERS]
+    if isinstance(value, (list, tuple)):
+        for inner in value:
+            yield from texts_in(inner)
+
+
+def _texts_of_row(row: Row) -> Iterator[str]:
+    yield from texts_in([row.messages or [], row.rejected or [], row.tools or []])
+    if row.text:
+        yield row.text
+
+
+def _squeezed(text: str) -> str:
+    return " ".join(text.split())
