@@ -67,7 +67,14 @@ def test_lists_as_python_writes_them_are_read_in_tables(cell, answer):
     assert asked({"question": "Which?", "choices": cell, "answer": answer}) == (LETTERED, answer)
 
 
-NEITHER = ("['sun' 'moon']", "['sun'\n 'moon']", "[sun, moon]", "['sun', open('x')]", "[" * 9999)
+NEITHER = (
+    "['sun' 'moon']",
+    "['sun'\n 'moon']",
+    "[sun, moon]",
+    "['sun', '\\alpha']",
+    "['sun', open('x')]",
+    "[" * 9999,
+)
 
 
 @pytest.mark.parametrize("cell", NEITHER, ids=range(len(NEITHER)))

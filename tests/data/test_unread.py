@@ -106,3 +106,9 @@ def test_a_category_beside_questions_and_answers_is_named_and_stops_nothing(name
     notes = [f for f in check(rows).findings if f.kind == "columns_understood"]
     assert [f.severity for f in notes] == ["info"]
     assert notes[0].message.startswith(f"{name} ({values[0]!r}) is taken for a category")
+
+
+def test_the_way_on_from_a_category_is_a_column_that_its_format_reads():
+    rows = [{"messages": chat(q, a), "category": "Chat" if a[0] == "C" else "QA"} for q, a in PAIRS]
+    assert read(rows).notes[0].endswith("--map category=system reads it")
+    assert read(rows, mapping={"category": "system"})[0].messages[0]["content"] == "Chat"

@@ -107,7 +107,7 @@ def layout_of(shapes: Shapes, items: Any, columns: Columns, name: str) -> Layout
     layout.unused = unread.others
     layout.notes = [
         *_notes(layout, needs, survey),
-        *(_category(c, next(iter(survey[c].distinct))) for c in unread.categories),
+        *(_category(best, c, next(iter(survey[c].distinct))) for c in unread.categories),
     ]
     return layout
 
@@ -122,10 +122,11 @@ def _rows(layout: Layout, items: Any) -> Iterator[tuple[Record, Row]]:
             yield layout.renamed(item), row
 
 
-def _category(column: str, value: str) -> str:
+def _category(layout: Format, column: str, value: str) -> str:
+    known = "system" if layout.name in _NESTED or layout.needs[0][0] == "messages" else "context"
     return (
         f"{column} ({value!r}) is taken for a category of the row and is not read; "
-        f"--map {column}=context reads it"
+        f"--map {column}={known} reads it"
     )
 
 

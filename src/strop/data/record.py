@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import math
+import re
 import tokenize
 from typing import Any
 
@@ -13,6 +14,11 @@ from strop.data.rows import Fault
 Record = dict[str, Any]
 Found = tuple[int, Record | Fault]
 """A line number, and the record there or why there is none."""
+
+
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_WRITTEN_ESCAPES = frozenset("\\'\"nrtxuU")
+"""Behind a backslash, what Python writes for texts; it reads more, such as the `\\a` of `\\alpha`."""
 
 
 class WrittenFloat(float):
@@ -75,6 +81,8 @@ def parsed(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as e:
+        if set(_ESCAPE.findall(text)) - _WRITTEN_ESCAPES:
+            raise ValueError(str(e)) from e
         try:
             value = ast.literal_eval(text)
             tokens = [t.type for t in tokenize.generate_tokens(io.StringIO(text).readline)]
