@@ -39,7 +39,7 @@ class Simulator:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "strop.core.fake_cuda", "card_memory_worker"],
+            [sys.executable, "-m", "strop.core.simulated.fake_cuda", "card_memory_worker"],
             cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 

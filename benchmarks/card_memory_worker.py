@@ -1,6 +1,6 @@
-"""Answers what a training step needs of a card, one line of JSON a question, in a pretended CUDA process.
+"""Answers what a training step needs of a card, one line of JSON a question, with a fake CUDA device.
 
-Run as `python -m strop.core.fake_cuda card_memory_worker` in this folder. A question names a model of
+Run `python -m strop.core.simulated.fake_cuda card_memory_worker` here. A question names a model of
 `card_models.py`, how many of its blocks to take, tokens, bits, and a policy; the policy "plain" is
 transformers + PEFT + bitsandbytes with gradient checkpointing, "plain-keep" without.
 """
@@ -18,7 +18,7 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig
 
-from strop.core.allocations import Allocations
+from strop.core.simulated.allocations import Allocations
 from strop.planning.flops import Flops
 from strop.planning.setup import Setup
 from strop.planning.simulate import FakeDevice, place, simulate_here

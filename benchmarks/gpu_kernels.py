@@ -21,7 +21,7 @@ CARDS = ("sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "gfx942")
 
 def compiled() -> list[dict[str, Any]]:
     """Return a line for each kernel, card and launch."""
-    words = ["-W", "ignore", "-m", "strop.core.fake_cuda", "strop.testing.gpu.launching"]
+    words = ["-W", "ignore", "-m", "strop.core.simulated.fake_cuda", "strop.testing.gpu.launching"]
     words += [",".join(CARDS), *(f"strop.ops.{name}.launches" for name in OPERATIONS)]
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=False)
     if done.returncode:

@@ -21,7 +21,7 @@ FORMULAS = ("rms_norm", "rope", "glu", "block")
 
 def counted(mode: str, formula: str) -> dict[str, int]:
     """Count one formula in a process of its own, which has the fake device."""
-    words = ["-W", "ignore", "-m", "strop.core.fake_cuda", "traffic", mode, formula]
+    words = ["-W", "ignore", "-m", "strop.core.simulated.fake_cuda", "traffic", mode, formula]
     done = subprocess.run(
         [sys.executable, *words], cwd=HERE, capture_output=True, text=True, check=False
     )

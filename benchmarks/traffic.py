@@ -1,6 +1,6 @@
 """Kernels launched and bytes moved by one forward and backward, counted on fake CUDA tensors.
 
-Run as `python -m strop.core.fake_cuda traffic OUR-OR-EAGER-OR-COMPILED FORMULA` in this folder; prints a
+Run `python -m strop.core.simulated.fake_cuda traffic OUR-OR-EAGER-OR-COMPILED FORMULA` here; prints a
 line of JSON. A kernel's bytes are those of the tensors it reads and of those it writes, each element once:
 what a perfect cache leaves to be moved. Eager PyTorch launches a kernel for each operator that is no view.
 For torch.compile the kernels are those its compiler has decided on, counted by its own scheduler.

@@ -50,4 +50,6 @@ class Child:
 def compiling(cards: tuple[str, ...], modules: list[str], folder: Path) -> Child:
     """Start compiling the launches of some modules for some cards."""
     module = "strop.testing.gpu.launching"
-    return Child(["-m", "strop.core.fake_cuda", module, ",".join(cards), *modules], folder)
+    return Child(
+        ["-m", "strop.core.simulated.fake_cuda", module, ",".join(cards), *modules], folder
+    )

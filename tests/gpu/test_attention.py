@@ -23,7 +23,7 @@ KERNELS = {
 
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory):
-    words = ["-m", "strop.core.fake_cuda", "tests.gpu.attending"]
+    words = ["-m", "strop.core.simulated.fake_cuda", "tests.gpu.attending"]
     child = children.Child(words, tmp_path_factory.mktemp("attending"))
     return {line["case"]: line for line in child.lines()}
 

@@ -45,7 +45,7 @@ LINEARS = [(128, 128), (128, 64), (128, 64), (128, 128), (128, 256), (128, 256),
 
 @pytest.fixture(scope="module")
 def steps(tmp_path_factory):
-    words = ["-m", "strop.core.fake_cuda", "tests.gpu.stepping"]
+    words = ["-m", "strop.core.simulated.fake_cuda", "tests.gpu.stepping"]
     child = children.Child(words, tmp_path_factory.mktemp("stepping"))
     return {line["step"]: line for line in child.lines()}
 

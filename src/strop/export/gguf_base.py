@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from strop.core import env
+from strop.core.cache import is_made, made_once
 from strop.core.disk import check_room
 from strop.export.bases import held_base
 from strop.export.gguf_file import GgufFile
@@ -14,7 +15,6 @@ from strop.export.tuned import BaseWeights
 from strop.models import compute_dtype
 from strop.models.frame import Frame
 from strop.models.identity import tokenizer_identity
-from strop.models.made_once import is_made, made_once
 from strop.models.weight_files import weight_files
 
 _MODEL = "model.gguf"

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from strop.core.spill import Spill
 from strop.layers.attention_half import AttentionHalf
 from strop.layers.mlp_half import MlpHalf
-from strop.layers.spill import Spill
 from strop.ops.lora_linear import cpu as linear
 from strop.ops.lora_linear.cpu import Gradients
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from strop.core.spill import Spill
 from strop.layers import block as block_file
 from strop.layers.block import Block, run_block, run_half, run_mlp
 from strop.layers.cases import ADAPTERS, C, Case, D, F, H, K, N, R
-from strop.layers.spill import Spill
 from strop.testing import peak_bytes, saved_bytes
 
 HALVES = {"attention": Case.attention, "mlp": Case.mlp}

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from strop.core.errors import ConfigError
+from strop.core.spill import Spill
 from strop.layers.attention_half import Attended
 from strop.layers.block import CHUNK, run_block, run_half, run_mlp
-from strop.layers.spill import Spill
 from strop.models import attention, blocks, mixers, modified
 from strop.models.adapters import drops_out
 from strop.models.families import FAMILIES

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
+from strop.core.cache import made_once
 from strop.core.errors import DataError, UnsupportedError
-from strop.models.made_once import made_once
 from strop.models.packaged import PACKAGED, assemble, digest
 from strop.models.special_tokens import settle
 

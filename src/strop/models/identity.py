@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from strop.core.cache import made_from_of
 from strop.core.digest import file_digest
 from strop.core.errors import DataError
-from strop.models.made_once import made_from_of
 from strop.models.weight_files import weight_files
 
 _UNREAD = {"transformers_version", "_name_or_path", "use_cache"}

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from strop.core.cache import made_once
 from strop.core.errors import DataError, UnsupportedError
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.models.blockwise import take_apart
@@ -16,7 +17,6 @@ from strop.models.calibration_text import sequences
 from strop.models.dtype import default_device
 from strop.models.holding import narrow
 from strop.models.identity import weights_identity
-from strop.models.made_once import made_once
 from strop.models.opening import open_folder, read_config
 from strop.models.surgery import put
 from strop.models.weight_files import weight_files

@@ -2,7 +2,7 @@
 
 The step is strop's own: the code that trains runs on fake tensors, which have shapes but no numbers,
 while every allocation is followed. For CUDA that happens in a process of its own, which pretends to
-have a card (`strop.core.fake_cuda`); a card is neither needed nor used.
+have a card (`strop.core.simulated.fake_cuda`); a card is neither needed nor used.
 
 Not seen are what single kernels and libraries take for themselves (cuBLAS and MKL work space, the
 CUDA context) and what an allocator loses to rounding and fragmentation, but for one thing: on a CPU
@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from strop.core.allocations import Allocations
 from strop.core.errors import ConfigError, UnsupportedError
+from strop.core.simulated.allocations import Allocations
 from strop.models.compact import CompactForward, install
 from strop.models.kept_tokens import IGNORED, KeptTokens
 from strop.models.outline import outline
@@ -45,7 +45,7 @@ def simulate(*setups: Setup) -> list[Step]:
     if all(setup.device == "cpu" for setup in setups):
         return [simulate_here(setup) for setup in setups]
     done = subprocess.run(
-        [sys.executable, "-m", "strop.core.fake_cuda", "strop.planning.pretended"],
+        [sys.executable, "-m", "strop.core.simulated.fake_cuda", "strop.planning.pretended"],
         input=json.dumps([setup.plain() for setup in setups]),
         capture_output=True,
         text=True,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from strop.layers.spill import Spill
+from strop.core.spill import Spill
 from strop.quantization.decoder import Block, Decoder
 from strop.quantization.gram import feedback
 

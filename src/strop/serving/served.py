@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from strop.core.cache import made_once
 from strop.core.errors import ConfigError
 from strop.export.certified import check, is_export
 from strop.export.exporting import export
 from strop.export.gguf_adapter import FILE
 from strop.export.gguf_base import GgufBase
-from strop.models.made_once import made_once
 from strop.models.packaged import PACKAGED, assemble, find_parts, nearest
 from strop.training import Run
 

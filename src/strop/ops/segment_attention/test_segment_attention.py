@@ -6,8 +6,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
 from strop.core import env, work
-from strop.core.allocations import Allocations
 from strop.core.errors import ShapeError, UnsupportedError
+from strop.core.simulated.allocations import Allocations
 from strop.ops.segment_attention import IMPLS, cpu, segment_attention, tiles
 from strop.ops.segment_attention.cases import FLASH_IN_16_BITS, TESTED, Case
 from strop.ops.segment_attention.reference import visible

@@ -1,6 +1,6 @@
 """Compile, for cards that are not here, the very kernels that real calls launch.
 
-    python -m strop.core.fake_cuda strop.testing.gpu.launching CARDS OPERATION...
+    python -m strop.core.simulated.fake_cuda strop.testing.gpu.launching CARDS OPERATION...
 
 CARDS is a list such as sm_90,gfx942. Each operation has a module `launches` with `LAUNCHES`: its
 wrappers are called on fake CUDA tensors of real sizes, so that strides, alignment, grid and constants

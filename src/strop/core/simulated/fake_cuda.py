@@ -4,7 +4,7 @@ A PyTorch built without CUDA ends the process when such a tensor needs a gradien
 device without a card behind it; it must run before torch is imported, so that whoever needs it
 starts a process of its own:
 
-    python -m strop.core.fake_cuda MODULE ARGUMENTS...
+    python -m strop.core.simulated.fake_cuda MODULE ARGUMENTS...
 """
 
 import ctypes
