@@ -21,13 +21,13 @@ from quantization import cut, dither, tell, texts
 
 from strop.core.files import write_json
 from strop.export.bases import StoredBase
-from strop.export.comparison import agreement
 from strop.export.forms import forms
 from strop.export.gguf_dynamic import DynamicGguf
 from strop.export.gguf_file import GgufFile
 from strop.export.llama_cpp import Llama
 from strop.export.sensitivity import Sensitivity
 from strop.export.tuned import BaseWeights
+from strop.metrics.divergence import agreement
 from strop.models import load
 from strop.models.frame import load_frame
 

@@ -15,9 +15,9 @@ import torch
 from strop.core.errors import MissingPackageError
 from strop.export import certifying
 from strop.export.certificate import judged, thresholds
-from strop.export.comparison import Answer, considered
 from strop.export.findings import STEP, Findings, report
 from strop.export.reference import Reference
+from strop.metrics.divergence import Answer, considered
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ from strop.export.balance import Balance
 from strop.export.base_choice import measured
 from strop.export.bases import DEQUANTISED, ORIGINAL, bases
 from strop.export.certificate import CLOSE, ROUNDED, SURE, Certificate, judged, thresholds, within
-from strop.export.comparison import FAR, Agreement, considered
 from strop.export.findings import Findings, report
 from strop.export.reopen_llama_cpp import look as look_llama_cpp
 from strop.export.reopen_transformers import look as look_transformers
 from strop.export.tuned import TunedWeights
 from strop.layers.quantized_linear import QuantizedLinear
+from strop.metrics.divergence import FAR, Agreement, considered
 from strop.models import load
 from strop.training import Run
 from tests.export.tiny import FAMILIES, trained

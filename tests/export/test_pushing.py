@@ -15,8 +15,8 @@ import pytest
 
 from strop.core.errors import DataError
 from strop.export.certificate import EXACT, Certificate, digests
-from strop.export.comparison import Agreement
 from strop.export.pushing import push
+from strop.metrics.divergence import Agreement
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from strop.core.files import write_json
 from strop.data import Row, Rows, encode_all
 from strop.data.columns import Columns
 from strop.data.reading import read_by
-from strop.evaluation.intervals import bootstrap, wilson
 from strop.evaluation.labels import label_set, reasons, right_answer, with_answer
 from strop.evaluation.result import Estimate, Evaluation
+from strop.metrics.intervals import bootstrap, wilson
 from strop.models import load
 from strop.models.scoring import score
 from strop.training import Run, report

@@ -14,13 +14,13 @@ from strop.data.rows import Row
 from strop.data.templates import template_of
 from strop.export.balance import Balance
 from strop.export.certified import adapter_digest
-from strop.export.comparison import Answer, considered
 from strop.export.fingerprints import Print, adapted, print_of
 from strop.export.gguf_families import FAMILIES, metadata
 from strop.export.gguf_vocabulary import rendered_ids
 from strop.export.prompts import prompts, rendered_text
 from strop.export.reference import NEW_TOKENS, Reference
 from strop.layers.quantized_linear import QuantizedLinear
+from strop.metrics.divergence import Answer, considered
 from strop.models.frame import Frame
 from strop.training import Run
 from strop.training.run_data import columns_of_run, rows_of_run

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from strop.export.balance import Balance
 from strop.export.bases import ORIGINAL
-from strop.export.comparison import agreement
 from strop.export.fingerprints import Print, print_over
 from strop.export.reference import Reference
 from strop.export.tuned import TunedWeights, pour
+from strop.metrics.divergence import agreement
 from strop.models import load
 from strop.models.frame import Frame
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from strop.core.errors import DataError
 from strop.core.files import write_json
-from strop.export.comparison import Agreement
 from strop.export.findings import Findings
+from strop.metrics.divergence import Agreement
 
 FILE = "certificate.json"
 

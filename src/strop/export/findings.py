@@ -14,8 +14,8 @@ import jinja2
 from safetensors import SafetensorError
 
 from strop.core.files import write_json
-from strop.export.comparison import Agreement, Answer
 from strop.export.reference import Reference
+from strop.metrics.divergence import Agreement, Answer
 
 _REFUSALS = (
     *(OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError, AssertionError),

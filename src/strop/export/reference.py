@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from strop.core.files import write_json
-from strop.export.comparison import Agreement, Answer, Considered
 from strop.export.fingerprints import Print, read_prints
 from strop.export.prompt import Prompt
+from strop.metrics.divergence import Agreement, Answer, Considered
 
 NEW_TOKENS = 32
 """The longest answer to a question."""

@@ -11,7 +11,6 @@ import unicodedata
 from pathlib import Path
 
 from strop.export import modelfile
-from strop.export.comparison import agreement
 from strop.export.findings import Findings, report
 from strop.export.fingerprints import fault
 from strop.export.gguf_reading import GgufReading
@@ -19,6 +18,7 @@ from strop.export.llama_cpp import Llama
 from strop.export.llama_cpp_chats import ChatServer, compare_chats, compare_prompts
 from strop.export.modelfile import Modelfile
 from strop.export.reference import NEW_TOKENS, Reference
+from strop.metrics.divergence import agreement
 
 _NOT_COMPOSED = (
     "llama.cpp has no step that composes characters (Unicode's NFC), as the trained tokenizer does: "

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from strop.data.templates import templates_of
-from strop.export.comparison import agreement
 from strop.export.findings import Findings, report
 from strop.export.fingerprints import adapted, fault, head_size, image
 from strop.export.reference import NEW_TOKENS, Reference
+from strop.metrics.divergence import agreement
 from strop.models.opening import conversion
 from strop.models.weight_files import stored_tensors
 

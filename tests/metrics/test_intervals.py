@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from strop.evaluation.intervals import bootstrap, wilson
+from strop.metrics.intervals import bootstrap, wilson
 
 
 def test_wilson_gives_the_published_values():

@@ -1,0 +1,1 @@
+"""Divergences between two models and intervals of what was measured."""
