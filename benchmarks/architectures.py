@@ -20,10 +20,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from trl.trainer.utils import add_fused_lm_head
 
 from strop.core.files import write_json
-from strop.models.compact import install
-from strop.models.kept_tokens import IGNORED
-from strop.models.rounding import Numbers, beyond_rounding, perturbed
-from strop.models.scoring import score
+from strop.evaluation.scoring import score
+from strop.forward.compact import install
+from strop.forward.compaction import IGNORED
+from strop.forward.guard.rounding import Numbers, beyond_rounding, perturbed
 
 RESULT = Path(__file__).parent / "results" / "cpu" / "architectures.json"
 SECONDS = 90

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from strop.core.heap import return_large_blocks
-from strop.models.compact import install
+from strop.forward.compact import install
 from strop.models.loading import opened
 from strop.models.outline import outline
 from strop.planning.setup import Setup

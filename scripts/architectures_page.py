@@ -19,7 +19,7 @@ HEAD = """# Architectures
 Causal language models of transformers, each built tiny with random weights in float32 and given four
 ragged rows, two of which begin alike: loss, every gradient and the evaluation of each row are compared
 with the model's own forward, padded on the right and on the left. *Equal* means within what rounding
-explains (see `strop.models.rounding`).
+explains (see `strop.forward.guard.rounding`).
 
 A model of a [known family](design.md) runs through strop's own blocks. Any other is tried before its
 first batch, once per architecture, configuration, version and setting, and the result is kept in the

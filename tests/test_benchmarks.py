@@ -10,7 +10,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import compare
 import floor
 
-from strop.models.kept_tokens import SHORTEST_PREFIX
+from strop.forward.compaction import SHORTEST_PREFIX
 
 
 def families(seed: int) -> list[list[int]]:

@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import strop.models
 from strop.core.errors import ConfigError, DataError, UnsupportedError
+from strop.forward.compact import install
 from strop.layers.held import HeldEmbedding, HeldLinear
 from strop.layers.quantized_linear import QuantizedLinear
-from strop.models.compact import install
 from strop.models.holding import bits_of, computes_in, described, hold
 from strop.models.packing import packed_folder
 from tests.models.tiny import FAMILIES, UNKNOWN, batch, model

@@ -8,13 +8,13 @@ import transformers
 from peft import LoraConfig, get_peft_model
 from trl.trainer.utils import add_fused_lm_head
 
-from strop.models import ways
-from strop.models.compact import base_model, install
-from strop.models.probe import Batch, make_probe
-from strop.models.scoring import score
+from strop.evaluation.scoring import score
+from strop.forward.compact import base_model, install
+from strop.forward.guard import ways
+from strop.forward.guard.probe import Batch, make_probe
 from strop.testing import check_error
+from tests.forward.plain import OUTPUTS, gradients_of, plain, step
 from tests.models import tiny
-from tests.models.plain import OUTPUTS, gradients_of, plain, step
 
 SIZES = {
     "vocab_size": 211,

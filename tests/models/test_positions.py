@@ -4,9 +4,9 @@ import pytest
 import torch
 from trl.trainer.utils import add_fused_lm_head
 
-from strop.models.compact import base_model, install
+from strop.forward.compact import base_model, install
+from tests.forward.plain import OUTPUTS, step
 from tests.models import tiny
-from tests.models.plain import OUTPUTS, step
 
 
 @pytest.mark.parametrize(

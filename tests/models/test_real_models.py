@@ -7,11 +7,11 @@ from transformers import AttentionInterface
 from trl.trainer.utils import add_fused_lm_head
 
 from strop.core.errors import MissingPackageError
+from strop.forward.compact import base_model, install
 from strop.models import load
-from strop.models.compact import base_model, install
 from strop.models.packaged import PACKAGED, find_parts
+from tests.forward.plain import OUTPUTS, plain, step
 from tests.models import tiny
-from tests.models.plain import OUTPUTS, plain, step
 
 pytestmark = pytest.mark.slow
 

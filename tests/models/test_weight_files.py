@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from strop.core.errors import DataError
 from strop.models import load
-from strop.models.weight_files import stored_tensors, weight_files
+from strop.models.files.weight_files import stored_tensors, weight_files
 from tests.export.tiny import save_kind, save_model
 
 Q = "model.layers.0.self_attn.q_proj.weight"

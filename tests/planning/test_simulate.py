@@ -7,7 +7,7 @@ from torch.profiler import ProfilerActivity, profile
 from strop.core.errors import ConfigError
 from strop.core.heap import LARGE
 from strop.core.simulated.allocations import Allocations
-from strop.models.compact import install
+from strop.forward.compact import install
 from strop.models.outline import outline
 from strop.planning.setup import Setup
 from strop.planning.simulate import simulate

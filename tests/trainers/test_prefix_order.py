@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import strop
-from strop.models.kept_tokens import SHORTEST_PREFIX, keep_tokens
+from strop.forward.compaction import SHORTEST_PREFIX, keep_tokens
 from strop.training.prefix_order import PrefixOrder, arranged, obstacle
 from tests.trainers import runs
 

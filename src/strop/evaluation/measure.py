@@ -21,9 +21,9 @@ from strop.data.columns import Columns
 from strop.data.reading import read_by
 from strop.evaluation.labels import label_set, reasons, right_answer, with_answer
 from strop.evaluation.result import Estimate, Evaluation
+from strop.evaluation.scoring import score
 from strop.metrics.intervals import bootstrap, wilson
 from strop.models import load
-from strop.models.scoring import score
 from strop.training import Run, report
 from strop.training.run_data import columns_of_run
 

@@ -11,13 +11,13 @@ from torch import Tensor
 from strop.core.errors import UnsupportedError
 from strop.export.tensor_file import CODES
 from strop.models import compute_dtype
+from strop.models.files.layout import Conversion, Group, Layout
+from strop.models.files.opening import conversion
+from strop.models.files.weight_files import StoredTensor, stored_tensors
 from strop.models.frame import Frame
 from strop.models.holding import NARROW
-from strop.models.layout import Conversion, Group, Layout
-from strop.models.opening import conversion
 from strop.models.packed_weights import forms_of, own_name, packed
 from strop.models.packing import packed_folder
-from strop.models.weight_files import StoredTensor, stored_tensors
 from strop.ops.dequantize import dequantize
 from strop.ops.dequantize.packed import Packed
 

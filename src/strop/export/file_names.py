@@ -9,7 +9,7 @@ from strop.core.errors import UnsupportedError
 from strop.export.bases import StoredBase
 from strop.export.tensor_file import Entry
 from strop.export.tuned import BaseWeights
-from strop.models.layout import Group
+from strop.models.files.layout import Group
 
 
 class FileNames:

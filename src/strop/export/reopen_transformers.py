@@ -16,8 +16,8 @@ from strop.export.findings import Findings, report
 from strop.export.fingerprints import adapted, fault, head_size, image
 from strop.export.reference import NEW_TOKENS, Reference
 from strop.metrics.divergence import agreement
-from strop.models.opening import conversion
-from strop.models.weight_files import stored_tensors
+from strop.models.files.opening import conversion
+from strop.models.files.weight_files import stored_tensors
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from strop.core.errors import UnsupportedError
-from strop.models.head import Head
+from strop.forward.head import Head
 from strop.quantization.decoder import COMPUTE, Call, Decoder
 
 

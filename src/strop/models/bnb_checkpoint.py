@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from strop.core.errors import DataError, UnsupportedError
-from strop.models.weight_files import weight_files
+from strop.models.files.weight_files import weight_files
 
 RENAMINGS = {
     r"\.weight\.absmax$": ".scale_codes",

@@ -15,10 +15,10 @@ import torch
 from strop.core.digest import file_digest
 from strop.core.errors import ConfigError, DataError
 from strop.core.files import write_json, written_whole
+from strop.models.files.layout import Layout, from_plain
+from strop.models.files.opening import conversion, read_config
 from strop.models.identity import tokenizer_identity
-from strop.models.layout import Layout, from_plain
 from strop.models.loading import located, resolve
-from strop.models.opening import conversion, read_config
 from strop.models.special_tokens import settle
 
 CONFIG, GENERATION, RESOLVED = "config.json", "generation_config.json", "resolved.json"

@@ -8,9 +8,9 @@ import torch
 from strop.core.disk import check_room
 from strop.core.errors import ConfigError
 from strop.core.files import written_whole
+from strop.models.files.opening import no_progress_bar
 from strop.models.holding import bits_of, computes_in
 from strop.models.loading import opened, resolve
-from strop.models.opening import no_progress_bar
 from strop.models.packing import SHARD
 
 _STATED = {

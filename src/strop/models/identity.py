@@ -9,7 +9,7 @@ from typing import Any
 from strop.core.cache import made_from_of
 from strop.core.digest import file_digest
 from strop.core.errors import DataError
-from strop.models.weight_files import weight_files
+from strop.models.files.weight_files import weight_files
 
 _UNREAD = {"transformers_version", "_name_or_path", "use_cache"}
 """Entries of config.json that change nothing of what a model computes."""

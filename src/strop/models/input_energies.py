@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from strop.models.compact import base_model
+from strop.forward.compact import base_model
 
 TOKENS = 1024
 """Read at most: channels differ by orders of magnitude, and so many tokens tell which are large."""

@@ -12,11 +12,11 @@ from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.core.hub import hub_problem
 from strop.models import gguf
 from strop.models.dtype import default_device
+from strop.models.files.opening import open_folder
+from strop.models.files.weight_files import check_no_adapter, stored_tensors
 from strop.models.holding import hold
-from strop.models.opening import open_folder
 from strop.models.packaged import PACKAGED, nearest
 from strop.models.special_tokens import settle
-from strop.models.weight_files import check_no_adapter, stored_tensors
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from strop.layers.quantized_linear import QuantizedLinear
 from strop.models.blockwise import take_apart
 from strop.models.calibration_text import sequences
 from strop.models.dtype import default_device
+from strop.models.files.opening import open_folder, read_config
+from strop.models.files.weight_files import weight_files
 from strop.models.holding import narrow
 from strop.models.identity import weights_identity
-from strop.models.opening import open_folder, read_config
 from strop.models.surgery import put
-from strop.models.weight_files import weight_files
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.compression import Calibrated, compress
 from strop.quantization.formats import FORMATS

@@ -14,8 +14,8 @@ from strop.models import adapter_start
 from strop.models.blockwise import take_apart
 from strop.models.calibration_text import sequences
 from strop.models.dtype import default_device
+from strop.models.files.opening import no_progress_bar, open_folder, read_config
 from strop.models.loading import resolve
-from strop.models.opening import no_progress_bar, open_folder, read_config
 from strop.models.packing import SHARD, check_linear, holding
 from strop.models.surgery import put
 from strop.ops.dequantize.packed import Packed

@@ -9,8 +9,8 @@ import torch
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.models.bnb_checkpoint import read_states
 from strop.models.dtype import compute_dtype
+from strop.models.files.opening import read_config
 from strop.models.holding import NARROW
-from strop.models.opening import read_config
 from strop.models.packing import packed_folder
 from strop.models.quantizer import METHOD
 

@@ -22,8 +22,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.core.simulated.allocations import Allocations
-from strop.models.compact import CompactForward, install
-from strop.models.kept_tokens import IGNORED, KeptTokens
+from strop.forward.compact import CompactForward, install
+from strop.forward.compaction import IGNORED, KeptTokens
 from strop.models.outline import outline
 from strop.planning.flops import Flops
 from strop.planning.setup import Setup, Step

@@ -12,8 +12,8 @@ from transformers import TrainerCallback
 
 from strop.core.errors import UnsupportedError
 from strop.core.heap import return_large_blocks
-from strop.models.asked import Asked
-from strop.models.compact import CompactForward, Undo, base_model, install
+from strop.forward.compact import CompactForward, Undo, base_model, install
+from strop.forward.fused_head import Asked
 from strop.training import prefix_order
 from strop.training.material import WEIGHTS
 

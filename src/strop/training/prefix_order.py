@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import transformers
 
-from strop.models.kept_tokens import IGNORED, SHORTEST_PREFIX
+from strop.forward.compaction import IGNORED, SHORTEST_PREFIX
 
 COLUMN, LABELS = "input_ids", "labels"
 OWN = ("transformers.", "trl.", "strop.")

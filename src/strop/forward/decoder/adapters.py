@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from strop.forward.decoder import modified
 from strop.layers.held import HeldLinear
 from strop.layers.quantized_linear import QuantizedLinear
-from strop.models import modified
 from strop.ops.lora_linear.parts import LinearParts, PackedWeight
 
 DENSE = (nn.Linear, HeldLinear)

@@ -5,12 +5,12 @@ from typing import Any
 from transformers.activations import ACT2FN
 
 from strop.core.spill import Spill
+from strop.forward.decoder import adapters, modified
+from strop.forward.decoder.block_families import ACTIVATIONS, FAMILIES, Family
 from strop.layers.attention_half import Attended, AttentionHalf
 from strop.layers.block import Block
 from strop.layers.mlp_half import MlpHalf
 from strop.layers.norm import Norm
-from strop.models import adapters, modified
-from strop.models.families import ACTIVATIONS, FAMILIES, Family
 from strop.ops.lora_linear.parts import Workspace
 
 

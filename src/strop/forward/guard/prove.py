@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from strop.core.dataless import has_data
-from strop.models import ways
-from strop.models.backbone import Backbone
-from strop.models.blocks import all_known
-from strop.models.kept_tokens import IGNORED, KeptTokens, keep_tokens
-from strop.models.probe import Batch, make_probe
-from strop.models.rounding import Numbers, beyond_rounding, perturbed
-from strop.models.ways import COMPACT, Way
+from strop.forward.compaction import IGNORED, KeptTokens, keep_tokens
+from strop.forward.decoder.backbone import Backbone
+from strop.forward.decoder.blocks import all_known
+from strop.forward.guard import ways
+from strop.forward.guard.probe import Batch, make_probe
+from strop.forward.guard.rounding import Numbers, beyond_rounding, perturbed
+from strop.forward.guard.ways import COMPACT, Way
 
 log = logging.getLogger("strop")
 LogProbs = Callable[[KeptTokens, Way], Tensor]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop.models.weight_files import StoredTensor
+from strop.models.files.weight_files import StoredTensor
 
 PARTS = ("scale_codes", "factors", "table", "scale_table")
 """Names of what lies beside the codes of a quantised weight."""

@@ -19,18 +19,18 @@ from torch import Tensor, nn
 from trl.trainer.utils import FusedCausalLMOutput
 
 from strop.core.errors import ConfigError, UnsupportedError
-from strop.models import positions
-from strop.models.asked import Asked
-from strop.models.backbone import Backbone, attach
-from strop.models.by_logits import log_probs_by_logits
-from strop.models.faults import check_batch, check_finite
-from strop.models.guard import Guard
-from strop.models.head import Head
-from strop.models.kept_tokens import IGNORED, KeptTokens, keep_tokens
-from strop.models.obstacles import obstacle
-from strop.models.pieces import Scores, scores_in_pieces
-from strop.models.probe import Batch
-from strop.models.ways import COMPACT, Way
+from strop.forward.checks import check_batch, check_finite
+from strop.forward.compaction import IGNORED, KeptTokens, keep_tokens
+from strop.forward.decoder.backbone import Backbone, attach
+from strop.forward.fused_head import Asked
+from strop.forward.guard import positions
+from strop.forward.guard.by_logits import log_probs_by_logits
+from strop.forward.guard.probe import Batch
+from strop.forward.guard.prove import Guard
+from strop.forward.guard.ways import COMPACT, Way
+from strop.forward.head import Head
+from strop.forward.micro_batches import Scores, scores_in_pieces
+from strop.forward.obstacles import obstacle
 
 log = logging.getLogger("strop")
 Undo = Callable[[], None]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from strop.models.pieces import Scores
+from strop.forward.micro_batches import Scores
 
 TILE_BYTES = 64_000_000
 Columns = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]

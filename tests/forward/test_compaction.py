@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strop.core.errors import ShapeError
-from strop.models import kept_tokens
-from strop.models.kept_tokens import IGNORED, SHORTEST_PREFIX, keep_tokens
+from strop.forward import compaction as kept_tokens
+from strop.forward.compaction import IGNORED, SHORTEST_PREFIX, keep_tokens
 
 SHORT = (1, 2, 3, 5)
 """Shortest prefixes under test: small ones make small batches that share in many ways."""

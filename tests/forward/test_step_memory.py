@@ -6,10 +6,10 @@ import transformers
 from peft import LoraConfig, get_peft_model
 from trl.trainer.utils import add_fused_lm_head
 
-from strop.models.compact import base_model, install
+from strop.forward.compact import base_model, install
 from strop.testing import peak_bytes, saved_bytes
+from tests.forward.plain import OUTPUTS
 from tests.models import tiny
-from tests.models.plain import OUTPUTS
 
 D, F, H, K, C, V, R = 96, 256, 6, 2, 16, 61, 4
 LENGTHS = (150, 99, 120)

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from strop.models.compact import install
-from strop.models.kept_tokens import IGNORED
+from strop.forward.compact import install
+from strop.forward.compaction import IGNORED
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from strop.core.dataless import has_data
 from strop.core.errors import DataError
-from strop.models.kept_tokens import IGNORED
+from strop.forward.compaction import IGNORED
 
 OFFSET = 2
 """Rows that some tables of positions have besides, as OPT's."""

@@ -6,9 +6,9 @@ import pytest
 import torch
 from trl.trainer.utils import add_fused_lm_head
 
-from strop.models.compact import base_model, install
+from strop.forward.compact import base_model, install
+from tests.forward.plain import OUTPUTS, compare, gradients_of, plain, step
 from tests.models import tiny
-from tests.models.plain import OUTPUTS, compare, gradients_of, plain, step
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 TRAINED = "a block runs as transformers wrote it: one of its linear layers cannot be taken apart: "

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from strop.core.errors import ConfigError
 from strop.core.spill import Spill
+from strop.forward.compaction import KeptTokens
+from strop.forward.decoder import attention, blocks, mixers, modified
+from strop.forward.decoder.adapters import drops_out
+from strop.forward.decoder.block_families import FAMILIES
 from strop.layers.attention_half import Attended
 from strop.layers.block import CHUNK, run_block, run_half, run_mlp
-from strop.models import attention, blocks, mixers, modified
-from strop.models.adapters import drops_out
-from strop.models.families import FAMILIES
-from strop.models.kept_tokens import KeptTokens
 from strop.ops.lora_linear.parts import Workspace
 from strop.ops.rms_norm import rms_norm
 from strop.ops.segment_attention.segments import Segments

@@ -5,7 +5,7 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
-from strop.models import adapters
+from strop.forward.decoder import adapters
 from strop.ops.lora_linear import cpu, lora_linear
 from strop.ops.lora_linear.parts import Workspace
 

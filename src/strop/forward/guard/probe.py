@@ -7,7 +7,7 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor
 
-from strop.models.kept_tokens import IGNORED, SHORTEST_PREFIX
+from strop.forward.compaction import IGNORED, SHORTEST_PREFIX
 
 UNSUPERVISED = 3
 """Tokens at the end of each row that no label follows: a model that looks ahead shows there."""

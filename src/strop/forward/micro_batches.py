@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from strop.core.dataless import has_data
-from strop.models.kept_tokens import KeptTokens
+from strop.forward.compaction import KeptTokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from strop.core.errors import DataError, StropError
-from strop.models.layout import Conversion, Layout
-from strop.models.weight_files import StoredTensor, check_no_adapter, stored_tensors
+from strop.models.files.layout import Conversion, Layout
+from strop.models.files.weight_files import StoredTensor, check_no_adapter, stored_tensors
 
 logger = logging.getLogger(__name__)
 

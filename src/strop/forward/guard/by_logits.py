@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop.models.kept_tokens import IGNORED
-from strop.models.probe import Batch
+from strop.forward.compaction import IGNORED
+from strop.forward.guard.probe import Batch
 
 
 def log_probs_by_logits(forward: Callable[..., Any], batch: Batch) -> Tensor:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from strop.models import adapters
-from strop.models.asked import Asked
-from strop.models.pieces import Scores
-from strop.models.tiled_logits import score_in_tiles
+from strop.forward.decoder import adapters
+from strop.forward.fused_head import Asked
+from strop.forward.micro_batches import Scores
+from strop.forward.tiled_logits import score_in_tiles
 from strop.ops.linear_log_prob import linear_log_prob
 
 

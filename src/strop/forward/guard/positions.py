@@ -5,8 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from strop.models.kept_tokens import KeptTokens
-from strop.models.ways import Way
+from strop.forward.compaction import KeptTokens
+from strop.forward.guard.ways import Way
 
 
 def switched(

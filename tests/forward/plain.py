@@ -3,7 +3,7 @@
 import torch
 from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
 
-from strop.models.compact import base_model, install
+from strop.forward.compact import base_model, install
 
 KEYS = ("input_ids", "attention_mask", "labels")
 OUTPUTS = ("log_probs", "entropy", "is_top1")

@@ -5,10 +5,10 @@ import torch
 from trl.trainer.utils import add_fused_lm_head
 
 from strop.core.errors import DataError
-from strop.models.compact import base_model, install
-from strop.models.scoring import score
+from strop.evaluation.scoring import score
+from strop.forward.compact import base_model, install
+from tests.forward.plain import OUTPUTS, compare, plain, step
 from tests.models import tiny
-from tests.models.plain import OUTPUTS, compare, plain, step
 
 
 def combined(*choices, quick):

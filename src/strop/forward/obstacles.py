@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from strop.models import modified
+from strop.forward.decoder import modified
 
 
 def obstacle(model: Any, labels: Tensor | None, inputs: dict[str, Any]) -> str | None:

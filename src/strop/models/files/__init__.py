@@ -1,0 +1,1 @@
+"""Reads a model's folder as transformers does: files, names of tensors, what has no place."""
