@@ -29,7 +29,7 @@ from strop.export.sensitivity import Sensitivity
 from strop.export.tuned import BaseWeights
 from strop.metrics.divergence import agreement
 from strop.models import load
-from strop.models.frame import load_frame
+from strop.models.assets import load_frame
 
 MODEL = "smollm2-135m-instruct"
 WAYS = ("q4_0", "q4_1", "q5_0", "iq4_nl", "dynamic-1.10", "dynamic-1.22")

@@ -16,7 +16,7 @@ import torch
 from strop.core.heap import return_large_blocks
 from strop.forward.compact import install
 from strop.models.loading import opened
-from strop.models.outline import outline
+from strop.models.meta_model import outline
 from strop.planning.setup import Setup
 
 STATUS, MAPPINGS = Path("/proc/self/status"), Path("/proc/self/smaps")

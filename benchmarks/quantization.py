@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from strop.core.files import write_json
 from strop.models import load
-from strop.models.blockwise import take_apart
-from strop.models.calibration_text import LENGTH, sequences
+from strop.models.quantized.block_runner import take_apart
+from strop.models.quantized.calibration_text import LENGTH, sequences
 from strop.quantization.allocation import Knapsack, Option
 from strop.quantization.calibration import Layer, calibrate
 from strop.quantization.choices import NF4_FORMAT, Choices, choices, harm

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from strop.models import load
-    from strop.models.quantized_folder import quantize
+    from strop.models.quantized.folder import quantize
     from strop.training import Run, accelerate, restore, train
 
 __version__ = "0.1.0"
@@ -39,7 +39,7 @@ def __getattr__(name: str) -> Any:
 
         return load
     if name == "quantize":
-        from strop.models.quantized_folder import quantize
+        from strop.models.quantized.folder import quantize
 
         return quantize
     if name in ("Run", "accelerate", "restore", "train"):

@@ -14,7 +14,7 @@ from strop.export.balance import BALANCED, Balance
 from strop.export.findings import Findings, report
 from strop.export.reopen_llama_cpp import look
 from strop.export.tuned import PREFIX, Update
-from strop.models.input_energies import input_energies
+from strop.models.quantized.activation_stats import input_energies
 from strop.training import Run
 from tests.export.tiny import FAMILIES, trained
 from tests.models import tiny

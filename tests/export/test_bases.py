@@ -7,7 +7,7 @@ import strop
 from strop.export.bases import bases
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.models import load
-from strop.models.frame import load_frame
+from strop.models.assets import load_frame
 from tests.export.tiny import save_model
 
 SIZES = {"hidden_size": 128, "intermediate_size": 256}

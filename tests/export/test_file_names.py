@@ -13,8 +13,8 @@ from strop.export.bases import bases
 from strop.export.merged import Merged
 from strop.export.tuned import TunedWeights
 from strop.models import load
-from strop.models.frame import load_frame
-from strop.models.unmergeable import unmergeable
+from strop.models.assets import load_frame
+from strop.models.lora.unmergeable import unmergeable
 from tests.export.tiny import COMMON, save_kind, save_random, tokenizer
 
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "head_dim": 16}

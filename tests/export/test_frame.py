@@ -15,7 +15,7 @@ from strop.export.asking import HARD_TEXTS
 from strop.export.gguf_families import metadata
 from strop.export.gguf_vocabulary import rendered_ids, vocabulary
 from strop.export.modelfile import Modelfile
-from strop.models.frame import RESOLVED, load_frame
+from strop.models.assets import RESOLVED, load_frame
 from strop.training import Run
 from tests.export.tiny import FAMILIES, save_model, trained
 

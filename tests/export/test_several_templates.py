@@ -5,7 +5,7 @@ from transformers import GenerationConfig, LlamaConfig
 
 from strop.export.gguf_vocabulary import vocabulary
 from strop.export.modelfile import Modelfile
-from strop.models.frame import Frame
+from strop.models.assets import Frame
 from tests.export.tiny import TEMPLATE, tokenizer
 
 

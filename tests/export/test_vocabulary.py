@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 from strop.core.errors import UnsupportedError
 from strop.export.gguf_vocabulary import vocabulary
-from strop.models.frame import load_frame
+from strop.models.assets import load_frame
 from tests.export.tiny import SPECIALS, save_kind
 
 

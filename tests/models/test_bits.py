@@ -17,8 +17,8 @@ from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.forward.compact import install
 from strop.layers.held import HeldEmbedding, HeldLinear
 from strop.layers.quantized_linear import QuantizedLinear
-from strop.models.holding import bits_of, computes_in, described, hold
-from strop.models.packing import packed_folder
+from strop.models.precision import bits_of, computes_in, described, hold
+from strop.models.quantized.on_load import packed_folder
 from tests.models.tiny import FAMILIES, UNKNOWN, batch, model
 from tests.training.tiny import save_tiny_llama
 
@@ -319,8 +319,8 @@ def write_sparse(folder, config):
     """Write the files of a quantised model of this configuration, full of holes."""
     from transformers import LlamaForCausalLM
 
-    from strop.models.packing import quantisable
-    from strop.models.quantizer import StropConfig, empty_layer
+    from strop.models.quantized.hf_quantizer import StropConfig, empty_layer
+    from strop.models.quantized.on_load import quantisable
     from strop.models.surgery import put
 
     with torch.device("meta"):

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from strop.core.errors import DataError, UnsupportedError
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.models import resolve
-from strop.models.holding import bits_of
+from strop.models.precision import bits_of
 from tests.models import test_bits
 from tests.models.test_bits import load
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from strop.models import input_energies as module
-from strop.models.input_energies import input_energies
+from strop.models.quantized import activation_stats as module
+from strop.models.quantized.activation_stats import input_energies
 from tests.models import tiny
 
 IDS = [[5, 6, 7, 8, 9], [10, 11, 12]]

@@ -8,7 +8,7 @@ from strop.core.errors import ConfigError
 from strop.core.heap import LARGE
 from strop.core.simulated.allocations import Allocations
 from strop.forward.compact import install
-from strop.models.outline import outline
+from strop.models.meta_model import outline
 from strop.planning.setup import Setup
 from strop.planning.simulate import simulate
 

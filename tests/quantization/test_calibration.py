@@ -5,7 +5,7 @@ import gc
 import pytest
 import torch
 
-from strop.models.blockwise import take_apart
+from strop.models.quantized.block_runner import take_apart
 from strop.quantization.calibration import MOST, Grams, calibrate
 from tests.models import tiny
 

@@ -22,7 +22,7 @@ import strop
 import strop.models  # registers the quantiser with transformers
 from strop.core.errors import ConfigError, DataError, ShapeError, UnsupportedError
 from strop.layers.quantized_linear import QuantizedLinear
-from strop.models import adapter_start
+from strop.models.lora import initialisation as adapter_start
 from strop.models.tokenizers import load_tokenizer
 from strop.ops.dequantize import dequantize
 from strop.quantization.formats import FORMATS

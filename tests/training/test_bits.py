@@ -6,7 +6,7 @@ import torch
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.evaluation import compare, evaluate
 from strop.models import complete, load
-from strop.models.holding import bits_of
+from strop.models.precision import bits_of
 from strop.training import Run, train
 from tests.training.tiny import chats, save_chats
 

@@ -48,7 +48,7 @@ def test_no_file_of_a_run_needs_a_pickle_that_could_run_code(finished):
 def test_the_adapter_loads_with_plain_peft_and_answers_like_the_run(finished, tiny_model):
     from peft import PeftModel
 
-    from strop.models.packing import packed_folder
+    from strop.models.quantized.on_load import packed_folder
 
     ours, tokenizer = finished.load()
     quantised = AutoModelForCausalLM.from_pretrained(

@@ -25,7 +25,7 @@ def quantize_folder(
     Raises:
         StropError: the model, the text, the budget or the folder cannot be used.
     """
-    from strop.models.quantized_folder import quantize
+    from strop.models.quantized.folder import quantize
 
     start = time.perf_counter()
     with bars(quiet) as bar:

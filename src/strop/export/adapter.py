@@ -6,7 +6,7 @@ from pathlib import Path
 
 from strop.core.files import write_json
 from strop.export.tuned import TunedWeights
-from strop.models.frame import Frame
+from strop.models.assets import Frame
 
 WEIGHTS = "adapter_model.safetensors"
 

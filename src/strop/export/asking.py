@@ -21,7 +21,7 @@ from strop.export.prompts import prompts, rendered_text
 from strop.export.reference import NEW_TOKENS, Reference
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.metrics.divergence import Answer, considered
-from strop.models.frame import Frame
+from strop.models.assets import Frame
 from strop.training import Run
 from strop.training.run_data import columns_of_run, rows_of_run
 

@@ -13,7 +13,7 @@ from strop.export.reference import Reference
 from strop.export.tuned import TunedWeights, pour
 from strop.metrics.divergence import agreement
 from strop.models import load
-from strop.models.frame import Frame
+from strop.models.assets import Frame
 
 
 @torch.no_grad()

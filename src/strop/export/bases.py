@@ -11,13 +11,13 @@ from torch import Tensor
 from strop.core.errors import UnsupportedError
 from strop.export.tensor_file import CODES
 from strop.models import compute_dtype
+from strop.models.assets import Frame
 from strop.models.files.layout import Conversion, Group, Layout
 from strop.models.files.opening import conversion
 from strop.models.files.weight_files import StoredTensor, stored_tensors
-from strop.models.frame import Frame
-from strop.models.holding import NARROW
-from strop.models.packed_weights import forms_of, own_name, packed
-from strop.models.packing import packed_folder
+from strop.models.precision import NARROW
+from strop.models.quantized.on_load import packed_folder
+from strop.models.quantized.reader import forms_of, own_name, packed
 from strop.ops.dequantize import dequantize
 from strop.ops.dequantize.packed import Packed
 
@@ -181,7 +181,7 @@ class QuantizedBase:
                 self._parts[layer][part] = key
         self._shapes: dict[str, tuple[int, ...]] = {}
         if stored is None:
-            from strop.models.outline import shapes
+            from strop.models.meta_model import shapes
 
             self._shapes = shapes(folder, self._forms)
         computed = compute_dtype()

@@ -14,7 +14,7 @@ from strop.core.errors import MissingPackageError, UnsupportedError
 from strop.core.files import write_json
 from strop.export.sensitivity import Sensitivity
 from strop.export.tensor_file import Entry, shards, write_shards
-from strop.models.frame import Frame
+from strop.models.assets import Frame
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.allocation import Knapsack, Option
 from strop.quantization.choices import NF4_FORMAT

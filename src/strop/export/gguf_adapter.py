@@ -11,7 +11,7 @@ from strop.core.errors import UnsupportedError
 from strop.export import gguf_families
 from strop.export.gguf_file import add_fields, pad, write_header
 from strop.export.tuned import TunedWeights, Update
-from strop.models.frame import Frame
+from strop.models.assets import Frame
 
 FILE = "adapter.gguf"
 

@@ -13,8 +13,8 @@ from strop.export.bases import held_base
 from strop.export.gguf_file import GgufFile
 from strop.export.tuned import BaseWeights
 from strop.models import compute_dtype
+from strop.models.assets import Frame
 from strop.models.files.weight_files import weight_files
-from strop.models.frame import Frame
 from strop.models.identity import tokenizer_identity
 
 _MODEL = "model.gguf"

@@ -7,7 +7,7 @@ from strop.core.errors import ConfigError
 from strop.export.dynamic import KINDS, mixture, plain_bytes, stored_bytes
 from strop.export.gguf_file import GgufFile
 from strop.export.sensitivity import Sensitivity
-from strop.models.frame import Frame
+from strop.models.assets import Frame
 
 
 class DynamicGguf:

@@ -20,7 +20,7 @@ from strop.export.dynamic import Mixture
 from strop.export.gguf_vocabulary import vocabulary
 from strop.export.tuned import BaseWeights, Update
 from strop.export.update_rounding import UpdateRounding
-from strop.models.frame import Frame
+from strop.models.assets import Frame
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from gguf import TokenType
 
 from strop.core.errors import UnsupportedError
 from strop.data.templates import template_of, templates_of
-from strop.models.frame import Frame
+from strop.models.assets import Frame
 
 _CL100K = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"

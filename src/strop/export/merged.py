@@ -9,7 +9,7 @@ import torch
 from strop.export.file_names import FileNames
 from strop.export.tensor_file import shards, write_shards
 from strop.export.tuned import TunedWeights
-from strop.models.frame import Frame
+from strop.models.assets import Frame
 
 
 class Merged:

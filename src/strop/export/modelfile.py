@@ -13,7 +13,7 @@ from strop.data.templates import template_of
 from strop.export import go_template
 from strop.export.gguf_vocabulary import vocabulary
 from strop.export.turns import Turns, trims, turns, writes_tools
-from strop.models.frame import Frame
+from strop.models.assets import Frame
 
 FILE = "Modelfile"
 _NO_TOOLS = (

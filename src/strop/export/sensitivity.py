@@ -10,8 +10,8 @@ from torch import Tensor
 
 from strop.export.tuned import BaseWeights, pour
 from strop.models import load
-from strop.models.blockwise import take_apart
-from strop.models.calibration_text import sequences
+from strop.models.quantized.block_runner import take_apart
+from strop.models.quantized.calibration_text import sequences
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.calibration import Layer, Tell, calibrate, groups
 from strop.quantization.choices import harm, harm_of_rounding, sampled

@@ -20,7 +20,7 @@ from strop.export.merged import Merged
 from strop.export.modelfile import Modelfile
 from strop.export.sensitivity import Sensitivity
 from strop.export.tuned import TunedWeights
-from strop.models.frame import Frame
+from strop.models.assets import Frame
 
 MODEL, BASE = "model.gguf", "base.gguf"
 TARGETS = ("adapter", "merged", "gguf", "ollama", "bnb")

@@ -5,7 +5,7 @@ Importing it lets transformers open models that strop has quantised.
 
 from typing import TYPE_CHECKING, Any
 
-from strop.models.registering import register
+from strop.models.quantized.hf_registration import register
 
 if TYPE_CHECKING:
     from strop.models.dtype import compute_dtype

@@ -9,9 +9,9 @@ from strop.core.disk import check_room
 from strop.core.errors import ConfigError
 from strop.core.files import written_whole
 from strop.models.files.opening import no_progress_bar
-from strop.models.holding import bits_of, computes_in
 from strop.models.loading import opened, resolve
-from strop.models.packing import SHARD
+from strop.models.precision import bits_of, computes_in
+from strop.models.quantized.on_load import SHARD
 
 _STATED = {
     *("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype"),

@@ -14,8 +14,8 @@ from strop.models import gguf
 from strop.models.dtype import default_device
 from strop.models.files.opening import open_folder
 from strop.models.files.weight_files import check_no_adapter, stored_tensors
-from strop.models.holding import hold
 from strop.models.packaged import PACKAGED, nearest
+from strop.models.precision import hold
 from strop.models.special_tokens import settle
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def load(
 
 def opened(folder: Path, bits: int | None = None, dtype: torch.dtype | None = None) -> Any:
     """Return the model in a folder without its tokenizer, on the CPU; see `load`."""
-    from strop.models.weights import choose  # with it come all of transformers' quantisers
+    from strop.models.weight_source import choose  # with it come all of transformers' quantisers
 
     weights = choose(folder, bits, dtype)
     model = open_folder(weights.folder, weights.config, weights.dtype)

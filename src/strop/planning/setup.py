@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from strop.models.holding import Bits
+from strop.models.precision import Bits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

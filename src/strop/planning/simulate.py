@@ -24,7 +24,7 @@ from strop.core.errors import ConfigError, UnsupportedError
 from strop.core.simulated.allocations import Allocations
 from strop.forward.compact import CompactForward, install
 from strop.forward.compaction import IGNORED, KeptTokens
-from strop.models.outline import outline
+from strop.models.meta_model import outline
 from strop.planning.flops import Flops
 from strop.planning.setup import Setup, Step
 

@@ -13,7 +13,7 @@ from strop.training import checkpoints
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from strop.models.frame import Frame
+    from strop.models.assets import Frame
 
 logger = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ class Run:
             StropError: the model is no longer found.
             DataError: another model lies there now, or the tokenizer is not the one trained with.
         """
-        from strop.models.frame import check_same_files, load_frame
+        from strop.models.assets import check_same_files, load_frame
         from strop.models.identity import check_same_base, check_same_tokenizer
 
         record, name = self.record, self.model
@@ -197,7 +197,7 @@ class Run:
         model, _ = load(self.model, bits=self.settings["bits"])
         frame.govern(model)
         if (codes := self.record.get("base", {}).get("codes")) is not None:
-            from strop.models.packing import codes_identity
+            from strop.models.quantized.on_load import codes_identity
 
             if (now := codes_identity(frame.folder)) != codes:
                 logger.warning(

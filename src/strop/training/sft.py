@@ -15,10 +15,10 @@ from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.core.files import written_whole
 from strop.core.processes import check_single
 from strop.data.blend import lasting, sources_named, stem_of
-from strop.models import adapter_start
-from strop.models.holding import Bits, bits_of, computes_in, described
-from strop.models.input_energies import input_energies
-from strop.models.unmergeable import unmergeable
+from strop.models.lora import initialisation as adapter_start
+from strop.models.lora.unmergeable import unmergeable
+from strop.models.precision import Bits, bits_of, computes_in, described
+from strop.models.quantized.activation_stats import input_energies
 from strop.training import checkpoints, memory, report
 from strop.training.interrupt import Interrupt
 from strop.training.left_out import left_out

@@ -8,12 +8,13 @@ from typing import Any
 
 from strop.core.errors import ConfigError, DataError, StropError
 from strop.core.files import write_json
-from strop.models import load, resolve, target_modules
-from strop.models.frame import file_digests, kept_tokenizer_identity, trained_frame
+from strop.models import load, resolve
+from strop.models.assets import file_digests, kept_tokenizer_identity, trained_frame
 from strop.models.given_weights import differences, save, spoken
 from strop.models.identity import SHOWN, base_identity, tokenizer_identity
 from strop.models.loading import located
-from strop.models.packing import codes_identity
+from strop.models.lora import target_modules
+from strop.models.quantized.on_load import codes_identity
 from strop.models.special_tokens import settle
 from strop.training.material import Material
 from strop.training.run import Run

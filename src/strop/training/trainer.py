@@ -17,8 +17,8 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from strop.core.errors import ConfigError, StropError, UnsupportedError
-from strop.models import adapter_start
-from strop.models.holding import computes_in
+from strop.models.lora import initialisation as adapter_start
+from strop.models.precision import computes_in
 from strop.training import checkpoints, trainer_arguments
 from strop.training.checkpoints import saving
 from strop.training.material import WEIGHTS

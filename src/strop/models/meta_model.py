@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 
-from strop.models.holding import Bits, hold
-from strop.models.packing import quantisable
-from strop.models.quantizer import empty_layer
+from strop.models.precision import Bits, hold
+from strop.models.quantized.hf_quantizer import empty_layer
+from strop.models.quantized.on_load import quantisable
 from strop.models.surgery import put
 
 

@@ -10,13 +10,13 @@ from torch import nn
 from strop.core.disk import check_room
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.core.files import write_json, written_whole
-from strop.models import adapter_start
-from strop.models.blockwise import take_apart
-from strop.models.calibration_text import sequences
 from strop.models.dtype import default_device
 from strop.models.files.opening import no_progress_bar, open_folder, read_config
 from strop.models.loading import resolve
-from strop.models.packing import SHARD, check_linear, holding
+from strop.models.lora import initialisation as adapter_start
+from strop.models.quantized.block_runner import take_apart
+from strop.models.quantized.calibration_text import sequences
+from strop.models.quantized.on_load import SHARD, check_linear, holding
 from strop.models.surgery import put
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.calibration import Tell
@@ -148,7 +148,7 @@ def _opened(folder: Path) -> tuple[Any, Any]:
 
 
 def _put_in(model: Any, packed: dict[str, Packed], formats: dict[str, str]) -> None:
-    from strop.models.quantizer import StropConfig
+    from strop.models.quantized.hf_quantizer import StropConfig
 
     for name, weight in packed.items():
         put(model, name, holding(model.get_submodule(name), weight))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from strop.models.bnb_checkpoint import RENAMINGS, BnbState, read_states
+from strop.models.quantized.bitsandbytes import RENAMINGS, BnbState, read_states
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.formats import FORMATS, SCALE_GROUP, scale_table
 

@@ -12,13 +12,13 @@ from torch import nn
 from strop.core.cache import made_once
 from strop.core.errors import DataError, UnsupportedError
 from strop.layers.quantized_linear import QuantizedLinear
-from strop.models.blockwise import take_apart
-from strop.models.calibration_text import sequences
 from strop.models.dtype import default_device
 from strop.models.files.opening import open_folder, read_config
 from strop.models.files.weight_files import weight_files
-from strop.models.holding import narrow
 from strop.models.identity import weights_identity
+from strop.models.precision import narrow
+from strop.models.quantized.block_runner import take_apart
+from strop.models.quantized.calibration_text import sequences
 from strop.models.surgery import put
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.compression import Calibrated, compress
@@ -85,7 +85,7 @@ def _sample(files: Sequence[Path]) -> str:
 def _pack(folder: Path, out: Path) -> None:
     from transformers import AutoTokenizer
 
-    from strop.models.quantizer import StropConfig
+    from strop.models.quantized.hf_quantizer import StropConfig
 
     logger.info("quantising %s to 4 bits, once", folder)
     model = open_folder(folder, read_config(folder), "auto")

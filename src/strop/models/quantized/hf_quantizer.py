@@ -18,7 +18,7 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from strop.core.errors import DataError, UnsupportedError
 from strop.layers.quantized_linear import QuantizedLinear
-from strop.models.bnb_checkpoint import RENAMINGS, BnbState
+from strop.models.quantized.bitsandbytes import RENAMINGS, BnbState
 from strop.models.surgery import put
 from strop.quantization.formats import FORMATS, SCALE_GROUP, scale_table
 

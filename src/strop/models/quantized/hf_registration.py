@@ -20,7 +20,7 @@ def register() -> None:
 
 
 def _add() -> None:
-    import strop.models.quantizer  # noqa: F401 - registers itself
+    import strop.models.quantized.hf_quantizer  # noqa: F401 - registers itself
 
 
 class _Waiting(importlib.abc.MetaPathFinder):

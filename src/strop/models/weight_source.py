@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from strop.core.errors import ConfigError, UnsupportedError
-from strop.models.bnb_checkpoint import read_states
 from strop.models.dtype import compute_dtype
 from strop.models.files.opening import read_config
-from strop.models.holding import NARROW
-from strop.models.packing import packed_folder
-from strop.models.quantizer import METHOD
+from strop.models.precision import NARROW
+from strop.models.quantized.bitsandbytes import read_states
+from strop.models.quantized.hf_quantizer import METHOD
+from strop.models.quantized.on_load import packed_folder
 
 BITS = (4, 16, 32)
 DTYPES = (torch.float32, *NARROW)
