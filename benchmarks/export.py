@@ -33,7 +33,7 @@ EVERY = ("--to", "adapter,merged,gguf,ollama,bnb", "--quant")
 FORMS = "f16,q8_0,q4_k,dynamic-1.10,adapter"
 STROP = str(Path(sys.executable).with_name("strop"))
 OPENING = (
-    "import sys, strop.export.exporting; from strop.training import Run; "
+    "import sys, strop.exporting.exporter; from strop.training import Run; "
     "Run.open(sys.argv[1]).frame()"
 )
 """All that writing needs but the weights: the libraries, and the configuration and tokenizer that

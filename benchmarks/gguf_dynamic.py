@@ -20,13 +20,13 @@ from compare import RESULTS, circumstances
 from quantization import cut, dither, tell, texts
 
 from strop.core.files import write_json
-from strop.export.bases import StoredBase
-from strop.export.forms import forms
-from strop.export.gguf_dynamic import DynamicGguf
-from strop.export.gguf_file import GgufFile
-from strop.export.llama_cpp import Llama
-from strop.export.sensitivity import Sensitivity
-from strop.export.tuned import BaseWeights
+from strop.exporting.gguf.llama_cpp import Llama
+from strop.exporting.gguf.mixed_precision import DynamicGguf
+from strop.exporting.gguf.quant_spec import forms
+from strop.exporting.gguf.writer import GgufFile
+from strop.exporting.weights.base import StoredBase
+from strop.exporting.weights.sensitivity import Sensitivity
+from strop.exporting.weights.tuned import BaseWeights
 from strop.metrics.divergence import agreement
 from strop.models import load
 from strop.models.assets import load_frame

@@ -60,7 +60,7 @@ def test_every_module_imports_and_none_changes_an_environment_variable_or_patche
 def test_an_export_loads_nothing_of_training():
     heavy = ("peft", "bitsandbytes", "trl", "datasets", "pandas", "torch._dynamo")
     code = f"loaded = set({heavy}) & set(sys.modules); assert not loaded, loaded"
-    run(f"import sys; import strop.export.exporting; {code}")
+    run(f"import sys; import strop.exporting.exporter; {code}")
 
 
 @pytest.mark.parametrize("absent", ["triton", "transformers", "trl", "peft"])

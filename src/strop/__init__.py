@@ -31,9 +31,9 @@ def __getattr__(name: str) -> Any:
 
         return strop.data
     if name == "export":
-        import strop.export  # a package that can be called
+        import strop.exporting  # a package that can be called
 
-        return strop.export
+        return strop.exporting
     if name == "load":
         from strop.models import load
 

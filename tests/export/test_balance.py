@@ -8,12 +8,12 @@ import torch
 from gguf import GGUFReader
 from safetensors.torch import load_file
 
-from strop.export import export
-from strop.export.asking import ask
-from strop.export.balance import BALANCED, Balance
-from strop.export.findings import Findings, report
-from strop.export.reopen_llama_cpp import look
-from strop.export.tuned import PREFIX, Update
+from strop.exporting import export
+from strop.exporting.certify.findings import Findings, report
+from strop.exporting.certify.open_llama_cpp import look
+from strop.exporting.certify.record import ask
+from strop.exporting.gguf.channel_scaling import BALANCED, Balance
+from strop.exporting.weights.tuned import PREFIX, Update
 from strop.models.quantized.activation_stats import input_energies
 from strop.training import Run
 from tests.export.tiny import FAMILIES, trained

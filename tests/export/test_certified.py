@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from strop.core.errors import DataError
-from strop.export.certificate import FILE, Certificate, not_compared
-from strop.export.certified import check, is_export, obstacle
+from strop.exporting.certify.certificate import FILE, Certificate, not_compared
+from strop.exporting.certify.certified import check, is_export, obstacle
 from tests.export.test_pushing import folder, save_certificate
 
 __all__ = ["folder"]

@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from strop.core.errors import MissingPackageError
-from strop.export import certifying
-from strop.export.certificate import judged, thresholds
-from strop.export.findings import STEP, Findings, report
-from strop.export.reference import Reference
+from strop.exporting.certify import certify as certifying
+from strop.exporting.certify.certificate import judged, thresholds
+from strop.exporting.certify.findings import STEP, Findings, report
+from strop.exporting.certify.reference import Reference
 from strop.metrics.divergence import Answer, considered
 
 

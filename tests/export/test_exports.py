@@ -11,16 +11,24 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from strop.export import export
-from strop.export.asking import ask
-from strop.export.balance import Balance
-from strop.export.base_choice import measured
-from strop.export.bases import DEQUANTISED, ORIGINAL, bases
-from strop.export.certificate import CLOSE, ROUNDED, SURE, Certificate, judged, thresholds, within
-from strop.export.findings import Findings, report
-from strop.export.reopen_llama_cpp import look as look_llama_cpp
-from strop.export.reopen_transformers import look as look_transformers
-from strop.export.tuned import TunedWeights
+from strop.exporting import export
+from strop.exporting.certify.base_choice import measured
+from strop.exporting.certify.certificate import (
+    CLOSE,
+    ROUNDED,
+    SURE,
+    Certificate,
+    judged,
+    thresholds,
+    within,
+)
+from strop.exporting.certify.findings import Findings, report
+from strop.exporting.certify.open_llama_cpp import look as look_llama_cpp
+from strop.exporting.certify.open_transformers import look as look_transformers
+from strop.exporting.certify.record import ask
+from strop.exporting.gguf.channel_scaling import Balance
+from strop.exporting.weights.base import DEQUANTISED, ORIGINAL, bases
+from strop.exporting.weights.tuned import TunedWeights
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.metrics.divergence import FAR, Agreement, considered
 from strop.models import load

@@ -9,14 +9,14 @@ import torch
 from gguf import GGUFReader
 from safetensors.torch import load_file, save_file
 
-from strop.export import export
-from strop.export.asking import ask
-from strop.export.certificate import judged, thresholds
-from strop.export.certifying import certify
-from strop.export.findings import Findings, report
-from strop.export.reference import Reference
-from strop.export.reopen_llama_cpp import look as look_llama_cpp
-from strop.export.reopen_transformers import look as look_transformers
+from strop.exporting import export
+from strop.exporting.certify.certificate import judged, thresholds
+from strop.exporting.certify.certify import certify
+from strop.exporting.certify.findings import Findings, report
+from strop.exporting.certify.open_llama_cpp import look as look_llama_cpp
+from strop.exporting.certify.open_transformers import look as look_transformers
+from strop.exporting.certify.record import ask
+from strop.exporting.certify.reference import Reference
 from tests.export.tiny import trained
 
 pytestmark = pytest.mark.slow  # they train, export and open models

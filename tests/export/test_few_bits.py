@@ -9,11 +9,11 @@ from gguf import GGUFReader
 from safetensors.torch import load_file, save_file
 
 from strop.core.errors import ConfigError
-from strop.export import export
-from strop.export.asking import ask
-from strop.export.certificate import judged, thresholds
-from strop.export.findings import Findings, report
-from strop.export.reopen_transformers import look
+from strop.exporting import export
+from strop.exporting.certify.certificate import judged, thresholds
+from strop.exporting.certify.findings import Findings, report
+from strop.exporting.certify.open_transformers import look
+from strop.exporting.certify.record import ask
 from tests.export.tiny import trained
 
 pytestmark = pytest.mark.slow  # they train, calibrate, export and open models

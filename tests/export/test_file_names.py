@@ -9,9 +9,9 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from strop.core.errors import DataError
-from strop.export.bases import bases
-from strop.export.merged import Merged
-from strop.export.tuned import TunedWeights
+from strop.exporting.safetensors.merged import Merged
+from strop.exporting.weights.base import bases
+from strop.exporting.weights.tuned import TunedWeights
 from strop.models import load
 from strop.models.assets import load_frame
 from strop.models.lora.unmergeable import unmergeable

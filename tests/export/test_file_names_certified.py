@@ -4,7 +4,7 @@ import pytest
 
 import strop
 from strop.core.errors import UnsupportedError
-from strop.export import export
+from strop.exporting import export
 from tests.export.test_file_names import gemma3_with_images, gpt2_of_the_hub, mixtral, qwen3_moe
 from tests.export.tiny import chats
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from strop.export.fingerprints import fault, image, print_of
+from strop.exporting.weights.sketches import fault, image, print_of
 
 
 @pytest.mark.parametrize("width", [64, 96, 128, 192, 256])

@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from strop.export import export
-from strop.export.asking import HARD_TEXTS
-from strop.export.gguf_families import metadata
-from strop.export.gguf_vocabulary import rendered_ids, vocabulary
-from strop.export.modelfile import Modelfile
+from strop.exporting import export
+from strop.exporting.certify.record import HARD_TEXTS
+from strop.exporting.gguf.architectures import metadata
+from strop.exporting.gguf.vocabulary import rendered_ids, vocabulary
+from strop.exporting.ollama.modelfile import Modelfile
 from strop.models.assets import RESOLVED, load_frame
 from strop.training import Run
 from tests.export.tiny import FAMILIES, save_model, trained
@@ -22,7 +22,7 @@ from tests.export.tiny import FAMILIES, save_model, trained
 TARGETS = ("adapter", "merged", "gguf", "ollama")
 HEAVY = """
 import sys
-from strop.export import export
+from strop.exporting import export
 export(sys.argv[1], *sys.argv[3:], quant="f16,q8_0", out=sys.argv[2], certified=False)
 for name in sys.modules:
     parts = name.split(".")

@@ -10,15 +10,15 @@ from gguf import GGUFReader
 from safetensors.torch import load_file, save_file
 
 from strop.core.errors import ConfigError, UnsupportedError
-from strop.export import export
-from strop.export.asking import ask
-from strop.export.certificate import judged, thresholds
-from strop.export.findings import Findings, report
-from strop.export.fingerprints import ROUNDING
-from strop.export.forms import forms
-from strop.export.gguf_base import GgufBase
-from strop.export.gguf_types import FILE_TYPES, decode, encode, fitting
-from strop.export.reopen_llama_cpp import look
+from strop.exporting import export
+from strop.exporting.certify.certificate import judged, thresholds
+from strop.exporting.certify.findings import Findings, report
+from strop.exporting.certify.open_llama_cpp import look
+from strop.exporting.certify.record import ask
+from strop.exporting.gguf.base import GgufBase
+from strop.exporting.gguf.quant_spec import forms
+from strop.exporting.gguf.types import FILE_TYPES, decode, encode, fitting
+from strop.exporting.weights.sketches import ROUNDING
 from strop.training import Run
 from tests.export.tiny import trained
 

@@ -8,12 +8,13 @@ from importlib.resources import files
 import pytest
 
 from strop.core.errors import DataError, UnsupportedError
-from strop.export import export, go_template
-from strop.export.asking import ask
-from strop.export.findings import Findings, report
-from strop.export.modelfile import Modelfile, go_text
-from strop.export.reopen_llama_cpp import look_modelfile
-from strop.export.turns import rendered, turns
+from strop.exporting import export
+from strop.exporting.certify.findings import Findings, report
+from strop.exporting.certify.open_llama_cpp import look_modelfile
+from strop.exporting.certify.record import ask
+from strop.exporting.ollama import go_template
+from strop.exporting.ollama.chat_segments import rendered, turns
+from strop.exporting.ollama.modelfile import Modelfile, go_text
 from tests.export.tiny import TEMPLATE, tokenizer, trained
 
 GO = """package main

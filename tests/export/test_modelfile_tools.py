@@ -2,7 +2,7 @@
 
 import pytest
 
-from strop.export.turns import writes_tools
+from strop.exporting.ollama.chat_segments import writes_tools
 from tests.export.tiny import TEMPLATE, tokenizer
 
 TOOLS = "{% if tools %}{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}{% endif %}"

@@ -9,20 +9,20 @@ import pytest
 
 import strop
 from strop.data.rows import Row
-from strop.export import export
-from strop.export.asking import ask
-from strop.export.certificate import judged, thresholds
-from strop.export.findings import Findings, report
-from strop.export.prompt import (
+from strop.exporting import export
+from strop.exporting.certify.certificate import judged, thresholds
+from strop.exporting.certify.findings import Findings, report
+from strop.exporting.certify.open_llama_cpp import look as look_llama_cpp
+from strop.exporting.certify.open_transformers import look as look_transformers
+from strop.exporting.certify.prompt import (
     Prompt,
     excerpt,
     other_date,
     other_number,
     with_text_arguments,
 )
-from strop.export.prompts import ARGUMENTS, prompts
-from strop.export.reopen_llama_cpp import look as look_llama_cpp
-from strop.export.reopen_transformers import look as look_transformers
+from strop.exporting.certify.prompts import ARGUMENTS, prompts
+from strop.exporting.certify.record import ask
 from strop.training import Run
 from tests.export.tiny import save_model, tokenizer
 

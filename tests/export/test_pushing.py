@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from strop.core.errors import DataError
-from strop.export.certificate import EXACT, Certificate, digests
-from strop.export.pushing import push
+from strop.exporting.certify.certificate import EXACT, Certificate, digests
+from strop.exporting.upload import push
 from strop.metrics.divergence import Agreement
 
 

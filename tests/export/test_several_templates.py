@@ -3,8 +3,8 @@
 import pytest
 from transformers import GenerationConfig, LlamaConfig
 
-from strop.export.gguf_vocabulary import vocabulary
-from strop.export.modelfile import Modelfile
+from strop.exporting.gguf.vocabulary import vocabulary
+from strop.exporting.ollama.modelfile import Modelfile
 from strop.models.assets import Frame
 from tests.export.tiny import TEMPLATE, tokenizer
 

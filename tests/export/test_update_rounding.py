@@ -4,10 +4,10 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType, quants
 
-from strop.export.fingerprints import fault, image, print_of
-from strop.export.gguf_types import decode, encode
-from strop.export.tuned import Update
-from strop.export.update_rounding import UpdateRounding
+from strop.exporting.gguf.q8_0 import UpdateRounding
+from strop.exporting.gguf.types import decode, encode
+from strop.exporting.weights.sketches import fault, image, print_of
+from strop.exporting.weights.tuned import Update
 from strop.ops.dequantize import dequantize
 from strop.quantization.formats import FORMATS
 from strop.quantization.matrix import quantize

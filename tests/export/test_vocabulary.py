@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from strop.core.errors import UnsupportedError
-from strop.export.gguf_vocabulary import vocabulary
+from strop.exporting.gguf.vocabulary import vocabulary
 from strop.models.assets import load_frame
 from tests.export.tiny import SPECIALS, save_kind
 

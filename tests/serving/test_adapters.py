@@ -7,7 +7,7 @@ import pytest
 
 import strop
 from strop.cli.chat import once
-from strop.export import export
+from strop.exporting import export
 from strop.models.generation import reply
 from strop.serving.served import at_hand, find
 from tests.export.tiny import chats, save_model

@@ -8,7 +8,7 @@ import urllib.request
 import pytest
 
 import strop
-from strop.export import export
+from strop.exporting import export
 from strop.serving.engine import Engine
 from strop.serving.gateway import Gateway, Route
 from tests.export.tiny import chats, save_model

@@ -10,8 +10,8 @@ import pytest
 
 from strop.cli.chat import once
 from strop.core.errors import DataError
-from strop.export import export
-from strop.export.certificate import FILE, Certificate
+from strop.exporting import export
+from strop.exporting.certify.certificate import FILE, Certificate
 from strop.serving.served import at_hand, find
 from strop.training import Run
 from tests.export.tiny import trained

@@ -10,7 +10,7 @@ from strop.core.errors import DataError
 from strop.data import Columns
 from strop.data.reading import read_by
 from strop.evaluation import evaluate
-from strop.export.asking import _rows
+from strop.exporting.certify.record import _rows
 from strop.training import Run
 from strop.training.run_data import columns_of_run
 from tests.training.tiny import QUICK

@@ -63,7 +63,7 @@ def _talker(which: str, uncertified: bool) -> Callable[[list[dict[str, str]], in
         own = 0 if laid else None
         return lambda messages, most: engine.reply(messages, max_tokens=most, adapter=own)
     from strop.evaluation import opened
-    from strop.export.certified import check, is_export
+    from strop.exporting.certify.certified import check, is_export
     from strop.models.generation import reply
 
     if not uncertified and is_export(Path(which)):

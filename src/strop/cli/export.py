@@ -6,7 +6,7 @@ from rich.console import Console
 
 from strop.cli.progress import bars, teller
 from strop.core.disk import spoken_size
-from strop.export.exporting import Exported, export
+from strop.exporting.exporter import Exported, export
 
 
 def write(run: str, targets: list[str], *, quiet: bool, **settings: Any) -> dict[str, Any]:

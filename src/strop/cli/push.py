@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from strop.export.pushing import push
+from strop.exporting.upload import push
 
 
 def upload(folder: str, repo: str, *, public: bool) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from strop.core.cache import made_once
 from strop.core.errors import ConfigError
-from strop.export.certified import check, is_export
-from strop.export.exporting import export
-from strop.export.gguf_adapter import FILE
-from strop.export.gguf_base import GgufBase
+from strop.exporting.certify.certified import check, is_export
+from strop.exporting.exporter import export
+from strop.exporting.gguf.adapter import FILE
+from strop.exporting.gguf.base import GgufBase
 from strop.models.packaged import PACKAGED, assemble, find_parts, nearest
 from strop.training import Run
 
@@ -69,7 +69,7 @@ def at_hand(name: str, *, uncertified: bool = False) -> Served | None:
     if (run := _run(name)) is None:
         return None
     trained = run.weights().stat().st_mtime
-    files = [f for f in path.glob("export/gguf-*/*.gguf") if f.stat().st_mtime >= trained]
+    files = [f for f in path.glob("exporting/gguf-*/*.gguf") if f.stat().st_mtime >= trained]
     newest = max(files, key=lambda f: f.stat().st_mtime, default=None)
     return None if newest is None else _of_run(run, newest, uncertified)
 

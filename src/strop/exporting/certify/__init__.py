@@ -1,0 +1,1 @@
+"""Opens what was exported as others do, and compares it with what was trained."""

@@ -1,0 +1,62 @@
+"""Chooses the base that the update of a run in few bits is added to, by what each is measured to do."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from strop.exporting.certify.reference import Reference
+from strop.exporting.gguf.channel_scaling import Balance
+from strop.exporting.weights.base import ORIGINAL
+from strop.exporting.weights.sketches import Print, print_over
+from strop.exporting.weights.tuned import TunedWeights, pour
+from strop.metrics.divergence import agreement
+from strop.models import load
+from strop.models.assets import Frame
+
+
+@torch.no_grad()
+def measured(
+    reference: Reference,
+    frame: Frame,
+    candidates: Mapping[str, TunedWeights],
+    balance: Balance,
+    dtype: torch.dtype | None,
+) -> Reference:
+    """Return the reference with what each base does, and the name of the one nearest to training.
+
+    The update was trained on the dequantised base; added to the original weights it corrects
+    errors that are not there, and may yet do better on held-out text. Both are merged, rounded to
+    the format they would be written in, and asked about the texts of the reference; of two equally
+    near the first is taken. Weights are held in float32 meanwhile, as when the model was asked.
+
+    Args:
+        reference: what the trained model says.
+        frame: what surrounds its weights; its folder holds the original ones.
+        candidates: merged weights by the name of their base.
+        balance: by which channels are scaled in some formats.
+        dtype: that merged weights are stored in; None stores each as the base does.
+    """
+    model, _ = load(frame.folder, bits=32)
+    found = {}
+    for name, weights in candidates.items():
+        pour(weights, model, dtype)
+        found[name] = agreement(
+            reference.texts,
+            reference.firsts,
+            reference.log_probs,
+            lambda ids: model(input_ids=torch.tensor([ids], device=model.device)).logits[0].cpu(),
+        )
+    nearest = min(found, key=lambda name: found[name].kl)
+    prints, scaled = reference.prints, reference.scaled
+    if nearest == ORIGINAL:
+        base = candidates[nearest].base
+
+        def over(name: str, found: Print, apply: Callable[[str, Tensor], Tensor]) -> Print:
+            weight = apply(name, base.rows(name, None, None))
+            return print_over(weight, found.update, found.turned_update)
+
+        prints = {k: over(k, p, lambda _, weight: weight) for k, p in prints.items()}
+        scaled = {k: over(k, p, balance.apply) for k, p in scaled.items()}
+    return dataclasses.replace(reference, base=nearest, bases=found, prints=prints, scaled=scaled)

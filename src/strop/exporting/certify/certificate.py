@@ -1,0 +1,242 @@
+"""The certificate of an export: what was measured, what is allowed, and the verdict."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from strop.core.errors import DataError
+from strop.core.files import write_json
+from strop.exporting.certify.findings import Findings
+from strop.metrics.divergence import Agreement
+
+FILE = "certificate.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thresholds:
+    """What an export of one kind may differ by."""
+
+    kl: float
+    """Largest mean KL divergence per token, in nats."""
+    top1: float
+    """Least share of tokens whose likeliest successor is the trained model's own; 0 sets none."""
+    gap: float
+    """Where the trained model finds its own token likelier by no more nats, a rounding of this KL
+    may turn the order: a near tie. Beyond it the trained model is sure."""
+
+
+def within(kl: float, top1: float = 0.0) -> Thresholds:
+    """Return the thresholds of a rounding that may cost `kl` nats per token.
+
+    Noise of standard deviation s on each logit costs at most KL = s^2 / 2, to second order (less
+    where few tokens have all the probability: s is then larger and the gap strict), and moves the
+    difference of two logits by sqrt(2) s = 2 sqrt(KL). The order of two tokens further apart than
+    two such deviations, gap = 4 sqrt(KL), turns at fewer than 2.3 % of tokens (`SURE`), were they
+    all just that far apart. So flips inside the gap say nothing that KL has not said; more flips
+    than these beyond it are another fault than rounding. A least share of equal tokens, which
+    depends on how often a model wavers, is set only where rounding is too fine to turn ties.
+
+    The same holds where an answer of likeliest tokens departs, up to twice the gap. Of 120 answers
+    of SmolLM2-135M in a Q8_0 that rounds each weight to the nearest, 5 departed beyond it, by 0.42
+    nats at most (2,233 tokens), in F16 none. Were none allowed, every fourth sound Q8_0 would fail
+    on its eight answers.
+    """
+    return Thresholds(kl=kl, top1=top1, gap=4 * math.sqrt(kl))
+
+
+SURE = 0.977
+"""Share of normal values below two standard deviations."""
+EXACT = within(1e-4, 0.995)
+CLOSE = within(1e-3, 0.99)
+ROUNDED = within(5e-3)
+THRESHOLDS = {
+    **dict.fromkeys(("", "float32"), EXACT),
+    **dict.fromkeys(("float16", "f32", "f16"), CLOSE),
+    **dict.fromkeys(("bfloat16", "bf16", "q8_0"), ROUNDED),
+}
+"""By the format of the numbers; adapters have none, as they are stored exactly."""
+FEW_BITS = within(0.3)
+"""Of formats with six bits and fewer, where a small model's answers do change."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """How far an exported model agrees with the trained one."""
+
+    target: str
+    """What was written: adapter, merged, gguf, ollama or bnb."""
+    format: str
+    """The number format of its weights, where there is a choice."""
+    opened_by: str = ""
+    """The loader, in a fresh process, that opened it."""
+    compared_on: str = ""
+    """Where the texts come from."""
+    agreement: Agreement | None = None
+    """None where it could not be opened."""
+    answers: int = 0
+    same_answers: int = 0
+    answer_tokens: int = 0
+    """Of all answers, each up to where it departs from the trained model's."""
+    departures: tuple[float, ...] = ()
+    """Nats by which the trained model found its own token likelier where answers depart."""
+    ends_expected: int = 0
+    ends_produced: int = 0
+    weights: int = 0
+    """Tensors read back and compared with the trained model's."""
+    tokens_checked: int = 0
+    base: str = ""
+    """The base that the update was added to, where there was a choice: dequantised or original."""
+    bases: dict[str, Agreement] = field(default_factory=dict)
+    """What was measured of each; empty where there was no choice."""
+    thresholds: Thresholds
+    faults: tuple[str, ...]
+    """Sentences; empty where the export passes."""
+    notes: tuple[str, ...] = ()
+    """What its loader does otherwise with every model of this kind; no fault of the export."""
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of each file that was certified."""
+    over: str = ""
+    """SHA-256 of the GGUF file that its adapter was laid over, where that lies elsewhere."""
+    trained: str = ""
+    """SHA-256 of the adapter that training left, see `strop.exporting.certify.certified.adapter_digest`."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the export may be used as the trained model."""
+        return not self.faults
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one line."""
+        name = self.target if self.format in ("", self.target) else f"{self.target} {self.format}"
+        if not self.passed:
+            more = f" (and {len(self.faults) - 1} more)" if len(self.faults) > 1 else ""
+            return f"{name} is not certified: {self.faults[0]}{more}"
+        assert self.agreement is not None, "an export without measurements has faults"
+        kl = f"KL {max(0.0, self.agreement.kl):.1e} ≤ {self.thresholds.kl:g}"
+        return (
+            f"{name} agrees with the trained model within the limit for its format ({kl} nats per "
+            f"token): the same likeliest token at {100 * self.agreement.top1:.1f} % of "
+            f"{self.agreement.tokens}, {self.same_answers} of {self.answers} answers alike, opened "
+            f"by {self.opened_by}"
+        )
+
+    @property
+    def verdict(self) -> dict[str, Any]:
+        """What a run remembers of it."""
+        return {"passed": self.passed, "sentence": self.sentence}
+
+    def plain(self) -> dict[str, Any]:
+        """Return everything as plain data, the verdict first."""
+        return {
+            **self.verdict,
+            **dataclasses.asdict(self),
+        }
+
+    def save(self, folder: Path) -> None:
+        """Write certificate.json."""
+        write_json(folder / FILE, self.plain())
+
+    @classmethod
+    def open(cls, folder: Path) -> "Certificate":
+        """Read certificate.json of an exported folder.
+
+        Raises:
+            DataError: it cannot be read; or its verdict is not what its faults say.
+        """
+        file = folder / FILE
+        try:
+            plain = json.loads(file.read_text(encoding="utf-8"))
+            passed = plain.pop("passed")
+            del plain["sentence"]
+            if plain["agreement"] is not None:
+                plain["agreement"] = Agreement(**plain["agreement"])
+            plain["bases"] = {name: Agreement(**found) for name, found in plain["bases"].items()}
+            plain["thresholds"] = Thresholds(**plain["thresholds"])
+            for name in ("departures", "faults", "notes"):
+                plain[name] = tuple(plain[name])
+            made = cls(**plain)
+        except (OSError, ValueError, TypeError, LookupError, AttributeError) as e:
+            raise DataError(f"{file} is damaged ({type(e).__name__}: {e})") from e
+        if passed is not made.passed:
+            raise DataError(f"{file} says passed {passed} beside {len(made.faults)} faults")
+        return made
+
+    def changed_files(self, folder: Path) -> list[str]:
+        """Return the files that are no longer what was certified."""
+        now = digests(folder)
+        return sorted(name for name, digest in self.files.items() if now.get(name) != digest)
+
+
+def not_compared(target: str, format: str) -> Certificate:
+    """Return the certificate of an export that is written and not yet, or never, compared."""
+    return Certificate(
+        target=target,
+        format=format,
+        thresholds=thresholds(format),
+        faults=("it was not compared with the trained model",),
+    )
+
+
+def thresholds(format: str) -> Thresholds:
+    """Return what an export with numbers of this format may differ by."""
+    return THRESHOLDS.get(format.removeprefix("adapter-"), FEW_BITS)
+
+
+def judged(found: Findings, allowed: Thresholds) -> tuple[str, ...]:
+    """Return the faults of an export: those seen on the way, then what exceeds a threshold."""
+    faults = list(found.faults)
+    if (agreement := found.agreement) is None:
+        return tuple(
+            faults or [f"nothing was measured of it; {found.step or 'starting'} came last"]
+        )
+    if not agreement.kl <= allowed.kl:  # a NaN is not below either
+        faults.append(
+            f"its distributions are {agreement.kl:.2g} nats per token (KL) from the trained "
+            f"model's; {allowed.kl:g} is allowed"
+        )
+    if agreement.top1 < allowed.top1:
+        faults.append(
+            f"it finds another token likeliest at {100 * (1 - agreement.top1):.1f} % of "
+            f"{agreement.tokens} tokens; {100 * (1 - allowed.top1):.1f} % is allowed"
+        )
+    sure = sum(margin > allowed.gap for margin in agreement.flips)
+    if sure > (1 - SURE) * agreement.tokens:
+        faults.append(
+            f"it finds another token likeliest at {sure} of {agreement.tokens} tokens where the "
+            f"trained model is sure of its own by more than {allowed.gap:.2g} nats; "
+            f"{100 * (1 - SURE):.1f} % is allowed"
+        )
+    clear = [margin for margin in found.departures if margin > allowed.gap]
+    few = len(clear) <= (0 if allowed.top1 else (1 - SURE) * found.answer_tokens)
+    if not few or max(clear, default=0.0) > 2 * allowed.gap:
+        faults.append(
+            f"{len(clear)} of {found.answers} answers depart where the trained model is sure of its "
+            f"own, by up to {max(clear):.2g} nats; {allowed.gap:.2g} is a near tie"
+        )
+    if found.ends_produced < found.ends_expected:
+        faults.append(
+            f"{found.ends_expected - found.ends_produced} of {found.ends_expected} answers that "
+            "should end run on: the end token is not what it stops at"
+        )
+    return tuple(faults)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of a folder but the certificate."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name != FILE:
+            found[str(path.relative_to(folder))] = sha256(path)
+    return found
+
+
+def sha256(file: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,155 @@
+"""What a fresh process found when it opened an exported model with that model's own loader."""
+
+import dataclasses
+import json
+import sys
+import traceback
+import urllib.error
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from safetensors import SafetensorError
+
+from strop.core.files import write_json
+from strop.exporting.certify.reference import Reference
+from strop.metrics.divergence import Agreement, Answer
+
+_REFUSALS = (
+    *(OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError, AssertionError),
+    *(AttributeError, ArithmeticError, MemoryError),
+    *(SafetensorError, jinja2.TemplateError),
+)
+"""What loaders raise at a file they cannot take."""
+STEP = "comparing: "
+"""Begins each line on standard error that says what is done next."""
+OPENING = "opening"
+"""Begins the name of each step that opens a file."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Findings:
+    """Measurements of an exported model, and the faults that were seen on the way."""
+
+    agreement: Agreement | None = None
+    """None where the model could not be opened."""
+    answers: int = 0
+    """Questions that were answered."""
+    same_answers: int = 0
+    """Answers equal to the trained model's, token for token."""
+    answer_tokens: int = 0
+    """Tokens of answers up to where they depart, that one included."""
+    departures: list[float] = field(default_factory=list)
+    """Where an answer departs, how many nats likelier the trained model found its own token."""
+    ends_expected: int = 0
+    """Answers that the trained model ended by an end token."""
+    ends_produced: int = 0
+    """Those of them that the exported model ended as well, or that had departed before."""
+    weights: int = 0
+    """Tensors that were read back and compared."""
+    tokens_checked: int = 0
+    """Tokens of texts and chats that were compared."""
+    faults: list[str] = field(default_factory=list)
+    """Sentences, each one fault."""
+    notes: list[str] = field(default_factory=list)
+    """What the loader does otherwise with every model of this kind; sentences."""
+    step: str = ""
+    """What was being done last, such as `opening the tokenizer`."""
+
+    def begin(self, step: str) -> None:
+        """Note what is done next, on standard error too: a process that dies cannot say it later."""
+        self.step = step
+        sys.stderr.write(f"{STEP}{step}\n")
+        sys.stderr.flush()
+
+    def fault(self, text: str, once: str) -> None:
+        """Add a fault, unless there is one that begins with `once`."""
+        if not any(fault.startswith(once) for fault in self.faults):
+            self.faults.append(text)
+
+    def note(self, text: str, once: str) -> None:
+        """Add a note, unless there is one that begins with `once`."""
+        if not any(note.startswith(once) for note in self.notes):
+            self.notes.append(text)
+
+    def save(self, file: Path) -> None:
+        """Write everything."""
+        write_json(file, dataclasses.asdict(self))
+
+    @classmethod
+    def open(cls, file: Path) -> "Findings":
+        """Read what `save` wrote."""
+        plain = json.loads(file.read_text(encoding="utf-8"))
+        if plain["agreement"] is not None:
+            plain["agreement"] = Agreement(**plain["agreement"])
+        return cls(**plain)
+
+    def compare_ids(self, what: str, found: Sequence[int], wanted: Sequence[int]) -> None:
+        """Count tokens that were compared, and note where they differ."""
+        self.tokens_checked += len(wanted)
+        if list(found) == list(wanted):
+            return
+        begun = f"{what} has the begin token twice"
+        if len(found) > 1 and found[0] == found[1] and list(found[1:]) == list(wanted):
+            self.faults.append(begun)
+            return
+        i = next((i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), -1)
+        i = min(len(found), len(wanted)) if i < 0 else i
+        self.faults.append(
+            f"{what} becomes other tokens: {list(found[i : i + 6])} instead of "
+            f"{list(wanted[i : i + 6])} from token {i} on"
+        )
+
+    def compare_answer(
+        self, right: Answer, found: Sequence[int], ended: bool, ends: Sequence[int]
+    ) -> None:
+        """Count an answer; whether it ended is asked only where it is the trained model's own."""
+        own = right.ids[:-1] if right.ended else right.ids
+        other = [i for i in found if i not in ends]
+        self.answers += 1
+        same = own == other[: len(own)] and (not right.ended or len(other) == len(own))
+        self.same_answers += same
+        alike = next((i for i, (a, b) in enumerate(zip(own, other, strict=False)) if a != b), None)
+        self.answer_tokens += len(own) if alike is None else alike + 1
+        departs = 0.0
+        if not same and own != other[: len(own)]:
+            departs = right.gap(found)
+            self.departures.append(departs)
+        if right.ended:
+            self.ends_expected += 1
+            self.ends_produced += ended or departs > 0
+
+
+def report(work: Path, out: Path, look: Callable[[Reference, Findings], Any]) -> None:
+    """Open the reference in `work`, look at an export, and write the findings to `out`.
+
+    Whatever a loader raises is a finding too: its text becomes a fault, with the step it ended.
+    """
+    findings = Findings()
+    try:
+        look(Reference.open(work), findings)
+    except _REFUSALS as e:
+        traceback.print_exc()
+        what = "opened" if findings.step.startswith(OPENING) else "compared"
+        step = findings.step or "reading what the trained model says"
+        findings.faults.insert(0, f"it cannot be {what}: {step} ended in {_cause(e)}")
+    findings.save(out)
+
+
+def _cause(error: BaseException) -> str:
+    """Return kind and text of an error, and where it was raised if it has no text."""
+    text = " ".join(str(error).split())
+    if isinstance(error, urllib.error.HTTPError):
+        text += f": {body(error)}"
+    if len(text.split()) < 2:  # as a KeyError's, which is a name alone
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        text = f"{text or 'no text'}, raised by {at.name} in {Path(at.filename).name}:{at.lineno}"
+    return f"{type(error).__name__}: {text[:400]}"
+
+
+def body(error: urllib.error.HTTPError) -> str:
+    """Return what a server says beside the code of an error, on one line."""
+    with error:
+        return " ".join(error.read().decode("utf-8", "replace").split())[:400]

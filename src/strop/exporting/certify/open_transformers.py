@@ -1,0 +1,195 @@
+"""Run in a fresh process: open an exported folder with transformers or PEFT alone and compare it.
+
+python -m strop.exporting.certify.open_transformers KIND FOLDER WORK OUT
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from strop.data.templates import templates_of
+from strop.exporting.certify.findings import Findings, report
+from strop.exporting.certify.reference import NEW_TOKENS, Reference
+from strop.exporting.weights.sketches import adapted, fault, head_size, image
+from strop.metrics.divergence import agreement
+from strop.models.files.opening import conversion
+from strop.models.files.weight_files import stored_tensors
+
+
+def main() -> None:
+    """Compare the folder named on the command line."""
+    kind, folder, work, out = sys.argv[1:]
+    report(
+        Path(work), Path(out), lambda reference, found: look(kind, Path(folder), reference, found)
+    )
+
+
+@torch.no_grad()
+def look(kind: str, folder: Path, reference: Reference, found: Findings) -> None:
+    """Open `folder` and compare its weights, distributions, tokens and answers."""
+    from transformers import AutoTokenizer
+
+    found.begin("opening the tokenizer")
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    found.begin("comparing tokens of texts and chats")
+    _compare_tokens(tokenizer, reference, found)
+    found.begin("opening the model")
+    model = _opened(kind, folder, found).eval()
+    found.begin("comparing weights")
+    _compare_settings(model, reference, found)
+    _compare_weights(model, _formats(folder), reference, found)
+
+    def logits(ids: Sequence[int]) -> Tensor:
+        return model(input_ids=torch.tensor([ids])).logits[0]
+
+    found.begin("comparing distributions")
+    found.agreement = agreement(reference.texts, reference.firsts, reference.log_probs, logits)
+    found.begin("comparing answers")
+    for ids, right in zip(reference.chat_ids, reference.answers, strict=True):
+        answer = _answer(model, ids)
+        ended = bool(answer) and answer[-1] in reference.ends
+        found.compare_answer(right, answer, ended, reference.ends)
+
+
+def _opened(kind: str, folder: Path, found: Findings) -> Any:
+    if kind == "adapter":
+        from peft import AutoPeftModelForCausalLM
+
+        return AutoPeftModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    from transformers import AutoModelForCausalLM
+
+    model, loaded = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.float32,
+        use_safetensors=True,
+        local_files_only=True,
+        output_loading_info=True,
+    )
+    for key, what in (("missing_keys", "lacks"), ("unexpected_keys", "has no place for")):
+        if names := sorted(loaded[key]):
+            found.faults.append(f"the folder {what} {names[0]} ({len(names)} such tensors)")
+    for parameter in model.parameters():
+        if parameter.is_floating_point():  # beside 4-bit weights transformers mixes 16 bits and 32
+            parameter.data = parameter.data.float()
+    return model
+
+
+def _compare_tokens(tokenizer: Any, reference: Reference, found: Findings) -> None:
+    for text, ids in reference.hard:
+        own = tokenizer(text, add_special_tokens=False)["input_ids"]
+        found.compare_ids(f"the text {text[:24]!r}", own, ids)
+    if reference.chats and "default" not in templates_of(tokenizer):
+        found.faults.append("the chat template is lost")
+        return
+    for chat, ids in zip(reference.chats, reference.chat_ids, strict=True):
+        rendered = tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, tokenize=True, return_dict=True
+        )["input_ids"]
+        found.compare_ids("a chat rendered by its template", rendered, ids)
+    for prompt in reference.prompts:
+        rendered = tokenizer.apply_chat_template(
+            prompt.messages,
+            tools=prompt.tools,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+        )["input_ids"]
+        found.compare_ids(f"{prompt.what}, rendered by its template,", rendered, prompt.ids)
+    begun = tokenizer("a")["input_ids"]
+    if (begun[:1] == [reference.begin]) != (reference.begin is not None):
+        found.faults.append("plain texts no longer begin as they did in training")
+
+
+def _compare_settings(model: Any, reference: Reference, found: Findings) -> None:
+    config = model.config.to_dict()
+    for key, wanted in reference.config.items():
+        if key in config and not _says(config[key], wanted):
+            found.faults.append(f"config.json says {key} {config[key]}; trained was {wanted}")
+    stops = model.generation_config.eos_token_id
+    stops = stops if isinstance(stops, list) else [stops]
+    if lost := sorted(set(reference.ends) - set(stops)):
+        found.faults.append(f"generation does not stop at the end token {lost[0]} but at {stops}")
+
+
+def _says(found: Any, wanted: Any) -> bool:
+    """Whether a setting is as wanted; of a part's settings, those that are not the usual ones."""
+    if not (isinstance(found, dict) and isinstance(wanted, dict)):
+        return bool(found == wanted)
+    return all(key not in found or _says(found[key], wanted[key]) for key in wanted)
+
+
+def _compare_weights(
+    model: Any, formats: dict[str, str], reference: Reference, found: Findings
+) -> None:
+    prints, heads = dict(reference.prints), head_size(model.config)
+    for name, value in _weights(model):
+        if name not in prints:
+            continue
+        kind = formats.get(name, reference.base_kind)
+        head = heads if any(k in name for k in (".q_proj.", ".k_proj.")) else 0
+        wrong = fault(name, image(value), kind, prints, head)
+        found.weights += 1
+        if wrong:
+            found.faults.append(wrong)
+
+
+def _formats(folder: Path) -> dict[str, str]:
+    """Return the number format of each weight in the files of a folder; an adapter has none."""
+    if not (folder / "config.json").is_file():
+        return {}
+    layout, stored = conversion(folder).layout, stored_tensors(folder)
+    files = {m: n for n, m in layout.names.items()}
+    files |= {m: group.files[0] for group in layout.groups for m in group.memory}
+    codes = {memory: stored[name].code for memory, name in files.items()}
+    found = {memory: {"U8": "NF4"}.get(code, code) for memory, code in codes.items()}
+    for name in [name for name in found if name.endswith("embed_tokens.weight")]:
+        found.setdefault("lm_head.weight", found[name])  # tied
+    return found
+
+
+def _weights(model: Any) -> Any:
+    """Yield name and value of every weight, an adapter merged in by PEFT, codes of 4 bits read."""
+    base, layers = model, {}
+    if hasattr(model, "peft_config"):
+        base = model.base_model.model
+        layers = adapted(base)
+    packed = {f"{n}.weight": m for n, m in base.named_modules() if hasattr(m, "quant_state")}
+    for key, value in base.state_dict().items():
+        if ".lora_" in key:
+            continue
+        name = key.replace(".base_layer.", ".")
+        if (layer := layers.get(name)) is not None:
+            layer.merge()
+            yield name, getattr(layer.get_base_layer(), name.rpartition(".")[2])
+            layer.unmerge()
+        elif key in packed:
+            yield name, _unpacked(packed[key])
+        else:
+            yield name, value
+
+
+def _unpacked(layer: Any) -> Tensor:
+    """Return the weight of a layer of bitsandbytes, by its own reading."""
+    from bitsandbytes.functional import dequantize_4bit
+
+    return dequantize_4bit(layer.weight.data, layer.weight.quant_state)
+
+
+def _answer(model: Any, ids: list[int]) -> list[int]:
+    """Answer with the exported model's own generation settings, which say where it stops."""
+    asked = torch.tensor([ids])
+    out = model.generate(
+        input_ids=asked,
+        attention_mask=torch.ones_like(asked),
+        do_sample=False,
+        max_new_tokens=NEW_TOKENS,
+    )
+    return list(out[0, len(ids) :].tolist())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+"""Asks the trained model what its exports are then held to."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from strop.core.errors import DataError
+from strop.data import encode_all
+from strop.data.blend import files_of
+from strop.data.reading import read_by
+from strop.data.rows import Row
+from strop.data.templates import template_of
+from strop.exporting.certify.certified import adapter_digest
+from strop.exporting.certify.prompts import prompts, rendered_text
+from strop.exporting.certify.reference import NEW_TOKENS, Reference
+from strop.exporting.gguf.architectures import FAMILIES, metadata
+from strop.exporting.gguf.channel_scaling import Balance
+from strop.exporting.gguf.vocabulary import rendered_ids
+from strop.exporting.weights.sketches import Print, adapted, print_of
+from strop.layers.quantized_linear import QuantizedLinear
+from strop.metrics.divergence import Answer, considered
+from strop.models.assets import Frame
+from strop.training import Run
+from strop.training.run_data import columns_of_run, rows_of_run
+
+POSITIONS, BYTES = 512, 256_000_000
+"""The most next-token distributions that are compared, and the bytes they may take."""
+LONGEST = 160
+"""Tokens of a text; longer ones are cut."""
+_STORAGE = {"dtype", "transformers_version", "_name_or_path", "architectures", "pad_token_id"}
+"""Entries of config.json that do not change what a model computes."""
+CHATS = 8
+"""Questions that are answered."""
+QUESTIONS = (
+    "Name three rivers.",
+    "What is 17 plus 25?",
+    "Write one sentence about the sea.",
+    "Translate to French: good morning.",
+    "Why is the sky blue?",
+    "List two uses of salt.",
+    "Who wrote Hamlet?",
+    "Explain gravity to a child.",
+)
+"""Asked where a run has no rows to compare on."""
+HARD_TEXTS = (
+    "  two spaces, a tab\tand\n\n\nthree newlines\r\n",
+    "1234567 3.14159 0x1F 1,000,000",
+    "don't can't I'LL we've it's",
+    "naïve café Ünïcödé Größe ŝ",
+    "漢字かな交じり文 안녕하세요 привет مرحبا नमस्ते",
+    "🙂👩‍👩‍👧 e\u0301 \u00a0 \u200b",
+    "def f(x):\n    return x**2  # square\n",
+    '<b>&amp;</b> {"a": [1, 2]} \\n \\\\',
+    "AAAAAAAAAAAAAAAA ........ ----",
+)
+"""Texts that tokenizers easily cut differently."""
+
+
+@torch.no_grad()
+def ask(run: Run, frame: Frame, data: Any = None) -> Reference:
+    """Load the trained model, base and adapter apart as in training, and note what it says.
+
+    Args:
+        run: a finished run.
+        frame: what surrounds its weights.
+        data: rows to compare on; None takes the rows that the run held out.
+
+    Raises:
+        DataError: `data` cannot be used.
+    """
+    model, _ = run.load()
+    model.float()  # so that only the export's own rounding is seen
+    tokenizer = frame.tokenizer
+    source, rows = _rows(run, data)
+    texts = _texts(rows, tokenizer, model.config.get_text_config().vocab_size)
+    firsts = [_shared(ids, texts[:i]) for i, ids in enumerate(texts)]
+    log_probs = torch.cat(
+        [
+            torch.log_softmax(_logits(model, ids)[first:-1], -1)
+            for ids, first in zip(texts, firsts, strict=True)
+        ]
+    )
+    chats = _chats(rows) if template_of(tokenizer) else []
+    chat_ids = [rendered_ids(tokenizer, chat) for chat in chats]
+    plain = tokenizer("a")["input_ids"]
+    prints, scaled = _prints(model, Balance(run.energies(), frame.text_config))
+    return Reference(
+        source=source,
+        texts=texts,
+        firsts=firsts,
+        chats=chats,
+        chat_ids=chat_ids,
+        chat_texts=[rendered_text(tokenizer, chat) for chat in chats],
+        answers=[_answer(model, ids, frame.ends) for ids in chat_ids],
+        prompts=prompts(rows, tokenizer),
+        hard=[(text, _plain_ids(tokenizer, text)) for text in HARD_TEXTS],
+        ends=frame.ends,
+        config={k: v for k, v in frame.stated.items() if k not in _STORAGE},
+        gguf=metadata(frame.text_config) if frame.text_config.model_type in FAMILIES else {},
+        trained=adapter_digest(run.weights()),
+        base_kind=_base_kind(run, frame),
+        begin=plain[0] if len(plain) > 1 and plain[0] == tokenizer.bos_token_id else None,
+        log_probs=log_probs,
+        prints=prints,
+        scaled=scaled,
+    )
+
+
+def _rows(run: Run, data: Any) -> tuple[str, list[Row]]:
+    record = run.record
+    if data is not None:
+        found = read_by(data, columns_of_run(record))
+        return found.source, found.rows
+    parts = rows_of_run(record)
+    if parts is None:
+        return "built-in questions", [_question(text) for text in QUESTIONS]
+    trained, held_out = parts
+    names = ", ".join(path.name for path in files_of(record["settings"]["data"]))
+    if held_out:
+        return f"{len(held_out)} rows of {names} held out of training", held_out.rows
+    return f"{names}, all of it trained on", trained.rows
+
+
+def _question(text: str) -> Row:
+    messages = [{"role": "user", "content": text}, {"role": "assistant", "content": "Yes."}]
+    return Row(line=1, messages=messages)
+
+
+def _texts(rows: Sequence[Row], tokenizer: Any, V: int) -> list[list[int]]:
+    """Return the tokens of rows, as many as fit into the memory for their distributions."""
+    room = min(POSITIONS, BYTES // (4 * V))
+    if template_of(tokenizer) is None:
+        rows = [row for row in rows if row.text is not None] or [
+            Row(line=1, text=text) for text in QUESTIONS
+        ]
+    texts: list[list[int]] = []
+    for example in encode_all(list(rows[:64]), tokenizer):
+        ids = list(example.ids[:LONGEST])
+        first = _shared(ids, texts)
+        ids = ids[: first + room + 1]
+        if len(ids) > first + 1:
+            texts.append(ids)
+            room -= len(ids) - 1 - first
+        if room < 1:
+            break
+    if not texts:
+        raise DataError("there is no text to compare the exported model on; give rows with data=")
+    return texts
+
+
+def _shared(ids: Sequence[int], others: Sequence[Sequence[int]]) -> int:
+    """Return how many first tokens of `ids` begin one of the others too."""
+
+    def common(other: Sequence[int]) -> int:
+        pairs = enumerate(zip(ids, other, strict=False))
+        return next((i for i, (a, b) in pairs if a != b), min(len(ids), len(other)))
+
+    return max(map(common, others), default=0)
+
+
+def _chats(rows: Sequence[Row]) -> list[list[dict[str, str]]]:
+    asked = []
+    for row in rows:
+        turns = [
+            {"role": str(m["role"]), "content": str(m["content"])}
+            for m in row.messages or []
+            if m["role"] in ("system", "user") and isinstance(m.get("content"), str)
+        ]
+        if turns and turns[-1]["role"] == "user" and len(turns) <= 2:
+            asked.append(turns)
+    asked += [[{"role": "user", "content": text}] for text in QUESTIONS]
+    return asked[:CHATS]
+
+
+def _plain_ids(tokenizer: Any, text: str) -> list[int]:
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _logits(model: Any, ids: Sequence[int]) -> Tensor:
+    found: Tensor = model(input_ids=torch.tensor([ids], device=model.device)).logits[0]
+    return found.cpu()
+
+
+def _answer(model: Any, ids: list[int], ends: list[int]) -> Answer:
+    """Return the answer of likeliest tokens and what else was likely at each step."""
+    asked = torch.tensor([ids], device=model.device)
+    out = model.generate(
+        input_ids=asked,
+        attention_mask=torch.ones_like(asked),
+        do_sample=False,
+        max_new_tokens=NEW_TOKENS,
+        eos_token_id=ends,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    answer = out.sequences[0, len(ids) :].tolist()
+    steps = [considered(scores[0].cpu()) for scores in out.logits]
+    return Answer(answer, bool(answer) and answer[-1] in ends, steps)
+
+
+def _base_kind(run: Run, frame: Frame) -> str:
+    if run.settings["bits"] == 4:
+        return "NF4"
+    narrow = (torch.bfloat16, torch.float16)
+    return "F32" if run.settings["bits"] == 32 or frame.config.dtype in narrow else "BF16"
+
+
+def _prints(model: Any, balance: Balance) -> tuple[dict[str, Print], dict[str, Print]]:
+    """Return the print of every weight of a PEFT model in float32, under the base's names.
+
+    The second are of the weights that `balance` scales, as they are then.
+    """
+    base = model.base_model.model
+    layers = adapted(base)
+    packed = {n: m for n, m in base.named_modules() if isinstance(m, QuantizedLinear)}
+    prints: dict[str, Print] = {}
+    scaled: dict[str, Print] = {}
+    for key, value in base.state_dict().items():
+        module, _, parameter = key.rpartition(".")
+        if ".lora_" in key or (module in packed and parameter not in ("weight", "bias")):
+            continue
+        if module in packed and parameter == "weight":
+            layer = packed[module]
+            value = layer.dense(torch.empty(layer.shape, device=value.device))
+        name = key.replace(".base_layer.", ".")
+        changed = layers.get(name)
+        update = None if changed is None else _update(changed, value)
+        weight = value.float().cpu()
+        prints[name] = print_of(weight, update)
+        if name in balance:
+            added = None if update is None else balance.apply(name, update)
+            scaled[name] = print_of(balance.apply(name, weight), added)
+    return prints, scaled
+
+
+def _update(layer: Any, weight: Tensor) -> Tensor:
+    """Return what an adapter adds to the weight of its layer, by PEFT's own reckoning."""
+    adapter = layer.active_adapters[0]
+    update: Tensor = layer.get_delta_weight(adapter)
+    if layer.use_dora.get(adapter):
+        joined = weight + update
+        norms = torch.linalg.vector_norm(joined, dim=1)
+        update = joined * (layer.lora_magnitude_vector[adapter].weight / norms)[:, None] - weight
+    return update.cpu()

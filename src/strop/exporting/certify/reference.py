@@ -1,0 +1,110 @@
+"""What the trained model says: the texts, distributions and answers that exports are held to."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from strop.core.files import write_json
+from strop.exporting.certify.prompt import Prompt
+from strop.exporting.weights.sketches import Print, read_prints
+from strop.metrics.divergence import Agreement, Answer, Considered
+
+NEW_TOKENS = 32
+"""The longest answer to a question."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """What the trained model says."""
+
+    source: str
+    """Where the texts come from."""
+    texts: list[list[int]]
+    """Token ids."""
+    firsts: list[int]
+    """In each text the first position whose context no earlier text had; comparing begins there."""
+    chats: list[list[dict[str, str]]]
+    """Questions; empty where the model has no chat template."""
+    chat_ids: list[list[int]]
+    """The questions as rendered for training."""
+    chat_texts: list[str]
+    """The same as texts."""
+    answers: list[Answer]
+    """To the questions."""
+    prompts: list[Prompt]
+    """More chats, with tools, calls and reasoning, that are rendered and not answered."""
+    hard: list[tuple[str, list[int]]]
+    """Texts, and their tokens without begin and end."""
+    ends: list[int]
+    """The tokens that end an answer."""
+    config: dict[str, Any]
+    """What the model's config.json says, but how its weights are stored."""
+    gguf: dict[str, Any]
+    """The same as fields of a GGUF header; empty where its family has none."""
+    trained: str
+    """SHA-256 of the adapter that training left."""
+    begin: int | None
+    """The token that begins a text, where the tokenizer puts one."""
+    base_kind: str
+    """How the base that was trained on is rounded beside its own files: F32 (not), BF16 or NF4."""
+    log_probs: Tensor
+    """[N, V] after each token of the texts from `firsts` on, but the last."""
+    prints: dict[str, Print]
+    """Of every weight."""
+    scaled: dict[str, Print]
+    """Of every weight that `strop.exporting.gguf.channel_scaling` scales, as it is then."""
+    base: str = ""
+    """What the update is added to where there is a choice; see `strop.exporting.certify.base_choice`."""
+    bases: dict[str, Agreement] = dataclasses.field(default_factory=dict)
+    """What the update does on each; empty where there is no choice, and in a saved reference."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything into `folder` for the processes that compare."""
+        folder.mkdir(parents=True, exist_ok=True)
+        plain = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("log_probs", "prints", "scaled", "answers", "prompts", "bases")
+        }
+        plain["prompts"] = [dataclasses.asdict(prompt) for prompt in self.prompts]
+        plain["answers"] = [
+            {"ids": a.ids, "ended": a.ended, "sizes": [len(step) for step in a.steps]}
+            for a in self.answers
+        ]
+        write_json(folder / "reference.json", plain)
+        steps = [step for answer in self.answers for step in answer.steps]
+        tensors = {"log_probs": self.log_probs}
+        if steps:
+            tensors["considered"] = torch.cat([step.ids for step in steps])
+            tensors["considered_log_probs"] = torch.cat([step.log_probs for step in steps])
+        save_file(tensors, folder / "log_probs.safetensors")
+        for kind in ("prints", "scaled"):
+            parts = [p.tensors(name) for name, p in getattr(self, kind).items()]
+            prints = {key: value.contiguous() for part in parts for key, value in part.items()}
+            save_file(prints, folder / f"{kind}.safetensors")
+
+    @classmethod
+    def open(cls, folder: Path) -> "Reference":
+        """Read what `save` wrote."""
+        plain = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
+        tensors = load_file(folder / "log_probs.safetensors")
+        sizes = [size for answer in plain["answers"] for size in answer["sizes"]]
+        parts = ("considered", "considered_log_probs")
+        split = [tensors[part].split(sizes) for part in parts if part in tensors]
+        steps = iter([Considered(*pair) for pair in zip(*split, strict=True)])
+        plain["answers"] = [
+            Answer(a["ids"], a["ended"], [next(steps) for _ in a["sizes"]])
+            for a in plain["answers"]
+        ]
+        plain["prompts"] = [Prompt(**prompt) for prompt in plain["prompts"]]
+        plain["hard"] = [(text, ids) for text, ids in plain["hard"]]
+        prints, scaled = (
+            read_prints(load_file(folder / f"{kind}.safetensors")) for kind in ("prints", "scaled")
+        )
+        return cls(**plain, log_probs=tensors["log_probs"], prints=prints, scaled=scaled)

@@ -1,0 +1,165 @@
+"""Writes a run in the forms that other programs load, and certifies each."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from strop.core.disk import check_room
+from strop.core.errors import ConfigError
+from strop.core.files import written_whole
+from strop.exporting.certify.base_choice import measured
+from strop.exporting.certify.certificate import Certificate, not_compared
+from strop.exporting.certify.certify import certify, check_loaders
+from strop.exporting.certify.record import ask
+from strop.exporting.certify.reference import Reference
+from strop.exporting.gguf.channel_scaling import Balance
+from strop.exporting.gguf.quant_spec import forms
+from strop.exporting.targets import TARGETS, Job, Tuned, jobs
+from strop.exporting.weights.base import bases
+from strop.exporting.weights.sensitivity import Sensitivity
+from strop.exporting.weights.tuned import TunedWeights
+from strop.training import Run, report
+
+Told = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done and how much there is to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """One thing that was written."""
+
+    target: str
+    format: str
+    path: Path
+    """Its folder."""
+    nbytes: int
+    certificate: Certificate | None
+    """None where none was asked for."""
+
+
+def export(
+    run: Run | str | Path,
+    *targets: str,
+    quant: str | Sequence[str] = "f16",
+    out: str | Path | None = None,
+    data: Any = None,
+    dtype: str | None = None,
+    certified: bool = True,
+    told: Told | None = None,
+) -> list[Exported]:
+    """Write a run for other programs and certify that each agrees with the trained model.
+
+    Args:
+        run: a finished run, or its folder.
+        *targets: names of `TARGETS`.
+        quant: forms of GGUF files, as a list or joined by commas; see `strop.exporting.gguf.quant_spec`.
+        out: the folder to write into; None takes `export` in the run's folder.
+        data: rows to compare on, as `strop.data.read` takes them; None takes the rows that the
+            run held out.
+        dtype: of merged weights; None stores them as the base does.
+        certified: open each export with its own loader and compare it.
+        told: called as the work goes on.
+
+    Returns:
+        What was written; look at `certificate.passed` of each.
+
+    Raises:
+        ConfigError: a target or number format that is not known, or no run.
+        MissingPackageError: a package that opens what is to be certified is not installed.
+        UnsupportedError: there is no room on the disk, or a target cannot hold this model.
+        DataError: a file of the run or of its base is missing or damaged.
+    """
+    run = run if isinstance(run, Run) else Run.open(run)
+    _check(targets, dtype)
+    if certified:
+        check_loaders(targets)
+    asked = forms(quant)
+    folder = Path(out) if out is not None else run.path / "export"
+    frame = run.frame()
+    told = told or (lambda what, part, whole: None)
+
+    def planned(weights: TunedWeights) -> list[Job]:
+        sensitivity = Sensitivity(run.model, weights, told)
+        tuned = Tuned(run.settings, weights, frame, sensitivity, balance)
+        return list(jobs(targets, asked, tuned, dtype))
+
+    named, adapter = bases(run.settings, frame), run.weights()
+    first = next(iter(named))
+    balance = Balance(run.energies(), frame.text_config)
+    made = planned(TunedWeights(named[first], adapter))
+    check_room(folder, {job.name: job.nbytes for job in made})
+    for base in [job.base for job in made if job.base is not None]:
+        base.check_room()
+    if not certified:
+        _write(folder, made, told)
+        return [Exported(j.target, j.format, folder / j.name, j.nbytes, None) for j in made]
+    told("asking the trained model", 0, len(made) + 1)
+    reference = ask(run, frame, data)
+    if len(named) > 1:
+        told("comparing the bases", 0, len(made) + 1)
+        candidates = {name: TunedWeights(base, adapter) for name, base in named.items()}
+        width = None if dtype is None else getattr(torch, dtype)
+        reference = measured(reference, frame, candidates, balance, width)
+        if reference.base != first:
+            made = planned(candidates[reference.base])
+    _write(folder, made, told)
+    return _certified(run, folder, made, reference, told)
+
+
+def _write(folder: Path, jobs: Sequence[Job], told: Told) -> None:
+    total, done = sum(job.nbytes for job in jobs), 0
+    for job in jobs:
+
+        def count(size: int) -> None:
+            nonlocal done
+            done += size
+            told("writing megabytes", done // 10**6, total // 10**6)
+
+        with written_whole(folder / job.name) as scratch:
+            job.write(scratch, count)
+            not_compared(job.target, job.format).save(scratch)
+
+
+def _check(targets: Sequence[str], dtype: str | None) -> None:
+    wrong = []
+    if not targets:
+        wrong.append(f"there is no target; choose from {', '.join(TARGETS)}")
+    wrong += [
+        f"{target!r} is no target; choose from {', '.join(TARGETS)}"
+        for target in targets
+        if target not in TARGETS
+    ]
+    if dtype not in (None, "float32", "bfloat16", "float16"):
+        wrong.append(f"dtype is {dtype!r}; choose from float32, bfloat16, float16")
+    if wrong:
+        raise ConfigError("the export cannot be made:\n  " + "\n  ".join(wrong))
+
+
+def _certified(
+    run: Run, folder: Path, jobs: Sequence[Job], reference: Reference, told: Told
+) -> list[Exported]:
+    made = []
+    with tempfile.TemporaryDirectory(prefix="strop-export-") as scratch:
+        work = Path(scratch)
+        reference.save(work)
+        for i, job in enumerate(jobs, 1):
+            told(f"comparing {job.name}", i, len(jobs) + 1)
+            path = folder / job.name
+            opened, adapter = path / job.opened, None
+            if job.base is not None:
+                opened, adapter = job.base.file(), opened
+            certificate = certify(path, job.target, job.format, opened, work, reference, adapter)
+            made.append(Exported(job.target, job.format, path, job.nbytes, certificate))
+    told("comparing", len(jobs), len(jobs))
+    run.update(
+        exports={
+            **run.record.get("exports", {}),
+            **{str(e.path): e.certificate.verdict for e in made if e.certificate},
+        }
+    )
+    report.write(run)
+    return made

@@ -1,0 +1,98 @@
+"""Writes a run's adapter alone as GGUF, for llama.cpp to lay over a GGUF file of the base."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFWriter
+from torch import Tensor
+
+from strop.core.errors import UnsupportedError
+from strop.exporting.gguf import architectures as gguf_families
+from strop.exporting.gguf.writer import add_fields, pad, write_header
+from strop.exporting.weights.tuned import TunedWeights, Update
+from strop.models.assets import Frame
+
+FILE = "adapter.gguf"
+
+
+class GgufAdapter:
+    """A GGUF file of the two factors of each changed weight, in float32, that is to be written."""
+
+    def __init__(self, weights: TunedWeights, frame: Frame) -> None:
+        """Say what will lie in the file.
+
+        Raises:
+            UnsupportedError: the adapter holds what llama.cpp cannot add while it runs.
+        """
+        self.weights, self.frame = weights, frame
+        self.alpha = float(weights.adapter_config["lora_alpha"]) or 1.0
+        self._check()
+        self.tensors = dict(self._named())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    def write(self, file: Path, told: Callable[[int], None]) -> None:
+        """Write the file.
+
+        Args:
+            file: does not exist yet.
+            told: called with the bytes of each tensor that is written.
+        """
+        arch = gguf_families.family_of(self.frame.text_config).arch.name.lower()
+        writer = GGUFWriter(file, arch)
+        add_fields(
+            writer,
+            {
+                "general.type": "adapter",
+                "adapter.type": "lora",
+                "adapter.lora.alpha": self.alpha,
+            },
+        )
+        for name, tensor in self.tensors.items():
+            shape = tuple(tensor.shape)
+            writer.add_tensor_info(
+                name, shape, np.dtype(np.float32), tensor.nbytes, GGMLQuantizationType.F32
+            )
+        write_header(writer)
+        with file.open("ab") as stream:
+            pad(stream)
+            for tensor in self.tensors.values():
+                stream.write(tensor.contiguous().numpy().tobytes())
+                pad(stream)
+                told(tensor.nbytes)
+
+    def _check(self) -> None:
+        updates = self.weights.updates.items()
+        if stacked := next((n for n, u in updates if not isinstance(u, Update)), None):
+            raise UnsupportedError(
+                f"the adapter changes the stacked experts {stacked}, which strop does not write as "
+                "an adapter for llama.cpp; export --to merged"
+            )
+        dora = next((n for n, u in updates if getattr(u, "magnitude", None) is not None), None)
+        whole = next(iter(self.weights.replaced), None)
+        if dora or whole:
+            what = f"magnitudes (DoRA), as of {dora}" if dora else f"a whole new {whole}"
+            raise UnsupportedError(
+                f"the adapter holds {what}, which llama.cpp cannot lay over a base; export --to "
+                "gguf --quant f16, which merges it"
+            )
+
+    def _named(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield llama.cpp's factors: it adds alpha / rank · B A, so other scales go into B."""
+        config = self.frame.text_config
+        known = gguf_families.names(config)
+        for name, update in self.weights.updates.items():
+            assert isinstance(update, Update)  # `_check` refuses others
+            if (named := gguf_families.named(known, name)) is None:
+                if gguf_families.of_images(name):
+                    continue
+                raise UnsupportedError(f"the tensor {name} has no place in a GGUF file")
+            B = update.B * (update.scale * len(update.A) / self.alpha)
+            if heads := gguf_families.permuted_heads(config, name):
+                B = gguf_families.permute(B, len(B) // heads)
+            yield f"{named}.lora_a", update.A
+            yield f"{named}.lora_b", B

@@ -1,0 +1,72 @@
+"""The base of a run as a GGUF file in the cache: made once, for all adapters that are laid over it."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from strop.core import env
+from strop.core.cache import is_made, made_once
+from strop.core.disk import check_room
+from strop.exporting.gguf.writer import GgufFile
+from strop.exporting.weights.base import held_base
+from strop.exporting.weights.tuned import BaseWeights
+from strop.models import compute_dtype
+from strop.models.assets import Frame
+from strop.models.files.weight_files import weight_files
+from strop.models.identity import tokenizer_identity
+
+_MODEL = "model.gguf"
+
+
+class GgufBase:
+    """The weights that a run was trained on, as training held them, in one GGUF file."""
+
+    def __init__(self, settings: dict[str, Any], frame: Frame, quant: str) -> None:
+        """Say what will lie in the file.
+
+        Args:
+            settings: of the run.
+            frame: of its base.
+            quant: a name of `gguf_types.FILE_TYPES`.
+        """
+        self.contents = GgufFile(BaseWeights(held_base(settings, frame)), frame, quant)
+        weights = weight_files(frame.folder)
+        self._made_from = {
+            "folder": str(frame.folder.absolute()),
+            "files": [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in weights],
+            "held": [settings["bits"], str(compute_dtype())],
+            "tokenizer": tokenizer_identity(frame.tokenizer),
+            "ends": frame.ends,
+        }
+        digest = hashlib.sha256(json.dumps(self._made_from).encode()).hexdigest()
+        self._name = f"{frame.folder.name}-{digest[:8]}-{quant}-gguf"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensors."""
+        return self.contents.nbytes
+
+    def check_room(self) -> None:
+        """Look for room in the cache, unless the file is there.
+
+        Raises:
+            UnsupportedError: it does not fit.
+        """
+        if not is_made(self._name, self._made_from):
+            check_room(env.cache_folder(), {self._name: self.nbytes})
+
+    def file(self, told: Callable[[int], None] = lambda size: None) -> Path:
+        """Return the file, which is written if it is not there.
+
+        Args:
+            told: called with the bytes of each tensor that is written.
+        """
+        self.check_room()
+
+        def write(folder: Path) -> None:
+            folder.mkdir()
+            self.contents.write(folder / _MODEL, told)
+
+        return made_once(self._name, self._made_from, write) / _MODEL

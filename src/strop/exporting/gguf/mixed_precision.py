@@ -1,0 +1,49 @@
+"""A GGUF file whose formats are chosen tensor by tensor within a budget of bytes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from strop.core.errors import ConfigError
+from strop.exporting.gguf.mixture import KINDS, mixture, plain_bytes, stored_bytes
+from strop.exporting.gguf.writer import GgufFile
+from strop.exporting.weights.sensitivity import Sensitivity
+from strop.models.assets import Frame
+
+
+class DynamicGguf:
+    """A GGUF file that is to be written; its formats are chosen when it is."""
+
+    def __init__(self, found: Sensitivity, frame: Frame, budget: float) -> None:
+        """Say how large the file will be at most.
+
+        Args:
+            found: what calibration tells of the tuned model.
+            frame: what surrounds the weights.
+            budget: times the bytes that all matrices take in Q4_0.
+
+        Raises:
+            ConfigError: no formats are so small.
+            UnsupportedError: llama.cpp has no such model, or a tensor that it does not know.
+        """
+        self.found, self.frame, self.budget = found, frame, budget
+        plain = GgufFile(found.weights, frame, "q4_0")
+        self._shapes = {tensor.source: tensor.shape for tensor in plain.tensors}
+        whole = plain_bytes(self._shapes)
+        self.nbytes = plain.nbytes - whole + int(budget * whole)
+        matrices = [shape for shape in self._shapes.values() if len(shape) > 1]
+        least = sum(min(stored_bytes(kind, shape) for kind in KINDS) for shape in matrices)
+        if budget * whole < least:
+            raise ConfigError(
+                f"--quant dynamic-{budget:.2f} is {budget:.2f} times the bytes of q4_0; the "
+                f"narrowest formats take {least / whole:.2f} times as many, so ask for at least that"
+            )
+
+    def write(self, file: Path, told: Callable[[int], None]) -> None:
+        """Choose the formats and write the file.
+
+        Args:
+            file: does not exist yet.
+            told: called with the bytes of each tensor that is written.
+        """
+        chosen = mixture(self.found, self._shapes, self.budget)
+        GgufFile(self.found.weights, self.frame, "q8_0", chosen).write(file, told)

@@ -1,0 +1,1 @@
+"""Writes Ollama's Modelfile."""

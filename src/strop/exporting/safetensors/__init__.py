@@ -1,0 +1,1 @@
+"""Writers of safetensors: adapter, merged weights, bitsandbytes folders."""

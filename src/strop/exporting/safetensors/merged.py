@@ -1,0 +1,59 @@
+"""Writes a run as a plain model folder: base and adapter joined, tokenizer and template complete."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from strop.exporting.weights.file_names import FileNames
+from strop.exporting.weights.streaming import shards, write_shards
+from strop.exporting.weights.tuned import TunedWeights
+from strop.models.assets import Frame
+
+
+class Merged:
+    """A model folder that is to be written."""
+
+    def __init__(self, weights: TunedWeights, frame: Frame, dtype: torch.dtype | None) -> None:
+        """Say what will lie in the folder.
+
+        Args:
+            weights: of the tuned model.
+            frame: what surrounds them.
+            dtype: of the floating-point tensors; None stores each as the base does.
+        """
+        self.weights, self.frame = weights, frame
+        self.names = FileNames(weights)
+        self.entries = [*self.names.entries(dtype)]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the weights."""
+        return sum(entry.nbytes for entry in self.entries)
+
+    @property
+    def format(self) -> str:
+        """Name of the widest format that a weight is stored in."""
+        return str(self._widest).removeprefix("torch.")
+
+    @property
+    def _widest(self) -> torch.dtype:
+        return max((entry.dtype for entry in self.entries), key=lambda dtype: dtype.itemsize)
+
+    def write(self, folder: Path, told: Callable[[int], None]) -> None:
+        """Write everything into `folder`, which is made.
+
+        Args:
+            folder: does not exist yet.
+            told: called with the bytes of each tensor that is written.
+        """
+        folder.mkdir()
+        sizes = {entry.name: entry.nbytes for entry in self.entries}
+
+        def blocks(name: str) -> Any:
+            yield from self.names.blocks(name)
+            told(sizes[name])
+
+        write_shards(folder, shards(self.entries), blocks)
+        self.frame.save(folder, self._widest)

@@ -1,0 +1,150 @@
+"""What is written for each target: which folders, of what size, and by whom they are opened."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from strop.exporting.gguf.adapter import FILE, GgufAdapter
+from strop.exporting.gguf.base import GgufBase
+from strop.exporting.gguf.channel_scaling import Balance
+from strop.exporting.gguf.mixed_precision import DynamicGguf
+from strop.exporting.gguf.quant_spec import Form
+from strop.exporting.gguf.writer import GgufFile
+from strop.exporting.ollama import modelfile
+from strop.exporting.ollama.modelfile import Modelfile
+from strop.exporting.safetensors.adapter import Adapter
+from strop.exporting.safetensors.bitsandbytes import Bnb
+from strop.exporting.safetensors.merged import Merged
+from strop.exporting.weights.sensitivity import Sensitivity
+from strop.exporting.weights.tuned import TunedWeights
+from strop.models.assets import Frame
+
+MODEL, BASE = "model.gguf", "base.gguf"
+TARGETS = ("adapter", "merged", "gguf", "ollama", "bnb")
+Count = Callable[[int], None]
+"""Called with the bytes that are written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One folder that is to be written."""
+
+    target: str
+    format: str
+    nbytes: int
+    write: Callable[[Path, Count], None]
+    """Makes the folder."""
+    opened: str = ""
+    """The file in the folder that its loader is given; empty: the folder."""
+    base: GgufBase | None = None
+    """Of an adapter that is laid over a file which is not in the folder."""
+
+    @property
+    def name(self) -> str:
+        """Of the folder."""
+        several = self.target in ("gguf", "ollama")
+        return f"{self.target}-{self.format}" if several else self.target
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What is exported."""
+
+    settings: dict[str, Any]
+    """Of the run."""
+    weights: TunedWeights
+    frame: Frame
+    sensitivity: Sensitivity
+    """Of the tuned model, calibrated only if a target asks."""
+    balance: Balance
+    """By which channels are scaled where they are rounded in blocks."""
+
+
+class _Contents(Protocol):
+    """A file that is to be written."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def write(self, file: Path, told: Count, /) -> None: ...
+
+
+def jobs(
+    targets: Iterable[str], forms: Sequence[Form], tuned: Tuned, dtype: str | None
+) -> Iterator[Job]:
+    """Yield what is to be written for each target.
+
+    Args:
+        targets: of `TARGETS`; one named twice counts once.
+        forms: of GGUF files.
+        tuned: what is exported.
+        dtype: of merged weights; None stores them as the base does.
+
+    Raises:
+        UnsupportedError: a target cannot hold this model.
+    """
+    for target in dict.fromkeys(targets):
+        if target == "adapter":
+            adapter = Adapter(tuned.weights, tuned.frame)
+            yield Job(target, "", adapter.nbytes, adapter.write)
+        elif target == "merged":
+            width = None if dtype is None else getattr(torch, dtype)
+            merged = Merged(tuned.weights, tuned.frame, width)
+            yield Job(target, merged.format, merged.nbytes, merged.write)
+        elif target == "bnb":
+            bnb = Bnb(tuned.sensitivity, tuned.frame)
+            yield Job(target, bnb.format, bnb.nbytes, bnb.write)
+        else:
+            made = _gguf if target == "gguf" else _ollama
+            yield from (made(form, tuned) for form in forms)
+
+
+def _gguf(form: Form, tuned: Tuned) -> Job:
+    if not form.alone:
+        return _job("gguf", form, {MODEL: _whole(form, tuned)}, MODEL)
+    base = GgufBase(tuned.settings, tuned.frame, form.quant)
+    return _job("gguf", form, {FILE: GgufAdapter(tuned.weights, tuned.frame)}, FILE, base=base)
+
+
+def _ollama(form: Form, tuned: Tuned) -> Job:
+    files: dict[str, _Contents] = (
+        {MODEL: _whole(form, tuned)}
+        if not form.alone
+        else {
+            BASE: GgufBase(tuned.settings, tuned.frame, form.quant).contents,
+            FILE: GgufAdapter(tuned.weights, tuned.frame),
+        }
+    )
+    said = Modelfile.of(tuned.frame, *files)
+    return _job("ollama", form, files, modelfile.FILE, said=said)
+
+
+def _whole(form: Form, tuned: Tuned) -> _Contents:
+    if form.budget is None:
+        return GgufFile(tuned.weights, tuned.frame, form.quant, balance=tuned.balance)
+    return DynamicGguf(tuned.sensitivity, tuned.frame, form.budget)
+
+
+def _job(
+    target: str,
+    form: Form,
+    files: Mapping[str, _Contents],
+    opened: str,
+    *,
+    base: GgufBase | None = None,
+    said: Modelfile | None = None,
+) -> Job:
+    """Return the writing of a folder of files, and of the Modelfile that names them."""
+
+    def write(folder: Path, told: Count) -> None:
+        folder.mkdir()
+        for name, contents in files.items():
+            contents.write(folder / name, told)
+        if said is not None:
+            (folder / modelfile.FILE).write_text(said.text(), encoding="utf-8")
+
+    nbytes = sum(contents.nbytes for contents in files.values())
+    return Job(target, form.name, nbytes, write, opened, base)

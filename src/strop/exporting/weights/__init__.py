@@ -1,0 +1,1 @@
+"""The weights that an export writes: base, update, and what rounds them well."""
