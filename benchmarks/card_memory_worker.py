@@ -20,8 +20,8 @@ from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig
 
 from strop.core.simulated.allocations import Allocations
 from strop.planning.flops import Flops
-from strop.planning.setup import Setup
-from strop.planning.simulate import FakeDevice, place, simulate_here
+from strop.planning.memory import FakeDevice, place, simulate_here
+from strop.planning.step import Setup
 
 RANK = 16
 

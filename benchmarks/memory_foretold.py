@@ -5,8 +5,8 @@ import json
 import sys
 from pathlib import Path
 
-from strop.planning.setup import Setup
-from strop.planning.simulate import simulate
+from strop.planning.memory import simulate
+from strop.planning.step import Setup
 
 if __name__ == "__main__":
     (step,) = simulate(Setup(**json.loads(Path(sys.argv[1]).read_text())))

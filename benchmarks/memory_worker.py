@@ -17,7 +17,7 @@ from strop.core.heap import return_large_blocks
 from strop.forward.compact import install
 from strop.models.loading import opened
 from strop.models.meta_model import outline
-from strop.planning.setup import Setup
+from strop.planning.step import Setup
 
 STATUS, MAPPINGS = Path("/proc/self/status"), Path("/proc/self/smaps")
 TINY = {

@@ -18,7 +18,7 @@ from strop.data.showing import MEANING
 from strop.data.sources import SUFFIXES
 from strop.data.survey import LONGEST_LABEL
 from strop.data.templates import FAMILIES
-from strop.training.settings import described
+from strop.planning.settings import described
 
 PAGE = Path(__file__).parent.parent / "docs" / "data.md"
 EXAMPLES: list[tuple[str, dict[str, Any]]] = [

@@ -5,8 +5,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from strop.training.settings import described
-from strop.training.trainer_arguments import DECIDED, REFUSED, WITHOUT_EFFECT, WORKS
+from strop.planning.settings import described
+from strop.planning.trainer_arguments import DECIDED, REFUSED, WITHOUT_EFFECT, WORKS
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 HEAD = """# Settings of a run

@@ -45,7 +45,7 @@ def test_the_help_of_each_command_shows_an_example(command, name):
 
 
 def test_every_setting_is_a_flag_with_its_meaning(command):
-    from strop.training.settings import described
+    from strop.planning.settings import described
 
     _, out, _ = command("train", "--help")
     for name in described().keys() - {"data"}:

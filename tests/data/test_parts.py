@@ -5,9 +5,9 @@ import pytest
 from strop.data import DataError, Row, Supervision, check, encode, prompt, read
 from strop.data.kinds import KINDS
 from strop.data.parts import FINDINGS, LEFT_OUT
-from strop.training.left_out import left_out
-from strop.training.material import prepare
-from strop.training.settings import Settings
+from strop.planning.settings import Settings
+from strop.runs.left_out import left_out
+from strop.training.dataset import prepare
 from tests.data import small
 
 ASKED = {"role": "user", "content": "Rain?"}

@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from strop.core.dataless import launch_without_data
-from strop.planning.setup import Setup
-from strop.planning.simulate import simulate_here
+from strop.planning.memory import simulate_here
+from strop.planning.step import Setup
 from strop.testing.gpu.launching import NoCard
 
 LLAMA = {

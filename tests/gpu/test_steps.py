@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from strop.planning.setup import Setup
-from strop.planning.simulate import simulate
+from strop.planning.memory import simulate
+from strop.planning.step import Setup
 from tests.gpu import children, stepping
 
 pytestmark = pytest.mark.slow

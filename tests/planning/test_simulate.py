@@ -9,8 +9,8 @@ from strop.core.heap import LARGE
 from strop.core.simulated.allocations import Allocations
 from strop.forward.compact import install
 from strop.models.meta_model import outline
-from strop.planning.setup import Setup
-from strop.planning.simulate import simulate
+from strop.planning.memory import simulate
+from strop.planning.step import Setup
 
 LLAMA = {
     "model_type": "llama", "vocab_size": 301, "hidden_size": 96, "intermediate_size": 256,

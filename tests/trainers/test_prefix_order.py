@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import strop
 from strop.forward.compaction import SHORTEST_PREFIX, keep_tokens
-from strop.training.prefix_order import PrefixOrder, arranged, obstacle
+from strop.training.prefix_batching import PrefixOrder, arranged, obstacle
 from tests.trainers import runs
 
 BATCH, STEPS = 2, 4

@@ -10,7 +10,7 @@ from rich.console import Console
 from safetensors import SafetensorError
 
 from strop.core.errors import DataError, UnsupportedError
-from strop.training import checkpoints
+from strop.runs import checkpoints
 from strop.training.interrupt import Interrupt
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strop.training.curve import RAW_POINTS, curve, nice_ticks, smoothed
+from strop.runs.loss_curve import RAW_POINTS, curve, nice_ticks, smoothed
 
 
 @pytest.mark.parametrize(

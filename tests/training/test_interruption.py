@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from strop.training import Run, checkpoints
+from strop.runs import checkpoints
+from strop.training import Run
 from tests.training.tiny import save_chats
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,9 @@ import strop
 from strop.core.errors import ConfigError, DataError, StropError
 from strop.data import encode_all, read
 from strop.models import compute_dtype
-from strop.training import Run, report
-from strop.training.material import length_for
+from strop.runs import report
+from strop.training import Run
+from strop.training.dataset import length_for
 from tests.training.tiny import QUICK, chats, in_float32, save_chats
 
 

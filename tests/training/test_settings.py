@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from strop.core.errors import ConfigError
-from strop.training.settings import Settings, described
+from strop.planning.settings import Settings, described
 
 
 def test_every_setting_has_a_type_a_default_and_a_line_of_meaning():

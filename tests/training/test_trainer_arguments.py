@@ -12,9 +12,9 @@ from trl import SFTConfig
 
 import strop
 from strop.core.errors import ConfigError, UnsupportedError
-from strop.training import checkpoints
-from strop.training.settings import Settings
-from strop.training.trainer_arguments import DECIDED, FORMER, REFUSED, WITHOUT_EFFECT, WORKS
+from strop.planning.settings import Settings
+from strop.planning.trainer_arguments import DECIDED, FORMER, REFUSED, WITHOUT_EFFECT, WORKS
+from strop.runs import checkpoints
 from tests.training.tiny import QUICK, chats
 
 FIELDS = {field.name for field in dataclasses.fields(SFTConfig) if field.init}

@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 
 from strop.cli.flags import UsageError, flag, wrong_flags
 from strop.core.processes import check_single
-from strop.training.settings import described
+from strop.planning.settings import described
 
 
 class Command(TyperCommand):

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from strop.cli.flags import UsageError, from_text, read_yaml
-from strop.training.settings import Settings, described
+from strop.planning.settings import Settings, described
 
 
 def settings_from(given: Mapping[str, Any], config: Path | None) -> dict[str, Any]:

@@ -24,7 +24,8 @@ from strop.evaluation.result import Estimate, Evaluation
 from strop.evaluation.scoring import score
 from strop.metrics.intervals import bootstrap, wilson
 from strop.models import load
-from strop.training import Run, report
+from strop.runs import report
+from strop.training import Run
 from strop.training.run_data import columns_of_run
 
 PADDED_TOKENS = 2_000_000

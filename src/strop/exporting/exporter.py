@@ -22,7 +22,8 @@ from strop.exporting.targets import TARGETS, Job, Tuned, jobs
 from strop.exporting.weights.base import bases
 from strop.exporting.weights.sensitivity import Sensitivity
 from strop.exporting.weights.tuned import TunedWeights
-from strop.training import Run, report
+from strop.runs import report
+from strop.training import Run
 
 Told = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done and how much there is to do."""

@@ -1,6 +1,6 @@
 """Chooses settings from model, data, machine and budget; predicts memory and time."""
 
-from strop.planning.setup import Setup, Step
-from strop.planning.simulate import simulate
+from strop.planning.memory import simulate
+from strop.planning.step import Setup, Step
 
 __all__ = ["Setup", "Step", "simulate"]

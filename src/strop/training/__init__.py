@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from strop.training.run import Run
-from strop.training.settings import Settings
+from strop.planning.settings import Settings
+from strop.runs.run import Run
 
 if TYPE_CHECKING:
     from strop.training.acceleration import accelerate, restore

@@ -14,8 +14,8 @@ from strop.core.errors import UnsupportedError
 from strop.core.heap import return_large_blocks
 from strop.forward.compact import CompactForward, Undo, base_model, install
 from strop.forward.fused_head import Asked
-from strop.training import prefix_order
-from strop.training.material import WEIGHTS
+from strop.training import prefix_batching as prefix_order
+from strop.training.dataset import WEIGHTS
 
 log = logging.getLogger("strop")
 

@@ -6,8 +6,8 @@ from typing import Any
 from strop.data import Rows
 from strop.data.blend import files_of, sources_of
 from strop.data.columns import Columns, columns_of
-from strop.training.material import parts
-from strop.training.settings import Settings
+from strop.planning.settings import Settings
+from strop.training.dataset import parts
 
 
 def rows_of_run(record: Mapping[str, Any]) -> tuple[Rows, Rows] | None:

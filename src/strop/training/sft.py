@@ -19,12 +19,14 @@ from strop.models.lora import initialisation as adapter_start
 from strop.models.lora.unmergeable import unmergeable
 from strop.models.precision import Bits, bits_of, computes_in, described
 from strop.models.quantized.activation_stats import input_energies
-from strop.training import checkpoints, memory, report
+from strop.planning.settings import Settings
+from strop.runs import checkpoints, report
+from strop.runs.left_out import left_out
+from strop.runs.run import Run
+from strop.training import memory
+from strop.training.callbacks import Keep, Record, Show
+from strop.training.dataset import Material, length_limit, prepare
 from strop.training.interrupt import Interrupt
-from strop.training.left_out import left_out
-from strop.training.material import Material, length_limit, prepare
-from strop.training.run import Run
-from strop.training.settings import Settings
 from strop.training.subject import (
     Subject,
     check_rows_of_embedding,
@@ -33,7 +35,6 @@ from strop.training.subject import (
     resumed,
 )
 from strop.training.trainer import Trainer, arguments, build, steps
-from strop.training.watching import Keep, Record, Show
 
 logger = logging.getLogger(__name__)
 

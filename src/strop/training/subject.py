@@ -16,9 +16,9 @@ from strop.models.loading import located
 from strop.models.lora import target_modules
 from strop.models.quantized.on_load import codes_identity
 from strop.models.special_tokens import settle
-from strop.training.material import Material
-from strop.training.run import Run
-from strop.training.settings import ALL_LINEAR, Settings
+from strop.planning.settings import ALL_LINEAR, Settings
+from strop.runs.run import Run
+from strop.training.dataset import Material
 
 
 @dataclass(frozen=True, slots=True)

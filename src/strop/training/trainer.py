@@ -19,10 +19,11 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from strop.core.errors import ConfigError, StropError, UnsupportedError
 from strop.models.lora import initialisation as adapter_start
 from strop.models.precision import computes_in
-from strop.training import checkpoints, trainer_arguments
-from strop.training.checkpoints import saving
-from strop.training.material import WEIGHTS
-from strop.training.settings import Settings
+from strop.planning import trainer_arguments
+from strop.planning.settings import Settings
+from strop.runs import checkpoints
+from strop.runs.checkpoints import saving
+from strop.training.dataset import WEIGHTS
 
 logger = logging.getLogger(__name__)
 

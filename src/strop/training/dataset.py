@@ -15,7 +15,7 @@ from strop.data.columns import Columns, columns_of, spoken_values
 from strop.data.encoding import divided, limited
 from strop.data.parts import LEFT_OUT
 from strop.data.rows import NO_LOSS, BrokenRowsError
-from strop.training.settings import Settings
+from strop.planning.settings import Settings
 
 if TYPE_CHECKING:
     import datasets

@@ -26,7 +26,7 @@ from strop.forward.compact import CompactForward, install
 from strop.forward.compaction import IGNORED, KeptTokens
 from strop.models.meta_model import outline
 from strop.planning.flops import Flops
-from strop.planning.setup import Setup, Step
+from strop.planning.step import Setup, Step
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -45,7 +45,7 @@ def simulate(*setups: Setup) -> list[Step]:
     if all(setup.device == "cpu" for setup in setups):
         return [simulate_here(setup) for setup in setups]
     done = subprocess.run(
-        [sys.executable, "-m", "strop.core.simulated.fake_cuda", "strop.planning.pretended"],
+        [sys.executable, "-m", "strop.core.simulated.fake_cuda", "strop.planning.simulate_cuda"],
         input=json.dumps([setup.plain() for setup in setups]),
         capture_output=True,
         text=True,

@@ -13,9 +13,10 @@ from transformers import TrainerCallback
 
 from strop.core.errors import UnsupportedError
 from strop.core.files import written_whole
-from strop.training import checkpoints, memory
+from strop.runs import checkpoints
+from strop.runs.run import Run
+from strop.training import memory
 from strop.training.interrupt import Interrupt
-from strop.training.run import Run
 
 
 class Record(TrainerCallback):

@@ -4,8 +4,8 @@ import json
 import sys
 from dataclasses import asdict
 
-from strop.planning.setup import Setup
-from strop.planning.simulate import simulate_here
+from strop.planning.memory import simulate_here
+from strop.planning.step import Setup
 
 if __name__ == "__main__":
     asked = [Setup(**plain) for plain in json.load(sys.stdin)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from strop.core.config import Config
-from strop.training import trainer_arguments
+from strop.planning import trainer_arguments
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from strop.core.errors import ConfigError, DataError
 from strop.core.files import write_json
-from strop.training import checkpoints
+from strop.runs import checkpoints
 
 if TYPE_CHECKING:
     from torch import Tensor

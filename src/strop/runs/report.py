@@ -6,9 +6,9 @@ from typing import Any
 
 from strop.core.files import written_whole
 from strop.data.showing import STYLE, Piece, as_html, legend
-from strop.training.curve import curve
-from strop.training.left_out import left_out
-from strop.training.run import Run
+from strop.runs.left_out import left_out
+from strop.runs.loss_curve import curve
+from strop.runs.run import Run
 
 
 def write(run: Run) -> None:
