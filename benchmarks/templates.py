@@ -22,8 +22,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from strop.data import DataError, Row, encode
-from strop.data.encoding import coder
-from strop.data.templates import FAMILIES, family_template
+from strop.data.encoding.encode import coder
+from strop.data.encoding.templates import FAMILIES, family_template
 
 RESULTS = Path(__file__).parent / "results" / "templates.json"
 MARK = re.compile(

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from strop.data import read
-from strop.data.classification import MOST_NAMED
-from strop.data.formats import FORMATS
-from strop.data.kinds import KINDS
-from strop.data.opening import LONGEST_LINE, TEXT_SUFFIXES
-from strop.data.questions import BESIDE, REASONING
-from strop.data.showing import MEANING
-from strop.data.sources import SUFFIXES
-from strop.data.survey import LONGEST_LABEL
-from strop.data.templates import FAMILIES
+from strop.data.checking.finding_kinds import KINDS
+from strop.data.encoding.templates import FAMILIES
+from strop.data.formats.classification import MOST_NAMED
+from strop.data.formats.known import FORMATS
+from strop.data.formats.questions import BESIDE, REASONING
+from strop.data.formats.survey import LONGEST_LABEL
+from strop.data.preview import MEANING
+from strop.data.reading.files import LONGEST_LINE, TEXT_SUFFIXES
+from strop.data.reading.sources import SUFFIXES
 from strop.planning.settings import described
 
 PAGE = Path(__file__).parent.parent / "docs" / "data.md"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from results import read, rows_of
 
-from strop.data.kinds import KINDS
+from strop.data.checking.finding_kinds import KINDS
 
 PAGE = Path(__file__).parent.parent / "docs" / "templates.md"
 HEAD = """# What chat templates write

@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from strop.data import DataError, check, fix
-from strop.data.formats import KNOWN_COLUMNS
-from strop.data.messages import ROLES
+from strop.data.formats.known import KNOWN_COLUMNS
+from strop.data.formats.messages import ROLES
 
 TEXTS = st.sampled_from(["", " ", "a", "nan", "[]", "[", "{}", '[{"role": "user"}]', "\ud83d", "1"])
 LEAVES = st.one_of(TEXTS, st.none(), st.booleans(), st.integers(-1, 2), st.floats())

@@ -6,7 +6,7 @@ import pytest
 
 from strop.core.errors import ConfigError
 from strop.data import Columns, DataError
-from strop.data.blend import lasting, read_blend, source_faults, sources_of
+from strop.data.reading.blend import lasting, read_blend, source_faults, sources_of
 from strop.planning.settings import Settings
 
 

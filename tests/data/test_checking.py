@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from strop.cli.data import data as app
 from strop.core.errors import ConfigError
 from strop.data import DataError, as_html, check, fix, read, show
-from strop.data.columns import mapping_of
-from strop.data.report import Lengths, picture
+from strop.data.checking.report import Lengths, picture
+from strop.data.reading.columns import mapping_of
 from tests.data import broken, small
 
 CASES = [

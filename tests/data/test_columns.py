@@ -3,7 +3,7 @@
 import pytest
 
 from strop.data import Columns, DataError, check, read
-from strop.data.showing import row_at
+from strop.data.preview import row_at
 
 
 def asked(row, **more):

@@ -7,7 +7,7 @@ import trl
 
 from strop.core.errors import StropError
 from strop.data import DataError, Row, check, encode, family_template
-from strop.data.templates import FAMILIES
+from strop.data.encoding.templates import FAMILIES
 from strop.models.packaged import PACKAGED
 from strop.models.tokenizers import load_tokenizer
 from tests.data import small

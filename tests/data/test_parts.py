@@ -3,8 +3,8 @@
 import pytest
 
 from strop.data import DataError, Row, Supervision, check, encode, prompt, read
-from strop.data.kinds import KINDS
-from strop.data.parts import FINDINGS, LEFT_OUT
+from strop.data.checking.finding_kinds import KINDS
+from strop.data.encoding.parts import FINDINGS, LEFT_OUT
 from strop.planning.settings import Settings
 from strop.runs.left_out import left_out
 from strop.training.dataset import prepare

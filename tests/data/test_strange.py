@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from strop.cli.data import data as app
 from strop.cli.flags import UsageError
 from strop.data import DataError, check, fix, read
-from strop.data.kinds import KINDS
-from strop.data.messages import FaultyRecordError, tools_in
-from strop.data.showing import row_at
+from strop.data.checking.finding_kinds import KINDS
+from strop.data.formats.messages import FaultyRecordError, tools_in
+from strop.data.preview import row_at
 
 PAIRS = [(f"question {i}?", f"answer {i}") for i in range(3)]
 CHATS = [

@@ -3,7 +3,7 @@ import pytest
 
 from strop.core.errors import ConfigError
 from strop.data import DataError, Row, Supervision, encode, family_of, family_template
-from strop.data.templates import FAMILIES
+from strop.data.encoding.templates import FAMILIES
 from tests.data import small
 
 CHAT = [

@@ -8,7 +8,7 @@ import strop
 from strop.cli.evaluate import measure
 from strop.core.errors import DataError
 from strop.data import Columns
-from strop.data.reading import read_by
+from strop.data.reading.read import read_by
 from strop.evaluation import evaluate
 from strop.exporting.certify.record import _rows
 from strop.training import Run

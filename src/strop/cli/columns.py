@@ -7,7 +7,7 @@ import typer
 from strop.cli.flags import UsageError
 
 if TYPE_CHECKING:
-    from strop.data.columns import Columns
+    from strop.data.reading.columns import Columns
 
 Names = Annotated[
     str | None,
@@ -29,7 +29,7 @@ def as_given(names: str | None, ignored: str | None, instruction: str | None) ->
     Raises:
         UsageError: the names are not of the form of a mapping.
     """
-    from strop.data.columns import columns_of, mapping_fault
+    from strop.data.reading.columns import columns_of, mapping_fault
 
     for fault in mapping_fault(names):
         raise UsageError(f"--{fault}")

@@ -15,7 +15,7 @@ from strop.cli.progress import bars, teller
 from strop.cli.settings_command import Command
 
 if TYPE_CHECKING:
-    from strop.data.columns import Columns
+    from strop.data.reading.columns import Columns
 
 data = typer.Typer(name="data", no_args_is_help=True, help="Look at data before training on it.")
 
@@ -125,7 +125,7 @@ def _checked(
 ) -> dict[str, Any]:
     from strop.core.files import written_whole
     from strop.data import check, fix
-    from strop.data.report import picture
+    from strop.data.checking.report import picture
 
     tokenizer = _tokenizer(model) if model else None
     with bars(quiet) as bar:
@@ -208,7 +208,7 @@ def _shown(
     file: str, row: int | None, model: str, max_length: int | None, columns: "Columns"
 ) -> dict[str, Any]:
     from strop.data import show
-    from strop.data.showing import row_at
+    from strop.data.preview import row_at
 
     found = row_at(file, row, columns)
     pieces = show(found, _tokenizer(model), max_length=max_length)
@@ -224,7 +224,7 @@ def _show_pieces(result: dict[str, Any]) -> None:
     for piece in result["pieces"]:
         text.append(visible(piece["text"]), style=_PIECE[piece["kind"]])
     console.print(text, soft_wrap=True)
-    from strop.data.showing import MEANING
+    from strop.data.preview import MEANING
 
     kinds = dict.fromkeys(MEANING, 0)
     for piece in result["pieces"]:

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from strop.data.columns import Columns
+from strop.data.reading.columns import Columns
 
 
 def measure(

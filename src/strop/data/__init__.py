@@ -1,17 +1,17 @@
 """Reads any usual format, checks it, renders it, marks exactly which tokens carry loss."""
 
 from strop.core.errors import DataError
-from strop.data.checking import check
-from strop.data.columns import Columns
-from strop.data.encoding import encode, encode_all, prompt
-from strop.data.fixing import Change, fix
-from strop.data.reading import read, stream
-from strop.data.report import Finding, Lengths, Report
+from strop.data.checking.checker import check
+from strop.data.checking.fix import Change, fix
+from strop.data.checking.report import Finding, Lengths, Report
+from strop.data.encoding.encode import encode, encode_all, prompt
+from strop.data.encoding.supervision import Supervision
+from strop.data.encoding.templates import family_of, family_template, template_of
+from strop.data.preview import Piece, as_html, show
+from strop.data.reading.columns import Columns
+from strop.data.reading.read import read, stream
 from strop.data.rows import BrokenRowsError, Example, Fault, Message, Row, Rows
-from strop.data.showing import Piece, as_html, show
 from strop.data.splitting import split
-from strop.data.supervision import Supervision
-from strop.data.templates import family_of, family_template, template_of
 
 __all__ = [
     "BrokenRowsError",

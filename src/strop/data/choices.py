@@ -5,9 +5,9 @@ import string
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from strop.data.messages import FaultyRecordError
-from strop.data.questions import ANSWERS, CHOICES, LETTERS, QUESTIONS
-from strop.data.record import Record, is_missing, spelled
+from strop.data.formats.messages import FaultyRecordError
+from strop.data.formats.questions import ANSWERS, CHOICES, LETTERS, QUESTIONS
+from strop.data.formats.record import Record, is_missing, spelled
 
 _NAME = re.compile(
     r"((?:answer[ _-]?)?(?:options?|choices?|opt|op)|ending|sol|)[ _-]?(?:([a-j])|(\d{1,2}))"

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from strop.data.columns import Shapes
-from strop.data.formats import KNOWN_COLUMNS, Format
-from strop.data.record import Record, is_missing
+from strop.data.formats.known import KNOWN_COLUMNS, Format
+from strop.data.formats.record import Record, is_missing
+from strop.data.formats.survey import Column, Survey
+from strop.data.reading.columns import Shapes
 from strop.data.rows import Row
-from strop.data.survey import Column, Survey
 
 _MOST_OTHER = 0.05
 """Share of a column's rows whose text may be none that was read, in a column that repeats it."""

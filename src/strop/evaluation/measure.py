@@ -17,8 +17,8 @@ from torch import Tensor
 from strop.core.errors import ConfigError, DataError
 from strop.core.files import write_json
 from strop.data import Row, Rows, encode_all
-from strop.data.columns import Columns
-from strop.data.reading import read_by
+from strop.data.reading.columns import Columns
+from strop.data.reading.read import read_by
 from strop.evaluation.labels import label_set, reasons, right_answer, with_answer
 from strop.evaluation.result import Estimate, Evaluation
 from strop.evaluation.scoring import score

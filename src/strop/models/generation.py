@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from strop.core.errors import ConfigError, UnsupportedError
-from strop.data.templates import template_of
+from strop.data.encoding.templates import template_of
 from strop.models.special_tokens import end_ids
 
 

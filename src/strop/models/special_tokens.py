@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from strop.data.templates import template_of, templates_of
+from strop.data.encoding.templates import template_of, templates_of
 
 _PADS = ("<pad>", "<|pad|>", "<|finetune_right_pad_id|>", "[PAD]", "<|endoftext|>", "<unk>")
 """Tokens that may pad, best first; padding is masked out, so any token that ends nothing serves."""

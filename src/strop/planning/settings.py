@@ -103,8 +103,8 @@ class Settings(Config):
         if self.max_length is not None and self.max_length < 2:
             yield f"max_length is {self.max_length}; a row needs at least 2 tokens"
         if self.map is not None or self.data is not None:
-            from strop.data.blend import source_faults
-            from strop.data.columns import mapping_fault
+            from strop.data.reading.blend import source_faults
+            from strop.data.reading.columns import mapping_fault
 
             yield from mapping_fault(self.map)
             yield from source_faults(self.data)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from strop.data.parts import LEFT_OUT
+from strop.data.encoding.parts import LEFT_OUT
 from strop.data.rows import spoken_lines
 
 

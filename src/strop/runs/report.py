@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from strop.core.files import written_whole
-from strop.data.showing import STYLE, Piece, as_html, legend
+from strop.data.preview import STYLE, Piece, as_html, legend
 from strop.runs.left_out import left_out
 from strop.runs.loss_curve import curve
 from strop.runs.run import Run

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from strop.core.errors import ConfigError, DataError
 from strop.data import Example, Fault, Piece, Row, Rows, Supervision, encode_all, show, split
-from strop.data.blend import Blend, read_blend, spoken_parts
-from strop.data.columns import Columns, columns_of, spoken_values
-from strop.data.encoding import divided, limited
-from strop.data.parts import LEFT_OUT
+from strop.data.encoding.encode import divided, limited
+from strop.data.encoding.parts import LEFT_OUT
+from strop.data.reading.blend import Blend, read_blend, spoken_parts
+from strop.data.reading.columns import Columns, columns_of, spoken_values
 from strop.data.rows import NO_LOSS, BrokenRowsError
 from strop.planning.settings import Settings
 

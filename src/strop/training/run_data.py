@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from strop.data import Rows
-from strop.data.blend import files_of, sources_of
-from strop.data.columns import Columns, columns_of
+from strop.data.reading.blend import files_of, sources_of
+from strop.data.reading.columns import Columns, columns_of
 from strop.planning.settings import Settings
 from strop.training.dataset import parts
 

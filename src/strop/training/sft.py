@@ -14,7 +14,7 @@ from strop.core import versions
 from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.core.files import written_whole
 from strop.core.processes import check_single
-from strop.data.blend import lasting, sources_named, stem_of
+from strop.data.reading.blend import lasting, sources_named, stem_of
 from strop.models.lora import initialisation as adapter_start
 from strop.models.lora.unmergeable import unmergeable
 from strop.models.precision import Bits, bits_of, computes_in, described

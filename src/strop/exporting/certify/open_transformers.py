@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop.data.templates import templates_of
+from strop.data.encoding.templates import templates_of
 from strop.exporting.certify.findings import Findings, report
 from strop.exporting.certify.reference import NEW_TOKENS, Reference
 from strop.exporting.weights.sketches import adapted, fault, head_size, image

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from strop.core.errors import DataError
 from strop.data import encode_all
-from strop.data.blend import files_of
-from strop.data.reading import read_by
+from strop.data.encoding.templates import template_of
+from strop.data.reading.blend import files_of
+from strop.data.reading.read import read_by
 from strop.data.rows import Row
-from strop.data.templates import template_of
 from strop.exporting.certify.certified import adapter_digest
 from strop.exporting.certify.prompts import prompts, rendered_text
 from strop.exporting.certify.reference import NEW_TOKENS, Reference

@@ -7,7 +7,7 @@ from typing import Any
 from gguf import TokenType
 
 from strop.core.errors import UnsupportedError
-from strop.data.templates import template_of, templates_of
+from strop.data.encoding.templates import template_of, templates_of
 from strop.models.assets import Frame
 
 _CL100K = (

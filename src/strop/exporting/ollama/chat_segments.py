@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from strop.core.errors import UnsupportedError
-from strop.data.templates import template_of
+from strop.data.encoding.templates import template_of
 
 Message = dict[str, str]
 _SYSTEM = "Zq7system"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from strop.core.errors import DataError
-from strop.data.templates import template_of
+from strop.data.encoding.templates import template_of
 from strop.exporting.gguf.vocabulary import vocabulary
 from strop.exporting.ollama import go_template
 from strop.exporting.ollama.chat_segments import Turns, trims, turns, writes_tools

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from strop.data.messages import FaultyRecordError, text_in
-from strop.data.questions import reasoning_in
-from strop.data.record import Record, is_missing
-from strop.data.survey import Survey
+from strop.data.formats.messages import FaultyRecordError, text_in
+from strop.data.formats.questions import reasoning_in
+from strop.data.formats.record import Record, is_missing
+from strop.data.formats.survey import Survey
 
 MOST_NAMED = 50
 """Labels that an instruction names; of more it names none."""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from strop.core.errors import ConfigError, DataError
-from strop.data.formats import KNOWN_COLUMNS
+from strop.data.formats.known import KNOWN_COLUMNS
 
 Shapes = Counter[tuple[str, ...]]
 """How many records have which columns."""

@@ -64,7 +64,7 @@ def family_template(name: str) -> str:
         raise ConfigError(
             f"{name!r} is no family of templates; known are {', '.join(FAMILIES)}{hint}"
         )
-    folder = resources.files("strop.data") / "families"
+    folder = resources.files("strop.data.encoding") / "families"
     return (folder / f"{FAMILIES[name].template}.jinja").read_text("utf-8")
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import IO
 
 from strop.core.errors import DataError
-from strop.data.opening import LONGEST_LINE, lines_of, opened
-from strop.data.record import Found, Record
+from strop.data.formats.record import Found, Record
+from strop.data.reading.files import LONGEST_LINE, lines_of, opened
 from strop.data.rows import Fault
 
 _ROW_END = re.compile(r"(?<=\r)(?!\n)")

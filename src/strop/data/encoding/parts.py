@@ -9,8 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from strop.data.rows import Message
-from strop.data.tracing import (
+from strop.data.encoding.tracing import (
     NO_MESSAGE,
     TOOLS,
     Traced,
@@ -19,6 +18,7 @@ from strop.data.tracing import (
     owner_of,
     parts_of,
 )
+from strop.data.rows import Message
 
 REASONING = ("reasoning_content", "thinking", "reasoning")
 """Names under which templates read a message's reasoning."""

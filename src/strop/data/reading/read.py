@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from strop.core.errors import DataError
-from strop.data.columns import Columns, Shapes, names_in
-from strop.data.layout import Layout, layout_of
+from strop.data.reading.columns import Columns, Shapes, names_in
+from strop.data.reading.layout import Layout, layout_of
+from strop.data.reading.sources import records, source_name
 from strop.data.rows import BrokenRowsError, Fault, Row, Rows
-from strop.data.sources import records, source_name
 
 REMEDY = "Correct these rows or take them out; strop data check FILE --fix CLEAN.jsonl does."
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from strop.data.rendering import Rendered, Span
+from strop.data.encoding.render import Rendered, Span
 from strop.data.rows import Message
 
 

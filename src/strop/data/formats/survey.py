@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from strop.data.record import is_missing, spelled
+from strop.data.formats.record import is_missing, spelled
 
 LONGEST_LABEL = 64
 """Characters a label may have."""

@@ -9,12 +9,12 @@ from typing import Any
 
 from strop.core.errors import DataError
 from strop.core.files import written_whole
-from strop.data.columns import Columns
-from strop.data.contents import repaired
-from strop.data.reading import examine
+from strop.data.checking.content_checks import repaired
+from strop.data.checking.turn_checks import Answers, asks_only
+from strop.data.reading.columns import Columns
+from strop.data.reading.read import examine
+from strop.data.reading.sources import source_name
 from strop.data.rows import Message, Row
-from strop.data.sources import source_name
-from strop.data.turns import Answers, asks_only
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from strop.core.errors import DataError
-from strop.data.opening import LONGEST_LINE, lines_of, not_utf8, opened, whole
-from strop.data.record import Found, Record, WrittenFloat, as_record, spoken_type
+from strop.data.formats.record import Found, Record, WrittenFloat, as_record, spoken_type
+from strop.data.reading.files import LONGEST_LINE, lines_of, not_utf8, opened, whole
 from strop.data.rows import Fault
 
 _SPACE = re.compile(r"\s*")

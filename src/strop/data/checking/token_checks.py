@@ -6,15 +6,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from strop.data.encoding import coder, encoded, limited
-from strop.data.parts import LEFT_OUT
-from strop.data.report import Finding, Lengths, excerpt, finding
+from strop.data.checking.report import Finding, Lengths, excerpt, finding
+from strop.data.checking.turn_checks import asks_only
+from strop.data.encoding.encode import coder, encoded, limited
+from strop.data.encoding.parts import LEFT_OUT
+from strop.data.encoding.supervision import Supervision
+from strop.data.encoding.templates import family_of
+from strop.data.encoding.tokenizer_backend import called
 from strop.data.rows import NO_LOSS, Example, Fault, Row
 from strop.data.spoken import all_said
-from strop.data.supervision import Supervision
-from strop.data.templates import family_of
-from strop.data.tokenizer_backend import called
-from strop.data.turns import asks_only
 
 _VERIFIED = 64
 _MARK = re.compile(r"<\|[\w▁ -]+\|>|\[/?[A-Z_]{4,}\]|<(?:start|end)_of_turn>|<｜[^｜<>]+｜>")

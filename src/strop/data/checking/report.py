@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from strop.data.kinds import KINDS, Severity
+from strop.data.checking.finding_kinds import KINDS, Severity
 
 ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 

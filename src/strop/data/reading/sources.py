@@ -9,12 +9,19 @@ from typing import Any
 
 from strop.core.errors import DataError
 from strop.core.hub import hub_problem
-from strop.data.csv_rows import csv_rows
-from strop.data.json_rows import json_rows
-from strop.data.opening import TEXT_SUFFIXES, kind_of, refuse_bomb, text_of, whole
-from strop.data.record import Found, as_record, without_nulls
+from strop.data.formats.record import Found, as_record, without_nulls
+from strop.data.reading.csv_rows import csv_rows
+from strop.data.reading.files import TEXT_SUFFIXES, kind_of, refuse_bomb, text_of, whole
+from strop.data.reading.json_rows import json_rows
+from strop.data.reading.tables import (
+    feature_names,
+    is_table,
+    label_names,
+    named,
+    of_batch,
+    of_table,
+)
 from strop.data.rows import Fault
-from strop.data.tables import feature_names, is_table, label_names, named, of_batch, of_table
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 HUB = "hf:"

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from strop.core.errors import DataError
-from strop.data.record import Found, Record, as_record, without_nulls
+from strop.data.formats.record import Found, Record, as_record, without_nulls
 
 
 def is_table(source: Any) -> bool:

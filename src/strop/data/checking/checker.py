@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from strop.data.columns import Columns, spoken_values
-from strop.data.contents import SIGNS, signs_in
-from strop.data.languages import language
-from strop.data.layout import Layout
-from strop.data.likeness import Likeness
-from strop.data.reading import examine
-from strop.data.report import Finding, Report, excerpt, finding, ordered
+from strop.data.checking.content_checks import SIGNS, signs_in
+from strop.data.checking.languages import language
+from strop.data.checking.near_duplicates import Likeness
+from strop.data.checking.report import Finding, Report, excerpt, finding, ordered
+from strop.data.checking.token_checks import TokenCheck
+from strop.data.checking.turn_checks import Answers, asks_only, disorder
+from strop.data.encoding.supervision import EVERYTHING, Supervision
+from strop.data.reading.columns import Columns, spoken_values
+from strop.data.reading.layout import Layout
+from strop.data.reading.read import examine
+from strop.data.reading.sources import source_name
 from strop.data.rows import BrokenRowsError, Fault, Row
-from strop.data.sources import source_name
 from strop.data.spoken import all_said, spoken_content
-from strop.data.supervision import EVERYTHING, Supervision
-from strop.data.tokens import TokenCheck
-from strop.data.turns import Answers, asks_only, disorder
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage, the rows done and the rows in all."""

@@ -17,11 +17,11 @@ from typing import Any
 import jinja2
 
 from strop.core.errors import DataError
-from strop.data.forms import WAYS, formed
-from strop.data.parts import Part, Parts, traced
+from strop.data.encoding.parts import Part, Parts, traced
+from strop.data.encoding.sandbox import TracingEnvironment
+from strop.data.encoding.tracing import NO_MESSAGE, Traced, UntraceableError, message_of, parts_of
+from strop.data.formats.forms import WAYS, formed
 from strop.data.rows import Message
-from strop.data.sandbox import TracingEnvironment
-from strop.data.tracing import NO_MESSAGE, Traced, UntraceableError, message_of, parts_of
 
 _FAILURES = (
     *(TypeError, ValueError, ArithmeticError, KeyError, IndexError, AttributeError),
@@ -30,7 +30,10 @@ _FAILURES = (
 """What a template raises that meets something it was not written for."""
 
 _PROBE = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-_PLAIN = {"strop.data.tracing.Traced": "str", "strop.data.tracing.OwnedDict": "dict"}
+_PLAIN = {
+    "strop.data.encoding.tracing.Traced": "str",
+    "strop.data.encoding.tracing.OwnedDict": "dict",
+}
 _PLAIN |= {name.rpartition(".")[2]: plain for name, plain in _PLAIN.items()}
 _LISTED = "{'type': 'text'"
 """How a template begins a list of parts that it writes as a whole."""

@@ -19,7 +19,7 @@ import jinja2.nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from strop.data.tracing import Traced, derived, joined, joined_by, joined_with, owners
+from strop.data.encoding.tracing import Traced, derived, joined, joined_by, joined_with, owners
 
 _COUNTERS = ("tick", "tick_call")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from strop.core.errors import DataError
-from strop.data.columns import Columns, mapping_fault, mapping_of, names_in
-from strop.data.reading import REMEDY, examine
+from strop.data.reading.columns import Columns, mapping_fault, mapping_of, names_in
+from strop.data.reading.read import REMEDY, examine
+from strop.data.reading.sources import HUB, source_name
 from strop.data.rows import BrokenRowsError, Row, Rows
-from strop.data.sources import HUB, source_name
 
 KEYS = ("path", "weight", "map", "ignore_columns", "instruction")
 """What a source may say of itself."""

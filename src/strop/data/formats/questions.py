@@ -5,8 +5,8 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from strop.data.messages import FaultyRecordError, text_in
-from strop.data.record import Record, is_missing, parsed, spelled, spoken_type
+from strop.data.formats.messages import FaultyRecordError, text_in
+from strop.data.formats.record import Record, is_missing, parsed, spelled, spoken_type
 
 QUESTIONS = ("prompt", "question", "instruction", "query", "problem")
 ANSWERS = ("completion", "response", "answer", "solution", "ground_truth", "target", "output")

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from strop.core.errors import DataError
-from strop.data.parts import kinds_of
-from strop.data.rendering import Rendered, Renderer, Span, refusals
+from strop.data.encoding.parts import kinds_of
+from strop.data.encoding.render import Rendered, Renderer, Span, refusals
+from strop.data.encoding.supervision import EVERYTHING, Supervision, learned, taught
+from strop.data.encoding.templates import template_of, templates_of
+from strop.data.encoding.tokenizer_backend import called, private_backend
 from strop.data.rows import NO_LOSS, BrokenRowsError, Example, Fault, Row
 from strop.data.spoken import spoken_content
-from strop.data.supervision import EVERYTHING, Supervision, learned, taught
-from strop.data.templates import template_of, templates_of
-from strop.data.tokenizer_backend import called, private_backend
 
 _BATCH = 256
 

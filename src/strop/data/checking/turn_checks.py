@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from strop.data.report import Finding, finding
+from strop.data.checking.report import Finding, finding
 from strop.data.rows import Row
 from strop.data.spoken import spoken_content
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from strop.data.classification import is_labelled, is_repeated, question_and_label
-from strop.data.messages import (
+from strop.data.formats.classification import is_labelled, is_repeated, question_and_label
+from strop.data.formats.messages import (
     FaultyRecordError,
     conversation,
     listed,
@@ -14,7 +14,7 @@ from strop.data.messages import (
     tools_in,
     weights_of,
 )
-from strop.data.questions import (
+from strop.data.formats.questions import (
     ANSWERS,
     BESIDE,
     LETTERS,
@@ -25,9 +25,9 @@ from strop.data.questions import (
     reasoning_in,
     with_context,
 )
-from strop.data.record import Record, is_missing, spoken_type
+from strop.data.formats.record import Record, is_missing, spoken_type
+from strop.data.formats.survey import Survey
 from strop.data.rows import Fault, Message, Row
-from strop.data.survey import Survey
 
 
 @dataclass(slots=True)

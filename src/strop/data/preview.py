@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from strop.core.errors import DataError
-from strop.data.columns import Columns
-from strop.data.encoding import coder, example_of, planned
-from strop.data.reading import examine
+from strop.data.encoding.encode import coder, example_of, planned
+from strop.data.encoding.supervision import EVERYTHING, Supervision
+from strop.data.reading.columns import Columns
+from strop.data.reading.read import examine
+from strop.data.reading.sources import source_name
 from strop.data.rows import NO_LOSS, Row
-from strop.data.sources import source_name
-from strop.data.supervision import EVERYTHING, Supervision
 
 Kind = Literal["supervised", "context", "special", "special_supervised", "cut"]
 

@@ -5,8 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from strop.data.forms import Arguments
-from strop.data.record import Record, is_missing, parsed, spelled, spoken_type
+from strop.data.formats.forms import Arguments
+from strop.data.formats.record import Record, is_missing, parsed, spelled, spoken_type
 from strop.data.rows import Message
 
 

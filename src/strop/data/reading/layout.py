@@ -6,21 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from strop.core.errors import DataError
-from strop.data import classification
 from strop.data.choices import ChoiceColumns, choice_columns
-from strop.data.columns import (
-    Columns,
-    Shapes,
-    left_out,
-    named_columns,
-    renaming,
-    spoken,
-)
-from strop.data.formats import FORMATS, Format, row_of
-from strop.data.messages import FaultyRecordError
-from strop.data.record import Record
+from strop.data.formats import classification
+from strop.data.formats.known import FORMATS, Format, row_of
+from strop.data.formats.messages import FaultyRecordError
+from strop.data.formats.record import Record
+from strop.data.formats.survey import Survey
+from strop.data.reading.columns import Columns, Shapes, left_out, named_columns, renaming, spoken
 from strop.data.rows import Fault, Row
-from strop.data.survey import Survey
 from strop.data.unread import unread_columns
 
 

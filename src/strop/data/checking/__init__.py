@@ -1,0 +1,1 @@
+"""Looks for faults in rows and mends what can be mended."""

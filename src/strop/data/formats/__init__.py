@@ -1,0 +1,1 @@
+"""The known formats: which columns or messages make a row."""
