@@ -24,10 +24,10 @@ from strop.models import load
 from strop.models.quantized.block_runner import take_apart
 from strop.models.quantized.calibration_text import LENGTH, sequences
 from strop.quantization.allocation import Knapsack, Option
+from strop.quantization.block import Decoder
 from strop.quantization.calibration import Layer, calibrate
 from strop.quantization.choices import NF4_FORMAT, Choices, choices, harm
-from strop.quantization.compression import Calibrated, HeldOut, compress
-from strop.quantization.decoder import Decoder
+from strop.quantization.compress import Calibrated, HeldOut, compress
 
 MODELS = ("smollm2-135m-instruct", "gemma-3-270m", "qwen2.5-coder-0.5b-instruct")
 BUDGETS = (1.0, 1.1)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from strop.quantization.correction import correction
+from strop.quantization.error_adapter import correction
 from strop.quantization.gram import damped
 
 

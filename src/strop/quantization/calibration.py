@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from strop.core.spill import Spill
-from strop.quantization.decoder import Block, Decoder
+from strop.quantization.block import Block, Decoder
 from strop.quantization.gram import feedback
 
 Tell = Callable[[str, int, int], None]

@@ -9,8 +9,8 @@ from torch import Tensor
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.ops.dequantize import dequantize
 from strop.quantization.allocation import Knapsack, Option
+from strop.quantization.block import Decoder
 from strop.quantization.calibration import Layer, Tell, groups
-from strop.quantization.decoder import Decoder
 from strop.quantization.formats import FORMATS, NF4, Format
 from strop.quantization.matrix import quantize
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from strop.core.errors import ConfigError, DataError
 from strop.quantization.allocation import Option
+from strop.quantization.block import Decoder
 from strop.quantization.calibration import Tell, calibrate
 from strop.quantization.choices import Choices, choices
-from strop.quantization.compression import Calibrated, Compressed, HeldOut, compress
-from strop.quantization.decoder import Decoder
+from strop.quantization.compress import Calibrated, Compressed, HeldOut, compress
 
 AIM = 0.85
 """Of the KL that is asked for, aimed at after a miss: the estimate is good to some tenths."""

@@ -13,10 +13,10 @@ from strop.models import load
 from strop.models.quantized.block_runner import take_apart
 from strop.models.quantized.calibration_text import sequences
 from strop.ops.dequantize.packed import Packed
+from strop.quantization.block import Decoder
 from strop.quantization.calibration import Layer, Tell, calibrate, groups
 from strop.quantization.choices import harm, harm_of_rounding, sampled
-from strop.quantization.compression import Calibrated, compress
-from strop.quantization.decoder import Decoder
+from strop.quantization.compress import Calibrated, compress
 from strop.quantization.formats import Format
 
 TEXTS = 8

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from strop.core.errors import ConfigError, DataError, ShapeError
-from strop.quantization.correction import Correction
+from strop.quantization.error_adapter import Correction
 
 FOLDER = "adapter_start"
 """Beside the weights of a quantised model."""

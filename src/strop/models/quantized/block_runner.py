@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from strop.core.errors import UnsupportedError
 from strop.forward.head import Head
-from strop.quantization.decoder import COMPUTE, Call, Decoder
+from strop.quantization.block import COMPUTE, Call, Decoder
 
 
 @torch.no_grad()

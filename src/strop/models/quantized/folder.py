@@ -20,7 +20,7 @@ from strop.models.quantized.on_load import SHARD, check_linear, holding
 from strop.models.surgery import put
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.calibration import Tell
-from strop.quantization.compression import HeldOut
+from strop.quantization.compress import HeldOut
 from strop.quantization.model import quantize_model
 from strop.quantization.report import as_json, picture
 

@@ -21,7 +21,7 @@ from strop.models.quantized.block_runner import take_apart
 from strop.models.quantized.calibration_text import sequences
 from strop.models.surgery import put
 from strop.ops.dequantize.packed import Packed
-from strop.quantization.compression import Calibrated, compress
+from strop.quantization.compress import Calibrated, compress
 from strop.quantization.formats import FORMATS
 from strop.quantization.matrix import quantize
 from strop.quantization.model import check_finite

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from strop.ops.dequantize import dequantize
 from strop.ops.dequantize.packed import Packed
+from strop.quantization.block import Decoder
 from strop.quantization.calibration import Grams, Layer, Tell
 from strop.quantization.comparison import Comparison, compare
-from strop.quantization.correction import Correction, correction
-from strop.quantization.decoder import Decoder
+from strop.quantization.error_adapter import Correction, correction
 from strop.quantization.formats import NF4, Format
 from strop.quantization.gram import feedback
 from strop.quantization.matrix import quantize
