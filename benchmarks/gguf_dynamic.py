@@ -24,7 +24,7 @@ from strop.exporting.gguf.llama_cpp import Llama
 from strop.exporting.gguf.mixed_precision import DynamicGguf
 from strop.exporting.gguf.quant_spec import forms
 from strop.exporting.gguf.writer import GgufFile
-from strop.exporting.weights.base import StoredBase
+from strop.exporting.weights.base_weights import StoredBase
 from strop.exporting.weights.sensitivity import Sensitivity
 from strop.exporting.weights.tuned import BaseWeights
 from strop.metrics.divergence import agreement

@@ -6,6 +6,7 @@ Importing it is free: nothing heavy is loaded until a name below is used.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from strop.exporting.exporter import export
     from strop.models import load
     from strop.models.quantized.folder import quantize
     from strop.training import Run, accelerate, restore, train
@@ -31,9 +32,9 @@ def __getattr__(name: str) -> Any:
 
         return strop.data
     if name == "export":
-        import strop.exporting  # a package that can be called
+        from strop.exporting.exporter import export
 
-        return strop.exporting
+        return export
     if name == "load":
         from strop.models import load
 

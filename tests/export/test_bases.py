@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import strop
-from strop.exporting.weights.base import bases
+from strop.exporting.weights.base_weights import bases
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.models import load
 from strop.models.assets import load_frame

@@ -27,7 +27,7 @@ from strop.exporting.certify.open_llama_cpp import look as look_llama_cpp
 from strop.exporting.certify.open_transformers import look as look_transformers
 from strop.exporting.certify.record import ask
 from strop.exporting.gguf.channel_scaling import Balance
-from strop.exporting.weights.base import DEQUANTISED, ORIGINAL, bases
+from strop.exporting.weights.base_weights import DEQUANTISED, ORIGINAL, bases
 from strop.exporting.weights.tuned import TunedWeights
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.metrics.divergence import FAR, Agreement, considered

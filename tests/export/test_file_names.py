@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from strop.core.errors import DataError
 from strop.exporting.safetensors.merged import Merged
-from strop.exporting.weights.base import bases
+from strop.exporting.weights.base_weights import bases
 from strop.exporting.weights.tuned import TunedWeights
 from strop.models import load
 from strop.models.assets import load_frame

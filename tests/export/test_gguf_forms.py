@@ -15,7 +15,7 @@ from strop.exporting.certify.certificate import judged, thresholds
 from strop.exporting.certify.findings import Findings, report
 from strop.exporting.certify.open_llama_cpp import look
 from strop.exporting.certify.record import ask
-from strop.exporting.gguf.base import GgufBase
+from strop.exporting.gguf.base_file import GgufBase
 from strop.exporting.gguf.quant_spec import forms
 from strop.exporting.gguf.types import FILE_TYPES, decode, encode, fitting
 from strop.exporting.weights.sketches import ROUNDING

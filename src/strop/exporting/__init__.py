@@ -3,8 +3,6 @@
 Importing it loads nothing else: the processes that open an export should load only what that takes.
 """
 
-import sys
-import types
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,16 +11,6 @@ if TYPE_CHECKING:
     from strop.exporting.targets import TARGETS
 
 __all__ = ["TARGETS", "Certificate", "Exported", "export"]
-
-
-class _Callable(types.ModuleType):
-    """This package under its name `strop.exporting`, which is also the function."""
-
-    def __call__(self, run: Any, *targets: str, **settings: Any) -> "list[Exported]":
-        """Write a run for other programs; see `strop.exporting.exporter.export`."""
-        from strop.exporting.exporter import export
-
-        return export(run, *targets, **settings)
 
 
 def __getattr__(name: str) -> Any:
@@ -36,12 +24,9 @@ def __getattr__(name: str) -> Any:
 
         return TARGETS
     if name in ("Exported", "export"):
-        from strop.exporting import exporter as exporting
+        from strop.exporting import exporter
 
-        return getattr(exporting, name)
+        return getattr(exporter, name)
     raise AttributeError(
         f"strop.exporting has no public name {name!r}; it has {', '.join(__all__)}"
     )
-
-
-sys.modules[__name__].__class__ = _Callable

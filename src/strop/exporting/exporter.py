@@ -19,7 +19,7 @@ from strop.exporting.certify.reference import Reference
 from strop.exporting.gguf.channel_scaling import Balance
 from strop.exporting.gguf.quant_spec import forms
 from strop.exporting.targets import TARGETS, Job, Tuned, jobs
-from strop.exporting.weights.base import bases
+from strop.exporting.weights.base_weights import bases
 from strop.exporting.weights.sensitivity import Sensitivity
 from strop.exporting.weights.tuned import TunedWeights
 from strop.runs import report

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 
 from strop.exporting.gguf.adapter import FILE, GgufAdapter
-from strop.exporting.gguf.base import GgufBase
+from strop.exporting.gguf.base_file import GgufBase
 from strop.exporting.gguf.channel_scaling import Balance
 from strop.exporting.gguf.mixed_precision import DynamicGguf
 from strop.exporting.gguf.quant_spec import Form

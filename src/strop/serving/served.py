@@ -10,7 +10,7 @@ from strop.core.errors import ConfigError
 from strop.exporting.certify.certified import check, is_export
 from strop.exporting.exporter import export
 from strop.exporting.gguf.adapter import FILE
-from strop.exporting.gguf.base import GgufBase
+from strop.exporting.gguf.base_file import GgufBase
 from strop.models.packaged import PACKAGED, assemble, find_parts, nearest
 from strop.training import Run
 

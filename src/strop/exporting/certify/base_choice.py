@@ -8,7 +8,7 @@ from torch import Tensor
 
 from strop.exporting.certify.reference import Reference
 from strop.exporting.gguf.channel_scaling import Balance
-from strop.exporting.weights.base import ORIGINAL
+from strop.exporting.weights.base_weights import ORIGINAL
 from strop.exporting.weights.sketches import Print, print_over
 from strop.exporting.weights.tuned import TunedWeights, pour
 from strop.metrics.divergence import agreement

@@ -94,7 +94,7 @@ def _looked(opened: Path, work: Path, kind: str | None, adapter: Path | None) ->
     out = work / "findings.json"
     out.unlink(missing_ok=True)
     seconds = SECONDS + SECONDS_PER_GB * _size(opened) // 10**9
-    module = f"strop.exporting.{'reopen_transformers' if kind else 'reopen_llama_cpp'}"
+    module = f"strop.exporting.certify.{'open_transformers' if kind else 'open_llama_cpp'}"
     words = [kind, opened, work, out, adapter]
     try:
         done = subprocess.run(

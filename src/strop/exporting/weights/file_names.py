@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from strop.core.errors import UnsupportedError
-from strop.exporting.weights.base import StoredBase
+from strop.exporting.weights.base_weights import StoredBase
 from strop.exporting.weights.streaming import Entry
 from strop.exporting.weights.tuned import BaseWeights
 from strop.models.files.layout import Group

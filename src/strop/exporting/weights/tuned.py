@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from strop.core.errors import DataError, UnsupportedError
-from strop.exporting.weights.base import Base
+from strop.exporting.weights.base_weights import Base
 
 BLOCK_BYTES = 2_000_000
 """Of a tensor in float32 that is held at once."""

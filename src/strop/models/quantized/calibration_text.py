@@ -13,7 +13,7 @@ LENGTH = 512
 """Tokens of a sequence of calibration text."""
 SEQUENCES = 16
 """Of calibration text at most, and half as many held out."""
-DEFAULT_TEXT = Path(__file__).parents[1] / "quantization" / "calibration.txt"
+DEFAULT_TEXT = Path(__file__).parents[2] / "quantization" / "calibration.txt"
 
 
 def sequences(tokenizer: Any, calibrate: Any, model: Any) -> tuple[list[Tensor], list[Tensor]]:

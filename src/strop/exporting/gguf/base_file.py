@@ -10,7 +10,7 @@ from strop.core import env
 from strop.core.cache import is_made, made_once
 from strop.core.disk import check_room
 from strop.exporting.gguf.writer import GgufFile
-from strop.exporting.weights.base import held_base
+from strop.exporting.weights.base_weights import held_base
 from strop.exporting.weights.tuned import BaseWeights
 from strop.models import compute_dtype
 from strop.models.assets import Frame
