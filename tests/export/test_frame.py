@@ -11,6 +11,7 @@ import torch
 from transformers import AutoTokenizer
 
 from strop.exporting import export
+from strop.exporting.certify.certificate import FILE
 from strop.exporting.certify.record import HARD_TEXTS
 from strop.exporting.gguf.architectures import metadata
 from strop.exporting.gguf.vocabulary import rendered_ids, vocabulary
@@ -119,7 +120,8 @@ def bare(run, tmp_path_factory):
 
 def test_a_run_keeps_its_frame_as_a_merged_model_has_it(run, tmp_path):
     (merged,) = export(run, "merged", out=tmp_path, certified=False)
-    beside = {name for name in contents(merged.path) if not name.endswith(".safetensors")}
+    surroundings = contents(merged.path).keys() - {FILE}
+    beside = {name for name in surroundings if not name.endswith(".safetensors")}
     kept = contents(run.frame_folder)
     assert kept.keys() == beside | {RESOLVED}
     assert all(kept[name] == contents(merged.path)[name] for name in beside)

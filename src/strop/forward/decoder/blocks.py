@@ -30,6 +30,8 @@ def obstacle(block: Any, *, rebound_norms: bool = False) -> str | None:
         return f"{type(block).__name__} is not a known kind of block"
     attention, mlp = block.self_attn, block.mlp
     norms = _norms(block, family)
+    if any(p.requires_grad for norm in norms for p in norm.parameters()):
+        return "its norms are trained"
     originals = [modified.is_original(part) for part in (block, attention, mlp)]
     originals += [modified.is_original(norm, rebound=rebound_norms) for norm in norms]
     if not all(originals):
@@ -41,9 +43,6 @@ def obstacle(block: Any, *, rebound_norms: bool = False) -> str | None:
         return "it drops activations at random"
     if getattr(attention, "is_causal", True) is False:
         return "its attention is not causal"
-    for norm in norms:
-        if norm.weight.requires_grad:
-            return "its norms are trained"
     linears = [getattr(attention, n) for n in (*family.qkv, "o_proj")]
     linears += [getattr(mlp, n) for n in (*family.gate_up, "down_proj")]
     for linear in linears:
