@@ -88,7 +88,7 @@ def test_a_run_keeps_the_tokenizer_it_was_given(change, tmp_path, tiny_model):
     assert model.generation_config.pad_token_id == tokenizer.pad_token_id
     measured = evaluate(run, ROWS).loss
     assert measured == evaluate((model, tokenizer), ROWS).loss
-    (merged,) = strop.exporting(run, "merged", certified=False)
+    (merged,) = strop.export(run, "merged", certified=False)
     assert tokenizer_identity(own_tokenizer(merged.path)) == tokenizer_identity(tokenizer)
 
 
@@ -175,7 +175,7 @@ def test_a_run_keeps_the_model_it_was_given(change, bits, tmp_path, tiny_model):
     shutil.move(run.path, moved.path)
     assert evaluate(moved, ROWS).loss == trained.loss
     if bits == 32:
-        (merged,) = strop.exporting(moved, "merged", certified=False)
+        (merged,) = strop.export(moved, "merged", certified=False)
         assert evaluate(strop.load(merged.path, bits=32), ROWS).loss.value == pytest.approx(
             trained.loss.value, abs=1e-6
         )
@@ -186,7 +186,7 @@ def test_the_adapter_of_a_resized_model_is_certified(tmp_path, tiny_model):
     with_a_new_token(model, tokenizer)
     given = {"model": model, "tokenizer": tokenizer}
     run = strop.train(ROWS, **given, out=tmp_path / "run", **QUICK)
-    (made,) = strop.exporting(run, "adapter")
+    (made,) = strop.export(run, "adapter")
     assert made.certificate.faults == ()
     opened = AutoPeftModelForCausalLM.from_pretrained(made.path)
     assert opened.get_input_embeddings().weight.shape[0] == len(tokenizer)
@@ -288,7 +288,7 @@ STEPS = {
     "load": lambda run: run.load(),
     "evaluate": lambda run: evaluate(run, ROWS),
     "compare": lambda run: compare(run, ROWS),
-    "export": lambda run: strop.exporting(run, "merged", certified=False),
+    "export": lambda run: strop.export(run, "merged", certified=False),
     "serve": lambda run: find([str(run.path)]),
     "resume": lambda run: strop.train(resume=run.path, quiet=True),
 }
