@@ -6,8 +6,9 @@ from typing import Any
 import torch
 
 from strop.core.disk import check_room
-from strop.core.errors import ConfigError
+from strop.core.errors import ConfigError, DataError
 from strop.core.files import written_whole
+from strop.models.changed_by_hand import changed_by_hand
 from strop.models.files.opening import no_progress_bar
 from strop.models.loading import opened, resolve
 from strop.models.precision import bits_of, computes_in
@@ -25,7 +26,7 @@ def differences(model: Any, name: str | Path) -> list[str]:
 
     Returns:
         Names of tensors with other values, shapes or in one of them only; then of settings of the
-        configuration with other values.
+        configuration with other values, and of layers that compute something else.
 
     Raises:
         StropError: there is no such model, or it cannot be opened in the bits of the object.
@@ -36,12 +37,13 @@ def differences(model: Any, name: str | Path) -> list[str]:
     tensors = [key for key in mine if key not in theirs or not _same(mine[key], theirs[key])]
     tensors += [key for key in theirs if key not in mine]
     mine, theirs = model.config.to_dict(), stored.config.to_dict()
+    by_hand = [*changed_by_hand(model, stored)]
     settings = [
         f"config.{key}"
         for key in sorted({*mine, *theirs} - _STATED)
         if mine.get(key) != theirs.get(key)
     ]
-    return tensors + settings
+    return tensors + settings + by_hand
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -68,11 +70,16 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
             model.generation_config = settings
         settings.to_json_file(scratch / "generation_config.json", keys_to_pop=["compile_config"])
         tokenizer.save_pretrained(scratch)
-        if left := differences(model, scratch):
+        try:
+            left = differences(model, scratch)
+        except (ConfigError, DataError) as e:
+            left = [f"this: {str(e).replace(str(scratch), folder.name)}"]
+        if left:
             raise ConfigError(
                 f"the model that was given cannot be kept with the run: written and opened again it "
-                f"differs in {spoken(left)}; save it yourself (model.save_pretrained, and "
-                "tokenizer.save_pretrained, into one folder) and train that folder by its name"
+                f"differs in {spoken(left)}. A run keeps weights and settings, not layers, hooks and "
+                "numbers that were changed by hand: take those back (load it with dtype= in place of "
+                "model.to), or train it as it is with TRL's trainer and strop.accelerate(trainer)"
             )
 
 

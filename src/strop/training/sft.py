@@ -29,6 +29,7 @@ from strop.training.dataset import Material, length_limit, prepare
 from strop.training.interrupt import Interrupt
 from strop.training.subject import (
     Subject,
+    check_causal,
     check_rows_of_embedding,
     fresh,
     keep_what_was_given,
@@ -83,6 +84,7 @@ def train(
     if isinstance(model, str | Path):
         given["model"] = _lasting(str(model))
     elif model is not None:
+        check_causal(model)
         named = model.name_or_path
         given["model"] = _lasting(named) if named else type(model).__name__
     if resume is not None:

@@ -14,6 +14,7 @@ from strop.models.given_weights import differences, save, spoken
 from strop.models.identity import SHOWN, base_identity, tokenizer_identity
 from strop.models.loading import located
 from strop.models.lora import target_modules
+from strop.models.precision import bits_of
 from strop.models.quantized.on_load import codes_identity
 from strop.models.special_tokens import settle
 from strop.planning.settings import ALL_LINEAR, Settings
@@ -99,6 +100,28 @@ def resumed(run: Run, settings: Settings, model: Any, tokenizer: Any) -> Subject
     return Subject(model, frame.tokenizer)
 
 
+def check_causal(model: Any) -> None:
+    """Look whether a model object is a causal language model that a trainer can be given.
+
+    Raises:
+        ConfigError: it is something else, or one wrapped by torch.
+    """
+    for beneath, wrapper in (
+        ("_orig_mod", "torch.compile"),
+        ("module", "torch's data parallelism"),
+    ):
+        if getattr(model, beneath, None) is not None:
+            raise ConfigError(
+                f"the model that was given is wrapped by {wrapper}; give the one in it, model.{beneath}"
+            )
+    config = getattr(model, "config", None)
+    if not hasattr(model, "generation_config") or getattr(config, "is_encoder_decoder", True):
+        raise ConfigError(
+            f"model is {_named(model)}, not a causal language model of transformers; give one that "
+            "AutoModelForCausalLM or strop.load returns, or the name or folder of one"
+        )
+
+
 def check_rows_of_embedding(material: Material, subject: Subject) -> None:
     """Look whether the model has an embedding for every token of the data.
 
@@ -126,10 +149,33 @@ def _check_object(model: Any, tokenizer: Any) -> None:
             "the model already has an adapter; give the model without one, "
             "or merge it first with merge_and_unload()"
         )
+    quantised = getattr(model.config, "quantization_config", None)
+    if quantised is not None and bits_of(model) != 4:
+        method = getattr(quantised, "quant_method", "another package")
+        raise ConfigError(
+            f"the weights of the model that was given are quantised by {getattr(method, 'value', method)}; "
+            "give the name or folder of its unquantised model, or what strop.load(name, bits=4) returns"
+        )
 
 
 def _copied(tokenizer: Any) -> Any:
+    if not callable(getattr(tokenizer, "apply_chat_template", None)) or not hasattr(
+        tokenizer, "chat_template"
+    ):
+        raise ConfigError(
+            f"tokenizer is {_named(tokenizer)}, not a tokenizer of transformers; give "
+            "AutoTokenizer.from_pretrained(name)"
+        )
+    if (inner := getattr(tokenizer, "tokenizer", None)) is not None:
+        raise ConfigError(
+            f"tokenizer is a {type(tokenizer).__name__}, which holds a {type(inner).__name__}; give "
+            "that, its .tokenizer, with the chat template on it"
+        )
     return copy.deepcopy(tokenizer)
+
+
+def _named(given: Any) -> str:
+    return repr(given) if isinstance(given, str | int | Path) else f"a {type(given).__name__}"
 
 
 def _padded(tokenizer: Any, frame: Any) -> Any:

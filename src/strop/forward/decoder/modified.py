@@ -6,7 +6,7 @@ packages named here; a forward or a hook from elsewhere may see rows in another 
 """
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, cast
 
 from torch import nn
@@ -58,6 +58,12 @@ def obstacle(model: nn.Module) -> str | None:
     return None
 
 
+def hooks_of_a_call(model: nn.Module) -> bool:
+    """Say whether PEFT hooks layers for the time of a forward (aLoRA); backward finds none there."""
+    variants = (v for part in model.modules() for v in vars(part).get("lora_variant", {}).values())
+    return any(not type(variant).__name__.startswith(VARIANTS) for variant in variants)
+
+
 def is_original(part: Any, *, rebound: bool = False) -> bool:
     """Say whether a module is of a class of transformers and runs that class's forward, unhooked.
 
@@ -75,13 +81,9 @@ def is_original(part: Any, *, rebound: bool = False) -> bool:
 def _obstacle_of(part: nn.Module) -> str | None:
     state = vars(part)
     kind = type(part)
-    bound = state.get("forward")
-    if (
-        bound is not None
-        and not kind.__name__.endswith(POINTWISE)
-        and _package(bound) not in PACKAGES
-    ):
-        return f"has a forward of {_package(bound)} bound to it"
+    package = foreign_forward(part)
+    if package is not None and not kind.__name__.endswith(POINTWISE):
+        return f"has a forward of {package} bound to it"
     if state.get("_compiled_call_impl") is not None or "_orig_mod" in state["_modules"]:
         return "is compiled"
     for variant in state.get("lora_variant", {}).values():
@@ -89,13 +91,24 @@ def _obstacle_of(part: nn.Module) -> str | None:
             return (
                 f"has an adapter of the kind {type(variant).__name__}, which may look at whole rows"
             )
-    for hooks in _hooks(part):
-        for hook in hooks.values():
-            if (package := _package(hook)) not in HOOKS:
-                return f"carries a hook of {package}"
+    if (package := foreign_hooks(part, HOOKS)) is not None:
+        return f"carries a hook of {package}"
     if (why := _of_code(cast(Any, kind), kind.forward)) is not None:
         return why
     return _drawn_per_call(part) if part.training else None
+
+
+def foreign_forward(part: nn.Module) -> str | None:
+    """Return the package of a forward bound to this one module, unless it is one of `PACKAGES`."""
+    bound = vars(part).get("forward")
+    package = None if bound is None else _package(bound)
+    return None if package in PACKAGES else package
+
+
+def foreign_hooks(part: nn.Module, known: Collection[str] = PACKAGES) -> str | None:
+    """Return the package of the first hook of a module that is not of `known`, or None."""
+    packages = (_package(hook) for hooks in _hooks(part) for hook in hooks.values())
+    return next((package for package in packages if package not in known), None)
 
 
 @functools.lru_cache(maxsize=4096)
