@@ -8,7 +8,7 @@ import torch
 import trl
 from peft import LoraConfig
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import strop
 from strop.core.errors import UnsupportedError
@@ -99,6 +99,20 @@ def test_an_adapter_put_in_by_transformers_is_trained(tiny_model, tmp_path):
 
     built, _ = runs.compare(make)
     assert not runs.watch(built).reported
+
+
+@pytest.mark.parametrize("policy", ["checkpoint", "offload"])
+def test_an_activated_adapter_trains_under_a_policy_that_computes_again(
+    policy, tiny_model, tmp_path
+):
+    said = AutoTokenizer.from_pretrained(tiny_model)("add", add_special_tokens=False)["input_ids"]
+
+    def make():
+        model = runs.model(tiny_model, alora_invocation_tokens=said)
+        return runs.trainer("sft", tiny_model, tmp_path, own_model=model, max_steps=2)
+
+    built, _ = runs.compare(make, policy=policy)
+    assert any("all of it is kept" in text for text in runs.watch(built).reported)
 
 
 def four_bits(folder):

@@ -22,6 +22,7 @@ from strop.core.errors import ConfigError, UnsupportedError
 from strop.forward.checks import check_batch, check_finite
 from strop.forward.compaction import IGNORED, KeptTokens, keep_tokens
 from strop.forward.decoder.backbone import Backbone, attach
+from strop.forward.decoder.modified import hooks_of_a_call
 from strop.forward.fused_head import Asked
 from strop.forward.guard import positions
 from strop.forward.guard.by_logits import log_probs_by_logits
@@ -182,8 +183,10 @@ class CompactForward:
 
     def _pass_on(self, why: str, labels: Tensor | None, inputs: dict[str, Any]) -> Any:
         """Answer by the forward of before; it keeps what the policy says where that is less."""
-        self._report(why)
         lean = self.backbone.policy in ("checkpoint", "offload")
+        if lean and hooks_of_a_call(self.model):
+            lean, why = False, f"{why}; it cannot be computed again either, so all of it is kept"
+        self._report(why)
         with self.backbone.checkpointing() if lean else contextlib.nullcontext():
             if self.has_fused_head or labels is None:
                 return self.previous(**inputs, labels=labels, fused_lm_head=True)

@@ -69,7 +69,7 @@ def at_hand(name: str, *, uncertified: bool = False) -> Served | None:
     if (run := _run(name)) is None:
         return None
     trained = run.weights().stat().st_mtime
-    files = [f for f in path.glob("exporting/gguf-*/*.gguf") if f.stat().st_mtime >= trained]
+    files = [f for f in path.glob("export/gguf-*/*.gguf") if f.stat().st_mtime >= trained]
     newest = max(files, key=lambda f: f.stat().st_mtime, default=None)
     return None if newest is None else _of_run(run, newest, uncertified)
 
