@@ -168,6 +168,11 @@ may stand in messages of their own; they are learned as one answer. Empty forms 
 `function_call` and `tools` mean none, `refusal` stands for a content that is null, and what a tool gave
 back may be any JSON value.
 
+Texts in a list of turns are those of user and assistant, one after the other. `chosen` and `rejected`
+without a prompt may be transcripts as in HH-RLHF, `Human: ...`, an empty line, `Assistant: ...`. An
+answer that is a call of the row's `tools` or a list of them, `[{{"name": "rain", "arguments": {{}}}}]`, as
+in xLAM, is learned as tool calls; `--ignore-columns tools` leaves it a text.
+
 `strop train` learns by imitation: of preference rows it learns `chosen` alone, and says so in its plan;
 of KTO rows the wanted answers. To learn from both sides of a pair use TRL's DPOTrainer with
 `strop.accelerate`.

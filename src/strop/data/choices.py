@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from strop.data.formats.messages import FaultyRecordError
-from strop.data.formats.questions import ANSWERS, CHOICES, LETTERS, QUESTIONS
+from strop.data.formats.questions import ANSWERS, CHOICE_QUESTIONS, CHOICES, LETTERS
 from strop.data.formats.record import Record, is_missing, spelled
 
 _NAME = re.compile(
@@ -84,7 +84,7 @@ def choice_columns(
         values: gives those of one column.
     """
     answer = next((name for name in (*ANSWERS, *LETTERS) if name in columns), None)
-    if answer is None or not any(name in columns for name in QUESTIONS):
+    if answer is None or not any(name in columns for name in CHOICE_QUESTIONS):
         return None
     if any(name in columns for name in CHOICES):
         return None

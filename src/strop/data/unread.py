@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from strop.data.formats.known import KNOWN_COLUMNS, Format
+from strop.data.formats.known import KNOWN_COLUMNS, RATINGS, Format
 from strop.data.formats.record import Record, is_missing
 from strop.data.formats.survey import Column, Survey
 from strop.data.reading.columns import Shapes
@@ -52,7 +52,7 @@ def unread_columns(
     unread = Unread()
     answered = layout.name not in _WITHOUT_ANSWERS
     for name in names:
-        known = name in KNOWN_COLUMNS
+        known = name in KNOWN_COLUMNS and name not in RATINGS
         if not survey[name].content(str(name), known=known):
             unread.others.append(name)
         elif answered and survey[name].category(str(name), known=known):

@@ -17,6 +17,7 @@ from strop.data.formats.messages import (
 from strop.data.formats.questions import (
     ANSWERS,
     BESIDE,
+    CHOICE_QUESTIONS,
     LETTERS,
     QUESTIONS,
     REASONING,
@@ -27,6 +28,7 @@ from strop.data.formats.questions import (
 )
 from strop.data.formats.record import Record, is_missing, spoken_type
 from strop.data.formats.survey import Survey
+from strop.data.formats.transcripts import alternating, calls_in, transcript
 from strop.data.rows import Fault, Message, Row
 
 
@@ -70,7 +72,7 @@ class Format:
 
 
 def _from_messages(record: Record, columns: list[str], told: str | None) -> Made:
-    return Made(conversation(listed(record[columns[0]], columns[0]), record))
+    return Made(conversation(alternating(listed(record[columns[0]], columns[0])), record))
 
 
 def _turns(record: Record, column: str, role: str) -> list[Any]:
@@ -101,7 +103,9 @@ def _from_question(record: Record, columns: list[str], told: str | None) -> Made
     question, answer = columns[0], columns[-1]
     value = record[answer]
     turns = _question(record, question, columns)
-    if _is_messages(value) or (value == [] and isinstance(record[question], list)):
+    if calls := calls_in(value, tools_in(record)):
+        turns = [*turns, {"role": "assistant", "tool_calls": calls}]
+    elif _is_messages(value) or (value == [] and isinstance(record[question], list)):
         turns = [*turns, *_turns(record, answer, "assistant")]
     else:
         turns = [*turns, {"role": "assistant", "content": answer_in(record, answer, columns[:-1])}]
@@ -114,7 +118,7 @@ def _from_question(record: Record, columns: list[str], told: str | None) -> Made
 
 def _is_messages(value: Any) -> bool:
     if isinstance(value, dict):
-        return not isinstance(value.get("text"), list)
+        return any(key in value for key in ("role", "from", "content"))
     return isinstance(value, list) and any(isinstance(part, dict) for part in value)
 
 
@@ -148,11 +152,20 @@ def _from_preference(record: Record, columns: list[str], told: str | None) -> Ma
         column = more[0]
     chosen, rejected = (_turns(record, c, "assistant") for c in columns)
     if column is None and all(isinstance(record[c], str) for c in columns):
+        better, worse = (transcript(record[c]) for c in columns)
+        if better and worse:
+            return _pair(record, better, worse)
         raise FaultyRecordError(
-            "no_answer", "chosen and rejected are texts without a prompt; add a column prompt"
+            "no_answer",
+            "chosen and rejected are texts without a prompt; add a column prompt, or begin both "
+            "with Human: and write Assistant: before the answer, as HH-RLHF does",
         )
     repeated = before and chosen[: len(before)] == before
     better, worse = ([*([] if repeated else before), *part] for part in (chosen, rejected))
+    return _pair(record, better, worse)
+
+
+def _pair(record: Record, better: list[Any], worse: list[Any]) -> Made:
     if _trimmed(better) == _trimmed(worse):
         raise FaultyRecordError("equal_pair", "chosen and rejected are equal, so nothing differs")
     return Made(conversation(better, record), rejected=conversation(worse, record))
@@ -189,8 +202,15 @@ def _is_marked(survey: Survey, columns: Sequence[str]) -> bool:
     return columns[-1] != "label" or survey["label"].marks
 
 
+def _is_text(survey: Survey, columns: Sequence[str]) -> bool:
+    """Whether the first column holds plain texts, and no messages, in JSON either."""
+    column = survey[columns[0]]
+    return column.texts == column.filled and not any(x[:1] in "[{" for x in column.distinct)
+
+
 _PROMPTS = (*QUESTIONS, "messages", "conversations")
 _CHATS = ("conversations", "conversation", "dialogue", "dialog", "chat", "turns", "items")
+_TRANSCRIPTS = ("dialogue", "dialog", "conversation", "transcript")
 _SQUAD = ("answers",)
 _SUMMARIES = ("summary", "highlights", "completion", "response", "answer", "output", "target")
 _SYSTEM = (("system", "system_prompt"), ("tools", "functions"), ("history",))
@@ -203,6 +223,8 @@ _TEXTS = (
 _FIRSTS = ("sentence1", "premise", "text1", "question1")
 _SECONDS = ("sentence2", "hypothesis", "text2", "question2")
 _LABELS = ("label", "category", "class", "sentiment", "intent", "emotion", "topic", "labels")
+RATINGS = ("stars", "rating")
+"""Columns that label a text; beside anything else a note about the row."""
 _LABEL_TEXTS = ("label_text", "label_name")
 _NUMBERED = (("label", "labels", "label_id"),)
 _OWN = (("instruction",), *_SYSTEM, REASONING)
@@ -223,10 +245,17 @@ FORMATS = (
     ),
     Format("kto", (("messages", *_CHATS), _WANTED), _from_kto, _SYSTEM, _is_marked),
     Format("messages", (("messages",),), _from_messages, _SYSTEM),
+    Format(
+        "prompt_completion",
+        (_TRANSCRIPTS, ("summary", "highlights")),
+        _from_question,
+        (*_AROUND, REASONING),
+        _is_text,
+    ),
     Format("conversations", (_CHATS,), _from_messages, _SYSTEM),
     Format(
         "multiple_choice",
-        (QUESTIONS, BESIDE[-1], (*ANSWERS, *LETTERS)),
+        (CHOICE_QUESTIONS, BESIDE[-1], (*ANSWERS, *LETTERS)),
         _from_choices,
         (*_AROUND, REASONING, ("answer_idx", "answer_index")),
     ),
@@ -260,7 +289,7 @@ FORMATS = (
         "classification", (_TEXTS, _LABEL_TEXTS), _from_labelled, (*_OWN, *_NUMBERED), is_labelled
     ),
     Format("classification", (_TEXTS, _LABELS), _from_labelled, _OWN, is_labelled),
-    Format("classification", (_TEXTS, ("target",)), _from_labelled, _OWN, is_repeated),
+    Format("classification", (_TEXTS, ("target", *RATINGS)), _from_labelled, _OWN, is_repeated),
     Format(
         "prompt_completion",
         (_TEXTS, (*_SUMMARIES, *_LABELS)),

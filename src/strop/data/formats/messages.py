@@ -19,12 +19,13 @@ class FaultyRecordError(ValueError):
 
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
-_ROLE_OF = {
+SPEAKERS = {
     "human": "user",
     "prompter": "user",
     "gpt": "assistant",
     "chatgpt": "assistant",
     "bot": "assistant",
+    "chatbot": "assistant",
     "model": "assistant",
     "ai": "assistant",
     "function_call": "assistant",
@@ -154,7 +155,7 @@ def _history(record: Record) -> list[Message]:
 def _messages(value: Any, number: int) -> list[Message]:
     """Return the message, or both of a pair such as `{"user": ..., "assistant": ...}`."""
     if isinstance(value, dict) and "role" not in value and "from" not in value:
-        spoken = [k for k in value if str(k).lower() in _ROLE_OF]
+        spoken = [k for k in value if str(k).lower() in SPEAKERS]
         if spoken and len(spoken) == len(value):
             return [_message({"role": k, "content": value[k]}, number) for k in spoken]
     return [_message(value, number)]
@@ -168,7 +169,7 @@ def _message(value: Any, number: int) -> Message:
         fields = ", ".join(map(str, value))
         raise FaultyRecordError("no_role", f"message {number} has no role (its fields: {fields})")
     role = value[role_key]
-    if not isinstance(role, str) or role.strip().lower() not in _ROLE_OF:
+    if not isinstance(role, str) or role.strip().lower() not in SPEAKERS:
         raise FaultyRecordError(
             "unknown_role",
             f"message {number} has the unknown role {role!r}; known are {', '.join(ROLES)} "
@@ -176,7 +177,7 @@ def _message(value: Any, number: int) -> Message:
         )
     content_key = next((k for k in ("content", "value", "text") if k in value), "content")
     more = {k: v for k, v in value.items() if k not in (role_key, content_key) and v is not None}
-    message = {"role": _ROLE_OF[role.strip().lower()], "content": value.get(content_key), **more}
+    message = {"role": SPEAKERS[role.strip().lower()], "content": value.get(content_key), **more}
     if role.strip().lower() in _CALLS and isinstance(message["content"], str):
         message["tool_calls"] = _calls_of_text(message["content"], number)
         message["content"] = None

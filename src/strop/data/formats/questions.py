@@ -9,6 +9,8 @@ from strop.data.formats.messages import FaultyRecordError, text_in
 from strop.data.formats.record import Record, is_missing, parsed, spelled, spoken_type
 
 QUESTIONS = ("prompt", "question", "instruction", "query", "problem")
+CHOICE_QUESTIONS = (*QUESTIONS, "question_stem", "sentence", "goal", "ctx")
+"""Columns that hold the question where choices stand beside it."""
 ANSWERS = ("completion", "response", "answer", "solution", "ground_truth", "target", "output")
 LETTERS = (
     *("answerkey", "answer_key", "answer_idx", "answer_index", "answer_letter", "correct_answer"),
@@ -20,7 +22,7 @@ CONTEXT = (
     *("context", "contexts", "passage", "passages", "document", "documents", "background"),
     *("evidence", "paragraph", "paragraphs", "article", "story"),
 )
-CHOICES = ("choices", "options")
+CHOICES = ("choices", "options", "endings")
 REASONING = (
     *("reasoning_content", "reasoning", "thinking", "thought", "thoughts", "rationale"),
     *("chain_of_thought", "complex_cot", "cot", "reasoning_trace", "think"),

@@ -9,7 +9,7 @@ from strop.core.errors import DataError
 from strop.data.choices import ChoiceColumns, choice_columns
 from strop.data.formats import classification
 from strop.data.formats.known import FORMATS, Format, row_of
-from strop.data.formats.messages import FaultyRecordError
+from strop.data.formats.messages import SPEAKERS, FaultyRecordError
 from strop.data.formats.record import Record
 from strop.data.formats.survey import Survey
 from strop.data.reading.columns import Columns, Shapes, left_out, named_columns, renaming, spoken
@@ -207,14 +207,20 @@ def _best(shapes: Shapes, survey: Survey, name: str) -> Format:
             f"{known}. Rename the columns, or map them to these names, as in "
             "--map ask=prompt,reply=completion"
         )
-    if best.name == "text" and any({"role", "content"} <= set(shape) for shape in shapes):
+    if best.name == "text" and _is_turns(shapes, survey):
         raise DataError(
-            f"{name} has one message a row (columns role and content), and nothing says which "
-            "belong together; put the messages of each conversation into one row, as "
-            '{"messages": [{"role": ..., "content": ...}, ...]}, or --map content=text if each is a '
-            "text of its own"
+            f"{name} has one message a row (columns role and content or text), and nothing says "
+            "which belong together; put the messages of each conversation into one row, as "
+            '{"messages": [{"role": ..., "content": ...}, ...]}, or --ignore-columns role if each '
+            "is a text of its own"
         )
     return best
+
+
+def _is_turns(shapes: Shapes, survey: Survey) -> bool:
+    """Whether each row is a message of a conversation, by a column with the roles of speakers."""
+    beside = any({"role", text} <= set(shape) for shape in shapes for text in ("content", "text"))
+    return beside and all(role.lower() in SPEAKERS for role in survey["role"].distinct)
 
 
 def _lacks(layout: Format, record: Record) -> str:
