@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import strop
 from strop.core.errors import UnsupportedError
+from strop.evaluation import evaluate
 from tests.trainers import runs
 
 IDS = torch.arange(3, 63).view(2, 30)
@@ -146,6 +147,22 @@ def test_an_evaluation_of_4_bit_weights_leaves_their_gradients(tiny_model, tmp_p
         return [line["loss"] for line in runs.train(trainer)]
 
     assert trained(True) == trained(False)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_measuring_a_model_of_4_bits_leaves_its_gradients(tiny_model, tmp_path):
+    trainer = four_bit_trainer(tiny_model, tmp_path)
+    model, ids = trainer.model, torch.arange(5, 25).view(2, 10)
+
+    def gradients():
+        model.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        return [p.grad.clone() for p in model.parameters() if p.requires_grad]
+
+    before = gradients()
+    evaluate((model, trainer.processing_class), [{"prompt": "one and", "completion": " two"}])
+    assert model.training
+    assert all(torch.equal(a, b) for a, b in zip(before, gradients(), strict=True))
 
 
 @pytest.mark.filterwarnings("ignore")

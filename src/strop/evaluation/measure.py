@@ -24,6 +24,7 @@ from strop.evaluation.result import Estimate, Evaluation
 from strop.evaluation.scoring import score
 from strop.metrics.intervals import bootstrap, wilson
 from strop.models import load
+from strop.models.quantized.inference_layout import keep_layout
 from strop.runs import report
 from strop.training import Run
 from strop.training.run_data import columns_of_run
@@ -186,16 +187,20 @@ def _measured(model: Any, tokenizer: Any, rows: Rows, seed: int) -> Evaluation:
 def _asked_only(model: Any) -> Iterator[None]:
     """Hold the model in eval mode with nothing to train inside the block, and as it was after it.
 
-    What is trained may not be folded into other weights or computed in a fused block.
+    What is trained may not be folded into other weights or computed in a fused block; a model with
+    something to train keeps the layout of its 4-bit weights, as it may train on.
     """
     was_training = model.training
     trained = [p for p in model.parameters() if p.requires_grad]
+    restore_layout = keep_layout(model) if trained else None
     model.eval()
     for parameter in trained:
         parameter.requires_grad_(False)
     try:
         yield
     finally:
+        if restore_layout is not None:
+            restore_layout()
         for parameter in trained:
             parameter.requires_grad_(True)
         model.train(was_training)

@@ -14,6 +14,7 @@ from strop.core.errors import UnsupportedError
 from strop.core.heap import return_large_blocks
 from strop.forward.compact import CompactForward, Undo, base_model, install
 from strop.forward.fused_head import Asked
+from strop.models.quantized.inference_layout import keep_layout, packed_for_inference
 from strop.training import prefix_batching as prefix_order
 from strop.training.dataset import WEIGHTS
 
@@ -167,31 +168,19 @@ def _install(
 
 
 def _keep_4bit_layout(model: Any) -> Undo:
-    """Keep bitsandbytes from packing 4-bit weights anew in an evaluation on a CPU with AVX512-BF16.
-
-    Weights in that layout pass no gradient to their input.
+    """Keep bitsandbytes from packing 4-bit weights anew in an evaluation.
 
     Raises:
         UnsupportedError: an evaluation did so already.
     """
-    packing = [m for m in model.modules() if getattr(m, "support_avx512bf16_for_cpu", False)]
-    for name, module in model.named_modules():
-        state = getattr(getattr(module, "weight", None), "quant_state", None)
-        if getattr(state, "packing_format_for_cpu", False):
-            raise UnsupportedError(
-                f"{name} was packed for inference by bitsandbytes when this model was evaluated or "
-                "generated with, and passes no gradient any more: training would leave out all that "
-                "lies beneath. Load the model again and call strop.accelerate(trainer) before the "
-                "first evaluation"
-            )
-    for module in packing:
-        module.support_avx512bf16_for_cpu = False
-
-    def undo() -> None:
-        for module in packing:
-            module.support_avx512bf16_for_cpu = True
-
-    return undo
+    if (name := packed_for_inference(model)) is not None:
+        raise UnsupportedError(
+            f"{name} was packed for inference by bitsandbytes when this model was evaluated or "
+            "generated with, and passes no gradient any more: training would leave out all that "
+            "lies beneath. Load the model again and call strop.accelerate(trainer) before the "
+            "first evaluation"
+        )
+    return keep_layout(model)
 
 
 def _set_checkpointing(trainer: transformers.Trainer, activation: Any, gradient: Any) -> None:
