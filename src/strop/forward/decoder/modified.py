@@ -51,7 +51,7 @@ def obstacle(model: nn.Module) -> str | None:
     """
     if _global_hooks():
         return "hooks are registered for every module (torch.nn.modules.module)"
-    for part in model.modules():
+    for part in _parts(model):
         if part is not model and (why := _obstacle_of(part)) is not None:
             name = next(n for n, m in model.named_modules() if m is part)
             return f"{name} {why}"
@@ -62,6 +62,18 @@ def hooks_of_a_call(model: nn.Module) -> bool:
     """Say whether PEFT hooks layers for the time of a forward (aLoRA); backward finds none there."""
     variants = (v for part in model.modules() for v in vars(part).get("lora_variant", {}).values())
     return any(not type(variant).__name__.startswith(VARIANTS) for variant in variants)
+
+
+def _parts(model: nn.Module) -> list[nn.Module]:
+    """Return all modules of a model; asked before each forward, so cheaper than `modules()`."""
+    found: dict[nn.Module, None] = {}
+    waiting = [model]
+    while waiting:
+        part = waiting.pop()
+        if part not in found:
+            found[part] = None
+            waiting += [child for child in reversed(part._modules.values()) if child is not None]
+    return list(found)
 
 
 def is_original(part: Any, *, rebound: bool = False) -> bool:
