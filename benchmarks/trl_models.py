@@ -46,9 +46,13 @@ TEMPLATES = {
 }
 """By the beginning of a script's name; other families have no template."""
 PADS = {"llama": ("<|begin_of_text|>", "<|eot_id|>"), "gpt_oss": (None, "<|return|>")}
+OWN_IDS = ("Cohere2", "Glm4Moe", "Olmo3", "Phi3", "Qwen3Moe")
+"""Families whose configurations bring a vocabulary or tokens beyond the tokenizer learned here."""
 _CANNOT = (
     *(ImportError, AttributeError, TypeError, ValueError, OSError, RuntimeError, AssertionError),
 )
+TOKENIZERS = ("Qwen/Qwen3-4B",)
+"""Tokenizers that tests ask for by themselves."""
 KINDS = ("for_causal_lm", "for_sequence_classification")
 """Models with images need a processor of a hub."""
 
@@ -90,6 +94,8 @@ def _importing(checkout: Path) -> Iterator[None]:
 def build(checkout: Path, into: Path) -> dict[str, str]:
     """Build every model that can be built; return why the others cannot, by script."""
     refused: dict[str, str] = {}
+    for name in TOKENIZERS:
+        tokenizer_of(checkout, "qwen3").save_pretrained(into / name)
     with _importing(checkout):
         from scripts.generate_tiny_models import _common  # of the checkout
 
@@ -127,10 +133,22 @@ def _build_one(checkout: Path, into: Path, kind: str, script: str, common: Any) 
         ids = {"vocab_size": len(made), "pad_token_id": made.pad_token_id}
         return transformers.AutoConfig.for_model(kind, **ids, **given)
 
+    def with_ids(kind: Any) -> Any:
+        def config(**given: Any) -> Any:
+            ids = {n: getattr(made, n) for n in ("pad_token_id", "eos_token_id")}
+            return kind(**given | ids | {"vocab_size": len(made)})
+
+        return config
+
+    # A lazy module binds names anew when a model is first asked for, and may put another in its place.
+    _ = [getattr(transformers, f"{family}ForCausalLM") for family in OWN_IDS]
+    lazy = sys.modules["transformers"]
+    configs = {f"{f}Config": with_ids(getattr(lazy, f"{f}Config")) for f in OWN_IDS}
     names = ("check_transformers_version", "check_dtype_pattern", "print_config_diff", "smoke_test")
     plain = transformers.GenerationConfig()
     transformers.set_seed(0)
     with (
+        mock.patch.multiple(lazy, **configs),
         contextlib.chdir(into),
         mock.patch.multiple(common, push_to_hub=save, **dict.fromkeys(names, nothing)),
         mock.patch.object(transformers.AutoTokenizer, "from_pretrained", return_value=made),
