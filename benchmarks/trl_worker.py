@@ -45,6 +45,7 @@ class Recorder:
         self.compared: list[dict[str, Any]] = []
         self.said: list[str] = []
 
+    @pytest.hookimpl(trylast=True)  # once the slow ones are out
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
         """Leave out what the record already has, and plainly what did not fail accelerated."""
         self.record.with_suffix(".collected").write_text(str(len(items)))

@@ -51,7 +51,8 @@ page.
 FAIL_EITHER_WAY = """
 What fails plainly too asks for what this version of TRL no longer has, for names or numbers of
 tokens of the true vocabularies, for more steps than four, or for Liger; or changes the biases of
-bitsandbytes layers on a CPU. Skipped are tests with images, on an accelerator, or with Liger.
+bitsandbytes layers on a CPU. Skipped are tests with images, on an accelerator, or with Liger;
+those marked slow did not run.
 """
 COLUMNS = ["trainer", "tests", "ran", "skipped", "pass", "fail plainly too"]
 COLUMNS += ["fail accelerated only", "train", "micro-batches", "agree", "differ by rounding"]
