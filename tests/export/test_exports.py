@@ -93,7 +93,7 @@ def test_an_export_that_fails_ends_in_exit_code_1_and_a_sentence(quantised, tmp_
     save_file(tensors, model / "model.safetensors", {"format": "pt"})
     run = Run(tmp_path / "run")
     shutil.copytree(quantised.path, run.path)
-    run.update(settings={**run.settings, "model": str(model), "bits": 32}, exports={})
+    run.update(settings={**run.settings, "model": str(model), "bits": 32}, exports={}, base={})
     done = command(run.path, "--to", "merged", "--dtype", "float16", "--json")
     assert done.returncode == 1
     said = json.loads(done.stdout)
@@ -132,7 +132,7 @@ def test_a_run_on_a_quantised_folder_is_merged_into_plain_weights(quantised, tmp
     tokenizer.save_pretrained(folder)
     run = Run(tmp_path / "run")
     shutil.copytree(quantised.path, run.path)
-    run.update(settings={**run.settings, "model": str(folder)})
+    run.update(settings={**run.settings, "model": str(folder)}, base={})
     merged, gguf = export(run, "merged", "gguf", out=tmp_path)
     assert merged.certificate.passed, merged.certificate.faults
     assert gguf.certificate.passed, gguf.certificate.faults

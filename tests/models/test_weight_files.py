@@ -120,7 +120,40 @@ def adapter(folder):
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "else/where"}')
 
 
+def link_to_nothing(folder):
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors").symlink_to("../blobs/none")
+
+
+def setting(file, **values):
+    return lambda folder: change_json(folder / file, **values)
+
+
+def torn(file):
+    return lambda folder: (folder / file).write_text("{")
+
+
+SETTINGS = [
+    (torn("tokenizer.json"), "the tokenizer in .* cannot be read"),
+    (torn("tokenizer_config.json"), r"tokenizer_config\.json is not valid JSON .* copy it again"),
+    (torn("generation_config.json"), r"generation_config\.json is not valid JSON"),
+    (setting("generation_config.json", eos_token_id="</s>"), "'</s>', which is no id of a token"),
+    (setting("config.json", hidden_act="nope"), r"no model of the config\.json in .*'nope'"),
+    (setting("config.json", num_attention_heads=5), r"no model of .* not a multiple of"),
+    (setting("config.json", rope_scaling={"type": "magic"}), r"no model of .*magic"),
+    (setting("config.json", vocab_size=300), r"do not fit .*, 64\] in place of \[300, 64\]"),
+]
+
+
+@pytest.mark.parametrize(("damage", "text"), SETTINGS, ids=[text for _, text in SETTINGS])
+def test_a_fault_of_the_settings_is_one_sentence_that_names_it(damage, text, folder):
+    damage(folder)
+    with pytest.raises(DataError, match=text):
+        load(folder, bits=32)
+
+
 FILES = {
+    link_to_nothing: r"model\.safetensors is a link to \.\./blobs/none, which is not there",
     half: "lacks model-00002-of-00002.safetensors, which model.safetensors.index.json names",
     without_index: r"has 2 shards .* no model\.safetensors\.index\.json, which says what lies",
     index("{"): r"index\.json is not valid JSON .* copy it again",

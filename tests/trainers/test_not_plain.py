@@ -116,6 +116,16 @@ def test_an_activated_adapter_trains_under_a_policy_that_computes_again(
     assert any("all of it is kept" in text for text in runs.watch(built).reported)
 
 
+def test_attention_that_is_set_not_to_be_causal_is_left_to_trl(tiny_model, tmp_path):
+    def make():
+        model = runs.model(tiny_model, lora=False)
+        model.model.layers[1].self_attn.is_causal = False
+        return runs.trainer("sft", tiny_model, tmp_path, own_model=model, max_steps=2)
+
+    built, _ = runs.compare(make)
+    assert any("does not attend causally" in text for text in runs.watch(built).reported)
+
+
 def four_bits(folder):
     pytest.importorskip("bitsandbytes")
     from transformers import BitsAndBytesConfig

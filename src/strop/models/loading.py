@@ -12,6 +12,7 @@ from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.core.hub import hub_problem
 from strop.models import gguf
 from strop.models.dtype import default_device
+from strop.models.files.layout import faults_of_config
 from strop.models.files.opening import open_folder
 from strop.models.files.weight_files import check_no_adapter, stored_tensors
 from strop.models.packaged import PACKAGED, nearest
@@ -21,6 +22,8 @@ from strop.models.special_tokens import settle
 logger = logging.getLogger(__name__)
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
+_SETTINGS = ("tokenizer_config.json", "generation_config.json")
+"""Beside config.json; transformers goes on without the second where it cannot be read."""
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
@@ -55,7 +58,11 @@ def load(
     from transformers import AutoTokenizer
 
     folder = resolve(name)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    with faults_of_config(folder):
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except ValueError as e:
+            raise DataError(f"the tokenizer in {folder} cannot be read ({e}); copy it again") from e
     model = opened(folder, bits, dtype)
     settle(model, tokenizer)
     return model.to(default_device()).eval(), tokenizer
@@ -129,6 +136,9 @@ def _checked(folder: Path) -> Path:
 
 def _whole(folder: Path) -> Path:
     _config(folder)
+    for name in _SETTINGS:
+        if (folder / name).is_file():
+            _object(folder / name)
     check_no_adapter(folder)
     stored_tensors(folder)
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
@@ -148,6 +158,10 @@ def _config(folder: Path) -> dict[str, Any]:
         elif ggufs := sorted(folder.glob("*.gguf")):
             hint = f"it holds a GGUF file; name the file itself: {ggufs[0]}"
         raise DataError(f"{folder} is not a model folder, it has no config.json; {hint}")
+    return _object(file)
+
+
+def _object(file: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as e:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from strop.core.errors import DataError
 from strop.data.encoding.templates import template_of, templates_of
 
 _PADS = ("<pad>", "<|pad|>", "<|finetune_right_pad_id|>", "[PAD]", "<|endoftext|>", "<unk>")
@@ -38,9 +39,18 @@ def settle(model: Any, tokenizer: Any, *, keep_pad: bool = False) -> None:
 
 
 def end_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Return the ids that end an answer: the model's, the tokenizer's, the chat template's."""
+    """Return the ids that end an answer: the model's, the tokenizer's, the chat template's.
+
+    Raises:
+        DataError: the model names an end that is no id.
+    """
     stated = model.generation_config.eos_token_id
     ids = set(stated if isinstance(stated, list) else [stated]) | {tokenizer.eos_token_id}
+    if wrong := [i for i in ids if not isinstance(i, int | None)]:
+        raise DataError(
+            f"the eos_token_id of the model's generation settings is {wrong[0]!r}, which is no id of "
+            "a token; correct it in generation_config.json"
+        )
     template = "".join(templates_of(tokenizer).values())
     vocabulary = tokenizer.get_vocab()
     ids |= {vocabulary[end] for end in _TURN_ENDS if end in vocabulary and end in template}

@@ -107,6 +107,8 @@ def _obstacle_of(part: nn.Module) -> str | None:
         return f"carries a hook of {package}"
     if (why := _of_code(cast(Any, kind), kind.forward)) is not None:
         return why
+    if "Attention" in kind.__name__ and state.get("is_causal") is False:
+        return "does not attend causally"
     return _drawn_per_call(part) if part.training else None
 
 

@@ -5,11 +5,13 @@ import copy
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from strop.core.errors import DataError, StropError
 from strop.models.files.weight_files import StoredTensor
 
 PARTS = ("scale_codes", "factors", "table", "scale_table")
@@ -87,7 +89,7 @@ class Conversion:
         from transformers.conversion_mapping import get_model_conversion_mapping
         from transformers.core_model_loading import WeightConverter, WeightRenaming
 
-        with torch.device("meta"), _quiet():
+        with torch.device("meta"), _quiet(), faults_of_config(config.name_or_path):
             self.model = AutoModelForCausalLM.from_config(config)
         mapping = get_model_conversion_mapping(self.model)
         self._renamings = [m for m in mapping if isinstance(m, WeightRenaming)]
@@ -251,6 +253,26 @@ def _in_order(names: Collection[str]) -> list[str]:
     from transformers.core_model_loading import dot_natural_key
 
     return sorted(names, key=dot_natural_key)
+
+
+@contextlib.contextmanager
+def faults_of_config(folder: str | Path) -> Iterator[None]:
+    """Explain why transformers makes no model of the configuration in `folder`.
+
+    Raises:
+        DataError: a value in it is of another type, unknown, or does not go with the others.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+
+    try:
+        yield
+    except StropError:
+        raise
+    except (AttributeError, KeyError, TypeError, ValueError, StrictDataclassError) as e:
+        raise DataError(
+            f"transformers makes no model of the config.json in {folder}: "
+            f"{' '.join(str(e).split())} ({type(e).__name__}); copy it again, or correct that value"
+        ) from e
 
 
 @contextlib.contextmanager

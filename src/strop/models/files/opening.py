@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from strop.core.errors import DataError, StropError
-from strop.models.files.layout import Conversion, Layout
+from strop.models.files.layout import Conversion, Layout, faults_of_config
 from strop.models.files.weight_files import StoredTensor, check_no_adapter, stored_tensors
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,8 @@ def read_config(folder: Path, *, tell: bool = False) -> Any:
     """
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    with faults_of_config(folder):
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
     if not getattr(config, "tie_word_embeddings", False) or not _holds_head(folder):
         return config
     stored = stored_tensors(folder)
@@ -123,6 +124,7 @@ def check(folder: Path, config: Any) -> Layout:
         )  # fmt: skip
     wrong = [
         *_codes(layout, stored, conversion.state),
+        *_shapes(layout, stored, conversion.state),
         *_unplaced(layout.unplaced, stored),
         *_missing(layout.missing),
     ]
@@ -180,6 +182,22 @@ def _codes(
             f"hold {kind} ({code}) in place of {len(these)} weights ({_shown(these)}), and "
             "its config.json has no quantization_config that says what they stand for; get the "
             "unquantised model"
+        )
+
+
+def _shapes(
+    layout: Layout, stored: Mapping[str, StoredTensor], state: Mapping[str, torch.Tensor]
+) -> Iterator[str]:
+    """Yield what is wrong with tensors that do not have the shape that the configuration gives."""
+    odd = {
+        name: f"{name} is {list(stored[name].shape)} in place of {list(state[memory].shape)}"
+        for name, memory in layout.names.items()
+        if stored[name].shape != tuple(state[memory].shape) and stored[name].code in _PLAIN
+    }
+    if odd:
+        yield (
+            f"hold {len(odd)} tensors whose shapes do not fit its config.json "
+            f"({_shown(odd.values())}); get the config.json that belongs to them"
         )
 
 

@@ -146,7 +146,9 @@ def _within(folder: Path, name: str) -> bool:
 
 def _without_weights(folder: Path) -> str:
     """Return why a folder has no weights that transformers would load."""
-    names = sorted(path.name for path in folder.glob("*.safetensors"))
+    if broken := [path for path in sorted(folder.glob("*.safetensors")) if not path.exists()]:
+        return f"{broken[0]} is a link to {broken[0].readlink()}, which is not there; copy the file itself"
+    names = sorted(path.name for path in folder.glob("*.safetensors") if path.is_file())
     if shards := [name for name in names if _SHARD.fullmatch(name)]:
         return (
             f"{folder} has {len(shards)} shards of a model ({shards[0]}) but no {INDEX}, which "
