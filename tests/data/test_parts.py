@@ -135,7 +135,8 @@ def test_an_answer_of_which_nothing_is_written_is_an_error_only_where_it_is_lear
     messages = [*WHOLE[:2], ASKED, says("No.")]
     for supervision, weights in ((Supervision(), None), (Supervision(), (1, 1, 1, 0))):
         with pytest.raises(
-            DataError, match=r"leaves out tool calls, which are the answer in message 2"
+            DataError,
+            match=r"leaves out tool calls, which are the answer in message 2; take a model",
         ):
             encode(Row(1, messages, weights=weights), tokenizer, supervision=supervision)
     template = (

@@ -248,7 +248,8 @@ def planned(
     chosen = taught(row.messages, supervision, row.weights)
     for message, reason in rendered.silent.items():
         if message in chosen:
-            raise DataError(reason)
+            remedy = "take a model whose template writes it, or put it into the text"
+            raise DataError(f"{reason}; {remedy}")
     spans = learned(rendered, row.messages, supervision, row.weights)
     ends = not rendered.closed and len(row.messages) - 1 in {s.message for s in rendered.spans}
     dropped = kinds_of(rendered.form.unwritten, chosen)
