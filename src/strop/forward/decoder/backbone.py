@@ -58,18 +58,20 @@ class Backbone:
         """Say whether a shared prefix may be computed once: not where dropout makes copies differ."""
         return not drops_out(self.model)
 
-    def __call__(self, kept: KeptTokens, *, one_by_one: bool = False) -> Tensor:
+    def __call__(
+        self, kept: KeptTokens, *, one_by_one: bool = False, embedded: Tensor | None = None
+    ) -> Tensor:
         """Return the hidden rows [M, D] that predict the labels.
 
         Args:
             kept: what is computed.
             one_by_one: each row through the decoder's own forward; `kept` shares no prefixes then.
+            embedded: [N, D] what stands for the tokens in place of their embeddings.
         """
         if one_by_one:
             return self._row_by_row(kept)
-        embedded = self.model.get_input_embeddings()(kept.tokens)
-        if not any(p.requires_grad for p in self.model.get_input_embeddings().parameters()):
-            embedded = embedded.detach()  # nothing below the lowest adapter wants a gradient
+        if embedded is None:
+            embedded = self.embed(kept)
         decoder = self.model.base_model
         if self._knows(decoder, embedded):
             return self._by_halves(decoder, embedded, kept)
@@ -83,6 +85,14 @@ class Backbone:
             )
         hidden: Tensor = decoded.last_hidden_state[0].index_select(0, kept.rows)
         return hidden
+
+    def embed(self, kept: KeptTokens) -> Tensor:
+        """Return the embeddings [N, D] of kept tokens."""
+        layer = self.model.get_input_embeddings()
+        embedded: Tensor = layer(kept.tokens)
+        if any(p.requires_grad for p in layer.parameters()):
+            return embedded
+        return embedded.detach()  # nothing below the lowest adapter wants a gradient
 
     def _row_by_row(self, kept: KeptTokens) -> Tensor:
         segments, rows = kept.segments, []

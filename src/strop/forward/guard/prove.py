@@ -3,7 +3,7 @@
 Where a model is of a known family, its families' tests are the proof. Any other is tried once per
 architecture, configuration, version and setting, on a small batch made of the first one's tokens: rows
 one by one through the model's own forward are the truth, and how much that varies by rounding is the
-measure.
+measure. First of all no row may have a derivative by another's tokens.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from strop.forward.compaction import IGNORED, KeptTokens, keep_tokens
 from strop.forward.decoder.backbone import Backbone
 from strop.forward.decoder.blocks import all_known
 from strop.forward.guard import ways
+from strop.forward.guard.leaks import leak
 from strop.forward.guard.probe import Batch, make_probe
 from strop.forward.guard.rounding import Numbers, beyond_rounding, perturbed
 from strop.forward.guard.ways import COMPACT, Way
@@ -109,7 +110,9 @@ class Guard:
                 return self._told("plain", f"a row alone gives other numbers ({why})")
             way = replace(alone, name="compact", share=not random)
             try:
-                why = beyond_rounding(self._numbers(probe, way), truth, varied)
+                why = self._leak(probe, way)
+                if why is None:
+                    why = beyond_rounding(self._numbers(probe, way), truth, varied)
                 if why is None and random:
                     with torch.no_grad(), _mode(self.model, True):
                         self._numbers(probe, way)  # what it refuses, it refuses where it draws
@@ -161,6 +164,12 @@ class Guard:
                 gradients = [_sum(a, b) for a, b in zip(gradients, more, strict=True)]
         flat = parts[0].new_zeros(mask.numel()).index_copy(0, torch.cat(slots), torch.cat(parts))
         return Numbers(flat[mask.flatten()], gradients)
+
+    def _leak(self, probe: Batch, way: Way) -> str | None:
+        if torch.is_inference_mode_enabled():
+            return None  # nothing has derivatives there; the numbers alone decide
+        width = probe.labels.shape[1] - 1
+        return next(filter(None, (leak(self.backbone, k, width) for k in _pieces(probe, way))), None)
 
     def _differs_from_plain(
         self, probe: Batch, truth: Numbers, varied: list[Numbers]

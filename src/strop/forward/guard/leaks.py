@@ -1,0 +1,48 @@
+"""Whether rows laid end to end reach into one another: derivatives that must be zero, in any dtype.
+
+Rounding hides a small leak from a comparison of numbers, and more so in 16 bits. A row that nothing
+reaches has derivatives of exactly 0 by the embeddings of every other row: no sum over them is formed.
+"""
+
+import torch
+from torch import Tensor
+
+from strop.forward.compaction import KeptTokens
+from strop.forward.decoder.backbone import Backbone
+
+
+def leak(backbone: Backbone, kept: KeptTokens, width: int) -> str | None:
+    """Say which derivatives by tokens of other rows are not zero, or None if all are.
+
+    Args:
+        backbone: run once forward and once backward for each row.
+        kept: the rows, laid end to end; a prefix they share belongs to each of them.
+        width: labels T - 1 of a row of the batch, for which `kept.slots` counts.
+    """
+    rows = kept.slots // width
+    for row in rows.unique().tolist():
+        at = (rows == row).nonzero()[:, 0]
+        with torch.enable_grad():
+            embedded = backbone.embed(kept).detach().requires_grad_()
+            hidden = backbone(kept, embedded=embedded).index_select(0, at)
+            generator = torch.Generator().manual_seed(row)
+            slopes = torch.randn(hidden.shape, generator=generator).to(hidden)
+            (slope,) = torch.autograd.grad(hidden, embedded, slopes)
+        size = slope.float().norm(dim=-1)
+        path = _path(kept, kept.rows[at])
+        if not size[path].any():
+            return "a row does not depend on its own tokens"
+        others = ~torch.zeros_like(size, dtype=torch.bool).index_fill(0, path, True)
+        if (size[others] != 0).any():  # also where it is no number
+            share = float(size[others].max() / size.max())
+            return f"a row depends on tokens of another, by {share:.1e} of what it depends on its own"
+    return None
+
+
+def _path(kept: KeptTokens, predicting: Tensor) -> Tensor:
+    """Return the tokens of the run that holds the last of `predicting`, and of its ancestors."""
+    segments, last = kept.segments, int(predicting.max())
+    run = max(i for i, start in enumerate(segments.starts) if start <= last)
+    runs = [*segments.ancestors(run), run]
+    spans = [torch.arange(segments.starts[i], segments.starts[i] + segments.lengths[i]) for i in runs]
+    return torch.cat(spans).to(predicting.device)
