@@ -57,9 +57,8 @@ def perturbed(model: nn.Module, seed: int) -> Iterator[None]:
 def beyond_rounding(got: Numbers, truth: Numbers, varied: Sequence[Numbers]) -> str | None:
     """Say what differs by more than rounding explains, or None.
 
-    As `strop.testing.check_error` has it: 1.5 times the rms of the variation, twice its largest. That
-    is asked of log-probabilities and of all gradients as one vector; of each tensor's gradient half
-    as many digits, so that none is missing.
+    As `strop.testing.check_error` has it: 1.5 times the rms of the variation, twice its largest, of
+    log-probabilities; 1.5 times the norm of it, of each tensor's gradient and of all as one vector.
 
     Args:
         got: the numbers to judge.
@@ -90,11 +89,11 @@ def _gradients(got: Numbers, truth: Numbers, varied: Sequence[Numbers]) -> str |
     if not math.hypot(*errors) <= allowed:
         scale = max(whole, 1e-300)
         return _text("gradients", math.hypot(*errors) / scale, allowed / scale)
-    digits = math.sqrt(1.5 * share + FLOOR)
     for i, (error, size) in enumerate(zip(errors, sizes, strict=True)):
-        own = 1.5 * max((draw[i] for draw in draws), default=0.0)
-        if not error <= own + digits * size + allowed:
-            return _text("a gradient", error / max(size, 1e-300), digits)
+        own = 1.5 * max((draw[i] for draw in draws), default=0.0) + FLOOR * whole
+        if not error <= own:
+            scale = max(size, 1e-300)
+            return _text(f"the gradient of trained tensor {i}", error / scale, own / scale)
     return None
 
 
