@@ -10,8 +10,13 @@ from trl.trainer.utils import add_fused_lm_head
 
 from strop.evaluation.scoring import score
 from strop.forward.compact import base_model, install
+from strop.forward.compaction import keep_tokens
+from strop.forward.decoder import mixers
+from strop.forward.decoder.backbone import attach
 from strop.forward.guard import ways
+from strop.forward.guard.leaks import leak
 from strop.forward.guard.probe import Batch, make_probe
+from strop.ops.segment_attention.segments import Segments
 from strop.testing import check_error
 from tests.forward.plain import OUTPUTS, gradients_of, plain, step
 from tests.models import tiny
@@ -214,6 +219,23 @@ def test_a_proof_is_kept_for_the_next_process_and_leaves_no_trace(monkeypatch):
     built(**batch, fused_lm_head=True)
     undo()
     assert way_of(second) == way_of(first)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", HYBRID)
+def test_a_state_carried_from_row_to_row_is_a_derivative_that_is_not_zero(name, dtype, monkeypatch):
+    built = model(name, dtype)
+    batch = tiny.batch(shared=20)
+    kept, width = keep_tokens(**batch)[0], batch["labels"].shape[1] - 1
+    backbone = attach(built, policy="auto", fuse="auto")
+    assert leak(backbone, kept, width) is None
+    apart = mixers._run_by_run
+
+    def joined(forward, segments, /, *args, **settings):
+        return apart(forward, Segments((segments.size,), (None,)), *args, **settings)
+
+    monkeypatch.setattr(mixers, "_run_by_run", joined)
+    assert "a row depends on tokens of another" in leak(backbone, kept, width)
 
 
 def test_a_cache_that_cannot_be_written_is_no_obstacle(monkeypatch, tmp_path):

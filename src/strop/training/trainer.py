@@ -13,10 +13,12 @@ import torch
 from peft import LoraConfig
 from peft.utils import load_peft_weights, set_peft_model_state_dict
 from transformers import PrinterCallback, TrainerCallback, get_scheduler
+from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from strop.core.errors import ConfigError, StropError, UnsupportedError
+from strop.forward.compaction import IGNORED
 from strop.models.lora import initialisation as adapter_start
 from strop.models.precision import computes_in
 from strop.planning import trainer_arguments
@@ -55,8 +57,17 @@ class _WeightCollator(DataCollatorForLanguageModeling):
 class Trainer(SFTTrainer):
     """TRL's SFTTrainer that keeps to itself and saves only what a resume needs.
 
-    Overriding is the seam: no module, class or environment variable of another package changes.
+    Every loss is a mean over labelled tokens, however many rows are computed at once. Overriding is
+    the seam: no module, class or environment variable of another package changes.
     """
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        """Take what TRL's trainer takes."""
+        super().__init__(*args, **named)
+        # TRL's loss divides by the tokens of the step whatever the model's own loss would do;
+        # transformers counts them for some models only.
+        self.model_accepts_loss_kwargs = True
+        self._held_out: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def _send_telemetry(self) -> None:
         """Send nothing; TRL would report model family and device to the hub once per trainer."""
@@ -65,7 +76,23 @@ class Trainer(SFTTrainer):
         """Return TRL's loss; where tokens have weights it is sum(weight * nll) / labelled tokens."""
         weights = inputs.pop(WEIGHTS, None)
         counted = model if weights is None else _Weighing(model, weights)
-        return super().compute_loss(counted, inputs, *args, **named)
+        result = super().compute_loss(counted, inputs, *args, **named)
+        if not self.model.training:
+            loss = result[0] if isinstance(result, tuple) else result
+            tokens = inputs["labels"][:, 1:].ne(IGNORED).sum()
+            self._held_out.append((loss.detach().double(), tokens))
+        return result
+
+    def evaluation_loop(
+        self, *args: Any, metric_key_prefix: str = "eval", **named: Any
+    ) -> EvalLoopOutput:
+        """Return transformers' result with the loss of all labelled tokens; its own averages rows."""
+        self._held_out.clear()
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **named)
+        whole = sum(float(loss * tokens) for loss, tokens in self._held_out)
+        count = sum(int(tokens) for _, tokens in self._held_out)
+        output.metrics[f"{metric_key_prefix}_loss"] = whole / count if count else math.nan
+        return output
 
     def create_model_card(self, *args: Any, **named: Any) -> None:
         """Write no card; run.json and report.html say more."""

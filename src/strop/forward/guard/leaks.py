@@ -24,7 +24,8 @@ def leak(backbone: Backbone, kept: KeptTokens, width: int) -> str | None:
         at = (rows == row).nonzero()[:, 0]
         with torch.enable_grad():
             embedded = backbone.embed(kept).detach().requires_grad_()
-            hidden = backbone(kept, embedded=embedded).index_select(0, at)
+            copied = embedded.clone()  # some models scale it in place
+            hidden = backbone(kept, embedded=copied).index_select(0, at)
             generator = torch.Generator().manual_seed(row)
             slopes = torch.randn(hidden.shape, generator=generator).to(hidden)
             (slope,) = torch.autograd.grad(hidden, embedded, slopes)
@@ -35,7 +36,9 @@ def leak(backbone: Backbone, kept: KeptTokens, width: int) -> str | None:
         others = ~torch.zeros_like(size, dtype=torch.bool).index_fill(0, path, True)
         if (size[others] != 0).any():  # also where it is no number
             share = float(size[others].max() / size.max())
-            return f"a row depends on tokens of another, by {share:.1e} of what it depends on its own"
+            return (
+                f"a row depends on tokens of another, by {share:.1e} of what it depends on its own"
+            )
     return None
 
 
@@ -44,5 +47,7 @@ def _path(kept: KeptTokens, predicting: Tensor) -> Tensor:
     segments, last = kept.segments, int(predicting.max())
     run = max(i for i, start in enumerate(segments.starts) if start <= last)
     runs = [*segments.ancestors(run), run]
-    spans = [torch.arange(segments.starts[i], segments.starts[i] + segments.lengths[i]) for i in runs]
+    spans = [
+        torch.arange(segments.starts[i], segments.starts[i] + segments.lengths[i]) for i in runs
+    ]
     return torch.cat(spans).to(predicting.device)

@@ -169,7 +169,9 @@ class Guard:
         if torch.is_inference_mode_enabled():
             return None  # nothing has derivatives there; the numbers alone decide
         width = probe.labels.shape[1] - 1
-        return next(filter(None, (leak(self.backbone, k, width) for k in _pieces(probe, way))), None)
+        return next(
+            filter(None, (leak(self.backbone, k, width) for k in _pieces(probe, way))), None
+        )
 
     def _differs_from_plain(
         self, probe: Batch, truth: Numbers, varied: list[Numbers]
