@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import distributed
+from torch.testing._internal.distributed.fake_pg import FakeStore
 
 import strop
 from strop.core import env
@@ -56,6 +58,20 @@ def test_a_process_that_is_alone_may_go_on(monkeypatch, launched):
     for name, value in launched.items():
         monkeypatch.setenv(name, value)
     check_single("strop train")
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_process_group_that_was_set_up_by_hand_counts_too(size):
+    store = FakeStore()
+    distributed.init_process_group("fake", rank=0, world_size=size, store=store)
+    try:
+        if size == 1:
+            check_single("strop.train")
+        else:
+            with pytest.raises(UnsupportedError, match=r"get_world_size\(\)=2 says"):
+                check_single("strop.train")
+    finally:
+        distributed.destroy_process_group()
 
 
 @pytest.mark.parametrize("words", [("train", "rows.jsonl"), ("export", "runs/x", "--to", "gguf")])

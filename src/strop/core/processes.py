@@ -1,5 +1,7 @@
 """The refusal to run as one of several processes that a launcher started."""
 
+import sys
+
 from strop.core import env
 from strop.core.errors import UnsupportedError
 
@@ -11,9 +13,10 @@ def check_single(what: str) -> None:
         what: is to be done, as `strop train`.
 
     Raises:
-        UnsupportedError: the environment says that this is one process of several.
+        UnsupportedError: the environment, or a process group of torch, says that this is one
+            process of several.
     """
-    if said := env.launched_with():
+    if said := env.launched_with() or _process_group():
         raise UnsupportedError(
             f"{what} runs in one process, and {said} says that a launcher started several, which "
             "would all do the same work and write the same files. Start it without "
@@ -21,3 +24,12 @@ def check_single(what: str) -> None:
             "in several processes, launch a script of your own with TRL's trainer and "
             "strop.accelerate(trainer), which is right under DDP (docs/python.md)"
         )
+
+
+def _process_group() -> str | None:
+    """Return the size of the process group that was set up by hand, as by torch's spawn."""
+    distributed = sys.modules.get("torch.distributed")  # who has not imported it has set up none
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return None
+    size = distributed.get_world_size()
+    return f"torch.distributed.get_world_size()={size}" if size > 1 else None
