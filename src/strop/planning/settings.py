@@ -51,7 +51,7 @@ class Settings(Config):
     warmup: float = 0.03
     """Share of all steps in which the learning rate rises from 0."""
     batch_size: int = 16
-    """Rows per optimizer step; strop splits them by tokens, so memory does not grow with it."""
+    """Rows per optimizer step, computed in parts where they do not fit into memory at once."""
     max_length: int | None = None
     """Tokens a row may have; without it the longest row's, above 4096 only as far as 99 % need."""
     rank: int = 16
@@ -77,9 +77,9 @@ class Settings(Config):
     accelerate: bool = True
     """Compute each token once, without padding; false trains the plain TRL way."""
     policy: Literal["auto", "keep", "checkpoint", "offload"] = "auto"
-    """What is kept for the backward pass: most of it, block inputs only, or those moved away."""
+    """What is kept for backward: all, block inputs, or those in a file; auto: the fastest that fits."""
     micro_batch_tokens: int | None = None
-    """Most tokens computed at once; without it chosen for the machine."""
+    """Most tokens computed at once; without it as many as fit into the memory that is free."""
     trainer: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Further arguments of TRL's SFTConfig, as in optim=adafactor,adam_beta2=0.95; listed below."""
 

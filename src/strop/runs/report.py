@@ -105,6 +105,9 @@ def _cost(record: Mapping[str, Any]) -> str:
         ["tokens a second", f"{measured['tokens_per_second']:,.0f}"],
         *([f"peak {kind} memory", _size(n)] for kind, n in measured["peak_memory"].items()),
     ]
+    plan = record.get("planned") or {}  # none the plain TRL way
+    if plan.get("peak"):
+        rows.append(["main memory as planned", _size(plan["peak"])])
     return _section("Cost", _table(rows))
 
 

@@ -19,6 +19,7 @@ from strop.models.lora import initialisation as adapter_start
 from strop.models.lora.unmergeable import unmergeable
 from strop.models.precision import Bits, bits_of, computes_in, described
 from strop.models.quantized.activation_stats import input_energies
+from strop.planning.plan import StepPlan, plan_step
 from strop.planning.settings import Settings
 from strop.runs import checkpoints, report
 from strop.runs.left_out import left_out
@@ -133,10 +134,11 @@ class _Training:
         last = checkpoints.newest(folder)
         args.eval_on_start = evaluate and last is None
         record = Record(run, checkpoints.step_of(last) if last else 0)
+        plan = self._step_plan(model, again=again)
         if not again:
-            self._say_plan(subject)
+            self._say_plan(subject, plan)
         with checkpoints.saving(run.path):
-            keep_what_was_given(run, subject, None if again else self._record(model))
+            keep_what_was_given(run, subject, None if again else self._record(model, plan))
         trainer = build(
             settings, args, model, subject.tokenizer, self.material.sets(), [keep, record]
         )
@@ -144,7 +146,7 @@ class _Training:
             self.console.print(f"plan    {sentence}", soft_wrap=True, markup=False)
         trained, _ = trainer.model.get_nb_trainable_parameters()
         run.update(model={**run.record["model"], "trained_parameters": trained})
-        undo = _accelerated(trainer, settings)
+        undo = _accelerated(trainer, plan)
         try:
             self._train(trainer, last)
         finally:
@@ -152,7 +154,16 @@ class _Training:
         with checkpoints.saving(run.path):
             self._finish(trainer, record, keep.best())
 
-    def _say_plan(self, subject: Subject) -> None:
+    def _step_plan(self, model: Any, *, again: bool) -> StepPlan | None:
+        """Return how a step fits into memory: as it began when resumed; None the plain TRL way."""
+        if not self.settings.accelerate:
+            return None
+        if again:
+            return StepPlan(**self.run.record["planned"])
+        lengths = [len(example.ids) for example in self.material.train]
+        return plan_step(model, lengths, self.settings)
+
+    def _say_plan(self, subject: Subject, plan: StepPlan | None) -> None:
         """Print what will be trained on, and what of the data will not be seen."""
         facts = self.material.facts
         planned = steps(self.settings, len(self.material.train))[1]
@@ -166,6 +177,8 @@ class _Training:
             *left_out(facts),
             _said_of_weights(subject.model),
         ]
+        if plan is not None:
+            said.append(plan.sentence)
         if subject.unlike:
             said.append(f"the model that was given is kept with the run: {subject.unlike}")
         for sentence in said:
@@ -182,7 +195,7 @@ class _Training:
             if show is not None:
                 show.close()
 
-    def _record(self, model: Any) -> dict[str, Any]:
+    def _record(self, model: Any, plan: StepPlan | None) -> dict[str, Any]:
         now = datetime.datetime.now(datetime.UTC)
         weights = described(model)
         return {
@@ -198,6 +211,7 @@ class _Training:
             },
             "data": self.material.facts,
             "steps": steps(self.settings, len(self.material.train))[1],
+            "planned": None if plan is None else dataclasses.asdict(plan),
             "versions": versions.installed(),
             "commit": versions.commit(),
             "samples": [[dataclasses.asdict(p) for p in row] for row in self.material.samples],
@@ -344,12 +358,12 @@ def _said_of_weights(model: Any) -> str:
     )
 
 
-def _accelerated(trainer: Trainer, settings: Settings) -> Callable[[], None]:
-    if not settings.accelerate:
+def _accelerated(trainer: Trainer, plan: StepPlan | None) -> Callable[[], None]:
+    if plan is None:
         return lambda: None
     from strop.training.acceleration import accelerate, restore
 
-    accelerate(trainer, policy=settings.policy, micro_batch_tokens=settings.micro_batch_tokens)
+    accelerate(trainer, policy=plan.policy, micro_batch_tokens=plan.micro_batch_tokens)
     return lambda: restore(trainer)
 
 

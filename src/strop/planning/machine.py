@@ -1,0 +1,96 @@
+"""Memory that this process may still take: of the machine, its container, or a limit set on it."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+ROOT = Path("/sys/fs/cgroup")
+NEVER = 1 << 60
+"""Bytes from which a control group's limit means that there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class FreeMemory:
+    """Bytes that may still be taken, and whose bound that is."""
+
+    bytes: int
+    bound: str
+
+
+def free_memory(device: torch.device | str = "cpu") -> FreeMemory:
+    """Return the least of all bounds on what this process may still take.
+
+    On a CPU: free memory of the machine, of each control group around the process (both versions of
+    Linux' cgroups, so containers too), and `ulimit -d` and `ulimit -v`. On a card: its free memory.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        return FreeMemory(torch.cuda.mem_get_info(device)[0], "the card's free memory")
+    bounds = [FreeMemory(psutil.virtual_memory().available, "the machine's free memory")]
+    bounds += _control_groups() + _resource_limits()
+    return min(bounds, key=lambda bound: bound.bytes)
+
+
+def _control_groups() -> list[FreeMemory]:
+    try:
+        lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:  # no Linux
+        return []
+    bounds = []
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = ROOT / "memory" if controllers else ROOT
+        limit, usage, cache = (
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            if controllers
+            else ("memory.max", "memory.current", "inactive_file")
+        )
+        group = top / name.strip("/")
+        for folder in (group, *group.parents):
+            if top not in (folder, *folder.parents):
+                break
+            bound = _bytes_in(folder / limit)
+            if bound is None or bound >= NEVER:
+                continue
+            used = (_bytes_in(folder / usage) or 0) - _statistic(folder / "memory.stat", cache)
+            bounds.append(FreeMemory(max(0, bound - used), "its control group's memory limit"))
+    return bounds
+
+
+def _bytes_in(file: Path) -> int | None:
+    """Return the number in a file of a control group; None where there is none, or "max"."""
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def _statistic(file: Path, name: str) -> int:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next((int(x.split()[1]) for x in lines if x.split()[0] == name), 0)
+
+
+def _resource_limits() -> list[FreeMemory]:
+    if sys.platform != "linux":
+        return []
+    import resource
+
+    memory = psutil.Process().memory_info()
+    bounds = []
+    for kind, used, text in (
+        (resource.RLIMIT_DATA, memory.data, "ulimit -d"),
+        (resource.RLIMIT_AS, memory.vms, "ulimit -v"),
+    ):
+        soft = resource.getrlimit(kind)[0]
+        if soft != resource.RLIM_INFINITY:
+            bounds.append(FreeMemory(max(0, soft - used), text))
+    return bounds

@@ -1,0 +1,93 @@
+"""A step is planned into the memory that is free, the fastest way that fits."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from strop.planning.machine import FreeMemory, free_memory
+from strop.planning.memory import simulate
+from strop.planning.plan import UNKNOWN, plan_step, step_memory
+from strop.planning.settings import Settings
+from strop.planning.step import Setup
+
+LLAMA = {
+    "vocab_size": 301, "hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 7,
+    "num_attention_heads": 6, "num_key_value_heads": 2, "tie_word_embeddings": True,
+}  # fmt: skip
+MB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def llama():
+    return AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **LLAMA)).float()
+
+
+def planned(model, free, lengths=(700,) * 40, **settings):
+    chosen = Settings(batch_size=16, rank=8, **settings)
+    return plan_step(model, lengths, chosen, FreeMemory(free * MB, "the limit of this test"))
+
+
+@pytest.mark.parametrize("policy", ["keep", "checkpoint", "offload"])
+def test_four_small_steps_tell_the_memory_of_a_deeper_model_and_a_larger_batch(llama, policy):
+    memory = step_memory(llama, policy, rank=8, targets="all-linear")
+    config = {"model_type": "llama", **LLAMA}
+    rows = (900,) * 9
+    (step,) = simulate(
+        Setup(config=config, rows=rows, bits=32, dtype="float32", rank=8, policy=policy)
+    )
+    simulated = step.resident - step.at_peak["weights"]
+    assert memory(7, sum(rows)) == pytest.approx(simulated, rel=0.05)
+
+
+def test_with_room_everything_is_kept_and_computed_at_once(llama):
+    plan = planned(llama, 100_000)
+    assert (plan.policy, plan.micro_batch_tokens) == ("keep", None)
+
+
+def test_with_less_room_less_is_computed_at_once_then_less_is_kept(llama):
+    steps = []
+    for free in (4096, 300, 60, 24, 13):
+        steps.append(planned(llama, free))
+    order = ("keep", "checkpoint", "offload")
+    kinds = [order.index(step.policy) for step in steps]
+    assert kinds == sorted(kinds)
+    assert set(kinds) == {0, 1, 2}
+    peaks = [step.peak for step in steps]
+    assert peaks == sorted(peaks, reverse=True)
+
+
+def test_what_is_set_by_hand_is_obeyed(llama):
+    assert planned(llama, 200, policy="keep").policy == "keep"
+    assert planned(llama, 200, micro_batch_tokens=1500).micro_batch_tokens == 1500
+
+
+def test_where_nothing_fits_the_leanest_is_taken_and_the_lack_is_said(llama):
+    plan = planned(llama, 1)
+    assert plan.policy == "offload"
+    assert "more than the limit of this test leaves" in plan.sentence
+
+
+def test_blocks_of_no_known_family_get_a_budget_without_a_prediction():
+    config = AutoConfig.for_model("gpt2", n_embd=32, n_layer=2, n_head=2, vocab_size=99)
+    plan = planned(AutoModelForCausalLM.from_config(config), 100_000)
+    assert (plan.peak, plan.micro_batch_tokens) == (None, UNKNOWN)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ulimit -d counts allocations on Linux alone")
+def test_a_limit_on_the_process_is_seen():
+    code = (
+        "import resource; from strop.planning.machine import free_memory\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (3 << 30, 3 << 30))\n"
+        "free = free_memory(); print(free.bytes, free.bound)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    free, _, bound = done.stdout.strip().partition(" ")
+    assert bound == "ulimit -d"
+    assert 1 << 30 < int(free) < 3 << 30
+
+
+def test_without_a_limit_the_machine_is_the_bound():
+    assert free_memory(torch.device("cpu")).bytes > 0
