@@ -67,9 +67,10 @@ def accelerate(
     Args:
         trainer: a TRL trainer that asks its model for log-probabilities (SFT, DPO, KTO, GRPO, RLOO).
         policy: what is kept for backward: "keep" is fastest, "checkpoint" keeps only the inputs of
-            blocks, "offload" moves those out of memory; "auto" is "keep". The second and third also
-            let this process return freed memory at once; see `strop.core.heap`.
+            blocks, "offload" moves those out of memory; "auto" is "keep".
         micro_batch_tokens: compute at most this many tokens at once, exactly; None means no limit.
+            A limit, "checkpoint" and "offload" also let this process return freed memory at once;
+            see `strop.core.heap`.
 
     Raises:
         UnsupportedError: the trainer is already accelerated, or its model has no fused head to serve.
@@ -90,7 +91,7 @@ def accelerate(
                 "something re-bound the model's forward since; strop.accelerate takes TRL's "
                 "trainers (trl 1.16 or newer) as they are built"
             )
-    if policy in ("checkpoint", "offload"):
+    if policy in ("checkpoint", "offload") or micro_batch_tokens is not None:
         return_large_blocks()
     linear_loss = _loss_is_linear(trainer)
     repacked = [_keep_4bit_layout(base_model(model)) for model in models]
