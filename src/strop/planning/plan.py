@@ -93,7 +93,7 @@ def plan_step(
     largest, layers = max(lengths), len(model.base_model.layers)
     held, room = _held(model), (1 - RESERVE) * free.bytes
     for kind in policies:
-        memory = step_memory(model, kind, rank=settings.rank, targets=settings.target_modules)
+        memory = step_memory(model, kind, rank=settings.rank, targets=settings.modules)
         for budget in budgets:
             worst = min(most, max(budget or most, largest))
             growth = held.missing + memory(layers, worst)

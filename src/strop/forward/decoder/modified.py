@@ -38,6 +38,9 @@ VARIANTS = ("Dora",)
 """Beginnings of the names of LoRA's variants of which the same is known."""
 POINTWISE = ("Norm", "RotaryEmbedding")
 """Ends of the names of layers that look at single tokens, whoever computes them."""
+NOT_CAUSAL = "does not attend causally"
+ACROSS = ("encoder_attn", "crossattention", "cross_attn", "cross_attention")
+"""Ends of the names of attention to an encoder's states, which a decoder trained alone has not."""
 DRAWS_PER_CALL = ("layerdrop", "rank_dropout", "module_dropout")
 """Ends of the names of what is drawn once for a whole batch."""
 OTHER_SHARES = ("resid", "hidden", "activ")
@@ -54,7 +57,8 @@ def obstacle(model: nn.Module) -> str | None:
     for part in _parts(model):
         if part is not model and (why := _obstacle_of(part)) is not None:
             name = next(n for n, m in model.named_modules() if m is part)
-            return f"{name} {why}"
+            if why is not NOT_CAUSAL or not name.endswith(ACROSS):
+                return f"{name} {why}"
     return None
 
 
@@ -108,7 +112,7 @@ def _obstacle_of(part: nn.Module) -> str | None:
     if (why := _of_code(cast(Any, kind), kind.forward)) is not None:
         return why
     if "Attention" in kind.__name__ and state.get("is_causal") is False:
-        return "does not attend causally"
+        return NOT_CAUSAL
     return _drawn_per_call(part) if part.training else None
 
 
