@@ -18,7 +18,7 @@ NAMES = {
 HEAD = """# Memory of a training step
 
 How much memory a step needs can be known before it runs, without the weights and without the card.
-`strop.planning.memory` runs the code that trains on tensors that have shapes but no numbers, and
+`strop.planning.simulate` runs the code that trains on tensors that have shapes but no numbers, and
 follows every allocation:
 
 ```python
