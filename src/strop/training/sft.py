@@ -151,8 +151,7 @@ class _Training:
             self._train(trainer, last)
         finally:
             undo()
-        with checkpoints.saving(run.path):
-            self._finish(trainer, record, keep.best())
+        self._finish(trainer, record, keep.best())
 
     def _step_plan(self, model: Any, *, again: bool) -> StepPlan | None:
         """Return how a step fits into memory: as it began when resumed; None the plain TRL way."""
@@ -224,23 +223,25 @@ class _Training:
         if finished:
             if best is not None:
                 trainer.load_step(best["step"])
-                run.update(best=dict(best))
+                with checkpoints.saving(run.path):
+                    run.update(best=dict(best))
                 self.console.print(report.best_sentence(run), soft_wrap=True, highlight=False)
             with checkpoints.saving(run.adapter_folder), written_whole(run.adapter_folder) as path:
                 trainer.save_model(str(path))
                 run.frame().save_tokenizer(path)
             self._keep_energies(trainer.model)
-        run.update(
-            status="finished" if finished else "interrupted",
-            steps_done=state.global_step,
-            measured={
-                "seconds": round(record.seconds, 3),
-                "tokens": record.tokens,
-                "tokens_per_second": round(record.tokens / max(record.seconds, 1e-9), 1),
-                "peak_memory": memory.peak(),
-            },
-        )
-        report.write(run)
+        with checkpoints.saving(run.path):
+            run.update(
+                status="finished" if finished else "interrupted",
+                steps_done=state.global_step,
+                measured={
+                    "seconds": round(record.seconds, 3),
+                    "tokens": record.tokens,
+                    "tokens_per_second": round(record.tokens / max(record.seconds, 1e-9), 1),
+                    "peak_memory": memory.peak(),
+                },
+            )
+            report.write(run)
         if not finished:
             self.console.print(
                 f"stopped after step {state.global_step} of {state.max_steps}; "
