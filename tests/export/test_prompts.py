@@ -210,7 +210,9 @@ def test_answers_with_characters_of_several_tokens_pass_where_they_are_right(exp
     for target in ("gguf", "merged"):
         certificate = exported[target].certificate
         assert certificate.passed, certificate.faults
-        assert certificate.same_answers == certificate.answers == 8
+        assert certificate.answers == 8
+        # An answer departs, if at all, where two tokens are equally likely to the trained model.
+        assert certificate.same_answers + len(certificate.departures) == 8
         assert certificate.ends_produced == certificate.ends_expected
 
 
@@ -284,6 +286,7 @@ def test_thinking_that_llama_cpp_switches_on_is_named_as_the_cause(run, tmp_path
     template += "{% if enable_thinking %}<think>{% else %}<think></think>{% endif %}{% endif %}"
     for file in other.path.rglob("chat_template.jinja"):
         file.write_text(template)
+    other.update(frame={})  # as if training had written it
     (made,) = export(other, "gguf", out=tmp_path)
     assert not made.certificate.passed
     fault = made.certificate.faults[0]

@@ -91,3 +91,8 @@ def test_a_limit_on_the_process_is_seen():
 
 def test_without_a_limit_the_machine_is_the_bound():
     assert free_memory(torch.device("cpu")).bytes > 0
+
+
+def test_a_model_of_fewer_blocks_than_are_simulated_is_planned():
+    config = AutoConfig.for_model("qwen2", **LLAMA | {"num_hidden_layers": 1})
+    assert planned(AutoModelForCausalLM.from_config(config).float(), 100_000).peak

@@ -177,7 +177,7 @@ def test_a_full_disk_is_explained_and_the_last_whole_checkpoint_is_kept(
     # Once two checkpoints exist, no file may grow beyond 20 kB: safetensors and torch then fail
     # as they do on a full disk.
     child = Child(
-        "import resource, signal; from strop.training import checkpoints\n"
+        "import resource, signal; from strop.runs import checkpoints\n"
         "from strop.core.errors import UnsupportedError\n"
         "seal = checkpoints.seal\n"
         "def seal_and_fill(path):\n"

@@ -10,6 +10,7 @@ Those four numbers are cached per architecture, format, rank and policy.
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import random
 from collections.abc import Mapping, Sequence
@@ -211,8 +212,8 @@ def _simulated(config: Mapping[str, Any], setup: Mapping[str, Any]) -> StepMemor
 
 
 def _cut(config: Mapping[str, Any], layers: int) -> dict[str, Any]:
-    """Return the configuration of the same architecture with so many blocks."""
+    """Return the configuration of the same architecture with so many blocks, of its kinds in turn."""
     few = {k: v for k, v in config.items() if v is not None}
     if isinstance(kinds := config.get("layer_types"), list):
-        few["layer_types"] = kinds[:layers]
+        few["layer_types"] = list(itertools.islice(itertools.cycle(kinds), layers))
     return {**few, "num_hidden_layers": layers}
