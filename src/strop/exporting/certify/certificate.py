@@ -1,13 +1,13 @@
 """The certificate of an export: what was measured, what is allowed, and the verdict."""
 
 import dataclasses
-import hashlib
 import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from strop.core.digest import file_digest
 from strop.core.errors import DataError
 from strop.core.files import write_json
 from strop.exporting.certify.findings import Findings
@@ -232,11 +232,5 @@ def digests(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != FILE:
-            found[str(path.relative_to(folder))] = sha256(path)
+            found[str(path.relative_to(folder))] = file_digest(path)
     return found
-
-
-def sha256(file: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

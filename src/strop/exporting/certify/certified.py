@@ -3,8 +3,9 @@
 import hashlib
 from pathlib import Path
 
+from strop.core.digest import file_digest
 from strop.core.errors import DataError
-from strop.exporting.certify.certificate import FILE, Certificate, sha256
+from strop.exporting.certify.certificate import FILE, Certificate
 
 _READ = {".json", ".jinja", ".safetensors", ".gguf", ".bin", ".model", ".py"}
 """Suffixes of files that a loader would read although no certificate names them."""
@@ -13,7 +14,9 @@ _READ = {".json", ".jinja", ".safetensors", ".gguf", ".bin", ".model", ".py"}
 def adapter_digest(adapter: Path) -> str:
     """Return the SHA-256 of a trained adapter: of its weights and of its settings."""
     files = ("adapter_model.safetensors", "adapter_config.json")
-    return hashlib.sha256("".join(sha256(adapter / name) for name in files).encode()).hexdigest()
+    return hashlib.sha256(
+        "".join(file_digest(adapter / name) for name in files).encode()
+    ).hexdigest()
 
 
 def is_export(folder: Path) -> bool:
@@ -43,7 +46,7 @@ def obstacle(folder: Path, base: Path | None = None) -> str | None:
         return f"{changed[0]} was changed after it was certified{more}"
     if added := sorted(_files(folder) - certificate.files.keys()):
         return f"{added[0]} was added after it was certified"
-    if base is not None and sha256(base) != certificate.over:
+    if base is not None and file_digest(base) != certificate.over:
         return f"{base} is not the file of the base that its adapter was certified over"
     run = _run_of(folder)
     if run is not None and certificate.trained not in ("", adapter_digest(run)):

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from strop.core import versions
+from strop.core.digest import file_digest
 from strop.core.errors import MissingPackageError
-from strop.exporting.certify.certificate import Certificate, digests, judged, sha256, thresholds
+from strop.exporting.certify.certificate import Certificate, digests, judged, thresholds
 from strop.exporting.certify.findings import STEP, Findings
 from strop.exporting.certify.reference import Reference
 from strop.exporting.ollama import modelfile
@@ -81,7 +82,7 @@ def certify(
         faults=judged(found, allowed),
         notes=tuple(found.notes),
         files=digests(folder),
-        over="" if adapter is None else sha256(opened),
+        over="" if adapter is None else file_digest(opened),
         trained=reference.trained,
         versions=versions.installed(),
     )
