@@ -25,6 +25,14 @@ def setup(**changes):
     return Setup(**{"config": LLAMA, "rows": ROWS, "bits": 16, "dtype": "float32"} | changes)
 
 
+def allocations(seen):
+    """Return the events of a profile by which a block of memory came or went."""
+    events = list(seen.profiler.kineto_results.experimental_event_tree())
+    for event in events:
+        events.extend(event.children)
+    return [event for event in events if hasattr(event.extra_fields, "alloc_size")]
+
+
 def real_peak(asked):
     """Return what the allocator handed out at most in two steps, the optimizer's state among it."""
     model = outline(asked.config, bits=asked.bits, dtype=torch.float32, rank=asked.rank)
@@ -53,11 +61,16 @@ def real_peak(asked):
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         step()
         step()
-    held = most = 0
-    events = [e for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        held += event.nbytes()
-        most = max(most, held)
+    # A block of an earlier profile may be freed in this one: only what it saw allocated counts.
+    sizes: dict[int, int] = {}
+    most = 0
+    for block in sorted(allocations(seen), key=lambda event: event.start_time_ns):
+        address, size = block.extra_fields.ptr, block.extra_fields.alloc_size
+        if size > 0:
+            sizes[address] = size
+        else:
+            sizes.pop(address, None)
+        most = max(most, sum(sizes.values()))
     return most
 
 
