@@ -20,9 +20,9 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from trl.trainer.utils import add_fused_lm_head
 
 from strop.core.files import write_json
+from strop.core.tokens import IGNORE_INDEX
 from strop.evaluation.scoring import score
 from strop.forward.compact import install
-from strop.forward.compaction import IGNORED
 from strop.forward.guard.rounding import Numbers, beyond_rounding, perturbed
 
 RESULT = Path(__file__).parent / "results" / "cpu" / "architectures.json"
@@ -130,7 +130,7 @@ def batch(side):
     rng = torch.Generator().manual_seed(1)
     lengths, T = (60, 45, 30, 7), 60
     ids = torch.zeros(4, T, dtype=torch.int64)
-    mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORED)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORE_INDEX)
     prefix = torch.randint(3, V, (20,), generator=rng)
     for b, n in enumerate(lengths):
         row = torch.randint(3, V, (n,), generator=rng)
@@ -145,7 +145,7 @@ def batch(side):
 def numbers(model, rows):
     """Return log-probabilities and gradients of one call as TRL makes it."""
     found = model(**rows, fused_lm_head=True)
-    scored = found.log_probs[rows["labels"][:, 1:] != IGNORED]
+    scored = found.log_probs[rows["labels"][:, 1:] != IGNORE_INDEX]
     trained = [p for p in model.parameters() if p.requires_grad]
     slopes = torch.randn(scored.shape, generator=torch.Generator().manual_seed(2))
     gradients = torch.autograd.grad(scored, trained, slopes, allow_unused=True)
@@ -205,7 +205,7 @@ def alone(model, examples):
         mask = torch.ones_like(row)
         logits = model(input_ids=row, attention_mask=mask, use_cache=False).logits[0, :-1]
         picked = logits.log_softmax(-1).gather(-1, targets.clamp(min=0)[:, None])[:, 0]
-        found.append(picked[targets != IGNORED])
+        found.append(picked[targets != IGNORE_INDEX])
     return torch.cat(found)
 
 

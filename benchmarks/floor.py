@@ -25,6 +25,8 @@ import torch
 from modes import RANK
 from torch import Tensor
 
+from strop.core.tokens import common_prefix
+
 SHARED_FROM = 16
 """A common prefix shorter than this is computed once per row."""
 QUERIES = 256
@@ -101,14 +103,6 @@ def runs(rows: Sequence[list[int]], start: int = 0) -> list[tuple[int, int]]:
             found.extend(runs([row for row in rows[i:j] if len(row) > shared], shared))
         i = j
     return [run for run in found if run[0] > 0]
-
-
-def common_prefix(a: list[int], b: list[int]) -> int:
-    """Return how many tokens two rows have in common from their beginning."""
-    for at, (x, y) in enumerate(zip(a, b, strict=False)):
-        if x != y:
-            return at
-    return min(len(a), len(b))
 
 
 def work_of(sequences: list[tuple[list[int], int]], *, shared: bool = True) -> Work:

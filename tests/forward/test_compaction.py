@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strop.core.errors import ShapeError
+from strop.core.tokens import IGNORE_INDEX
 from strop.forward import compaction as kept_tokens
-from strop.forward.compaction import IGNORED, SHORTEST_PREFIX, keep_tokens
+from strop.forward.compaction import SHORTEST_PREFIX, keep_tokens
 
 SHORT = (1, 2, 3, 5)
 """Shortest prefixes under test: small ones make small batches that share in many ways."""
@@ -31,7 +32,7 @@ def batches(draw, *, holes=False, packed=True):
             mask[b, first + draw(st.integers(1, n - 2))] = 0
         every = draw(st.sampled_from((1, 1, 2, 5)))
         scored = torch.arange(T)[first + every : first + n : every]
-        labels[b] = IGNORED
+        labels[b] = IGNORE_INDEX
         labels[b, scored] = ids[b, scored]
         place = torch.arange(T) - first
         restart = draw(st.integers(1, n)) if packed and draw(st.booleans()) else n
@@ -68,7 +69,7 @@ def needed(ids, labels, mask, positions):
     T, wanted = ids.shape[1], {}
     for b in range(len(ids)):
         begin = documents(positions[b], mask[b])
-        for t in (labels[b, 1:] != IGNORED).nonzero()[:, 0].tolist():
+        for t in (labels[b, 1:] != IGNORE_INDEX).nonzero()[:, 0].tolist():
             span = slice(begin[t], t + 1)
             slot = b * (T - 1) + t
             wanted[slot] = (
@@ -153,7 +154,7 @@ def test_a_hole_in_a_row_with_labels_gives_none(batch):
     broken = False
     for row, own in zip(labels, mask, strict=True):
         kept = own.nonzero()[:, 0]
-        scored = (row[1:] != IGNORED).any()
+        scored = (row[1:] != IGNORE_INDEX).any()
         broken |= bool(scored and kept[-1] - kept[0] + 1 != len(kept))
     assert (keep_tokens(ids, labels, mask) is None) == broken
 
@@ -161,14 +162,14 @@ def test_a_hole_in_a_row_with_labels_gives_none(batch):
 def batch_of(*rows, prompt=0):
     ids = torch.tensor(rows)
     labels = ids.clone()
-    labels[:, :prompt] = IGNORED
+    labels[:, :prompt] = IGNORE_INDEX
     return ids, labels
 
 
 def test_a_label_predicted_by_padding_gives_none():
     ids, labels = batch_of([0, 0, 5, 6, 7])
     assert keep_tokens(ids, labels, torch.tensor([[0, 0, 1, 1, 1]])) is None
-    labels[0, :3] = IGNORED
+    labels[0, :3] = IGNORE_INDEX
     assert keep_tokens(ids, labels, torch.tensor([[0, 0, 1, 1, 1]])) is not None
 
 
@@ -176,13 +177,13 @@ def test_a_row_of_padding_alone_is_dropped_or_gives_none_if_it_has_labels():
     ids, labels = batch_of([1, 2, 3], [0, 0, 0])
     mask = torch.tensor([[1, 1, 1], [0, 0, 0]])
     assert keep_tokens(ids, labels, mask) is None
-    labels[1] = IGNORED
+    labels[1] = IGNORE_INDEX
     assert [piece.tokens.tolist() for piece in keep_tokens(ids, labels, mask)] == [[1, 2]]
 
 
 def test_nothing_is_kept_of_a_batch_without_labels():
     ids = torch.tensor([[1, 2, 3]])
-    assert keep_tokens(ids, torch.full_like(ids, IGNORED)) == []
+    assert keep_tokens(ids, torch.full_like(ids, IGNORE_INDEX)) == []
     assert keep_tokens(ids[:, :1], ids[:, :1]) == []  # no token stands before the only label
 
 

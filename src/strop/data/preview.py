@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from strop.core.errors import DataError
+from strop.core.tokens import IGNORE_INDEX
 from strop.data.encoding.encode import coder, example_of, planned
 from strop.data.encoding.supervision import EVERYTHING, Supervision
 from strop.data.reading.columns import Columns
 from strop.data.reading.read import examine
 from strop.data.reading.sources import source_name
-from strop.data.rows import NO_LOSS, Row
+from strop.data.rows import Row
 
 Kind = Literal["supervised", "context", "special", "special_supervised", "cut"]
 
@@ -63,9 +64,9 @@ def show(
             text, at = plan.text[at:end], end
         else:
             text = tokenizer.convert_ids_to_tokens(token)
-        kind: Kind = "supervised" if label != NO_LOSS else "context"
+        kind: Kind = "supervised" if label != IGNORE_INDEX else "context"
         if token in prepared.specials:
-            kind = "special" if label == NO_LOSS else "special_supervised"
+            kind = "special" if label == IGNORE_INDEX else "special_supervised"
         if max_length is not None and i >= max_length and row.messages is not None:
             kind = "cut"
         pieces.append(Piece(text, kind, 1))

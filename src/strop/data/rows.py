@@ -10,9 +10,6 @@ from strop.core.errors import DataError
 Message = dict[str, Any]
 """One turn of a conversation: `role`, `content`, and what tools and reasoning add to them."""
 
-NO_LOSS = -100
-"""The label of a token that carries no loss."""
-
 
 @dataclass(frozen=True, slots=True)
 class Row:

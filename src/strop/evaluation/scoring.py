@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from strop.core.tokens import IGNORE_INDEX
 from strop.forward.compact import install
-from strop.forward.compaction import IGNORED
 
 
 @torch.no_grad()
@@ -30,7 +30,7 @@ def score(
     try:
         T = max(len(ids) for ids, _ in examples)
         shape = (len(examples), T)
-        ids, labels = torch.zeros(shape, dtype=torch.int64), torch.full(shape, IGNORED)
+        ids, labels = torch.zeros(shape, dtype=torch.int64), torch.full(shape, IGNORE_INDEX)
         mask = torch.zeros(shape, dtype=torch.int64)
         for b, (own, wanted) in enumerate(examples):
             ids[b, : len(own)], mask[b, : len(own)] = torch.tensor(own), 1

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from strop.core.dataless import has_data
 from strop.core.errors import DataError
-from strop.forward.compaction import IGNORED
+from strop.core.tokens import IGNORE_INDEX
 
 OFFSET = 2
 """Rows that some tables of positions have besides, as OPT's."""
@@ -34,7 +34,7 @@ def check_batch(
     """
     _check_context(model, input_ids, mask, position_ids)
     V = model.get_output_embeddings().weight.shape[0]
-    wrong = (labels >= V) | ((labels < 0) & (labels != IGNORED))
+    wrong = (labels >= V) | ((labels < 0) & (labels != IGNORE_INDEX))
     _refuse(wrong, "label", labels, f"labels are -100 or from 0 to {V - 1}, the model's vocabulary")
     rows = model.get_input_embeddings().weight.shape[0]
     wrong = (input_ids >= rows) | (input_ids < 0)

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from trl.trainer.utils import FusedCausalLMOutput
 
 from strop.core.errors import ConfigError, UnsupportedError
+from strop.core.tokens import IGNORE_INDEX
 from strop.forward.checks import check_batch, check_finite
-from strop.forward.compaction import IGNORED, KeptTokens, keep_tokens
+from strop.forward.compaction import KeptTokens, keep_tokens
 from strop.forward.decoder.backbone import Backbone, attach
 from strop.forward.decoder.modified import hooks_of_a_call
 from strop.forward.fused_head import Asked
@@ -140,7 +141,7 @@ class CompactForward:
         self, pieces: list[KeptTokens], labels: Tensor, items: Any, way: Way = COMPACT
     ) -> Any:
         """Return what TRL is answered, from pieces of the batch with these labels."""
-        mask = labels[:, 1:] != IGNORED
+        mask = labels[:, 1:] != IGNORE_INDEX
         trained = [p for p in self.model.parameters() if p.requires_grad]
         scores = scores_in_pieces(
             functools.partial(self._score, way=way),
@@ -192,7 +193,7 @@ class CompactForward:
                 return self.previous(**inputs, labels=labels, fused_lm_head=True)
             batch = Batch(inputs["input_ids"], labels, inputs.get("attention_mask"))
             return FusedCausalLMOutput(
-                log_probs=self._plain(batch), label_mask=labels[:, 1:] != IGNORED
+                log_probs=self._plain(batch), label_mask=labels[:, 1:] != IGNORE_INDEX
             )
 
     def _plain(self, batch: Batch) -> Tensor:

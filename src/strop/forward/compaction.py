@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from strop.core.errors import ShapeError
+from strop.core.tokens import IGNORE_INDEX, common_prefix
 from strop.ops.segment_attention.segments import Segments
 
-IGNORED = -100
-"""Label of a token that carries no loss."""
 SHORTEST_PREFIX = 16
 """A shared prefix below this many tokens may cost more in calls than it saves.
 
@@ -108,7 +107,7 @@ def _rows(
     found: list[_Row] = []
     for b in range(B):
         kept = np.flatnonzero(present[b])
-        scored = np.flatnonzero(wanted[b, 1:] != IGNORED) + 1
+        scored = np.flatnonzero(wanted[b, 1:] != IGNORE_INDEX) + 1
         if not scored.size:
             continue
         if not kept.size or not present[b, scored - 1].all() or np.ptp(kept) != kept.size - 1:
@@ -132,9 +131,7 @@ def _rows(
 
 def _common(a: _Row, b: _Row) -> int:
     """Return how many leading tokens two rows share, positions included."""
-    n = min(a.tokens.size, b.tokens.size)
-    same = (a.tokens[:n] == b.tokens[:n]) & (a.positions[:n] == b.positions[:n])
-    return n if same.all() else int(same.argmin())
+    return min(common_prefix(a.tokens, b.tokens), common_prefix(a.positions, b.positions))
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.core.simulated.allocations import Allocations
+from strop.core.tokens import IGNORE_INDEX
 from strop.forward.compact import CompactForward, install
-from strop.forward.compaction import IGNORED, KeptTokens
+from strop.forward.compaction import KeptTokens
 from strop.models.meta_model import outline
 from strop.planning.flops import Flops
 from strop.planning.step import Setup, Step
@@ -110,7 +111,7 @@ def _check(setup: Setup) -> None:
 def _batch(setup: Setup) -> tuple[Tensor, Tensor]:
     """Return token ids and labels [B, T] of rows that share no prefix."""
     shape = len(setup.rows), max(setup.rows)
-    ids, labels = torch.zeros(shape, dtype=torch.int64), torch.full(shape, IGNORED)
+    ids, labels = torch.zeros(shape, dtype=torch.int64), torch.full(shape, IGNORE_INDEX)
     answers = setup.answers or tuple(row - 1 for row in setup.rows)
     for b, (row, answer) in enumerate(zip(setup.rows, answers, strict=True)):
         ids[b, 0] = b

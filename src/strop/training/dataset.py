@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from strop.core.errors import ConfigError, DataError
+from strop.core.tokens import IGNORE_INDEX
 from strop.data import Example, Fault, Piece, Row, Rows, Supervision, encode_all, show, split
 from strop.data.encoding.encode import divided, limited
 from strop.data.encoding.parts import LEFT_OUT
 from strop.data.reading.blend import Blend, read_blend, spoken_parts
 from strop.data.reading.columns import Columns, columns_of, spoken_values
-from strop.data.rows import NO_LOSS, BrokenRowsError
+from strop.data.rows import BrokenRowsError
 from strop.planning.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Material:
     def weighted(self) -> bool:
         """Whether some learned token counts more or less than another."""
         return any(
-            weight != 1 and label != NO_LOSS
+            weight != 1 and label != IGNORE_INDEX
             for example in self.train
             for weight, label in zip(example.weights or (), example.labels, strict=False)
         )
@@ -128,7 +129,7 @@ def prepare(source: Any, tokenizer: Any, settings: Settings, limit: int | None) 
         "unwanted_lines": unwanted,
         "merged_lines": sorted(row.line for row in both if row.merged),
         "tokens": sum(len(e.ids) for e in first),
-        "supervised_tokens": sum(label != NO_LOSS for e in first for label in e.labels),
+        "supervised_tokens": sum(label != IGNORE_INDEX for e in first for label in e.labels),
         "longest_row": max(lengths),
         "max_length": max_length,
         "cut_lines": sorted(e.line for e in first + second if e.cut),

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 import transformers
 
-from strop.forward.compaction import IGNORED, SHORTEST_PREFIX
+from strop.core.tokens import IGNORE_INDEX, common_prefix
+from strop.forward.compaction import SHORTEST_PREFIX
 
 COLUMN, LABELS = "input_ids", "labels"
 OWN = ("transformers.", "trl.", "strop.")
@@ -50,7 +51,7 @@ class PrefixOrder(torch.utils.data.Sampler[int]):
         rows = [np.asarray(row) for row in read[COLUMN]]
         if LABELS not in read:
             return rows
-        scored = (np.any(np.asarray(row) != IGNORED) for row in read[LABELS])
+        scored = (np.any(np.asarray(row) != IGNORE_INDEX) for row in read[LABELS])
         return [row if one else row[:0] for row, one in zip(rows, scored, strict=True)]
 
 
@@ -170,7 +171,5 @@ def _tokens(rows: Sequence[np.ndarray], order: Sequence[int], batch: int) -> int
 
 def _common(a: np.ndarray, b: np.ndarray) -> int:
     """Return how many leading tokens two rows share, 0 if too few to be worth it."""
-    n = min(a.size, b.size)
-    same = a[:n] == b[:n]
-    shared = n if same.all() else int(same.argmin())
+    shared = common_prefix(a, b)
     return shared if shared >= SHORTEST_PREFIX else 0

@@ -18,7 +18,7 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from strop.core.errors import ConfigError, StropError, UnsupportedError
-from strop.forward.compaction import IGNORED
+from strop.core.tokens import IGNORE_INDEX
 from strop.models.lora import initialisation as adapter_start
 from strop.models.precision import computes_in
 from strop.planning import trainer_arguments
@@ -79,7 +79,7 @@ class Trainer(SFTTrainer):
         result = super().compute_loss(counted, inputs, *args, **named)
         if not self.model.training:
             loss = result[0] if isinstance(result, tuple) else result
-            tokens = inputs["labels"][:, 1:].ne(IGNORED).sum()
+            tokens = inputs["labels"][:, 1:].ne(IGNORE_INDEX).sum()
             self._held_out.append((loss.detach().double(), tokens))
         return result
 

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from strop.core.tokens import IGNORE_INDEX
 from strop.data.checking.report import Finding, Lengths, excerpt, finding
 from strop.data.checking.turn_checks import asks_only
 from strop.data.encoding.encode import coder, encoded, limited
@@ -13,7 +14,7 @@ from strop.data.encoding.parts import LEFT_OUT
 from strop.data.encoding.supervision import Supervision
 from strop.data.encoding.templates import family_of
 from strop.data.encoding.tokenizer_backend import called
-from strop.data.rows import NO_LOSS, Example, Fault, Row
+from strop.data.rows import Example, Fault, Row
 from strop.data.spoken import all_said
 
 _VERIFIED = 64
@@ -73,10 +74,10 @@ class TokenCheck:
         ids, labels = example.ids, example.labels
         yield from example.dropped
         self.counts.append(len(ids))
-        self.supervised += len(labels) - labels.count(NO_LOSS)
+        self.supervised += len(labels) - labels.count(IGNORE_INDEX)
         self.cut += example.cut
         if example.cut:
-            yield "cut" if labels[-1] != NO_LOSS else "context_cut"
+            yield "cut" if labels[-1] != IGNORE_INDEX else "context_cut"
         elif self.max_length is not None and len(ids) > self.max_length:
             yield "divided"
         bos, begins = self.tokenizer.bos_token_id, self.coder.begin
@@ -84,7 +85,7 @@ class TokenCheck:
             yield "double_begin"
         if begins and ids[0] != begins[0]:
             yield "missing_begin"
-        last = next((label for label in reversed(labels) if label != NO_LOSS), NO_LOSS)
+        last = next((label for label in reversed(labels) if label != IGNORE_INDEX), IGNORE_INDEX)
         if self.supervision.end_token and not example.cut and last not in self.coder.specials:
             yield "missing_end"
         eos = self.coder.eos

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from strop.core.errors import DataError
+from strop.core.tokens import IGNORE_INDEX
 from strop.data.encoding.parts import kinds_of
 from strop.data.encoding.render import Rendered, Renderer, Span, refusals
 from strop.data.encoding.supervision import EVERYTHING, Supervision, learned, taught
 from strop.data.encoding.templates import template_of, templates_of
 from strop.data.encoding.tokenizer_backend import called, private_backend
-from strop.data.rows import NO_LOSS, BrokenRowsError, Example, Fault, Row
+from strop.data.rows import BrokenRowsError, Example, Fault, Row
 from strop.data.spoken import spoken_content
 
 _BATCH = 256
@@ -205,7 +206,7 @@ def limited(row: Row, example: Example, max_length: int | None) -> Example | Fau
         weights = example.weights and example.weights[:max_length]
         ids, labels = example.ids[:max_length], example.labels[:max_length]
         example = Example(ids, labels, row.line, cut, weights, example.dropped)
-    if all(label == NO_LOSS for label in example.labels):
+    if all(label == IGNORE_INDEX for label in example.labels):
         return Fault(row.line, _why_no_loss(row, example, max_length), "no_loss")
     return example
 
@@ -314,7 +315,7 @@ def _begin(tokenizer: Any) -> list[int]:
 def example_of(row: Row, plan: Plan, code: Any, prepared: Coder) -> Example:
     """Return the whole example of a row from what the backend made of its text."""
     ids = plan.begins + code.ids
-    labels = [NO_LOSS] * len(ids)
+    labels = [IGNORE_INDEX] * len(ids)
     weights = None if row.weights is None else [1.0] * len(ids)
     skipped = len(plan.begins)
     offsets = code.offsets

@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 
 from strop.core.errors import DataError
+from strop.core.tokens import common_prefix
 from strop.data.encoding.parts import Part, Parts, traced
 from strop.data.encoding.sandbox import TracingEnvironment
 from strop.data.encoding.tracing import NO_MESSAGE, Traced, UntraceableError, message_of, parts_of
@@ -336,7 +337,7 @@ class Renderer:
         rest = str.__getitem__(text, slice(before, before + len(lead)))
         if rest == lead:
             return before + len(lead)
-        shared = _MARK.sub("", rest[: _shared(rest, lead)])
+        shared = _MARK.sub("", rest[: common_prefix(rest, lead)])
         return min(before + len(shared), first)
 
     def _lead(self, earlier: Sequence[Message], tools: Any) -> str | None:
@@ -360,13 +361,6 @@ class Renderer:
         self.text_of_marks = str.__str__(text)
         _, first, last, after = _extent(text, 1, 0)
         return str.__getitem__(text, slice(last, after)) if first >= 0 else ""
-
-
-def _shared(a: str, b: str) -> int:
-    """Return how many characters two texts have in common at their beginning."""
-    return next(
-        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
-    )
 
 
 def _extent(text: Traced, message: int, names: int) -> tuple[int, int, int, int]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from strop.core.errors import DataError
+from strop.core.tokens import common_prefix
 from strop.data import encode_all
 from strop.data.encoding.templates import template_of
 from strop.data.reading.blend import files_of
@@ -152,12 +153,7 @@ def _texts(rows: Sequence[Row], tokenizer: Any, V: int) -> list[list[int]]:
 
 def _shared(ids: Sequence[int], others: Sequence[Sequence[int]]) -> int:
     """Return how many first tokens of `ids` begin one of the others too."""
-
-    def common(other: Sequence[int]) -> int:
-        pairs = enumerate(zip(ids, other, strict=False))
-        return next((i for i, (a, b) in pairs if a != b), min(len(ids), len(other)))
-
-    return max(map(common, others), default=0)
+    return max((common_prefix(ids, other) for other in others), default=0)
 
 
 def _chats(rows: Sequence[Row]) -> list[list[dict[str, str]]]:

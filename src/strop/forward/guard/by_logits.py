@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop.forward.compaction import IGNORED
+from strop.core.tokens import IGNORE_INDEX
 from strop.forward.guard.probe import Batch
 
 
@@ -27,6 +27,6 @@ def log_probs_by_logits(forward: Callable[..., Any], batch: Batch) -> Tensor:
         logits = out.logits[0, :-1]
         targets = labels[b, at[1:]]
         wide = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
-        scored = wide.gather(-1, targets.clamp(min=0)[:, None])[:, 0] * (targets != IGNORED)
+        scored = wide.gather(-1, targets.clamp(min=0)[:, None])[:, 0] * (targets != IGNORE_INDEX)
         rows.append(scored.new_zeros(ids.shape[1] - 1).index_copy(0, at[1:] - 1, scored))
     return torch.stack(rows)

@@ -7,7 +7,8 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor
 
-from strop.forward.compaction import IGNORED, SHORTEST_PREFIX
+from strop.core.tokens import IGNORE_INDEX
+from strop.forward.compaction import SHORTEST_PREFIX
 
 UNSUPERVISED = 3
 """Tokens at the end of each row that no label follows: a model that looks ahead shows there."""
@@ -63,7 +64,7 @@ def _padded(rows: Sequence[Sequence[int]], like: Batch) -> Batch:
     T, device = max(len(row) for row in rows), like.input_ids.device
     left = like.padded_left()
     ids = torch.zeros(len(rows), T, dtype=torch.int64)
-    mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORED)
+    mask, labels = torch.zeros_like(ids), torch.full_like(ids, IGNORE_INDEX)
     for b, row in enumerate(rows):
         start = T - len(row) if left else 0
         ids[b, start : start + len(row)] = torch.tensor(row)

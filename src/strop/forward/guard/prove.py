@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from strop.core.dataless import has_data
-from strop.forward.compaction import IGNORED, KeptTokens, keep_tokens
+from strop.core.tokens import IGNORE_INDEX
+from strop.forward.compaction import KeptTokens, keep_tokens
 from strop.forward.decoder.backbone import Backbone
 from strop.forward.decoder.blocks import all_known
 from strop.forward.guard import ways
@@ -151,7 +152,7 @@ class Guard:
         if not torch.is_grad_enabled():
             trained = []
         gradients: list[Tensor | None] = [None] * len(trained)
-        mask = probe.labels[:, 1:] != IGNORED
+        mask = probe.labels[:, 1:] != IGNORE_INDEX
         slopes = torch.randn(mask.numel(), generator=torch.Generator().manual_seed(0))
         parts, slots = [], []
         for piece in _pieces(probe, way):
@@ -178,7 +179,7 @@ class Guard:
     ) -> str | None:
         with torch.no_grad():
             plain = self.plain(probe)
-        mask = probe.labels[:, 1:] != IGNORED
+        mask = probe.labels[:, 1:] != IGNORE_INDEX
         got = Numbers(plain[mask].to(truth.log_probs.dtype), ())
         bare = [Numbers(v.log_probs, ()) for v in varied]
         return beyond_rounding(got, Numbers(truth.log_probs, ()), bare)
