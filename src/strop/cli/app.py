@@ -1,8 +1,10 @@
 """The commands, their options and their help; each loads what it needs when it runs."""
 
+import contextlib
 import functools
 import logging
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import Annotated, Any
@@ -220,20 +222,29 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Answer OpenAI-style requests from runs and GGUF files, by llama.cpp, until stopped."""
-    from strop.cli.serve import Serving, show
+    from strop.cli.serve import described, set_on_signal, show
+    from strop.serving.server import server
 
-    door = {"host": host, "port": port, "api_key": api_key}
-    serving: list[Serving] = []
+    stopped = threading.Event()
+    with contextlib.ExitStack() as stack:
 
-    def work() -> dict[str, Any]:
-        serving.append(
-            Serving(which, context=context, slots=slots, uncertified=uncertified, **door)
-        )
-        return serving[0].result
+        def work() -> dict[str, Any]:
+            opened = server(
+                which,
+                host=host,
+                port=port,
+                api_key=api_key,
+                context=context,
+                slots=slots,
+                uncertified=uncertified,
+            )
+            stack.enter_context(opened)
+            set_on_signal(stopped)
+            return described(opened)
 
-    respond(work, show, as_json=as_json)
-    sys.stdout.flush()
-    serving[0].until_stopped()
+        respond(work, show, as_json=as_json)
+        sys.stdout.flush()
+        stopped.wait()
 
 
 @app.command(cls=Command, epilog="Example: strop export runs/tone --to merged,gguf --quant q8_0")

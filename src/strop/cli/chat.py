@@ -1,9 +1,6 @@
 """`strop chat`: a talk on the terminal, or one question and its answer."""
 
-import importlib.util
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from strop.cli.flags import UsageError
@@ -15,7 +12,9 @@ def converse(which: str, *, max_tokens: int, uncertified: bool = False) -> None:
     Raises:
         StropError: the run or the model cannot be used.
     """
-    reply = _talker(which, uncertified)
+    from strop.serving.chat import chat_model
+
+    reply = chat_model(which, uncertified=uncertified)
     print("An empty line ends the talk.")
     messages: list[dict[str, str]] = []
     while text := _asked():
@@ -40,36 +39,11 @@ def once(
     text = sys.stdin.read() if say is None else say
     if not text.strip():
         raise UsageError('strop chat needs a question, as in: strop chat RUN --say "Hello"')
-    reply = _talker(which, uncertified)
+    from strop.serving.chat import chat_model
+
+    reply = chat_model(which, uncertified=uncertified)
     answer = "".join(reply([{"role": "user", "content": text}], max_tokens))
     return {"asked": text, "answer": answer}
-
-
-def _talker(which: str, uncertified: bool) -> Callable[[list[dict[str, str]], int], Iterator[str]]:
-    """Return what answers a chat: llama.cpp where a GGUF file is there, else the model itself."""
-    from strop.models.packaged import PACKAGED
-
-    engine_there = which not in PACKAGED and importlib.util.find_spec("xllamacpp") is not None
-    found = None
-    if engine_there:
-        from strop.serving.served import at_hand
-
-        found = at_hand(which, uncertified=uncertified)
-    if found is not None:
-        from strop.serving.engine import Engine
-
-        laid = [] if found.adapter is None else [found.adapter]
-        engine = Engine(found.file, adapters=laid, slots=1)
-        own = 0 if laid else None
-        return lambda messages, most: engine.reply(messages, max_tokens=most, adapter=own)
-    from strop.evaluation import opened
-    from strop.exporting.certify.certified import check, is_export
-    from strop.models.generation import reply
-
-    if not uncertified and is_export(Path(which)):
-        check(Path(which))
-    model, tokenizer = opened(which)
-    return lambda messages, most: reply(model, tokenizer, messages, max_new_tokens=most)
 
 
 def show(result: dict[str, Any]) -> None:

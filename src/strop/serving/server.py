@@ -1,0 +1,82 @@
+"""A server of runs and GGUF files: one engine per file, and the gateway before all of them."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from strop.serving.engine import CONTEXT, Engine, check_installed
+from strop.serving.served import find
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Models that answer OpenAI-style requests until it is closed; also a context manager."""
+
+    address: str
+    """`http://HOST:PORT`."""
+    models: tuple[str, ...]
+    """Names that requests give."""
+    api_key: str | None
+    """Key that requests must carry, or None."""
+    _resources: contextlib.ExitStack
+
+    def __enter__(self) -> "Server":
+        """Return the server itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the server."""
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening, then free the models."""
+        self._resources.close()
+
+
+def server(
+    names: Sequence[str],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    api_key: str | None = None,
+    context: int = CONTEXT,
+    slots: int = 4,
+    uncertified: bool = False,
+) -> Server:
+    """Open the models, then listen for requests.
+
+    Args:
+        names: run folders, GGUF files or packaged models.
+        host: the address to listen on.
+        port: 0 lets the system choose.
+        api_key: what requests must carry; None asks for none on loopback, and makes a key
+            elsewhere.
+        context: tokens a conversation may have.
+        slots: conversations answered at the same time by each file.
+        uncertified: take exports that are not certified, or changed since.
+
+    Raises:
+        StropError: a model cannot be served, or the address cannot be listened on.
+    """
+    check_installed()
+    from strop.serving.gateway import Gateway, Route
+
+    models = find(names, uncertified=uncertified)
+    adapters = {
+        file: [m.adapter for m in models if m.file == file and m.adapter is not None]
+        for file in dict.fromkeys(m.file for m in models)
+    }
+    with contextlib.ExitStack() as stack:
+        engines: dict[Path, Engine] = {}
+        for file, files in adapters.items():
+            engines[file] = Engine(file, adapters=files, context=context, slots=slots)
+            stack.callback(engines[file].close)
+        routes = {}
+        for model in models:
+            number = None if model.adapter is None else adapters[model.file].index(model.adapter)
+            routes[model.name] = Route(engines[model.file], number)
+        gateway = Gateway(routes, host=host, port=port, api_key=api_key)
+        stack.callback(gateway.close)
+        resources = stack.pop_all()
+    return Server(gateway.address, tuple(routes), gateway.api_key, resources)
