@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from compare import RESULTS, circumstances
-from quantization import cut, dither, tell, texts
+from quantization import cut, dither, progress, texts
 
 from strop.core.files import write_json
 from strop.exporting.gguf.llama_cpp import Llama
@@ -72,7 +72,7 @@ def measured(way: str) -> dict[str, Any]:
         made = (
             GgufFile(weights, frame, form.quant)
             if form.budget is None
-            else DynamicGguf(Sensitivity(folder, weights, tell), frame, form.budget)
+            else DynamicGguf(Sensitivity(folder, weights, progress), frame, form.budget)
         )
         made.write(file, lambda size: None)
         seconds, size = time.perf_counter() - start, file.stat().st_size

@@ -94,8 +94,8 @@ def measured(name: str, budget: float) -> dict[str, Any]:
     held_out = [row for text in texts() for row in cut(tokenizer, text)]
     decoder, entering = take_apart(model, [*calibration, *held_out])
     start, count = time.perf_counter(), len(calibration)
-    layers = calibrate(decoder, entering[:count], tell)
-    offered = choices(decoder, layers, tell)
+    layers = calibrate(decoder, entering[:count], progress)
+    offered = choices(decoder, layers, progress)
     chosen = offered.within(budget)
     whole = whole_layers(decoder, layers, offered, budget)
     baselines = {"nf4": nf4}
@@ -104,7 +104,7 @@ def measured(name: str, budget: float) -> dict[str, Any]:
     known = Calibrated(entering[:count], layers)
     held = HeldOut(entering[count:], held_out)
     formats = offered.formats(chosen)
-    result = compress(decoder, known, held, formats, tell, baselines)
+    result = compress(decoder, known, held, formats, progress, baselines)
     return {
         "nf4_bytes": offered.nf4_bytes,
         "bytes_over_nf4": sum(o.bytes for o in chosen.values()) / offered.nf4_bytes,
@@ -184,7 +184,7 @@ def whole_layers(
     return {name for name, option in chosen.items() if option.format == "16"}
 
 
-def tell(stage: str, done: int, total: int) -> None:
+def progress(stage: str, done: int, total: int) -> None:
     """Say on standard error how far a measurement is."""
     if done % 10 == 0 or done == total:
         print(f"  {stage} {done}/{total}", file=sys.stderr, flush=True)

@@ -248,12 +248,12 @@ import resource, sys
 import strop
 from strop.core.errors import UnsupportedError
 
-def tell(stage, done, total):
+def progress(stage, done, total):
     if stage == sys.argv[3]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (20000, resource.RLIM_INFINITY))
 
 try:
-    strop.quantize(sys.argv[1], sys.argv[2], tell=tell)
+    strop.quantize(sys.argv[1], sys.argv[2], progress=progress)
 except UnsupportedError as e:
     print(e)
 """

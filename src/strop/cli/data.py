@@ -11,7 +11,7 @@ from rich.text import Text
 from strop.cli.columns import Ignored, Instruction, Names, as_given
 from strop.cli.flags import UsageError, flag
 from strop.cli.output import respond, visible
-from strop.cli.progress import bars, teller
+from strop.cli.progress import bars, shown_in
 from strop.cli.settings_command import Command
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _checked(
 
     tokenizer = _tokenizer(model) if model else None
     with bars(quiet) as bar:
-        report = check(file, tokenizer, progress=teller(bar), **wanted)
+        report = check(file, tokenizer, progress=shown_in(bar), **wanted)
     if picture_to is not None and report.lengths is not None:
         with written_whole(picture_to) as scratch:
             scratch.write_text(picture(report.lengths.histogram()), encoding="utf-8")

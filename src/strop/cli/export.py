@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.console import Console
 
-from strop.cli.progress import bars, teller
+from strop.cli.progress import bars, shown_in
 from strop.core.disk import spoken_size
 from strop.exporting.exporter import Exported, export
 
@@ -16,7 +16,7 @@ def write(run: str, targets: list[str], *, quiet: bool, **settings: Any) -> dict
         StropError: the run cannot be exported so.
     """
     with bars(quiet) as display:
-        made = export(run, *targets, told=teller(display), **settings)
+        made = export(run, *targets, progress=shown_in(display), **settings)
     return {
         "run": run,
         "certified": all(e.certificate.passed for e in made if e.certificate),

@@ -1,15 +1,17 @@
 """How far a piece of work is, as bars on standard error."""
 
-from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bars
+
+from strop.core.progress import Progress
 
 
-def bars(quiet: bool) -> Progress:
+def bars(quiet: bool) -> Bars:
     """Return a display of one bar for each stage, which vanishes when the work is done."""
-    return Progress(
+    return Bars(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
@@ -19,13 +21,13 @@ def bars(quiet: bool) -> Progress:
     )
 
 
-def teller(display: Progress) -> Callable[[str, int, int], None]:
-    """Return what the work calls with a stage, how much of it is done, and how much there is."""
+def shown_in(display: Bars) -> Progress:
+    """Return the progress of work, shown as a bar for each of its stages."""
     tasks: dict[str, Any] = {}
 
-    def tell(stage: str, done: int, total: int) -> None:
+    def progress(stage: str, done: int, total: int) -> None:
         if stage not in tasks:
             tasks[stage] = display.add_task(stage)
         display.update(tasks[stage], completed=done, total=total or None)
 
-    return tell
+    return progress

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from strop.cli.progress import bars, teller
+from strop.cli.progress import bars, shown_in
 
 
 def quantize_folder(
@@ -36,7 +36,7 @@ def quantize_folder(
             max_kl=max_kl,
             calibrate=calibrate,
             adapter_rank=adapter_rank,
-            tell=teller(bar),
+            progress=shown_in(bar),
         )
     return {"out": out, "seconds": round(time.perf_counter() - start, 1), **report}
 

@@ -1,7 +1,7 @@
 """Writes a run in the forms that other programs load, and certifies each."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from strop.core.disk import check_room
 from strop.core.errors import ConfigError
 from strop.core.files import written_whole
+from strop.core.progress import Progress, silent
 from strop.exporting.certify.base_choice import measured
 from strop.exporting.certify.certificate import Certificate, not_compared
 from strop.exporting.certify.certify import certify, check_loaders
@@ -24,9 +25,6 @@ from strop.exporting.weights.sensitivity import Sensitivity
 from strop.exporting.weights.tuned import TunedWeights
 from strop.runs import report
 from strop.training import Run
-
-Told = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done and how much there is to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ def export(
     data: Any = None,
     dtype: str | None = None,
     certified: bool = True,
-    told: Told | None = None,
+    progress: Progress = silent,
 ) -> list[Exported]:
     """Write a run for other programs and certify that each agrees with the trained model.
 
@@ -63,7 +61,7 @@ def export(
             run held out.
         dtype: of merged weights; None stores them as the base does.
         certified: open each export with its own loader and compare it.
-        told: called as the work goes on.
+        progress: called with each stage.
 
     Returns:
         What was written; look at `certificate.passed` of each.
@@ -81,10 +79,9 @@ def export(
     asked = forms(quant)
     folder = Path(out) if out is not None else run.path / "export"
     frame = run.frame()
-    told = told or (lambda what, part, whole: None)
 
     def planned(weights: TunedWeights) -> list[Job]:
-        sensitivity = Sensitivity(run.model, weights, told)
+        sensitivity = Sensitivity(run.model, weights, progress)
         tuned = Tuned(run.settings, weights, frame, sensitivity, balance)
         return list(jobs(targets, asked, tuned, dtype))
 
@@ -96,29 +93,29 @@ def export(
     for base in [job.base for job in made if job.base is not None]:
         base.check_room()
     if not certified:
-        _write(folder, made, told)
+        _write(folder, made, progress)
         return [Exported(j.target, j.format, folder / j.name, j.nbytes, None) for j in made]
-    told("asking the trained model", 0, len(made) + 1)
+    progress("asking the trained model", 0, len(made) + 1)
     reference = ask(run, frame, data)
     if len(named) > 1:
-        told("comparing the bases", 0, len(made) + 1)
+        progress("comparing the bases", 0, len(made) + 1)
         candidates = {name: TunedWeights(base, adapter) for name, base in named.items()}
         width = None if dtype is None else getattr(torch, dtype)
         reference = measured(reference, frame, candidates, balance, width)
         if reference.base != first:
             made = planned(candidates[reference.base])
-    _write(folder, made, told)
-    return _certified(run, folder, made, reference, told)
+    _write(folder, made, progress)
+    return _certified(run, folder, made, reference, progress)
 
 
-def _write(folder: Path, jobs: Sequence[Job], told: Told) -> None:
+def _write(folder: Path, jobs: Sequence[Job], progress: Progress) -> None:
     total, done = sum(job.nbytes for job in jobs), 0
     for job in jobs:
 
         def count(size: int) -> None:
             nonlocal done
             done += size
-            told("writing megabytes", done // 10**6, total // 10**6)
+            progress("writing megabytes", done // 10**6, total // 10**6)
 
         with written_whole(folder / job.name) as scratch:
             job.write(scratch, count)
@@ -141,21 +138,21 @@ def _check(targets: Sequence[str], dtype: str | None) -> None:
 
 
 def _certified(
-    run: Run, folder: Path, jobs: Sequence[Job], reference: Reference, told: Told
+    run: Run, folder: Path, jobs: Sequence[Job], reference: Reference, progress: Progress
 ) -> list[Exported]:
     made = []
     with tempfile.TemporaryDirectory(prefix="strop-export-") as scratch:
         work = Path(scratch)
         reference.save(work)
         for i, job in enumerate(jobs, 1):
-            told(f"comparing {job.name}", i, len(jobs) + 1)
+            progress(f"comparing {job.name}", i, len(jobs) + 1)
             path = folder / job.name
             opened, adapter = path / job.opened, None
             if job.base is not None:
                 opened, adapter = job.base.file(), opened
             certificate = certify(path, job.target, job.format, opened, work, reference, adapter)
             made.append(Exported(job.target, job.format, path, job.nbytes, certificate))
-    told("comparing", len(jobs), len(jobs))
+    progress("comparing", len(jobs), len(jobs))
     run.update(
         exports={
             **run.record.get("exports", {}),

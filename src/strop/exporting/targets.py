@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
+from strop.core.progress import Written
 from strop.exporting.gguf.adapter import FILE, GgufAdapter
 from strop.exporting.gguf.base_file import GgufBase
 from strop.exporting.gguf.channel_scaling import Balance
@@ -24,8 +25,6 @@ from strop.models.assets import Frame
 
 MODEL, BASE = "model.gguf", "base.gguf"
 TARGETS = ("adapter", "merged", "gguf", "ollama", "bnb")
-Count = Callable[[int], None]
-"""Called with the bytes that are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class Job:
     target: str
     format: str
     nbytes: int
-    write: Callable[[Path, Count], None]
+    write: Callable[[Path, Written], None]
     """Makes the folder."""
     opened: str = ""
     """The file in the folder that its loader is given; empty: the folder."""
@@ -69,7 +68,7 @@ class _Contents(Protocol):
     @property
     def nbytes(self) -> int: ...
 
-    def write(self, file: Path, told: Count, /) -> None: ...
+    def write(self, file: Path, written: Written, /) -> None: ...
 
 
 def jobs(
@@ -139,10 +138,10 @@ def _job(
 ) -> Job:
     """Return the writing of a folder of files, and of the Modelfile that names them."""
 
-    def write(folder: Path, told: Count) -> None:
+    def write(folder: Path, written: Written) -> None:
         folder.mkdir()
         for name, contents in files.items():
-            contents.write(folder / name, told)
+            contents.write(folder / name, written)
         if said is not None:
             (folder / modelfile.FILE).write_text(said.text(), encoding="utf-8")
 

@@ -1,17 +1,16 @@
 """What calibration text tells of each linear layer: how large inputs and output gradients are."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from strop.core.progress import Progress
 from strop.core.spill import Spill
 from strop.quantization.block import Block, Decoder
 from strop.quantization.gram import feedback
 
-Tell = Callable[[str, int, int], None]
-"""Is told a stage, how many of its parts are done, and how many there are."""
 MOST = 4.0
 """Weight of a token at most, over the median's of its text: a single token is a noisy guide."""
 ROWS = 128
@@ -189,7 +188,7 @@ class _Sums:
         }
 
 
-def calibrate(decoder: Decoder, entering: Sequence[Tensor], tell: Tell) -> dict[str, Layer]:
+def calibrate(decoder: Decoder, entering: Sequence[Tensor], progress: Progress) -> dict[str, Layer]:
     """Run calibration text forth and back through the blocks, one block at a time.
 
     The gradient is that of the log-likelihood of next tokens drawn from the model's own
@@ -199,7 +198,7 @@ def calibrate(decoder: Decoder, entering: Sequence[Tensor], tell: Tell) -> dict[
     Args:
         decoder: the unquantised model.
         entering: [1, T, D] of each sequence, before the first block.
-        tell: is told how far it is.
+        progress: called with each stage.
 
     Returns:
         Each linear layer by its name.
@@ -213,7 +212,7 @@ def calibrate(decoder: Decoder, entering: Sequence[Tensor], tell: Tell) -> dict[
             block = decoder.copied(i)
             places.append([spill.put(rows) for rows in hidden])
             hidden = [block(rows) for rows in hidden]
-            tell("measuring inputs and gradients", i + 1, total)
+            progress("measuring inputs and gradients", i + 1, total)
     generator = torch.Generator().manual_seed(0)
     gradients = [_fisher_gradient(decoder, rows, generator) for rows in hidden]
     for i in reversed(range(len(decoder.blocks))):
@@ -224,7 +223,7 @@ def calibrate(decoder: Decoder, entering: Sequence[Tensor], tell: Tell) -> dict[
                 (gradients[s],) = torch.autograd.grad(block(rows), rows, gradients[s])
             sums.add(seen)
         found.insert(0, sums.layers(block))
-        tell("measuring inputs and gradients", total - i, total)
+        progress("measuring inputs and gradients", total - i, total)
     return {name: layer for layers in found for name, layer in layers.items()}
 
 

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from strop.core.errors import ConfigError, UnsupportedError
+from strop.core.progress import Progress
 from strop.ops.dequantize import dequantize
 from strop.quantization.allocation import Knapsack, Option
 from strop.quantization.block import Decoder
-from strop.quantization.calibration import Layer, Tell, groups
+from strop.quantization.calibration import Layer, groups
 from strop.quantization.formats import FORMATS, NF4, Format
 from strop.quantization.matrix import quantize
 
@@ -60,13 +61,13 @@ class Choices:
         }
 
 
-def choices(decoder: Decoder, layers: Mapping[str, Layer], tell: Tell) -> Choices:
+def choices(decoder: Decoder, layers: Mapping[str, Layer], progress: Progress) -> Choices:
     """Return what can be chosen for each group of layers that read the same input.
 
     Args:
         decoder: the unquantised model.
         layers: what calibration told of them.
-        tell: is told how far it is.
+        progress: called with each stage.
 
     Raises:
         UnsupportedError: no format fits any layer.
@@ -84,7 +85,7 @@ def choices(decoder: Decoder, layers: Mapping[str, Layer], tell: Tell) -> Choice
             common = set.intersection(*(set(of) for of in each))
             if common:
                 offered[group] = [_sum(name, [of[name] for of in each]) for name in sorted(common)]
-        tell("comparing formats", i + 1, len(decoder.blocks))
+        progress("comparing formats", i + 1, len(decoder.blocks))
     if not offered:
         raise UnsupportedError(
             "no linear layer of this model can be quantised: their inputs are no whole number of "

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from strop.core.progress import Progress
 from strop.ops.dequantize import dequantize
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.block import Decoder
-from strop.quantization.calibration import Grams, Layer, Tell
+from strop.quantization.calibration import Grams, Layer
 from strop.quantization.comparison import Comparison, compare
 from strop.quantization.error_adapter import Correction, correction
 from strop.quantization.formats import NF4, Format
@@ -82,7 +83,7 @@ def compress(
     calibrated: Calibrated,
     held_out: HeldOut | None,
     chosen: Mapping[str, Format],
-    tell: Tell,
+    progress: Progress,
     baselines: Mapping[str, Baseline] = BASELINES,
     rank: int = 0,
 ) -> Compressed:
@@ -93,7 +94,7 @@ def compress(
         calibrated: what errors are fed back by.
         held_out: what is measured on; None measures nothing.
         chosen: the format of each layer by its name.
-        tell: is told how far it is.
+        progress: called with each stage.
         baselines: other ways to store a layer, measured on the same text.
         rank: of adapters that make good for part of the error; 0 makes none.
     """
@@ -125,7 +126,7 @@ def compress(
             for name, added in found[1].items():
                 linears[name].weight.addmm_(added.b, added.a)
             streams["strop_with_adapter"] = [block(rows) for rows in streams["strop_with_adapter"]]
-        tell("quantising", i + 1, len(decoder.blocks))
+        progress("quantising", i + 1, len(decoder.blocks))
     original, measured = streams.pop("original"), {}
     if held_out:
         measured = compare(decoder.logits, original, streams, held_out.tokens)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from strop.core.errors import ConfigError, DataError
+from strop.core.progress import Progress, silent
 from strop.quantization.allocation import Option
 from strop.quantization.block import Decoder
-from strop.quantization.calibration import Tell, calibrate
+from strop.quantization.calibration import calibrate
 from strop.quantization.choices import Choices, choices
 from strop.quantization.compress import Calibrated, Compressed, HeldOut, compress
 
@@ -49,7 +50,7 @@ def quantize_model(
     budget: float | None = None,
     max_kl: float | None = None,
     rank: int = 0,
-    tell: Tell = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> Quantized:
     """Quantise the linear layers of all blocks, with bits where they matter.
 
@@ -61,7 +62,7 @@ def quantize_model(
         max_kl: the divergence from the original that is allowed, in nats per token, at the
             fewest bytes.
         rank: of adapters that make good for part of the error; 0 makes none.
-        tell: is told a stage, how many of its parts are done, and how many there are.
+        progress: called with each stage.
 
     Raises:
         ConfigError: the budget or the KL is out of reach.
@@ -69,10 +70,12 @@ def quantize_model(
         UnsupportedError: no layer can be quantised.
     """
     check_finite(decoder)
-    layers = calibrate(decoder, entering, tell)
+    layers = calibrate(decoder, entering, progress)
     calibrated = Calibrated(entering, layers)
-    measure = functools.partial(compress, decoder, calibrated, held_out, tell=tell, rank=rank)
-    offered = choices(decoder, layers, tell)
+    measure = functools.partial(
+        compress, decoder, calibrated, held_out, progress=progress, rank=rank
+    )
+    offered = choices(decoder, layers, progress)
     if max_kl is None:
         assert budget is not None
         chosen = offered.within(budget)

@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from strop.core.progress import Progress, silent
 from strop.data.checking.content_checks import SIGNS, signs_in
 from strop.data.checking.languages import language
 from strop.data.checking.near_duplicates import Likeness
@@ -20,7 +21,6 @@ from strop.data.reading.sources import source_name
 from strop.data.rows import BrokenRowsError, Fault, Row
 from strop.data.spoken import all_said, spoken_content
 
-Progress = Callable[[str, int, int], None]
 """Called with the stage, the rows done and the rows in all."""
 
 _STEP = 1000
@@ -42,7 +42,7 @@ def check(
     held_out: Any = None,
     columns: Columns | None = None,
     supervision: Supervision = EVERYTHING,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Report:
     """Say what is wrong with data, what is learned from it, and what it costs.
 
@@ -53,13 +53,12 @@ def check(
         held_out: the data to be tested on, to find rows that stand in both.
         columns: how its columns are read; None takes them as they are called.
         supervision: which parts of the answers carry loss.
-        progress: told of the rows done.
+        progress: called with each stage.
 
     Raises:
         DataError: the source cannot be read at all.
     """
-    tell = progress or (lambda stage, done, total: None)
-    tell("reading", 0, 0)
+    progress("reading", 0, 0)
     columns = columns or Columns()
     rows, faults, layout, total = _examined(source, columns)
     findings = [*_of_faults(faults)]
@@ -67,7 +66,7 @@ def check(
         findings += _of_columns(layout)
         likeness = Likeness()
         languages: Counter[str] = Counter()
-        findings += _of_rows(rows, likeness, languages, tell)
+        findings += _of_rows(rows, likeness, languages, progress)
         findings += _of_merged(rows)
         findings += _of_likeness(likeness)
         findings += _of_languages(languages, len(rows))
@@ -76,7 +75,7 @@ def check(
     tokens = None
     if rows and tokenizer is not None:
         tokens = TokenCheck(tokenizer, max_length, supervision)
-        findings += tokens.run(rows, lambda done: tell("tokens", done, len(rows)))
+        findings += tokens.run(rows, lambda done: progress("tokens", done, len(rows)))
     lengths = tokens.lengths() if tokens else None
     usable = len(rows) - (len(tokens.unusable) if tokens else 0)
     return Report(
@@ -131,7 +130,7 @@ def _of_faults(faults: list[Fault]) -> Iterator[Finding]:
 
 
 def _of_rows(
-    rows: list[Row], likeness: Likeness, languages: Counter[str], tell: Progress
+    rows: list[Row], likeness: Likeness, languages: Counter[str], progress: Progress
 ) -> Iterator[Finding]:
     signs: dict[str, _Found] = defaultdict(_Found)
     orders: dict[str, _Found] = defaultdict(_Found)
@@ -155,7 +154,7 @@ def _of_rows(
         answers.add(row)
         likeness.add(row)
         if done % _STEP == 0 or done == len(rows):
-            tell("contents", done, len(rows))
+            progress("contents", done, len(rows))
     for sign in SIGNS:
         if sign.kind in signs:
             lines = signs[sign.kind].lines

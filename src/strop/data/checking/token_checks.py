@@ -34,7 +34,7 @@ class TokenCheck:
         self.cut = 0
         self.unusable: list[int] = []
 
-    def run(self, rows: list[Row], tell: Callable[[int], None]) -> list[Finding]:
+    def run(self, rows: list[Row], progress: Callable[[int], None]) -> list[Finding]:
         """Encode the rows and return what was found."""
         lines: dict[str, list[int]] = defaultdict(list)
         faults: dict[tuple[str, str], list[int]] = defaultdict(list)
@@ -54,7 +54,7 @@ class TokenCheck:
                     lines[kind].append(row.line)
             self._take_marks(row, marks)
             if done % 1000 == 0 or done == len(rows):
-                tell(done)
+                progress(done)
         return [
             *self._of_template(),
             *self._of_faults(faults),

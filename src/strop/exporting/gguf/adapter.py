@@ -1,6 +1,6 @@
 """Writes a run's adapter alone as GGUF, for llama.cpp to lay over a GGUF file of the base."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +8,7 @@ from gguf import GGMLQuantizationType, GGUFWriter
 from torch import Tensor
 
 from strop.core.errors import UnsupportedError
+from strop.core.progress import Written
 from strop.exporting.gguf import architectures as gguf_families
 from strop.exporting.gguf.writer import add_fields, pad, write_header
 from strop.exporting.weights.tuned import TunedWeights, Update
@@ -35,12 +36,12 @@ class GgufAdapter:
         """Bytes of the tensors."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
-    def write(self, file: Path, told: Callable[[int], None]) -> None:
+    def write(self, file: Path, written: Written) -> None:
         """Write the file.
 
         Args:
             file: does not exist yet.
-            told: called with the bytes of each tensor that is written.
+            written: called with the bytes of each tensor that is written.
         """
         arch = gguf_families.family_of(self.frame.text_config).arch.name.lower()
         writer = GGUFWriter(file, arch)
@@ -63,7 +64,7 @@ class GgufAdapter:
             for tensor in self.tensors.values():
                 stream.write(tensor.contiguous().numpy().tobytes())
                 pad(stream)
-                told(tensor.nbytes)
+                written(tensor.nbytes)
 
     def _check(self) -> None:
         updates = self.weights.updates.items()

@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from strop.core import env
 from strop.core.cache import is_made, made_once
 from strop.core.disk import check_room
+from strop.core.progress import Written, nowhere
 from strop.exporting.gguf.writer import GgufFile
 from strop.exporting.weights.base_weights import held_base
 from strop.exporting.weights.tuned import BaseWeights
@@ -57,16 +57,16 @@ class GgufBase:
         if not is_made(self._name, self._made_from):
             check_room(env.cache_folder(), {self._name: self.nbytes})
 
-    def file(self, told: Callable[[int], None] = lambda size: None) -> Path:
+    def file(self, written: Written = nowhere) -> Path:
         """Return the file, which is written if it is not there.
 
         Args:
-            told: called with the bytes of each tensor that is written.
+            written: called with the bytes of each tensor that is written.
         """
         self.check_room()
 
         def write(folder: Path) -> None:
             folder.mkdir()
-            self.contents.write(folder / _MODEL, told)
+            self.contents.write(folder / _MODEL, written)
 
         return made_once(self._name, self._made_from, write) / _MODEL

@@ -1,9 +1,9 @@
 """A GGUF file whose formats are chosen tensor by tensor within a budget of bytes."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from strop.core.errors import ConfigError
+from strop.core.progress import Written
 from strop.exporting.gguf.mixture import KINDS, mixture, plain_bytes, stored_bytes
 from strop.exporting.gguf.writer import GgufFile
 from strop.exporting.weights.sensitivity import Sensitivity
@@ -38,12 +38,12 @@ class DynamicGguf:
                 f"narrowest formats take {least / whole:.2f} times as many, so ask for at least that"
             )
 
-    def write(self, file: Path, told: Callable[[int], None]) -> None:
+    def write(self, file: Path, written: Written) -> None:
         """Choose the formats and write the file.
 
         Args:
             file: does not exist yet.
-            told: called with the bytes of each tensor that is written.
+            written: called with the bytes of each tensor that is written.
         """
         chosen = mixture(self.found, self._shapes, self.budget)
-        GgufFile(self.found.weights, self.frame, "q8_0", chosen).write(file, told)
+        GgufFile(self.found.weights, self.frame, "q8_0", chosen).write(file, written)

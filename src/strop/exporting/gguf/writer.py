@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from strop.core.errors import UnsupportedError
+from strop.core.progress import Written
 from strop.exporting.gguf import architectures as gguf_families
 from strop.exporting.gguf import types as gguf_types
 from strop.exporting.gguf.channel_scaling import BALANCED, Balance
@@ -91,12 +92,12 @@ class GgufFile:
             elif not gguf_families.of_images(name):
                 raise UnsupportedError(f"the tensor {name} has no place in a GGUF file")
 
-    def write(self, file: Path, told: Callable[[int], None]) -> None:
+    def write(self, file: Path, written: Written) -> None:
         """Write the file.
 
         Args:
             file: does not exist yet.
-            told: called with the bytes of each tensor that is written.
+            written: called with the bytes of each tensor that is written.
         """
         writer = GGUFWriter(file, gguf_families.family_of(self.frame.text_config).arch.name.lower())
         add_fields(writer, self._fields())
@@ -118,7 +119,7 @@ class GgufFile:
                 for rows in self.rows(tensor):
                     stream.write(encode(rows).data)
                 pad(stream)
-                told(tensor.nbytes)
+                written(tensor.nbytes)
 
     def _encoding(self, tensor: Planned) -> Callable[[Tensor], NDArray[np.uint8]]:
         """Return what turns rows of a tensor into bytes."""

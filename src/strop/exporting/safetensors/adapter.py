@@ -1,10 +1,10 @@
 """Writes a run's adapter as PEFT alone opens it, beside the tokenizer it was trained with."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from strop.core.files import write_json
+from strop.core.progress import Written
 from strop.exporting.weights.tuned import TunedWeights
 from strop.models.assets import Frame
 
@@ -23,12 +23,12 @@ class Adapter:
         """Bytes of the adapter's weights."""
         return (self.weights.adapter / WEIGHTS).stat().st_size
 
-    def write(self, folder: Path, told: Callable[[int], None]) -> None:
+    def write(self, folder: Path, written: Written) -> None:
         """Write everything into `folder`, which is made.
 
         Args:
             folder: does not exist yet.
-            told: called with the bytes that are written.
+            written: called with the bytes that are written.
         """
         folder.mkdir()
         shutil.copyfile(self.weights.adapter / WEIGHTS, folder / WEIGHTS)
@@ -38,4 +38,4 @@ class Adapter:
         config["base_model_name_or_path"] = named if hub else str(self.frame.folder.absolute())
         write_json(folder / "adapter_config.json", config)
         self.frame.save_tokenizer(folder)
-        told(self.nbytes)
+        written(self.nbytes)

@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from strop.core.errors import MissingPackageError, UnsupportedError
 from strop.core.files import write_json
+from strop.core.progress import Written
 from strop.exporting.weights.sensitivity import Sensitivity
 from strop.exporting.weights.streaming import Entry, shards, write_shards
 from strop.models.assets import Frame
@@ -81,12 +82,12 @@ class Bnb:
         self._more = int((budget - 1) * (rest - kept + plain))
         self.nbytes = rest - kept + plain + self._more + notes
 
-    def write(self, folder: Path, told: Callable[[int], None]) -> None:
+    def write(self, folder: Path, written: Written) -> None:
         """Choose what stays in 16 bits, and write everything into `folder`, which is made.
 
         Args:
             folder: does not exist yet.
-            told: called with the bytes of each tensor that is written.
+            written: called with the bytes of each tensor that is written.
         """
         folder.mkdir()
         left = self._left()
@@ -102,7 +103,7 @@ class Bnb:
 
         def blocks(name: str) -> Iterator[Tensor]:
             yield from parts.of(name)
-            told(sizes[name])
+            written(sizes[name])
 
         write_shards(folder, shards(entries), blocks)
         self.frame.save(folder, self._dtype)

@@ -1,11 +1,11 @@
 """Writes a run as a plain model folder: base and adapter joined, tokenizer and template complete."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from strop.core.progress import Written
 from strop.exporting.weights.file_names import FileNames
 from strop.exporting.weights.streaming import shards, write_shards
 from strop.exporting.weights.tuned import TunedWeights
@@ -41,19 +41,19 @@ class Merged:
     def _widest(self) -> torch.dtype:
         return max((entry.dtype for entry in self.entries), key=lambda dtype: dtype.itemsize)
 
-    def write(self, folder: Path, told: Callable[[int], None]) -> None:
+    def write(self, folder: Path, written: Written) -> None:
         """Write everything into `folder`, which is made.
 
         Args:
             folder: does not exist yet.
-            told: called with the bytes of each tensor that is written.
+            written: called with the bytes of each tensor that is written.
         """
         folder.mkdir()
         sizes = {entry.name: entry.nbytes for entry in self.entries}
 
         def blocks(name: str) -> Any:
             yield from self.names.blocks(name)
-            told(sizes[name])
+            written(sizes[name])
 
         write_shards(folder, shards(self.entries), blocks)
         self.frame.save(folder, self._widest)

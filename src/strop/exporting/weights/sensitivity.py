@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from strop.core.progress import Progress
 from strop.exporting.weights.tuned import BaseWeights, pour
 from strop.models import load
 from strop.models.quantized.block_runner import take_apart
 from strop.models.quantized.calibration_text import sequences
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.block import Decoder
-from strop.quantization.calibration import Layer, Tell, calibrate, groups
+from strop.quantization.calibration import Layer, calibrate, groups
 from strop.quantization.choices import harm, harm_of_rounding, sampled
 from strop.quantization.compress import Calibrated, compress
 from strop.quantization.formats import Format
@@ -65,15 +66,15 @@ class Table:
 class Sensitivity:
     """What calibration tells of a tuned model; it is run when first asked for."""
 
-    def __init__(self, name: str, weights: BaseWeights, tell: Tell) -> None:
+    def __init__(self, name: str, weights: BaseWeights, progress: Progress) -> None:
         """Note the model.
 
         Args:
             name: of the base, as `load` takes it.
             weights: of the tuned model.
-            tell: is told how far the calibration is.
+            progress: called with each stage of the calibration.
         """
-        self._name, self.weights, self._tell = name, weights, tell
+        self._name, self.weights, self._progress = name, weights, progress
 
     @functools.cached_property
     def model(self) -> Any:
@@ -97,7 +98,7 @@ class Sensitivity:
     @functools.cached_property
     def layers(self) -> dict[str, Layer]:
         """Return what calibration tells of each linear layer of the blocks."""
-        return calibrate(*self._taken_apart, self._tell)
+        return calibrate(*self._taken_apart, self._progress)
 
     def rounded(self, chosen: Mapping[str, Format]) -> dict[str, Packed]:
         """Return layers in few bits, what is rounded wrong in a column made good by later ones.
@@ -106,7 +107,9 @@ class Sensitivity:
             chosen: the format of each, by keys of `layers`.
         """
         decoder, entering = self._taken_apart
-        return compress(decoder, Calibrated(entering, self.layers), None, chosen, self._tell).packed
+        return compress(
+            decoder, Calibrated(entering, self.layers), None, chosen, self._progress
+        ).packed
 
     @functools.cached_property
     @torch.no_grad()
@@ -140,13 +143,13 @@ class Sensitivity:
         original = model(input_ids=ids).logits.log_softmax(-1)
         found = {}
         for i, (kind, stored) in enumerate(kinds.items()):
-            self._tell("measuring the embedding", i, len(kinds))
+            self._progress("measuring the embedding", i, len(kinds))
             moved = (stored(whole) - whole)[places] * getattr(embedding, "embed_scale", 1.0)
             hook = embedding.register_forward_hook(lambda _, given, out, by=moved: out + by)
             changed = model(input_ids=ids).logits.log_softmax(-1)
             hook.remove()
             found[kind] = float((original.exp() * (original - changed)).sum(-1).mean())
-        self._tell("measuring the embedding", len(kinds), len(kinds))
+        self._progress("measuring the embedding", len(kinds), len(kinds))
         return found
 
     def head_harm(self, kinds: Mapping[str, Stored]) -> dict[str, float]:

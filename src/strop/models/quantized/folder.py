@@ -10,6 +10,7 @@ from torch import nn
 from strop.core.disk import check_room
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.core.files import write_json, written_whole
+from strop.core.progress import Progress, silent
 from strop.models.dtype import default_device
 from strop.models.files.opening import no_progress_bar, open_folder, read_config
 from strop.models.loading import resolve
@@ -19,7 +20,6 @@ from strop.models.quantized.calibration_text import sequences
 from strop.models.quantized.on_load import SHARD, check_linear, holding
 from strop.models.surgery import put
 from strop.ops.dequantize.packed import Packed
-from strop.quantization.calibration import Tell
 from strop.quantization.compress import HeldOut
 from strop.quantization.model import quantize_model
 from strop.quantization.report import as_json, picture
@@ -33,7 +33,7 @@ def quantize(
     max_kl: float | None = None,
     calibrate: Any = None,
     adapter_rank: int = 0,
-    tell: Tell = lambda stage, done, total: None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Store the linear layers of a model in 4 to 8 bits, more where it matters; keep the rest.
 
@@ -50,7 +50,7 @@ def quantize(
             takes a packaged text.
         adapter_rank: writes also, into `adapter_start`, a LoRA adapter of this rank that makes
             good for part of the error, from which training may start; 0 writes none.
-        tell: is told a stage, how many of its parts are done, and how many there are.
+        progress: called with each stage.
 
     Returns:
         What quantization.json in the folder holds: bytes, KL, top-1 agreement and perplexity
@@ -75,7 +75,7 @@ def quantize(
         budget=budget,
         max_kl=max_kl,
         rank=adapter_rank,
-        tell=tell,
+        progress=progress,
     )
     report = as_json(found, model=str(model), text=str(calibrate or "packaged"))
     _put_in(loaded, found.compressed.packed, found.formats)
