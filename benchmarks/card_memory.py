@@ -24,7 +24,7 @@ HERE = Path(__file__).parent
 RESULT = HERE / "results" / "gpu" / "memory.json"
 TOKENS = (2048, 8192, 32768)
 BITS = (4, 16)
-POLICIES = ("checkpoint", "offload", "plain")
+ACTIVATIONS = ("checkpoint", "offload", "plain")
 CARDS = (8, 16, 24, 80)
 """GiB."""
 SPARE = 0.75 * 2**30
@@ -69,12 +69,12 @@ class Simulator:
 def headline(simulator: Simulator) -> Iterator[dict[str, Any]]:
     """Simulate QLoRA of Llama-3-8B on 4,096 tokens with all its blocks, and check the short way."""
     blocks = MODELS["Llama-3-8B"]["num_hidden_layers"]
-    for policy in ("checkpoint", "offload", "keep", "plain", "plain-keep"):
-        rows = [2048, 2048] if policy.startswith("plain") else [4096]
-        asked = {"model": "Llama-3-8B", "rows": rows, "bits": 4, "policy": policy}
+    for activations in ("checkpoint", "offload", "keep", "plain", "plain-keep"):
+        rows = [2048, 2048] if activations.startswith("plain") else [4096]
+        asked = {"model": "Llama-3-8B", "rows": rows, "bits": 4, "activations": activations}
         answer = simulator.ask(blocks=blocks, **asked)
         short = simulator.whole(**asked)
-        print(f"{policy}: {answer['peak'] / 2**30:.3f} GiB, {short['peak'] - answer['peak']:+d} "
+        print(f"{activations}: {answer['peak'] / 2**30:.3f} GiB, {short['peak'] - answer['peak']:+d} "
               f"bytes from two depths, {answer['flops'] / 1e12:.1f} TFLOP", flush=True)  # fmt: skip
         yield asked | answer | {"from_two_depths": short["peak"]}
 
@@ -82,11 +82,11 @@ def headline(simulator: Simulator) -> Iterator[dict[str, Any]]:
 def table(simulator: Simulator, model: str) -> Iterator[dict[str, Any]]:
     """Simulate one model at every length, in 4 and 16 bits, by strop and by the plain stack."""
     for bits in BITS:
-        for policy in POLICIES:
+        for activations in ACTIVATIONS:
             for tokens in TOKENS:
-                asked = {"model": model, "bits": bits, "policy": policy}
+                asked = {"model": model, "bits": bits, "activations": activations}
                 answer = simulator.whole(rows=[tokens], **asked)
-                what = f"{model} {bits} bits {policy} {tokens} tokens"
+                what = f"{model} {bits} bits {activations} {tokens} tokens"
                 print(f"{what}: {answer['peak'] / 2**30:.2f} GiB", flush=True)
                 yield asked | {"tokens": tokens} | answer
 
@@ -95,19 +95,28 @@ def longest(
     simulator: Simulator, model: str, points: list[dict[str, Any]]
 ) -> Iterator[dict[str, Any]]:
     """Yield how many tokens a row may have on each card, in 4 bits, each looked at by a simulation."""
-    for policy in POLICIES:
-        known = {p["tokens"]: p["peak"] for p in points if p["policy"] == policy and p["bits"] == 4}
+    for activations in ACTIVATIONS:
+        known = {
+            p["tokens"]: p["peak"]
+            for p in points
+            if p["activations"] == activations and p["bits"] == 4
+        }
         for card in CARDS:
             room = card * 2**30 - SPARE
             tokens = guess(sorted(known.items()), room)
             while tokens > 0:
-                answer = simulator.whole(model, rows=[tokens], bits=4, policy=policy)
+                answer = simulator.whole(model, rows=[tokens], bits=4, activations=activations)
                 known[tokens] = answer["peak"]
                 if answer["peak"] <= room:
                     break
                 tokens = min(tokens - STEP, guess(sorted(known.items()), room))
-            print(f"{model} {policy} on {card} GiB: {max(tokens, 0)} tokens", flush=True)
-            yield {"model": model, "policy": policy, "card": card, "tokens": max(tokens, 0)}
+            print(f"{model} {activations} on {card} GiB: {max(tokens, 0)} tokens", flush=True)
+            yield {
+                "model": model,
+                "activations": activations,
+                "card": card,
+                "tokens": max(tokens, 0),
+            }
 
 
 def guess(known: list[tuple[int, int]], room: float) -> int:
@@ -133,7 +142,11 @@ class Results:
 
     def add(self, part: str, row: dict[str, Any]) -> None:
         """Take a row in."""
-        asked = ("model", "policy", "bits", "tokens") if part == "table" else ("model", "policy")
+        asked = (
+            ("model", "activations", "bits", "tokens")
+            if part == "table"
+            else ("model", "activations")
+        )
         asked += ("card",) if part == "longest" else ()
         others = [r for r in self._found[part] if any(r[k] != row[k] for k in asked)]
         self._found[part] = [*others, row]

@@ -1,7 +1,7 @@
 """Answers what a training step needs of a card, one line of JSON a question, with a fake CUDA device.
 
 Run `python -m strop.core.simulated.fake_cuda card_memory_worker` here. A question names a model of
-`card_models.py`, how many of its blocks to take, tokens, bits, and a policy; the policy "plain" is
+`card_models.py`, how many of its blocks to take, tokens, bits, and a mode of activations; "plain" is
 transformers + PEFT + bitsandbytes with gradient checkpointing, "plain-keep" without.
 """
 
@@ -51,7 +51,7 @@ def ours(question: dict[str, Any]) -> dict[str, Any]:
     config = MODELS[question["model"]] | {"num_hidden_layers": question["blocks"]}
     setup = Setup(
         config=config, rows=tuple(question["rows"]), bits=question["bits"], dtype="bfloat16",
-        rank=RANK, policy=question["policy"], device="cuda",
+        rank=RANK, activations=question["activations"], device="cuda",
     )  # fmt: skip
     return dataclasses.asdict(simulate_here(setup))
 
@@ -139,7 +139,7 @@ def plain(question: dict[str, Any]) -> dict[str, Any]:
 
 def plain_step(tuned: Any, question: dict[str, Any], seen: Allocations) -> dict[str, Any]:
     """Return what two steps of a model need, under the fake mode."""
-    if question["policy"] == "plain":
+    if question["activations"] == "plain":
         tuned.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         tuned.enable_input_require_grads()
     trained = [p for p in tuned.parameters() if p.requires_grad]
@@ -174,5 +174,5 @@ if __name__ == "__main__":
     warnings.simplefilter("ignore")
     for line in sys.stdin:
         question = json.loads(line)
-        answer = plain if question["policy"].startswith("plain") else ours
+        answer = plain if question["activations"].startswith("plain") else ours
         print(json.dumps(answer(question)), flush=True)

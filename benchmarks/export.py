@@ -34,7 +34,7 @@ FORMS = "f16,q8_0,q4_k,dynamic-1.10,adapter"
 STROP = str(Path(sys.executable).with_name("strop"))
 OPENING = (
     "import sys, strop.exporting.exporter; from strop.training import Run; "
-    "Run.open(sys.argv[1]).frame()"
+    "Run.open(sys.argv[1]).assets()"
 )
 """All that writing needs but the weights: the libraries, and the configuration and tokenizer that
 the run keeps."""

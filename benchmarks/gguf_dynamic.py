@@ -29,7 +29,7 @@ from strop.exporting.weights.sensitivity import Sensitivity
 from strop.exporting.weights.tuned import BaseWeights
 from strop.metrics.divergence import agreement
 from strop.models import load
-from strop.models.assets import load_frame
+from strop.models.assets import load_assets
 
 MODEL = "smollm2-135m-instruct"
 WAYS = ("q4_0", "q4_1", "q5_0", "iq4_nl", "dynamic-1.10", "dynamic-1.22")
@@ -67,12 +67,12 @@ def measured(way: str) -> dict[str, Any]:
         log_probs = torch.cat([model(input_ids=r[None]).logits[0, :-1] for r in held_out])
         del model
         file, start = Path(folder) / "model.gguf", time.perf_counter()
-        weights, frame = BaseWeights(StoredBase(Path(folder))), load_frame(folder)
+        weights, assets = BaseWeights(StoredBase(Path(folder))), load_assets(folder)
         (form,) = forms(way)
         made = (
-            GgufFile(weights, frame, form.quant)
+            GgufFile(weights, assets, form.quant)
             if form.budget is None
-            else DynamicGguf(Sensitivity(folder, weights, progress), frame, form.budget)
+            else DynamicGguf(Sensitivity(folder, weights, progress), assets, form.budget)
         )
         made.write(file, lambda size: None)
         seconds, size = time.perf_counter() - start, file.stat().st_size

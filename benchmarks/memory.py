@@ -19,14 +19,14 @@ from compare import RESULTS, circumstances, in_a_process
 from strop.core.files import write_json
 
 MODELS = ("smollm2-135m-instruct", "gemma-3-270m", "qwen2.5-coder-0.5b-instruct")
-POLICIES = ("keep", "checkpoint", "offload")
+ACTIVATIONS = ("keep", "checkpoint", "offload")
 
 
 def arguments() -> argparse.ArgumentParser:
     """Return the options."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", nargs="+", default=MODELS)
-    parser.add_argument("--policies", nargs="+", default=POLICIES)
+    parser.add_argument("--activations", nargs="+", default=ACTIVATIONS)
     parser.add_argument("--lengths", nargs="+", type=int, default=(512, 2048))
     parser.add_argument("--out", type=Path, default=RESULTS / "memory.json")
     return parser
@@ -53,10 +53,10 @@ def main() -> int:
         for model in options.models:
             folder = Path(scratch) / model
             in_a_process("checkpoint.py", "bfloat16", model, folder)
-            for policy, length in itertools.product(options.policies, options.lengths):
-                asked = {"config": str(folder), "rows": [length], "policy": policy}
+            for activations, length in itertools.product(options.activations, options.lengths):
+                asked = {"config": str(folder), "rows": [length], "activations": activations}
                 asked |= {"bits": 16, "dtype": "float32"}
-                step = {"model": model, "policy": policy, "tokens": length}
+                step = {"model": model, "activations": activations, "tokens": length}
                 found = [f for f in found if f | step != f]
                 found.append(step | compared(folder, asked, Path(scratch)))
                 print(said(found[-1]), flush=True)
@@ -69,7 +69,7 @@ def main() -> int:
 def said(step: dict[str, Any]) -> str:
     """Return one line about one step."""
     foretold, took = (step[name] / 1e6 for name in ("foretold", "increase"))
-    what = f"{step['model']} {step['policy']} {step['tokens']}"
+    what = f"{step['model']} {step['activations']} {step['tokens']}"
     return f"{what}: foretold {foretold:.0f} MB, took {took:.0f} MB, {step['error']:+.1%}"
 
 

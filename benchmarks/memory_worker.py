@@ -44,11 +44,11 @@ def mapped_weights() -> int:
 
 def train(model: Any, setup: Setup, steps: int) -> None:
     """Take optimizer steps on the rows of `setup`."""
-    if setup.policy in ("checkpoint", "offload"):
+    if setup.activations in ("checkpoint", "offload"):
         return_large_blocks()  # as strop.accelerate does
     compact, _ = install(
         model,
-        policy=setup.policy,
+        activations=setup.activations,
         micro_batch_tokens=setup.micro_batch_tokens,
         linear_loss=True,
     )
@@ -67,12 +67,12 @@ def train(model: Any, setup: Setup, steps: int) -> None:
         optimizer.zero_grad()
 
 
-def warm_up(policy: str) -> None:
+def warm_up(activations: str) -> None:
     """Train a tiny model, so that the code and the threads of all libraries are in memory."""
     model = outline(TINY, bits=16, dtype=torch.float32, rank=16).to_empty(device="cpu")
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data.fill_(0.01)
-    train(model, Setup(config=TINY, rows=(64,), dtype="float32", policy=policy), 2)
+    train(model, Setup(config=TINY, rows=(64,), dtype="float32", activations=activations), 2)
 
 
 def measure(folder: str, setup: Setup) -> dict[str, int]:
@@ -85,7 +85,7 @@ def measure(folder: str, setup: Setup) -> dict[str, int]:
     """
     from peft import LoraConfig, get_peft_model
 
-    warm_up(setup.policy)
+    warm_up(setup.activations)
     model = opened(Path(folder), setup.bits, torch.float32)
     model.get_input_embeddings().weight.detach().sum()
     lora = LoraConfig(

@@ -32,17 +32,17 @@ MODES = {
     "trl-rows-checkpoint": Mode(batch=1, checkpointing=True),
     "strop": Mode(accelerate={}),
     "strop-unshared": Mode(accelerate={}, share=False),
-    "strop-lean": Mode(accelerate={"policy": "checkpoint", "micro_batch_tokens": 1024}),
+    "strop-lean": Mode(accelerate={"activations": "checkpoint", "micro_batch_tokens": 1024}),
     "trl-default-bfloat16": Mode(dtype="bfloat16"),
     "trl-rows-bfloat16": Mode(batch=1, checkpointing=False, dtype="bfloat16"),
     "trl-rows-checkpoint-bfloat16": Mode(batch=1, checkpointing=True, dtype="bfloat16"),
     "strop-held": Mode(accelerate={}, weights="strop"),
     "strop-held-lean": Mode(
-        accelerate={"policy": "checkpoint", "micro_batch_tokens": 1024}, weights="strop"
+        accelerate={"activations": "checkpoint", "micro_batch_tokens": 1024}, weights="strop"
     ),
     "strop-held-offload": Mode(
-        accelerate={"policy": "offload", "micro_batch_tokens": 1024}, weights="strop"
+        accelerate={"activations": "offload", "micro_batch_tokens": 1024}, weights="strop"
     ),
     "strop-held-bfloat16": Mode(accelerate={}, weights="strop", dtype="bfloat16"),
-    "strop-checkpoint": Mode(accelerate={"policy": "checkpoint"}),
+    "strop-checkpoint": Mode(accelerate={"activations": "checkpoint"}),
 }

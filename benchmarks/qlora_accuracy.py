@@ -129,7 +129,7 @@ def in_a_process_of_its_own(scratch: Path, task: str, base: str, seed: int) -> d
 
 def trained(scratch: Path, task: str, base: str, seed: int) -> dict[str, float]:
     """Train and return the loss on the rows held out, before and after."""
-    start = {"adapter_start": "correction"} if base.endswith("-corrected") else {}
+    start = {"lora_init": "quantization_error"} if base.endswith("-corrected") else {}
     run = strop.train(
         rows(task)[0],
         model=stored(scratch, task, base),

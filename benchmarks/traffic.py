@@ -196,7 +196,7 @@ def plain_block(x: Tensor, norms: list[Tensor], angles: list[Tensor], *flat: Ten
 
 
 def our_block(x: Tensor, norms: list[Tensor], angles: list[Tensor], *flat: Tensor) -> Tensor:
-    """Return the same by strop's halves, under the policy "keep"."""
+    """Return the same by strop's halves, with activations="keep"."""
     parts = {
         name: LinearParts(flat[3 * i], None, flat[3 * i + 1], flat[3 * i + 2], SCALE)
         for i, name in enumerate(SHAPES)

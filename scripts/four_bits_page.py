@@ -17,7 +17,7 @@ whether the result is as good as with 16 bits; strop measures it, and offers thr
 - **`strop quantize MODEL --budget 1.10 --out DIR`**, then `strop train --model DIR`. Layers get 4 to 8
   bits, more where the divergence gains most, in so many times the bytes of plain NF4; `--calibrate DATA`
   fits them to your own text. Takes some minutes.
-- **`--adapter-rank 16` with it**, then `strop train --adapter-start correction`. Also writes an adapter
+- **`--adapter-rank 16` with it**, then `strop train --lora-init quantization_error`. Also writes an adapter
   that makes good for a part of what is left; training starts from it.
 
 `strop quantize` writes `quantization.json` and a picture into the folder: what each group of layers was

@@ -26,7 +26,7 @@ from strop.planning import Setup, simulate
 
 tiny = {"model_type": "llama", "vocab_size": 320, "hidden_size": 64, "intermediate_size": 128,
         "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-(step,) = simulate(Setup(config=tiny, rows=(100, 80), dtype="float32", policy="checkpoint"))
+(step,) = simulate(Setup(config=tiny, rows=(100, 80), dtype="float32", activations="checkpoint"))
 print(step.peak, step.at_peak, step.flops)
 ```
 
@@ -49,9 +49,9 @@ def headline(cards: dict[str, Any]) -> str:
         parts = [f"{kinds[k] / GIB:.2f}" if k in kinds else "" for k in ("weights", "kept")]
         tokens = " × ".join(map(str, (len(row["rows"]), row["rows"][0])))
         peak = f"{row['peak'] / GIB:.2f}"
-        seen = not row["policy"].startswith("plain")  # products inside bitsandbytes are not
+        seen = not row["activations"].startswith("plain")  # products inside bitsandbytes are not
         flops = f"{row['flops'] / 1e12:.0f}" if seen else ""
-        cells.append([NAMES[row["policy"]], tokens, peak, *parts, flops])
+        cells.append([NAMES[row["activations"]], tokens, peak, *parts, flops])
     return f"""
 ## Llama-3-8B in 4 bits
 
@@ -64,17 +64,17 @@ flash attention, transformers' loss; the arithmetic inside bitsandbytes is not s
 
 
 def table(cards: dict[str, Any]) -> str:
-    """Return the peaks of all models, lengths and policies."""
+    """Return the peaks of all models, lengths and modes of activations."""
     tokens = sorted({row["tokens"] for row in cards["table"]})
     parts = []
     for bits, kind in ((4, "QLoRA"), (16, "LoRA on weights of 16 bits")):
         cells = [["GiB", "", *(f"{n:,} tokens" for n in tokens)]]
         for model in dict.fromkeys(row["model"] for row in cards["table"]):
-            for policy in ("checkpoint", "offload", "plain"):
-                wanted = {"model": model, "policy": policy, "bits": bits}
+            for activations in ("checkpoint", "offload", "plain"):
+                wanted = {"model": model, "activations": activations, "bits": bits}
                 found = [row for row in cards["table"] if row | wanted == row]
                 peaks = {row["tokens"]: f"{row['peak'] / GIB:.1f}" for row in found}
-                cells.append([model, NAMES[policy], *(peaks.get(n, "") for n in tokens)])
+                cells.append([model, NAMES[activations], *(peaks.get(n, "") for n in tokens)])
         parts.append(f"### {kind}\n\n{rows_of(cells)}\n")
     return "\n## Models and lengths\n\nOne row of so many tokens, all learned.\n\n" + "\n".join(
         parts
@@ -86,10 +86,14 @@ def longest(cards: dict[str, Any]) -> str:
     sizes = sorted({row["card"] for row in cards["longest"]})
     cells = [["tokens", "", *(f"{size} GiB" for size in sizes)]]
     for model in dict.fromkeys(row["model"] for row in cards["longest"]):
-        for policy in ("checkpoint", "offload", "plain"):
-            found = [r for r in cards["longest"] if (r["model"], r["policy"]) == (model, policy)]
+        for activations in ("checkpoint", "offload", "plain"):
+            found = [
+                r
+                for r in cards["longest"]
+                if (r["model"], r["activations"]) == (model, activations)
+            ]
             fits = {row["card"]: f"{row['tokens']:,}" if row["tokens"] else "–" for row in found}
-            cells.append([model, NAMES[policy], *(fits.get(size, "") for size in sizes)])
+            cells.append([model, NAMES[activations], *(fits.get(size, "") for size in sizes)])
     return f"""
 ## The longest row that fits
 
@@ -101,10 +105,10 @@ QLoRA, in steps of 512 tokens, 0.75 GiB left for the CUDA context and the librar
 
 def on_cpu(measured: dict[str, Any]) -> str:
     """Return what was foretold beside what was taken."""
-    cells = [["model", "policy", "tokens", "foretold, MB", "taken, MB", "error"]]
+    cells = [["model", "activations", "tokens", "foretold, MB", "taken, MB", "error"]]
     for row in measured["steps"]:
         sizes = [f"{row[name] / 1e6:,.0f}" for name in ("foretold", "increase")]
-        first = [row["model"], f"`{row['policy']}`", str(row["tokens"])]
+        first = [row["model"], f"`{row['activations']}`", str(row["tokens"])]
         cells.append([*first, *sizes, f"{row['error']:+.1%}"])
     return f"""
 ## Foretold and measured, on a CPU

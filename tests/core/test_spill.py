@@ -58,8 +58,8 @@ def test_last_in_is_first_out_and_the_file_grows_no_larger_than_what_it_holds(st
 def test_a_full_disk_names_the_remedy_and_leaves_what_was_put_before():
     done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "policy 'offload' needs room in " in done.stdout
-    assert "free some, set TMPDIR, or use policy 'checkpoint'" in done.stdout
+    assert "activations='offload' needs room in " in done.stdout
+    assert "free some, set TMPDIR, or use activations='checkpoint'" in done.stdout
 
 
 def test_the_file_has_no_name_and_goes_with_the_object(tmp_path, monkeypatch):

@@ -47,7 +47,7 @@ class Way:
 
     accelerated: bool = True
     """Whether strop computes it; else the trainer is as TRL built it."""
-    policy: str = "auto"
+    activations: str = "auto"
     micro_batch_tokens: int | None = None
     exact: bool = False
     """The loss is made of all logits; TRL's own head rounds to float32."""
@@ -157,7 +157,7 @@ def run(model, tokenizer, data, out, way):
         trainer.remove_callback(PrinterCallback)
         compact = None
         if way.accelerated:
-            strop.accelerate(trainer, way.policy, way.micro_batch_tokens)
+            strop.accelerate(trainer, way.activations, way.micro_batch_tokens)
             compact = compact_forward(trainer)
             compact.backbone.fuse = way.fuse
         trainer.train()

@@ -28,10 +28,12 @@ WAYS = {
     "packed by 2": Way(packed=True, batch=2),
     "pieces": Way(micro_batch_tokens=150, fuse="always"),
     "pieces of a row": Way(micro_batch_tokens=1, fuse="always"),
-    "checkpoint": Way(policy="checkpoint", fuse="always"),
-    "checkpoint, unfused": Way(policy="checkpoint"),
-    "offload": Way(policy="offload", fuse="always"),
-    "everything": Way(policy="offload", micro_batch_tokens=90, batch=4, packed=True, fuse="always"),
+    "checkpoint": Way(activations="checkpoint", fuse="always"),
+    "checkpoint, unfused": Way(activations="checkpoint"),
+    "offload": Way(activations="offload", fuse="always"),
+    "everything": Way(
+        activations="offload", micro_batch_tokens=90, batch=4, packed=True, fuse="always"
+    ),
 }
 
 
@@ -131,7 +133,10 @@ def test_on_a_real_model_a_curve_errs_no_more_than_the_plain_ones(tmp_path):
     torch.set_num_threads(1 if threads > 1 else 2)  # sums in another order, as on another machine
     plain += [train(model, accelerated=False, batch=batch) for batch in (2, 1)]
     torch.set_num_threads(threads)
-    ours = [train(model), train(model, policy="checkpoint", micro_batch_tokens=16, packed=True)]
+    ours = [
+        train(model),
+        train(model, activations="checkpoint", micro_batch_tokens=16, packed=True),
+    ]
     AttentionInterface.register("exact", tiny.exact_attention)
     model.get_base_model().set_attn_implementation("exact")
     tiny.widen(model.double())

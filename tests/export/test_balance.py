@@ -92,7 +92,7 @@ def exported(tmp_path_factory):
     """Return a run's Q8_0 and what its trained model says."""
     folder = tmp_path_factory.mktemp("gemma3")
     run = trained("gemma3", folder)
-    ask(run, run.frame()).save(folder / "work")
+    ask(run, run.assets()).save(folder / "work")
     export(run, "gguf", quant="q8_0,q5_0", out=folder, certified=False)
     return folder
 
@@ -126,7 +126,7 @@ def test_channels_scaled_on_one_side_only_are_refused(exported, tmp_path):
 @pytest.mark.slow
 def test_a_run_notes_what_its_weights_read(exported):
     run = Run.open(exported / "run")
-    found = run.energies()
+    found = run.activation_stats()
     changed = load_file(run.weights() / "adapter_model.safetensors")
     named = {
         k.removeprefix(PREFIX).replace(".lora_A.weight", ".weight")

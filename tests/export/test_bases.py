@@ -7,7 +7,7 @@ import strop
 from strop.exporting.weights.base_weights import bases
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.models import load
-from strop.models.assets import load_frame
+from strop.models.assets import load_assets
 from tests.export.tiny import save_model
 
 SIZES = {"hidden_size": 128, "intermediate_size": 256}
@@ -56,7 +56,7 @@ def test_rows_are_those_of_the_loaded_model(family, made, tmp_path, monkeypatch)
         for name, layer in model.named_modules()
         if isinstance(layer, QuantizedLinear)
     }
-    base, *original = bases({"bits": 4}, load_frame(folder)).values()
+    base, *original = bases({"bits": 4}, load_assets(folder)).values()
     tensors = model.state_dict()
     for name in base.names:
         held = layers.get(name)

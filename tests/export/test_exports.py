@@ -42,7 +42,7 @@ slow = pytest.mark.slow  # they train, export and open models
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_opened_by_transformers_and_llama_cpp_and_agrees(family, tmp_path):
     run = trained(family, tmp_path, epochs=2)
-    ask(run, run.frame()).save(tmp_path / "work")
+    ask(run, run.assets()).save(tmp_path / "work")
     merged, gguf = export(run, "merged", "gguf", out=tmp_path, certified=False)
     out = tmp_path / "findings.json"
     report(tmp_path / "work", out, lambda *found: look_transformers("merged", merged.path, *found))
@@ -107,16 +107,16 @@ def test_an_export_that_fails_ends_in_exit_code_1_and_a_sentence(quantised, tmp_
 def test_the_original_base_is_taken_where_it_is_nearer_and_certified_by_its_weights(
     quantised, tmp_path
 ):
-    frame = quantised.frame()
-    reference = ask(quantised, frame)
-    named = bases(quantised.settings, frame)
+    assets = quantised.assets()
+    reference = ask(quantised, assets)
+    named = bases(quantised.settings, assets)
     # with the names exchanged, the nearer base is the one called original
     weights = {
         name: TunedWeights(base, quantised.weights())
         for name, base in zip(named, reversed(named.values()), strict=True)
     }
-    balance = Balance(quantised.energies(), frame.config)
-    chosen = measured(reference, frame, weights, balance, None)
+    balance = Balance(quantised.activation_stats(), assets.config)
+    chosen = measured(reference, assets, weights, balance, None)
     assert chosen.base == ORIGINAL
     assert reference.scaled
     for before, after in ((reference.prints, chosen.prints), (reference.scaled, chosen.scaled)):
@@ -142,7 +142,7 @@ def test_a_run_on_a_quantised_folder_is_merged_into_plain_weights(quantised, tmp
 @slow
 def test_rows_of_a_quantised_base_are_those_of_the_whole_weight(quantised):
     model, _ = load(quantised.settings["model"], bits=4)
-    (base, _) = bases(quantised.settings, quantised.frame()).values()
+    (base, _) = bases(quantised.settings, quantised.assets()).values()
     for name, layer in model.named_modules():
         if isinstance(layer, QuantizedLinear):
             whole = layer.dense(torch.empty(layer.shape))

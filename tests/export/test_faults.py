@@ -30,8 +30,8 @@ def made(tmp_path_factory):
     """Return the folder of a tiny run's exports and of what its trained model says."""
     folder = tmp_path_factory.mktemp("faults")
     run = trained("llama3", folder)
-    frame = run.frame()
-    ask(run, frame).save(folder / "work")
+    assets = run.assets()
+    ask(run, assets).save(folder / "work")
     export(run, "adapter", "merged", "gguf", out=folder, certified=False)
     return folder
 

@@ -54,7 +54,7 @@ def test_a_bitsandbytes_folder_is_certified_and_its_faults_are_named(run, tmp_pa
     packed = [name for name in weights if name.endswith(".absmax")]
     assert packed
     assert sum(t.nbytes for t in weights.values()) <= made.nbytes
-    ask(run, run.frame()).save(tmp_path / "work")
+    ask(run, run.assets()).save(tmp_path / "work")
     broken = tmp_path / "broken"
     shutil.copytree(made.path, broken)
     name = packed[0].removesuffix(".absmax")

@@ -13,7 +13,7 @@ from strop.exporting.safetensors.merged import Merged
 from strop.exporting.weights.base_weights import bases
 from strop.exporting.weights.tuned import TunedWeights
 from strop.models import load
-from strop.models.assets import load_frame
+from strop.models.assets import load_assets
 from strop.models.lora.unmergeable import unmergeable
 from tests.export.tiny import COMMON, save_kind, save_random, tokenizer
 
@@ -105,10 +105,10 @@ def adapted(folder, out, **settings):
 
 def merged(folder, out):
     """Write the adapter beside `out` into a folder of its own, as an export does."""
-    frame = load_frame(folder)
-    base = next(iter(bases({"bits": 32}, frame).values()))
+    assets = load_assets(folder)
+    base = next(iter(bases({"bits": 32}, assets).values()))
     weights = TunedWeights(base, out.parent / "adapter")
-    Merged(weights, frame, None).write(out, lambda size: None)
+    Merged(weights, assets, None).write(out, lambda size: None)
 
 
 @pytest.mark.filterwarnings("ignore")  # PEFT's and transformers' own

@@ -152,12 +152,12 @@ def rows(file, name, change):
 
 @pytest.mark.slow
 def test_a_broken_adapter_fails_with_its_cause(run, tmp_path):
-    frame = run.frame()
-    if frame.config.model_type != "llama":
+    assets = run.assets()
+    if assets.config.model_type != "llama":
         pytest.skip("one family is enough")
-    ask(run, frame).save(tmp_path / "work")
+    ask(run, assets).save(tmp_path / "work")
     (made,) = export(run, "gguf", quant="adapter-f32", out=tmp_path, certified=False)
-    base = GgufBase(run.settings, frame, "f32").file()
+    base = GgufBase(run.settings, assets, "f32").file()
     for name, (break_it, cause) in FAULTS.items():
         broken = shutil.copy(made.path / "adapter.gguf", tmp_path / "broken.gguf")
         break_it(broken)

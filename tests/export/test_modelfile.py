@@ -178,7 +178,7 @@ def test_ollama_folders_are_certified_merged_and_as_adapter(tmp_path, monkeypatc
         assert made.certificate.passed, made.certificate.faults
     assert [made.path.name for made in (whole, alone)] == ["ollama-f16", "ollama-adapter-f16"]
     assert "\nADAPTER ./adapter.gguf\n" in (alone.path / "Modelfile").read_text()
-    ask(run, run.frame()).save(tmp_path / "work")
+    ask(run, run.assets()).save(tmp_path / "work")
     file, out = whole.path / "Modelfile", tmp_path / "findings.json"
     for old, new, cause in FAULTS:
         text = file.read_text()

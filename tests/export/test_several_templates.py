@@ -5,15 +5,15 @@ from transformers import GenerationConfig, LlamaConfig
 
 from strop.exporting.gguf.vocabulary import vocabulary
 from strop.exporting.ollama.modelfile import Modelfile
-from strop.models.assets import Frame
+from strop.models.assets import ModelAssets
 from tests.export.tiny import TEMPLATE, tokenizer
 
 
-def frame_with(templates):
+def assets_with(templates):
     made = tokenizer()
     made.chat_template = templates
     settings = GenerationConfig(eos_token_id=[made.eos_token_id])
-    return Frame(None, LlamaConfig(vocab_size=len(made)), settings, made)
+    return ModelAssets(None, LlamaConfig(vocab_size=len(made)), settings, made)
 
 
 NAMED = {"default": TEMPLATE, "tool_use": TEMPLATE + "{{ tools }}", "rag": TEMPLATE + "{{ rag }}"}
@@ -23,8 +23,8 @@ NAMED = {"default": TEMPLATE, "tool_use": TEMPLATE + "{{ tools }}", "rag": TEMPL
     "names", [["default"], ["default", "tool_use"], ["default", "rag", "tool_use"], ["tool_use"]]
 )
 def test_a_gguf_file_has_each_template_under_its_name(names):
-    frame = frame_with({name: NAMED[name] for name in names})
-    fields = vocabulary(frame, frame.config.vocab_size)
+    assets = assets_with({name: NAMED[name] for name in names})
+    fields = vocabulary(assets, assets.config.vocab_size)
     found = {k.removeprefix("tokenizer."): v for k, v in fields.items() if "chat_template" in k}
     others = sorted(set(names) - {"default"})
     wanted = {f"chat_template.{name}": NAMED[name] for name in others}
@@ -36,5 +36,5 @@ def test_a_gguf_file_has_each_template_under_its_name(names):
 
 
 def test_a_modelfile_is_that_of_the_default_template():
-    several, one = (Modelfile.of(frame_with(found), "a.gguf") for found in (NAMED, TEMPLATE))
+    several, one = (Modelfile.of(assets_with(found), "a.gguf") for found in (NAMED, TEMPLATE))
     assert (several.template, several.stops) == (one.template, one.stops)

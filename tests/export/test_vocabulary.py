@@ -6,7 +6,7 @@ from transformers import PreTrainedTokenizerFast
 
 from strop.core.errors import UnsupportedError
 from strop.exporting.gguf.vocabulary import vocabulary
-from strop.models.assets import load_frame
+from strop.models.assets import load_assets
 from tests.export.tiny import SPECIALS, save_kind
 
 
@@ -25,4 +25,4 @@ def test_a_tokenizer_without_merges_is_refused_for_gguf(kind, tmp_path):
     own.save_pretrained(folder)
     said = "has no merges, .* --to merged" if kind == "bytes alone" else "of the kind WordLevel"
     with pytest.raises(UnsupportedError, match=said):
-        vocabulary(load_frame(folder), len(own))
+        vocabulary(load_assets(folder), len(own))

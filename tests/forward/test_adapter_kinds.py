@@ -46,12 +46,14 @@ SAID = {
 """Family, settings, and what is said of the blocks."""
 
 
-@pytest.mark.parametrize("policy", ["keep", pytest.param("checkpoint", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "activations", ["keep", pytest.param("checkpoint", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("family", ["llama", pytest.param("qwen3", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", FAST)
-def test_an_adapter_on_the_fast_path_is_exact(kind, family, policy):
+def test_an_adapter_on_the_fast_path_is_exact(kind, family, activations):
     model = tiny.model(family, **FAST[kind])
-    compare(model, tiny.batch(), policy=policy, fuse="always")
+    compare(model, tiny.batch(), activations=activations, fuse="always")
 
 
 @pytest.mark.parametrize("kind", ["dora", "an adapter on the head", "both trained"])
@@ -125,14 +127,14 @@ def run(model, batch, slope, **settings):
 
 
 @pytest.mark.parametrize("fuse", ["always", "never"])
-@pytest.mark.parametrize("policy", ["keep", "checkpoint", "offload"])
-def test_a_piece_that_runs_again_draws_the_same_dropout(policy, fuse):
+@pytest.mark.parametrize("activations", ["keep", "checkpoint", "offload"])
+def test_a_piece_that_runs_again_draws_the_same_dropout(activations, fuse):
     """The gradient of a loss that is not linear needs each piece twice, that of a linear one once."""
     batch = tiny.batch(shared=40, lengths=(60, 44, 50))
     how = {"fuse": fuse, "micro_batch_tokens": 1}
     wanted = run(tiny.model("llama", lora_dropout=0.3), batch, None, **how, linear_loss=True)
-    ours = run(tiny.model("llama", lora_dropout=0.3), batch, None, **how, policy=policy)
-    again = run(tiny.model("llama", lora_dropout=0.3), batch, None, **how, policy=policy)
+    ours = run(tiny.model("llama", lora_dropout=0.3), batch, None, **how, activations=activations)
+    again = run(tiny.model("llama", lora_dropout=0.3), batch, None, **how, activations=activations)
     assert torch.equal(ours[0], again[0])
     torch.testing.assert_close(ours[0], wanted[0], rtol=1e-9, atol=0)
     assert ours[1].keys() == wanted[1].keys()
@@ -195,13 +197,13 @@ def relative_errors(found, truth):
 @pytest.mark.parametrize(
     ("family", "how"),
     [
-        ("llama", {"policy": "checkpoint", "micro_batch_tokens": 70}),
-        pytest.param("llama", {"policy": "keep"}, marks=pytest.mark.slow),
+        ("llama", {"activations": "checkpoint", "micro_batch_tokens": 70}),
+        pytest.param("llama", {"activations": "keep"}, marks=pytest.mark.slow),
         pytest.param(
             "gemma2", {"micro_batch_tokens": 70, "linear_loss": True}, marks=pytest.mark.slow
         ),
         pytest.param("gemma2", {"micro_batch_tokens": 70, "fuse": "never"}, marks=pytest.mark.slow),
-        pytest.param("llama", {"policy": "offload", "fuse": "never"}, marks=pytest.mark.slow),
+        pytest.param("llama", {"activations": "offload", "fuse": "never"}, marks=pytest.mark.slow),
         pytest.param("olmo2", {"micro_batch_tokens": 70}, marks=pytest.mark.slow),
     ],
     ids=str,

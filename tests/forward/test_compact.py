@@ -32,7 +32,7 @@ def test_equals_the_plain_path(family, side):
 
 
 @pytest.mark.parametrize(
-    ("family", "policy"),
+    ("family", "activations"),
     combined(
         tiny.FAMILIES,
         ["keep", "checkpoint", "offload"],
@@ -43,12 +43,12 @@ def test_equals_the_plain_path(family, side):
         ],
     ),
 )
-def test_fused_halves_equal_the_plain_path(family, policy):
-    compare(tiny.model(family), tiny.batch(), policy=policy, fuse="always")
+def test_fused_halves_equal_the_plain_path(family, activations):
+    compare(tiny.model(family), tiny.batch(), activations=activations, fuse="always")
 
 
 @pytest.mark.parametrize(
-    ("family", "policy", "fuse"),
+    ("family", "activations", "fuse"),
     combined(
         ["llama", "gemma2"],
         ["keep", "checkpoint"],
@@ -56,9 +56,9 @@ def test_fused_halves_equal_the_plain_path(family, policy):
         quick=[("llama", "keep", "always")],
     ),
 )
-def test_shared_prefixes_and_pieces_change_nothing(family, policy, fuse):
+def test_shared_prefixes_and_pieces_change_nothing(family, activations, fuse):
     batch = tiny.batch(shared=40, lengths=(60, 44, 50, 60, 12, 41))
-    how = {"policy": policy, "fuse": fuse}
+    how = {"activations": activations, "fuse": fuse}
     compare(tiny.model(family), batch, **how)
     compare(tiny.model(family), batch, **how, micro_batch_tokens=70)
     compare(tiny.model(family), batch, **how, micro_batch_tokens=70, linear_loss=True)

@@ -1,4 +1,4 @@
-"""What a whole training step holds at once, by policy, beside the formulas of the design."""
+"""What a whole training step holds at once, by mode of activations, beside the formulas of the design."""
 
 import pytest
 import torch
@@ -30,11 +30,11 @@ def model_of(blocks):
     return get_peft_model(base, lora)
 
 
-def measured(blocks, policy, *, lengths=LENGTHS, **settings):
+def measured(blocks, activations, *, lengths=LENGTHS, **settings):
     """Return the bytes kept after forward, and the most that forward and backward hold at once."""
     model, batch = model_of(blocks), tiny.batch(lengths=lengths, prompt=1, vocab=V)
     add_fused_lm_head(base_model(model), outputs=OUTPUTS)
-    _, undo = install(model, policy=policy, **settings)
+    _, undo = install(model, activations=activations, **settings)
 
     def forward():
         return model(**batch, fused_lm_head=True, use_cache=False).loss
@@ -51,30 +51,30 @@ def adapters(blocks):
 
 
 @pytest.mark.parametrize(
-    ("policy", "kept", "peak"),
+    ("activations", "kept", "peak"),
     [
         ("keep", KEPT * N * 4, KEPT * N * 4),
         ("checkpoint", D * N * 4, D * N * 4),
         ("offload", 0, adapters(1)),  # only the gradients add up
     ],
 )
-def test_one_more_block_costs_what_its_policy_says(policy, kept, peak):
-    (a, lower), (b, higher) = (measured(blocks, policy) for blocks in (3, 5))
+def test_one_more_block_costs_what_is_kept_of_it(activations, kept, peak):
+    (a, lower), (b, higher) = (measured(blocks, activations) for blocks in (3, 5))
     assert b - a == 2 * kept
     assert higher - lower == 2 * peak
 
 
-def test_the_last_block_is_kept_under_every_policy_and_the_rest_is_the_same():
+def test_the_last_block_is_kept_in_every_mode_and_the_rest_is_the_same():
     keep, checkpoint, offload = (measured(3, p)[0] for p in ("keep", "checkpoint", "offload"))
     assert keep - checkpoint == 2 * (KEPT - D) * N * 4
     assert checkpoint - offload == 2 * D * N * 4
 
 
-@pytest.mark.parametrize("policy", ["keep", "checkpoint"])
+@pytest.mark.parametrize("activations", ["keep", "checkpoint"])
 @pytest.mark.parametrize("linear_loss", [True, False])
-def test_pieces_need_what_the_largest_needs_and_the_gradients_collected(linear_loss, policy):
-    _, one = measured(3, policy, lengths=LENGTHS[:1])
-    _, pieces = measured(3, policy, micro_batch_tokens=1, linear_loss=linear_loss)
+def test_pieces_need_what_the_largest_needs_and_the_gradients_collected(linear_loss, activations):
+    _, one = measured(3, activations, lengths=LENGTHS[:1])
+    _, pieces = measured(3, activations, micro_batch_tokens=1, linear_loss=linear_loss)
     slots = len(LENGTHS) * (max(LENGTHS) + 2)
     results = slots * (3 * 4 + 3 * 8)  # of all rows: outputs, and integers about them
     assert pieces <= one + 2 * adapters(3) + 2 * results

@@ -26,8 +26,8 @@ GEMMA = LLAMA | {"model_type": "gemma3_text", "head_dim": 32, "sliding_window": 
 COMMON = {"rows": (100, 70), "dtype": "bfloat16", "device": "cuda"}
 STEPS = {
     "Llama, QLoRA": {"config": LLAMA},
-    "Llama, LoRA": {"config": LLAMA, "bits": 16, "policy": "keep"},
-    "Llama, LoRA, offload": {"config": LLAMA, "bits": 16, "policy": "offload"},
+    "Llama, LoRA": {"config": LLAMA, "bits": 16, "activations": "keep"},
+    "Llama, LoRA, offload": {"config": LLAMA, "bits": 16, "activations": "offload"},
     "Gemma 3, QLoRA": {"config": GEMMA},
 }
 

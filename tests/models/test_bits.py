@@ -134,10 +134,10 @@ def test_the_blocks_train_on_narrow_weights_what_plain_layers_train(tmp_path, fa
     narrow = AutoModelForCausalLM.from_pretrained(place, dtype=torch.bfloat16)
     hold(narrow, torch.float64)
     dense = dense_twin(narrow, folder, torch.float64)
-    for policy in ("keep", "checkpoint"):
+    for activations in ("keep", "checkpoint"):
         first, second = adapted(narrow), adapted(dense)
-        found, gradients = losses_and_gradients(first, policy=policy, fuse="always")
-        expected, wanted = losses_and_gradients(second, policy=policy, fuse="always")
+        found, gradients = losses_and_gradients(first, activations=activations, fuse="always")
+        expected, wanted = losses_and_gradients(second, activations=activations, fuse="always")
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
         for name, gradient in wanted.items():
             torch.testing.assert_close(gradients[name], gradient, rtol=0, atol=1e-9, msg=name)

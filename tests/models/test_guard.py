@@ -141,9 +141,13 @@ def test_models_that_do_not_suit_it_compute_their_rows_one_by_one(name, caplog):
     assert "its rows run one by one through its own forward" in line
 
 
-@pytest.mark.parametrize("policy", ["checkpoint", "offload"])
-def test_rows_one_by_one_are_exact_under_every_policy_and_budget(policy):
-    settings = {"policy": policy, "micro_batch_tokens": 50, "linear_loss": policy == "offload"}
+@pytest.mark.parametrize("activations", ["checkpoint", "offload"])
+def test_rows_one_by_one_are_exact_in_every_mode_and_budget(activations):
+    settings = {
+        "activations": activations,
+        "micro_batch_tokens": 50,
+        "linear_loss": activations == "offload",
+    }
     for name, way in (("rwkv", "rows"), ("lfm2", "compact")):
         compact = assert_equals_the_plain_path(model(name), tiny.batch(shared=20), **settings)
         assert way_of(compact).name == way
@@ -227,7 +231,7 @@ def test_a_state_carried_from_row_to_row_is_a_derivative_that_is_not_zero(name, 
     built = model(name, dtype)
     batch = tiny.batch(shared=20)
     kept, width = keep_tokens(**batch)[0], batch["labels"].shape[1] - 1
-    backbone = attach(built, policy="auto", fuse="auto")
+    backbone = attach(built, activations="auto", fuse="auto")
     assert leak(backbone, kept, width) is None
     apart = mixers._run_by_run
 

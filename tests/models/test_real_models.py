@@ -21,8 +21,8 @@ TEXTS = (
     "Nobody knows.",
 )
 WAYS = {
-    "keep": {"policy": "keep"},
-    "checkpoint, in pieces": {"policy": "checkpoint", "micro_batch_tokens": 24},
+    "keep": {"activations": "keep"},
+    "checkpoint, in pieces": {"activations": "checkpoint", "micro_batch_tokens": 24},
     "as transformers wrote it": {"fuse": "never"},
 }
 

@@ -30,13 +30,13 @@ def planned(model, free, lengths=(700,) * 40, **settings):
     return plan_step(model, lengths, chosen, FreeMemory(free * MB, "the limit of this test"))
 
 
-@pytest.mark.parametrize("policy", ["keep", "checkpoint", "offload"])
-def test_four_small_steps_tell_the_memory_of_a_deeper_model_and_a_larger_batch(llama, policy):
-    memory = step_memory(llama, policy, rank=8, targets="all-linear")
+@pytest.mark.parametrize("activations", ["keep", "checkpoint", "offload"])
+def test_four_small_steps_tell_the_memory_of_a_deeper_model_and_a_larger_batch(llama, activations):
+    memory = step_memory(llama, activations, rank=8, targets="all-linear")
     config = {"model_type": "llama", **LLAMA}
     rows = (900,) * 9
     (step,) = simulate(
-        Setup(config=config, rows=rows, bits=32, dtype="float32", rank=8, policy=policy)
+        Setup(config=config, rows=rows, bits=32, dtype="float32", rank=8, activations=activations)
     )
     simulated = step.resident - step.at_peak["weights"]
     assert memory(7, sum(rows)) == pytest.approx(simulated, rel=0.05)
@@ -44,7 +44,7 @@ def test_four_small_steps_tell_the_memory_of_a_deeper_model_and_a_larger_batch(l
 
 def test_with_room_everything_is_kept_and_computed_at_once(llama):
     plan = planned(llama, 100_000)
-    assert (plan.policy, plan.micro_batch_tokens) == ("keep", None)
+    assert (plan.activations, plan.micro_batch_tokens) == ("keep", None)
 
 
 def test_with_less_room_less_is_computed_at_once_then_less_is_kept(llama):
@@ -52,7 +52,7 @@ def test_with_less_room_less_is_computed_at_once_then_less_is_kept(llama):
     for free in (4096, 300, 60, 24, 13):
         steps.append(planned(llama, free))
     order = ("keep", "checkpoint", "offload")
-    kinds = [order.index(step.policy) for step in steps]
+    kinds = [order.index(step.activations) for step in steps]
     assert kinds == sorted(kinds)
     assert set(kinds) == {0, 1, 2}
     peaks = [step.peak for step in steps]
@@ -60,13 +60,13 @@ def test_with_less_room_less_is_computed_at_once_then_less_is_kept(llama):
 
 
 def test_what_is_set_by_hand_is_obeyed(llama):
-    assert planned(llama, 200, policy="keep").policy == "keep"
+    assert planned(llama, 200, activations="keep").activations == "keep"
     assert planned(llama, 200, micro_batch_tokens=1500).micro_batch_tokens == 1500
 
 
 def test_where_nothing_fits_the_leanest_is_taken_and_the_lack_is_said(llama):
     plan = planned(llama, 1)
-    assert plan.policy == "offload"
+    assert plan.activations == "offload"
     assert "more than the limit of this test leaves" in plan.sentence
 
 

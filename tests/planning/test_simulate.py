@@ -41,7 +41,10 @@ def real_peak(asked):
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.fill_(1 if tensor.is_floating_point() else 0)
     compact, _ = install(
-        model, policy=asked.policy, micro_batch_tokens=asked.micro_batch_tokens, linear_loss=True
+        model,
+        activations=asked.activations,
+        micro_batch_tokens=asked.micro_batch_tokens,
+        linear_loss=True,
     )
     ids, labels = torch.zeros(3, 150, dtype=torch.int64), torch.full((3, 150), -100)
     for b, row in enumerate(ROWS):
@@ -74,29 +77,29 @@ def real_peak(asked):
     return most
 
 
-@pytest.mark.parametrize("policy", ["keep", "checkpoint", "offload"])
+@pytest.mark.parametrize("activations", ["keep", "checkpoint", "offload"])
 @pytest.mark.parametrize("config", [LLAMA, QWEN], ids=["llama", "qwen2"])
-def test_a_step_asks_the_allocator_for_what_was_foretold(config, policy):
-    asked = setup(config=config, policy=policy)
+def test_a_step_asks_the_allocator_for_what_was_foretold(config, activations):
+    asked = setup(config=config, activations=activations)
     (step,) = simulate(asked)
     assert step.peak - step.before + step.at_peak["optimizer"] == real_peak(asked)
 
 
 def test_so_it_does_in_four_bits():
-    asked = setup(policy="checkpoint", bits=4)
+    asked = setup(activations="checkpoint", bits=4)
     (step,) = simulate(asked)
     assert step.peak - step.before + step.at_peak["optimizer"] == real_peak(asked)
 
 
 def test_so_it_does_in_pieces_but_for_the_random_states_which_no_operation_makes():
-    asked = setup(policy="checkpoint", micro_batch_tokens=160)
+    asked = setup(activations="checkpoint", micro_batch_tokens=160)
     (step,) = simulate(asked)
     states = len(ROWS) * torch.get_rng_state().nbytes
     assert step.peak - step.before + step.at_peak["optimizer"] + states == real_peak(asked)
 
 
 def test_what_is_held_at_the_peak_adds_up():
-    (step,) = simulate(setup(policy="keep"))
+    (step,) = simulate(setup(activations="keep"))
     assert sum(step.at_peak.values()) == step.peak == max(step.phases.values())
     assert {"weights", "adapter", "optimizer", "kept", "temporaries"} <= step.at_peak.keys()
 

@@ -22,7 +22,7 @@ import strop
 import strop.models  # registers the quantiser with transformers
 from strop.core.errors import ConfigError, DataError, ShapeError, UnsupportedError
 from strop.layers.quantized_linear import QuantizedLinear
-from strop.models.lora import initialisation as adapter_start
+from strop.models.lora import initialisation as lora_init
 from strop.models.tokenizers import load_tokenizer
 from strop.ops.dequantize import dequantize
 from strop.quantization.formats import FORMATS
@@ -119,10 +119,10 @@ def test_an_adapter_may_start_where_it_cancels_part_of_the_error(quantized, plai
         r=RANK, lora_alpha=3 * RANK, target_modules="all-linear", task_type="CAUSAL_LM"
     )
     tuned = get_peft_model(opened(out), config).eval()
-    assert adapter_start.begin(tuned, out / adapter_start.FOLDER) == 14
+    assert lora_init.begin(tuned, out / lora_init.FOLDER) == 14
     p = log_probs(original)
     assert kl(p, log_probs(tuned)) < kl(p, log_probs(bare))
-    stock = PeftModel.from_pretrained(opened(out), out / adapter_start.FOLDER)
+    stock = PeftModel.from_pretrained(opened(out), out / lora_init.FOLDER)
     torch.testing.assert_close(log_probs(stock), log_probs(tuned))
 
 
@@ -139,7 +139,7 @@ def test_a_plain_model_opened_in_4_bits_is_fitted_to_text_too(plain):
 
 def test_merging_means_the_stored_weight_plus_the_adapter(quantized, plain):
     out, _ = quantized
-    tuned = PeftModel.from_pretrained(opened(out), out / adapter_start.FOLDER)
+    tuned = PeftModel.from_pretrained(opened(out), out / lora_init.FOLDER)
     merged = opened(plain)
     for name, layer in tuned.base_model.model.named_modules():
         if hasattr(layer, "lora_A"):
@@ -154,18 +154,18 @@ def test_a_start_of_another_rank_is_refused(quantized):
     config = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM")
     tuned = get_peft_model(opened(out), config)
     with pytest.raises(ShapeError, match=r"has rank 2 and the start .* has rank 4; use rank=4"):
-        adapter_start.begin(tuned, out / adapter_start.FOLDER)
+        lora_init.begin(tuned, out / lora_init.FOLDER)
     with pytest.raises(DataError, match="holds no start for an adapter"):
-        adapter_start.begin(tuned, out)
+        lora_init.begin(tuned, out)
 
 
 def test_a_run_may_begin_at_the_correction(quantized, tmp_path):
     out, _ = quantized
-    asked = {"model": out, "rank": RANK, "alpha": 3 * RANK, "adapter_start": "correction"}
+    asked = {"model": out, "rank": RANK, "alpha": 3 * RANK, "lora_init": "quantization_error"}
     run = strop.train(
         chats(8), out=tmp_path / "run", max_steps=1, learning_rate=1e-12, quiet=True, **asked
     )
-    start = load_file(out / adapter_start.FOLDER / "adapter_model.safetensors")
+    start = load_file(out / lora_init.FOLDER / "adapter_model.safetensors")
     trained = load_file(run.adapter_folder / "adapter_model.safetensors")
     assert len(start) == len(trained) == 28
     for name, tensor in start.items():
@@ -180,7 +180,7 @@ def test_a_run_may_begin_at_the_correction(quantized, tmp_path):
 
 def test_a_model_without_a_correction_says_how_to_get_one(plain, tmp_path):
     with pytest.raises(ConfigError, match=r"holds none; write one with\s+strop quantize"):
-        strop.train(chats(8), model=plain, out=tmp_path / "run", adapter_start="correction")
+        strop.train(chats(8), model=plain, out=tmp_path / "run", lora_init="quantization_error")
 
 
 def test_a_wanted_kl_is_kept(plain, tmp_path, quantized):

@@ -24,7 +24,7 @@ def trained(kind, folder, out, *, accelerated=None, bf16=True):
 )
 @pytest.mark.parametrize(
     "how",
-    [{}, {"policy": "checkpoint", "micro_batch_tokens": 60}],
+    [{}, {"activations": "checkpoint", "micro_batch_tokens": 60}],
     ids=["at once", "in pieces"],
 )
 def test_under_autocast_training_stays_nearer_to_float32_than_the_plain_trainer(

@@ -30,7 +30,7 @@ def fails(trainer, match, **settings):
         runs.train(trainer)
 
 
-@pytest.mark.parametrize("policy", ["keep", "checkpoint"])
+@pytest.mark.parametrize("activations", ["keep", "checkpoint"])
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
@@ -40,7 +40,7 @@ def fails(trainer, match, **settings):
         ("lm_head.weight", "load them again"),
     ],
 )
-def test_a_weight_that_is_no_number_is_named(name, remedy, policy, tiny_model, tmp_path):
+def test_a_weight_that_is_no_number_is_named(name, remedy, activations, tiny_model, tmp_path):
     model = runs.model(tiny_model)
     weight = model.get_base_model().get_parameter(name)
     place = [weight.shape[0] // 2] + [1] * (weight.ndim - 1)
@@ -48,7 +48,7 @@ def test_a_weight_that_is_no_number_is_named(name, remedy, policy, tiny_model, t
     trainer = trainer_of([counting(20)] * 4, tiny_model, tmp_path, own_model=model)
     spoken = name.replace(".", r"\.")
     at = ", ".join(map(str, place))
-    fails(trainer, rf"{spoken} holds nan at \[{at}\]: .*{remedy}", policy=policy)
+    fails(trainer, rf"{spoken} holds nan at \[{at}\]: .*{remedy}", activations=activations)
 
 
 @pytest.mark.parametrize("budget", [None, 16])
@@ -111,12 +111,12 @@ def test_rows_with_little_or_nothing_to_learn_are_harmless(shape, batch, tiny_mo
         runs.compare(make, micro_batch_tokens=budget)
 
 
-@pytest.mark.parametrize("policy", ["keep", "checkpoint"])
+@pytest.mark.parametrize("activations", ["keep", "checkpoint"])
 def test_a_batch_of_padding_only_gives_a_loss_of_zero_with_a_gradient_of_zero(
-    policy, tiny_model, tmp_path
+    activations, tiny_model, tmp_path
 ):
     trainer = trainer_of([counting(20)] * 4, tiny_model, tmp_path)
-    strop.accelerate(trainer, policy=policy, micro_batch_tokens=16)
+    strop.accelerate(trainer, activations=activations, micro_batch_tokens=16)
     empty = torch.zeros(3, 8, dtype=torch.int64)
     batch = {"input_ids": empty, "attention_mask": empty, "labels": torch.full_like(empty, -100)}
     loss = trainer.compute_loss(trainer.model.train(), batch)

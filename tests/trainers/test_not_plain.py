@@ -102,9 +102,9 @@ def test_an_adapter_put_in_by_transformers_is_trained(tiny_model, tmp_path):
     assert not runs.watch(built).reported
 
 
-@pytest.mark.parametrize("policy", ["checkpoint", "offload"])
-def test_an_activated_adapter_trains_under_a_policy_that_computes_again(
-    policy, tiny_model, tmp_path
+@pytest.mark.parametrize("activations", ["checkpoint", "offload"])
+def test_an_activated_adapter_trains_where_activations_are_computed_again(
+    activations, tiny_model, tmp_path
 ):
     said = AutoTokenizer.from_pretrained(tiny_model)("add", add_special_tokens=False)["input_ids"]
 
@@ -112,7 +112,7 @@ def test_an_activated_adapter_trains_under_a_policy_that_computes_again(
         model = runs.model(tiny_model, alora_invocation_tokens=said)
         return runs.trainer("sft", tiny_model, tmp_path, own_model=model, max_steps=2)
 
-    built, _ = runs.compare(make, policy=policy)
+    built, _ = runs.compare(make, activations=activations)
     assert any("all of it is kept" in text for text in runs.watch(built).reported)
 
 

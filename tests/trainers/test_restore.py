@@ -61,7 +61,7 @@ def test_restore_gives_the_models_back_bit_for_bit(kind, lora, tiny_model, tmp_p
     trainer = runs.trainer(kind, tiny_model, tmp_path, own_model=own)
     models = models_of(trainer)
     before = [(described(m), outputs(m)) for m in models], surroundings(trainer)
-    strop.accelerate(trainer, policy="checkpoint", micro_batch_tokens=50)
+    strop.accelerate(trainer, activations="checkpoint", micro_batch_tokens=50)
     trainer.model(input_ids=IDS, labels=IDS, fused_lm_head=True).loss.backward()
     trainer.model.zero_grad()
     strop.restore(trainer)
@@ -74,16 +74,16 @@ def test_restore_gives_the_models_back_bit_for_bit(kind, lora, tiny_model, tmp_p
     assert surroundings(trainer) == before[1]
 
 
-@pytest.mark.parametrize("policy", ["keep", "checkpoint", "offload"])
+@pytest.mark.parametrize("activations", ["keep", "checkpoint", "offload"])
 @pytest.mark.parametrize("fuse", ["auto", "never"])
 def test_a_restored_trainer_goes_on_as_one_that_never_was_accelerated(
-    policy, fuse, tiny_model, tmp_path
+    activations, fuse, tiny_model, tmp_path
 ):
     settings = {"gradient_checkpointing": True, "max_steps": 2}
     trainer = runs.trainer("sft", tiny_model, tmp_path, **settings)
     plain = runs.trainer("sft", tiny_model, tmp_path, **settings)
     trainer.model.gradient_checkpointing_enable()
-    strop.accelerate(trainer, policy=policy)
+    strop.accelerate(trainer, activations=activations)
     runs.watch(trainer).backbone.fuse = fuse
     trainer.model.train()
     trainer.model(input_ids=IDS, labels=IDS, fused_lm_head=True).loss.backward()
@@ -97,7 +97,7 @@ def test_a_restored_trainer_goes_on_as_one_that_never_was_accelerated(
 def test_training_leaves_nothing_of_strop_in_the_model(tiny_model, tmp_path):
     trainer = runs.trainer("sft", tiny_model, tmp_path, max_steps=2)
     description = described(trainer.model)
-    strop.accelerate(trainer, policy="offload")
+    strop.accelerate(trainer, activations="offload")
     runs.train(trainer)
     strop.restore(trainer)
     trainer.model.zero_grad()

@@ -79,7 +79,7 @@ def test_a_run_keeps_the_tokenizer_it_was_given(change, tmp_path, tiny_model):
     assert tokenizer_identity(given) == tokenizer_identity(tokenizer)
     model, loaded = run.load()
     beside = own_tokenizer(run.adapter_folder)
-    for found in (loaded, beside, own_tokenizer(run.frame_folder)):
+    for found in (loaded, beside, own_tokenizer(run.assets_folder)):
         assert tokenizer_identity(found) == tokenizer_identity(tokenizer)
         assert found.padding_side == tokenizer.padding_side
         assert found.pad_token == tokenizer.pad_token
@@ -242,7 +242,7 @@ def test_changed_settings_of_generation_are_kept(tmp_path, tiny_model):
     loaded, _ = run.load()
     assert loaded.generation_config.eos_token_id == [2, 9]
     assert loaded.generation_config.temperature == 0.3
-    assert run.frame().ends == [2, 9]
+    assert run.assets().ends == [2, 9]
 
 
 def test_a_token_without_an_embedding_is_refused_by_name(tmp_path, tiny_model):
@@ -321,12 +321,12 @@ def test_what_changes_no_number_of_a_base_is_let_pass(run_on_its_own_base):
 
 def test_a_changed_file_of_the_kept_tokenizer_is_refused(run_on_its_own_base):
     run, base = run_on_its_own_base
-    (run.frame_folder / "chat_template.jinja").write_text(OTHER)
+    (run.assets_folder / "chat_template.jinja").write_text(OTHER)
     with pytest.raises(
         DataError, match=r"chat_template\.jinja is damaged: it is not as training wrote it"
     ):
         run.load()
-    shutil.rmtree(run.frame_folder)
+    shutil.rmtree(run.assets_folder)
     run.load()  # the model's own folder says the same
     (base / "chat_template.jinja").write_text(OTHER)
     with pytest.raises(DataError, match="has lost the tokenizer it was trained with"):

@@ -14,24 +14,24 @@ from tests.training.tiny import QUICK, chats, in_float32, save_chats
 
 
 def test_a_run_keeps_what_surrounds_the_weights(finished, tiny_model):
-    found = {path.name for path in finished.frame_folder.iterdir()}
+    found = {path.name for path in finished.assets_folder.iterdir()}
     assert found >= {"config.json", "generation_config.json", "tokenizer.json", "resolved.json"}
-    frame = finished.frame()
-    assert frame.kept == finished.frame_folder
-    assert frame.folder == tiny_model
-    assert frame.config.head_dim == 8  # which config.json need not say
+    assets = finished.assets()
+    assert assets.kept == finished.assets_folder
+    assert assets.folder == tiny_model
+    assert assets.config.head_dim == 8  # which config.json need not say
 
 
-def test_a_run_of_long_ago_keeps_its_frame_when_it_is_resumed(tmp_path, tiny_model):
+def test_a_run_of_long_ago_keeps_its_assets_when_it_is_resumed(tmp_path, tiny_model):
     data = save_chats(tmp_path / "sums.jsonl", 20)
     run = strop.train(data, model=tiny_model, out=tmp_path / "run", **QUICK)
-    kept = {path.name: path.read_bytes() for path in run.frame_folder.iterdir()}
-    shutil.rmtree(run.frame_folder)
+    kept = {path.name: path.read_bytes() for path in run.assets_folder.iterdir()}
+    shutil.rmtree(run.assets_folder)
     shutil.rmtree(run.adapter_folder)
     run.update(status="interrupted")
     strop.train(resume=run.path, quiet=True)
     assert run.finished
-    assert kept == {path.name: path.read_bytes() for path in run.frame_folder.iterdir()}
+    assert kept == {path.name: path.read_bytes() for path in run.assets_folder.iterdir()}
 
 
 def test_a_model_without_a_folder_of_its_own_is_kept_whole_with_its_run(tmp_path, tiny_model):
@@ -48,13 +48,14 @@ def test_a_model_without_a_folder_of_its_own_is_kept_whole_with_its_run(tmp_path
         for name, objects in (("nameless", nameless), ("run", given))
     ]
     for run in runs:
-        assert run.frame().kept == run.frame_folder
-        assert run.frame().folder == run.base_folder
+        assert run.assets().kept == run.assets_folder
+        assert run.assets().folder == run.base_folder
         assert {"config.json", "model.safetensors"} <= {p.name for p in run.base_folder.iterdir()}
 
 
 @pytest.mark.parametrize(
-    "name", ["frame/resolved.json", "frame/config.json", "energies.safetensors"]
+    "name",
+    ["model_assets/resolved.json", "model_assets/config.json", "activation_stats.safetensors"],
 )
 def test_a_damaged_file_of_a_run_is_one_clear_error_and_the_run_works_without(
     name, finished, tmp_path
@@ -62,12 +63,14 @@ def test_a_damaged_file_of_a_run_is_one_clear_error_and_the_run_works_without(
     run = Run(Path(shutil.copytree(finished.path, tmp_path / "run")))
     file = run.path / name
     file.write_bytes(file.read_bytes()[:40])
-    ask = run.energies if name.startswith("energies") else lambda: run.frame().stated
+    ask = (
+        run.activation_stats if name.startswith("activation_stats") else lambda: run.assets().stated
+    )
     with pytest.raises(
         DataError, match=f"{file.name} (is damaged|cannot be read): .*remove"
     ) as found:
         ask()
     assert str(file) in str(found.value)
-    shutil.rmtree(file.parent) if "frame" in name else file.unlink()
-    assert run.frame().stated == finished.frame().stated
-    assert run.energies().keys() <= finished.energies().keys()
+    shutil.rmtree(file.parent) if "model_assets" in name else file.unlink()
+    assert run.assets().stated == finished.assets().stated
+    assert run.activation_stats().keys() <= finished.activation_stats().keys()

@@ -27,7 +27,7 @@ def test_a_run_leaves_settings_log_adapter_checkpoints_and_report(finished):
     assert record["settings"]["max_length"] == record["data"]["longest_row"] < 256
     assert record["versions"]["trl"]
     assert record["measured"]["peak_memory"]["main"] > 1e8
-    assert record["planned"]["policy"] == "keep"
+    assert record["planned"]["activations"] == "keep"
     assert record["planned"]["peak"] > 1e8
     assert record["data"]["rows"] + record["data"]["held_out_rows"] == 20
     assert re.fullmatch("[0-9a-f]{64}", record["data"]["sha256"])

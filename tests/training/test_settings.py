@@ -40,7 +40,7 @@ def test_a_misspelt_setting_gets_a_suggestion_and_all_faults_come_together():
         ("held_out", -3),
         ("max_length", 1),
         ("schedule", "sideways"),
-        ("policy", "all"),
+        ("activations", "all"),
         ("bits", 3),
     ],
 )

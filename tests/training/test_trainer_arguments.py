@@ -86,7 +86,7 @@ def test_a_name_of_earlier_versions_is_refused_with_todays(name):
         ({"deepspeed": "zero3.json"}, "strop.accelerate"),
         ({"fsdp": "full_shard"}, "strop.accelerate"),
         ({"dataset_text_field": "body"}, "map=COLUMN=text"),
-        ({"activation_offloading": True}, "policy=offload"),
+        ({"activation_offloading": True}, "activations=offload"),
         ({"max_length": 512}, "use max_length"),
         ({"train_sampling_strategy": "batch_wise"}, "random or sequential or group_by_length"),
         ({"loss_type": "hinge"}, "nll or dft"),

@@ -37,7 +37,7 @@ class Spill:
     """
 
     def __init__(
-        self, user: str = "policy 'offload'", instead: str = "use policy 'checkpoint'"
+        self, user: str = "activations='offload'", instead: str = "use activations='checkpoint'"
     ) -> None:
         self._user, self._instead = user, instead
         self._file, name = tempfile.mkstemp(prefix="strop-")

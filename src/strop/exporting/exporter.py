@@ -78,16 +78,16 @@ def export(
         check_loaders(targets)
     asked = forms(quant)
     folder = Path(out) if out is not None else run.path / "export"
-    frame = run.frame()
+    assets = run.assets()
 
     def planned(weights: TunedWeights) -> list[Job]:
         sensitivity = Sensitivity(run.model, weights, progress)
-        tuned = Tuned(run.settings, weights, frame, sensitivity, balance)
+        tuned = Tuned(run.settings, weights, assets, sensitivity, balance)
         return list(jobs(targets, asked, tuned, dtype))
 
-    named, adapter = bases(run.settings, frame), run.weights()
+    named, adapter = bases(run.settings, assets), run.weights()
     first = next(iter(named))
-    balance = Balance(run.energies(), frame.text_config)
+    balance = Balance(run.activation_stats(), assets.text_config)
     made = planned(TunedWeights(named[first], adapter))
     check_room(folder, {job.name: job.nbytes for job in made})
     for base in [job.base for job in made if job.base is not None]:
@@ -96,12 +96,12 @@ def export(
         _write(folder, made, progress)
         return [Exported(j.target, j.format, folder / j.name, j.nbytes, None) for j in made]
     progress("asking the trained model", 0, len(made) + 1)
-    reference = ask(run, frame, data)
+    reference = ask(run, assets, data)
     if len(named) > 1:
         progress("comparing the bases", 0, len(made) + 1)
         candidates = {name: TunedWeights(base, adapter) for name, base in named.items()}
         width = None if dtype is None else getattr(torch, dtype)
-        reference = measured(reference, frame, candidates, balance, width)
+        reference = measured(reference, assets, candidates, balance, width)
         if reference.base != first:
             made = planned(candidates[reference.base])
     _write(folder, made, progress)

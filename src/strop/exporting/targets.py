@@ -21,7 +21,7 @@ from strop.exporting.safetensors.bitsandbytes import Bnb
 from strop.exporting.safetensors.merged import Merged
 from strop.exporting.weights.sensitivity import Sensitivity
 from strop.exporting.weights.tuned import TunedWeights
-from strop.models.assets import Frame
+from strop.models.assets import ModelAssets
 
 MODEL, BASE = "model.gguf", "base.gguf"
 TARGETS = ("adapter", "merged", "gguf", "ollama", "bnb")
@@ -55,7 +55,7 @@ class Tuned:
     settings: dict[str, Any]
     """Of the run."""
     weights: TunedWeights
-    frame: Frame
+    assets: ModelAssets
     sensitivity: Sensitivity
     """Of the tuned model, calibrated only if a target asks."""
     balance: Balance
@@ -87,14 +87,14 @@ def jobs(
     """
     for target in dict.fromkeys(targets):
         if target == "adapter":
-            adapter = Adapter(tuned.weights, tuned.frame)
+            adapter = Adapter(tuned.weights, tuned.assets)
             yield Job(target, "", adapter.nbytes, adapter.write)
         elif target == "merged":
             width = None if dtype is None else getattr(torch, dtype)
-            merged = Merged(tuned.weights, tuned.frame, width)
+            merged = Merged(tuned.weights, tuned.assets, width)
             yield Job(target, merged.format, merged.nbytes, merged.write)
         elif target == "bnb":
-            bnb = Bnb(tuned.sensitivity, tuned.frame)
+            bnb = Bnb(tuned.sensitivity, tuned.assets)
             yield Job(target, bnb.format, bnb.nbytes, bnb.write)
         else:
             made = _gguf if target == "gguf" else _ollama
@@ -104,8 +104,8 @@ def jobs(
 def _gguf(form: Form, tuned: Tuned) -> Job:
     if not form.alone:
         return _job("gguf", form, {MODEL: _whole(form, tuned)}, MODEL)
-    base = GgufBase(tuned.settings, tuned.frame, form.quant)
-    return _job("gguf", form, {FILE: GgufAdapter(tuned.weights, tuned.frame)}, FILE, base=base)
+    base = GgufBase(tuned.settings, tuned.assets, form.quant)
+    return _job("gguf", form, {FILE: GgufAdapter(tuned.weights, tuned.assets)}, FILE, base=base)
 
 
 def _ollama(form: Form, tuned: Tuned) -> Job:
@@ -113,18 +113,18 @@ def _ollama(form: Form, tuned: Tuned) -> Job:
         {MODEL: _whole(form, tuned)}
         if not form.alone
         else {
-            BASE: GgufBase(tuned.settings, tuned.frame, form.quant).contents,
-            FILE: GgufAdapter(tuned.weights, tuned.frame),
+            BASE: GgufBase(tuned.settings, tuned.assets, form.quant).contents,
+            FILE: GgufAdapter(tuned.weights, tuned.assets),
         }
     )
-    said = Modelfile.of(tuned.frame, *files)
+    said = Modelfile.of(tuned.assets, *files)
     return _job("ollama", form, files, modelfile.FILE, said=said)
 
 
 def _whole(form: Form, tuned: Tuned) -> _Contents:
     if form.budget is None:
-        return GgufFile(tuned.weights, tuned.frame, form.quant, balance=tuned.balance)
-    return DynamicGguf(tuned.sensitivity, tuned.frame, form.budget)
+        return GgufFile(tuned.weights, tuned.assets, form.quant, balance=tuned.balance)
+    return DynamicGguf(tuned.sensitivity, tuned.assets, form.budget)
 
 
 def _job(

@@ -62,7 +62,7 @@ class CompactForward:
     def __post_init__(self) -> None:
         """Let a guard choose the way of each batch."""
         settings = {
-            "policy": self.backbone.policy,
+            "activations": self.backbone.activations,
             "fuse": self.backbone.fuse,
             "float32": self.asked.float32,
             "fused": self.has_fused_head,
@@ -108,7 +108,7 @@ class CompactForward:
         """Return this for a deep copy of the model, which answers with the copy's weights."""
         function = getattr(self.previous, "__func__", type(model).forward)
         previous = types.MethodType(function, model)
-        backbone = attach(model, policy=self.backbone.policy, fuse=self.backbone.fuse)
+        backbone = attach(model, activations=self.backbone.activations, fuse=self.backbone.fuse)
         return replace(self, model=model, previous=previous, backbone=backbone)
 
     def way(self, labels: Tensor, inputs: dict[str, Any]) -> Way:
@@ -183,8 +183,8 @@ class CompactForward:
         return self._score(kept, way).log_prob
 
     def _pass_on(self, why: str, labels: Tensor | None, inputs: dict[str, Any]) -> Any:
-        """Answer by the forward of before; it keeps what the policy says where that is less."""
-        lean = self.backbone.policy in ("checkpoint", "offload")
+        """Answer by the forward of before; it keeps what `activations` says where that is less."""
+        lean = self.backbone.activations in ("checkpoint", "offload")
         if lean and hooks_of_a_call(self.model):
             lean, why = False, f"{why}; it cannot be computed again either, so all of it is kept"
         self._report(why)
@@ -242,7 +242,7 @@ def base_model(model: Any) -> Any:
 def install(
     model: nn.Module,
     *,
-    policy: str = "auto",
+    activations: str = "auto",
     micro_batch_tokens: int | None = None,
     linear_loss: bool = False,
     entropy_gradient: bool = False,
@@ -252,20 +252,20 @@ def install(
 
     Args:
         model: a causal language model of transformers, with or without PEFT's wrapper.
-        policy: what is kept for backward: "keep", "checkpoint", "offload", or "auto".
+        activations: what is kept for backward: "keep", "checkpoint", "offload", or "auto".
         micro_batch_tokens: largest number of tokens computed at once; None means all.
         linear_loss: the loss is a constant times the sum of the log-probabilities (SFT).
         entropy_gradient: the loss differentiates the entropy; costs a slower head.
         fuse: run known blocks through strop's halves: "always", "never", or "auto": not in float64.
 
     Raises:
-        ConfigError: `policy` is unknown or the token budget is not positive.
+        ConfigError: `activations` is unknown or the token budget is not positive.
     """
     if micro_batch_tokens is not None and micro_batch_tokens < 1:
         raise ConfigError(f"micro_batch_tokens is {micro_batch_tokens}; it must be at least 1")
     base = base_model(model)
     bound = vars(base).get("forward")
-    backbone = attach(base, policy=policy, fuse=fuse)
+    backbone = attach(base, activations=activations, fuse=fuse)
     head = Asked.of(base.forward)
     asked = replace(head or Asked(), entropy_gradient=entropy_gradient)
     compact = CompactForward(

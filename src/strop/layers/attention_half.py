@@ -31,7 +31,7 @@ class AttentionHalf:
         h = norm(x);  q, k, v = W_qkv h;  q, k = rope(head_norm(q, k))
         y = x + post_norm(W_o attend(q, k, v))
 
-    Kept for backward under the policy "keep", in numbers per token:
+    Kept for backward with activations="keep", in numbers per token:
 
         D + (H + 2 K) C + H C  +  1 + H        and with a post-norm  D  +  1
 

@@ -1,4 +1,4 @@
-"""A decoder block of two halves under a policy that says what is kept for backward.
+"""A decoder block of two halves whose activations are kept, recomputed or offloaded.
 
 keep        each half keeps what its products took in; element-wise things are computed again
 checkpoint  the block keeps its input [N, D] only and computes itself again in backward
@@ -6,7 +6,7 @@ offload     as checkpoint, with the input in a file and nothing in memory; of a 
             is in the machine's memory, and nothing on the card
 
 What is computed has the dtype of the input: an autocast around the block is not heeded.
-Dropout's masks are kept under every policy. A block that nothing is trained in, on an input that
+Dropout's masks are kept in every mode of activations. A block that nothing is trained in, on an input that
 needs no gradient, keeps nothing.
 
 Under "checkpoint" and "offload" the MLP half of more than `CHUNK` tokens runs a chunk of n tokens at a
@@ -41,7 +41,7 @@ CHUNK = 2048
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The two halves of a block, and the file for its input where the policy is "offload"."""
+    """The two halves of a block, and the file for its input where activations are offloaded."""
 
     attention: AttentionHalf
     mlp: MlpHalf

@@ -16,7 +16,7 @@ class MlpHalf:
 
         h = norm(x);  y = x + post_norm(W_down (act(W_gate h) * W_up h))
 
-    Kept for backward under the policy "keep", in numbers per token:
+    Kept for backward with activations="keep", in numbers per token:
 
         D + 2 F  +  1        and with a post-norm  D  +  1
 

@@ -1,4 +1,4 @@
-"""What each policy keeps, and that none of them changes a result."""
+"""What each mode of activations keeps, and that none of them changes a result."""
 
 import pytest
 import torch
@@ -87,7 +87,7 @@ def test_a_frozen_block_puts_nothing_into_the_file():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("x_needs_grad", [True, False])
 @pytest.mark.parametrize("case", [*map(Case, ADAPTERS[1:]), *SHAPES[2:]], ids=str)
-def test_a_policy_changes_no_bit_of_the_result(case, x_needs_grad, dtype, offload):
+def test_what_is_kept_changes_no_bit_of_the_result(case, x_needs_grad, dtype, offload):
     case = with_dtype(case, dtype)
     blocks = [(case.attention(), case.mlp()) for _ in range(3)]
     x = case.x().requires_grad_(x_needs_grad)

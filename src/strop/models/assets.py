@@ -22,7 +22,7 @@ from strop.models.loading import located, resolve
 from strop.models.special_tokens import settle
 
 CONFIG, GENERATION, RESOLVED = "config.json", "generation_config.json", "resolved.json"
-"""Files of a kept frame; the last has every setting, those too that transformers leaves unsaid."""
+"""Files of written assets; the last has every setting, those too that transformers leaves unsaid."""
 
 
 _SIDES = ("padding_side", "truncation_side")
@@ -34,7 +34,7 @@ _PROBES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class ModelAssets:
     """What surrounds a model's weights, settled as `load` settles it."""
 
     folder: Path
@@ -100,7 +100,7 @@ class Frame:
         model.config.pad_token_id = self.tokenizer.pad_token_id
 
     def keep(self, folder: Path) -> None:
-        """Write everything into `folder`, from which `load_frame` reads it at a fraction of the cost.
+        """Write everything into `folder`, from which `load_assets` reads it at a fraction of the cost.
 
         Transformers' classes of configurations import its compilers, of tokenizers its models. What
         they made of the model's files is written down instead. A tokenizer without a tokenizer.json
@@ -125,7 +125,7 @@ class Frame:
             write_json(scratch / RESOLVED, settings)
 
 
-def load_frame(name: str | Path, kept: Path | None = None) -> Frame:
+def load_assets(name: str | Path, kept: Path | None = None) -> ModelAssets:
     """Return what surrounds a model's weights, with the chat template that training used.
 
     Args:
@@ -144,18 +144,20 @@ def load_frame(name: str | Path, kept: Path | None = None) -> Frame:
 
     config = read_config(folder)
     if hasattr(config, "quantization_config"):
-        del config.quantization_config  # it says how weights are stored, which are not of the frame
+        del (
+            config.quantization_config
+        )  # it says how weights are stored, which are no part of the assets
     if (folder / GENERATION).is_file():
         generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
     else:
         generation = GenerationConfig.from_model_config(config)
     found = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    frame = Frame(folder, config, generation, found)
-    settle(frame, found)
-    return frame
+    assets = ModelAssets(folder, config, generation, found)
+    settle(assets, found)
+    return assets
 
 
-def trained_frame(name: str | Path, model: Any, tokenizer: Any) -> Frame:
+def trained_assets(name: str | Path, model: Any, tokenizer: Any) -> ModelAssets:
     """Return what surrounds the weights of a model that is about to be trained.
 
     Args:
@@ -163,26 +165,26 @@ def trained_frame(name: str | Path, model: Any, tokenizer: Any) -> Frame:
         model: as it is trained; its generation settings count, not those of `name`.
         tokenizer: it is trained with, not that of `name`.
     """
-    frame = load_frame(name)
-    frame.config.pad_token_id = tokenizer.pad_token_id
+    assets = load_assets(name)
+    assets.config.pad_token_id = tokenizer.pad_token_id
     settings = copy.deepcopy(model.generation_config)
     for name in _SIDES:  # set after loading, transformers would not save them
         if getattr(tokenizer, name) != getattr(type(tokenizer), name):
             tokenizer.init_kwargs[name] = getattr(tokenizer, name)
-    return dataclasses.replace(frame, generation_config=settings, tokenizer=tokenizer)
+    return dataclasses.replace(assets, generation_config=settings, tokenizer=tokenizer)
 
 
-def kept_tokenizer_identity(frame: Frame, folder: Path) -> str:
-    """Return the identity of the tokenizer that `Frame.keep` wrote into `folder`.
+def kept_tokenizer_identity(assets: ModelAssets, folder: Path) -> str:
+    """Return the identity of the tokenizer that `ModelAssets.keep` wrote into `folder`.
 
     Raises:
-        ConfigError: it is not the frame's: what it does is not all in the files of a tokenizer.
+        ConfigError: it is not the assets's: what it does is not all in the files of a tokenizer.
     """
-    kept = _opened(folder, frame.folder).tokenizer
+    kept = _opened(folder, assets.folder).tokenizer
     found = tokenizer_identity(kept)
-    if found != tokenizer_identity(frame.tokenizer) and _probed(kept) != _probed(frame.tokenizer):
+    if found != tokenizer_identity(assets.tokenizer) and _probed(kept) != _probed(assets.tokenizer):
         raise ConfigError(
-            f"the tokenizer that was given, a {type(frame.tokenizer).__name__}, is another one once "
+            f"the tokenizer that was given, a {type(assets.tokenizer).__name__}, is another one once "
             "it is saved and opened again, so that later steps could not use it; save it "
             "(tokenizer.save_pretrained) and give what AutoTokenizer.from_pretrained opens there"
         )
@@ -223,8 +225,8 @@ def _probed(tokenizer: Any) -> Any:
     return ids, tokenizer.chat_template, dict(tokenizer.special_tokens_map), sides
 
 
-def _opened(kept: Path, folder: Path) -> Frame:
-    """Return the frame that `Frame.keep` wrote into `kept`, of the model in `folder`."""
+def _opened(kept: Path, folder: Path) -> ModelAssets:
+    """Return the assets that `ModelAssets.keep` wrote into `kept`, of the model in `folder`."""
     from transformers import PreTrainedTokenizerFast
 
     settings = _read(kept / RESOLVED)
@@ -240,7 +242,7 @@ def _opened(kept: Path, folder: Path) -> Frame:
     generation = SimpleNamespace(**settings["generation_config"])
     said = settings.get("tensors")
     layout = None if said is None else from_plain(said)
-    return Frame(folder, config, generation, tokenizer, kept, layout)
+    return ModelAssets(folder, config, generation, tokenizer, kept, layout)
 
 
 def _settings(config: Any) -> dict[str, Any]:

@@ -110,5 +110,5 @@ def check_same_tokenizer(run: Path, folder: Path, tokenizer: Any, recorded: str 
         raise DataError(
             f"the run {run} has lost the tokenizer it was trained with (SHA-256 "
             f"{recorded[:SHOWN]}), and that in {folder} is another one ({now[:SHOWN]}); put the "
-            f"folder frame of the run back, or train a new run"
+            f"folder model_assets of the run back, or train a new run"
         )

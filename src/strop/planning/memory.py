@@ -68,7 +68,7 @@ def simulate_here(setup: Setup) -> Step:
     place(model, fake, setup.device)
     compact, _ = install(
         model,
-        policy=setup.policy,
+        activations=setup.activations,
         micro_batch_tokens=setup.micro_batch_tokens,
         linear_loss=True,
     )

@@ -1,11 +1,11 @@
 """How much is computed at once, and what is kept for backward, so that a step fits into memory.
 
 The peak of a step is affine in the number of blocks and in the number of tokens, so four small
-simulated steps of each policy tell it for a model of any depth and a batch of any size:
+simulated steps of each mode of activations tell it for a model of any depth and a batch of any size:
 
     bytes(L, N) = a + b N + L (c + d N)
 
-Those four numbers are cached per architecture, format, rank and policy.
+Those four numbers are cached per architecture, format, rank and activations.
 """
 
 import dataclasses
@@ -30,13 +30,13 @@ from strop.planning.step import Setup
 
 BUDGETS = (None, 32768, 16384, 8192, 4096, 2048, 1024)
 """Token budgets tried in turn; a row longer than the budget is still computed whole."""
-POLICIES = ("keep", "checkpoint", "offload")
+ACTIVATIONS = ("keep", "checkpoint", "offload")
 """From the fastest to the leanest."""
 RESERVE = 0.1
 """Share of the free memory that a plan leaves alone: predictions are within 5 % (docs/memory.md)."""
 LAYERS = (2, 3)
 ROWS = {"keep": (1, 2), "checkpoint": (4, 8), "offload": (4, 8)}
-"""Rows of `LENGTH` tokens simulated: the lean policies run the MLP in chunks of 2,048 tokens."""
+"""Rows of `LENGTH` tokens simulated: the lean modes run the MLP in chunks of 2,048 tokens."""
 LENGTH = 768
 UNKNOWN = 4096
 """Token budget for blocks of no known family, whose memory is not simulated."""
@@ -46,7 +46,7 @@ UNKNOWN = 4096
 class StepPlan:
     """What is kept for backward, how much is computed at once, and the memory that takes."""
 
-    policy: str
+    activations: str
     micro_batch_tokens: int | None
     peak: int | None
     """Predicted bytes of the process at its peak; None where it cannot be predicted."""
@@ -82,18 +82,18 @@ def plan_step(
         free: memory that may be taken; None asks the machine.
     """
     free = free or free_memory(model.device)
-    policy, micro_batch_tokens = settings.policy, settings.micro_batch_tokens
+    activations, micro_batch_tokens = settings.activations, settings.micro_batch_tokens
     most = sum(sorted(lengths)[-settings.batch_size :])
     if not _known(model):
         budget = micro_batch_tokens or (UNKNOWN if most > UNKNOWN else None)
-        lean = "keep" if policy == "auto" else policy
+        lean = "keep" if activations == "auto" else activations
         text = "memory is not predicted for blocks of no known family; " + _words(lean, budget)
         return StepPlan(lean, budget, None, free.bytes, text)
-    policies = POLICIES if policy == "auto" else (policy,)
+    modes = ACTIVATIONS if activations == "auto" else (activations,)
     budgets = BUDGETS if micro_batch_tokens is None else (micro_batch_tokens,)
     largest, layers = max(lengths), len(model.base_model.layers)
     held, room = _held(model), (1 - RESERVE) * free.bytes
-    for kind in policies:
+    for kind in modes:
         memory = step_memory(model, kind, rank=settings.rank, targets=settings.modules)
         for budget in budgets:
             worst = min(most, max(budget or most, largest))
@@ -107,24 +107,24 @@ def plan_step(
 
 
 def _plan(
-    policy: str, budget: int | None, cut: bool, peak: int, growth: int, free: FreeMemory
+    activations: str, budget: int | None, cut: bool, peak: int, growth: int, free: FreeMemory
 ) -> StepPlan:
     budget = budget if cut else None  # a batch that fits whole needs no budget
-    text = f"{_words(policy, budget)}; about {peak / 1e6:,.0f} MB at the peak"
+    text = f"{_words(activations, budget)}; about {peak / 1e6:,.0f} MB at the peak"
     if growth > free.bytes:
         text += (
             f", which is {(growth - free.bytes) / 1e6:,.0f} MB more than {free.bound} leaves: "
             "a lower max_length or rank, or fewer bits, need less"
         )
-    return StepPlan(policy, budget, peak, free.bytes, text)
+    return StepPlan(activations, budget, peak, free.bytes, text)
 
 
-def _words(policy: str, budget: int | None) -> str:
+def _words(activations: str, budget: int | None) -> str:
     kept = {
         "keep": "activations kept",
         "checkpoint": "blocks recomputed in backward",
         "offload": "blocks recomputed in backward, their inputs in a file",
-    }[policy]
+    }[activations]
     whole = "each batch at once" if budget is None else f"{budget:,} tokens at once"
     return f"{kept}, {whole}"
 
@@ -165,14 +165,16 @@ def _largest_drawn(lengths: Sequence[int], batch_size: int, seed: int) -> int:
     return max(sum(order[i : i + batch_size]) for i in range(0, len(order), batch_size))
 
 
-def step_memory(model: Any, policy: str, *, rank: int, targets: str | Sequence[str]) -> StepMemory:
+def step_memory(
+    model: Any, activations: str, *, rank: int, targets: str | Sequence[str]
+) -> StepMemory:
     """Return the memory of a step of this model's architecture, from the cache or simulated."""
     setup = {
         "bits": bits_of(model),
         "dtype": str(computes_in(model)).removeprefix("torch."),
         "rank": rank,
         "targets": targets if isinstance(targets, str) else tuple(targets),
-        "policy": policy,
+        "activations": activations,
         "device": "cuda" if model.device.type == "cuda" else "cpu",
     }
     config = model.config.get_text_config().to_dict()
@@ -191,7 +193,7 @@ def step_memory(model: Any, policy: str, *, rank: int, targets: str | Sequence[s
 
 
 def _simulated(config: Mapping[str, Any], setup: Mapping[str, Any]) -> StepMemory:
-    few, many = ROWS[setup["policy"]]
+    few, many = ROWS[setup["activations"]]
     grid = [(layers, rows) for layers in LAYERS for rows in (few, many)]
     steps = simulate(
         *(

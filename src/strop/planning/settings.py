@@ -62,7 +62,7 @@ class Settings(Config):
     """Share of the adapter's inputs set to zero in training."""
     target_modules: str | list[str] = "all-linear"
     """Which layers get an adapter: all-linear, names as in q_proj,v_proj, or a regular expression."""
-    adapter_start: Literal["zero", "correction"] = "zero"
+    lora_init: Literal["zero", "quantization_error"] = "zero"
     """Where the adapter starts: at no change, or making good for part of the quantisation error."""
     weight_decay: float = 0.0
     """How strongly AdamW pulls the adapter towards 0."""
@@ -76,7 +76,7 @@ class Settings(Config):
     """Bits in which the frozen weights are held; 4 stores linear layers in 4, the rest in 16."""
     accelerate: bool = True
     """Compute each token once, without padding; false trains the plain TRL way."""
-    policy: Literal["auto", "keep", "checkpoint", "offload"] = "auto"
+    activations: Literal["auto", "keep", "checkpoint", "offload"] = "auto"
     """What is kept for backward: all, block inputs, or those in a file; auto: the fastest that fits."""
     micro_batch_tokens: int | None = None
     """Most tokens computed at once; without it as many as fit into the memory that is free."""
@@ -110,8 +110,8 @@ class Settings(Config):
             yield from source_faults(self.data)
         if not self.accelerate and self.micro_batch_tokens is not None:
             yield "micro_batch_tokens has no effect with accelerate=false; leave one of them out"
-        if not self.accelerate and self.policy == "offload":
-            yield "policy is offload, which needs accelerate=true"
+        if not self.accelerate and self.activations == "offload":
+            yield "activations is offload, which needs accelerate=true"
         yield from trainer_arguments.problems(self.trainer)
         if self.trainer.get("load_best_model_at_end") and self.held_out == 0:
             yield "trainer.load_best_model_at_end needs held-out rows to tell the best by; set held_out"

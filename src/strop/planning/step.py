@@ -25,7 +25,7 @@ class Setup:
     """Of the adapter."""
     targets: str | tuple[str, ...] = "all-linear"
     """Layers that get an adapter, as PEFT takes them."""
-    policy: str = "auto"
+    activations: str = "auto"
     """What is kept for backward; see `strop.accelerate`."""
     micro_batch_tokens: int | None = None
     """Most tokens computed at once."""

@@ -33,16 +33,16 @@ WORKS = {
 """Arguments that have their effect, each with it."""
 
 DECIDED = {
-    "activation_checkpointing": "policy",
-    "activation_checkpointing_kwargs": "policy",
+    "activation_checkpointing": "activations",
+    "activation_checkpointing_kwargs": "activations",
     "bf16": "bits",
     "data_seed": "seed",
     "eval_steps": "eval_every",
     "eval_strategy": "eval_every",
     "fp16": "bits",
     "gradient_accumulation_steps": "batch_size",
-    "gradient_checkpointing": "policy",
-    "gradient_checkpointing_kwargs": "policy",
+    "gradient_checkpointing": "activations",
+    "gradient_checkpointing_kwargs": "activations",
     "learning_rate": "learning_rate",
     "lr_scheduler_type": "schedule",
     "max_grad_norm": "max_grad_norm",
@@ -78,7 +78,7 @@ _TEMPLATE = (
 _OUT_OF_MEMORY = "micro_batch_tokens bounds the memory of a step without changing its result"
 REFUSED = {
     "accelerator_config": _SEVERAL,
-    "activation_offloading": "use policy=offload",
+    "activation_offloading": "use activations=offload",
     "assistant_only_loss": _ANSWERS,
     "auto_find_batch_size": _OUT_OF_MEMORY,
     "bf16_full_eval": "held-out losses are computed as in training (bits)",

@@ -13,14 +13,14 @@ from strop.runs import checkpoints
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from strop.models.assets import Frame
+    from strop.models.assets import ModelAssets
 
 logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Run:
-    """A training run on disk: its settings, its log, its checkpoints, its adapter, its frame."""
+    """A training run on disk: its settings, its log, its checkpoints, its adapter, its assets."""
 
     path: Path
     """The folder."""
@@ -54,9 +54,9 @@ class Run:
         return self.path / "adapter"
 
     @property
-    def frame_folder(self) -> Path:
-        """frame/: what surrounds the model's weights, settled; runs of long ago have none."""
-        return self.path / "frame"
+    def assets_folder(self) -> Path:
+        """model_assets/: what surrounds the model's weights, settled; runs of long ago have none."""
+        return self.path / "model_assets"
 
     @property
     def base_folder(self) -> Path:
@@ -80,9 +80,9 @@ class Run:
         return self.path / "checkpoints"
 
     @property
-    def energies_file(self) -> Path:
-        """energies.safetensors: how large what each weight reads is, channel by channel."""
-        return self.path / "energies.safetensors"
+    def activation_stats_file(self) -> Path:
+        """activation_stats.safetensors: how large what each weight reads is, channel by channel."""
+        return self.path / "activation_stats.safetensors"
 
     @property
     def report(self) -> Path:
@@ -139,7 +139,7 @@ class Run:
             )
         return last
 
-    def energies(self) -> "dict[str, Tensor]":
+    def activation_stats(self) -> "dict[str, Tensor]":
         """Return the mean squares of what each weight reads [I]; none before the run is finished.
 
         Raises:
@@ -148,33 +148,35 @@ class Run:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        if not self.energies_file.is_file():
+        if not self.activation_stats_file.is_file():
             return {}
         try:
-            return load_file(self.energies_file)
+            return load_file(self.activation_stats_file)
         except SafetensorError as e:
             raise DataError(
-                f"{self.energies_file} is damaged: {e}; remove it, and exports are rounded without"
+                f"{self.activation_stats_file} is damaged: {e}; remove it, and exports are rounded without"
             ) from e
 
-    def frame(self) -> "Frame":
+    def assets(self) -> "ModelAssets":
         """Return what surrounds the model's weights, as it was when training began.
 
         Raises:
             StropError: the model is no longer found.
             DataError: another model lies there now, or the tokenizer is not the one trained with.
         """
-        from strop.models.assets import check_same_files, load_frame
+        from strop.models.assets import check_same_files, load_assets
         from strop.models.identity import check_same_base, check_same_tokenizer
 
         record, name = self.record, self.model
-        frame = load_frame(name, self.frame_folder)
-        check_same_base(self.path, name, frame.folder, record.get("base", {}).get("sha256", {}))
-        if frame.kept is not None:
-            check_same_files(frame.kept, record.get("frame", {}))
+        assets = load_assets(name, self.assets_folder)
+        check_same_base(self.path, name, assets.folder, record.get("base", {}).get("sha256", {}))
+        if assets.kept is not None:
+            check_same_files(assets.kept, record.get("model_assets", {}))
         else:
-            check_same_tokenizer(self.path, frame.folder, frame.tokenizer, self.tokenizer_identity)
-        return frame
+            check_same_tokenizer(
+                self.path, assets.folder, assets.tokenizer, self.tokenizer_identity
+            )
+        return assets
 
     def load(self) -> tuple[Any, Any]:
         """Return the model with the adapter of this run in it, in eval mode, and the tokenizer."""
@@ -193,17 +195,17 @@ class Run:
         """
         from strop.models import load
 
-        frame = self.frame()
+        assets = self.assets()
         model, _ = load(self.model, bits=self.settings["bits"])
-        frame.govern(model)
+        assets.govern(model)
         if (codes := self.record.get("base", {}).get("codes")) is not None:
             from strop.models.quantized.on_load import codes_identity
 
-            if (now := codes_identity(frame.folder)) != codes:
+            if (now := codes_identity(assets.folder)) != codes:
                 logger.warning(
                     "%s was trained on other 4-bit codes of %s (SHA-256 %s) than this machine made "
                     "of it (%s), so its numbers differ a little from training's; copy the folder "
                     "of codes from the cache of the machine that trained it",
                     *(self.path, self.model, codes[:12], str(now)[:12]),
                 )
-        return model, frame.tokenizer
+        return model, assets.tokenizer

@@ -79,7 +79,7 @@ def _of_run(run: Run, file: Path, uncertified: bool) -> Served:
     served = Served(name, file)
     if file.name == FILE:
         quant = file.parent.name.removeprefix("gguf-adapter-")
-        served = Served(name, GgufBase(run.settings, run.frame(), quant).file(), file)
+        served = Served(name, GgufBase(run.settings, run.assets(), quant).file(), file)
     if not uncertified:
         check(file.parent, None if served.adapter is None else served.file)
     return served

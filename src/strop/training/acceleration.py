@@ -55,7 +55,7 @@ class _Watch(TrainerCallback):
 
 def accelerate(
     trainer: transformers.Trainer,
-    policy: str = "auto",
+    activations: str = "auto",
     micro_batch_tokens: int | None = None,
 ) -> None:
     """Make a TRL trainer compute each token once and only what its loss needs.
@@ -66,7 +66,7 @@ def accelerate(
 
     Args:
         trainer: a TRL trainer that asks its model for log-probabilities (SFT, DPO, KTO, GRPO, RLOO).
-        policy: what is kept for backward: "keep" is fastest, "checkpoint" keeps only the inputs of
+        activations: what is kept for backward: "keep" is fastest, "checkpoint" keeps only the inputs of
             blocks, "offload" moves those out of memory; "auto" is "keep".
         micro_batch_tokens: compute at most this many tokens at once, exactly; None means no limit.
             A limit, "checkpoint" and "offload" also let this process return freed memory at once;
@@ -91,7 +91,7 @@ def accelerate(
                 "something re-bound the model's forward since; strop.accelerate takes TRL's "
                 "trainers (trl 1.16 or newer) as they are built"
             )
-    if policy in ("checkpoint", "offload") or micro_batch_tokens is not None:
+    if activations in ("checkpoint", "offload") or micro_batch_tokens is not None:
         return_large_blocks()
     linear_loss = _loss_is_linear(trainer)
     repacked = [_keep_4bit_layout(base_model(model)) for model in models]
@@ -99,7 +99,7 @@ def accelerate(
         _install(
             trainer,
             model,
-            policy=policy,
+            activations=activations,
             micro_batch_tokens=micro_batch_tokens,
             linear_loss=linear_loss,
             entropy_gradient=_loss_has_entropy(trainer),
@@ -107,7 +107,7 @@ def accelerate(
         for model in models
     ]
     checkpointing = trainer.args.activation_checkpointing, trainer.args.gradient_checkpointing
-    _set_checkpointing(trainer, False, False)  # strop's policy decides what is kept
+    _set_checkpointing(trainer, False, False)  # strop's `activations` decide what is kept
     undos = [*(undo for _, undo in installed), *repacked]
     if linear_loss and prefix_order.obstacle(trainer) is None:
         undos.append(prefix_order.arrange(trainer))

@@ -15,7 +15,7 @@ from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.core.files import written_whole
 from strop.core.processes import check_single
 from strop.data.reading.blend import lasting, sources_named, stem_of
-from strop.models.lora import initialisation as adapter_start
+from strop.models.lora import initialisation as lora_init
 from strop.models.lora.unmergeable import unmergeable
 from strop.models.precision import Bits, bits_of, computes_in, described
 from strop.models.quantized.activation_stats import input_energies
@@ -100,8 +100,8 @@ def train(
     else:
         subject = fresh(chosen, model, tokenizer)
     chosen = _with_bits(chosen, given, bits_of(subject.model))
-    if chosen.adapter_start == "correction":
-        adapter_start.check(subject.model, chosen.rank)
+    if chosen.lora_init == "quantization_error":
+        lora_init.check(subject.model, chosen.rank)
     limit = length_limit(chosen, subject.model.config)
     material = prepare(source, subject.tokenizer, chosen, limit)
     check_rows_of_embedding(material, subject)
@@ -228,7 +228,7 @@ class _Training:
                 self.console.print(report.best_sentence(run), soft_wrap=True, highlight=False)
             with checkpoints.saving(run.adapter_folder), written_whole(run.adapter_folder) as path:
                 trainer.save_model(str(path))
-                run.frame().save_tokenizer(path)
+                run.assets().save_tokenizer(path)
             self._keep_energies(trainer.model)
         with checkpoints.saving(run.path):
             run.update(
@@ -251,7 +251,7 @@ class _Training:
 
     def _keep_energies(self, model: Any) -> None:
         """Note by what an export rounds, while the model and its data are at hand."""
-        file = self.run.energies_file
+        file = self.run.activation_stats_file
         found = input_energies(model, (example.ids for example in self.material.train))
         with checkpoints.saving(file), written_whole(file) as path:
             save_file(found, path)
@@ -364,7 +364,7 @@ def _accelerated(trainer: Trainer, plan: StepPlan | None) -> Callable[[], None]:
         return lambda: None
     from strop.training.acceleration import accelerate, restore
 
-    accelerate(trainer, policy=plan.policy, micro_batch_tokens=plan.micro_batch_tokens)
+    accelerate(trainer, activations=plan.activations, micro_batch_tokens=plan.micro_batch_tokens)
     return lambda: restore(trainer)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from strop.core.errors import ConfigError, DataError, StropError
 from strop.core.files import write_json
 from strop.models import load, resolve
-from strop.models.assets import file_digests, kept_tokenizer_identity, trained_frame
+from strop.models.assets import file_digests, kept_tokenizer_identity, trained_assets
 from strop.models.given_weights import differences, save, spoken
 from strop.models.identity import SHOWN, base_identity, tokenizer_identity
 from strop.models.loading import located
@@ -67,8 +67,10 @@ def fresh(settings: Settings, model: Any, tokenizer: Any) -> Subject:
     if not changed:
         return Subject(model, tokenizer)
     unlike = f"{spoken(changed)} are not as in {model.name_or_path}"
-    if settings.adapter_start == "correction":
-        raise ConfigError(f"adapter_start is correction, which belongs to other weights: {unlike}")
+    if settings.lora_init == "quantization_error":
+        raise ConfigError(
+            f"lora_init is quantization_error, which belongs to other weights: {unlike}"
+        )
     return Subject(model, tokenizer, unlike)
 
 
@@ -79,9 +81,9 @@ def resumed(run: Run, settings: Settings, model: Any, tokenizer: Any) -> Subject
         ConfigError: a model object or tokenizer is another than the run began with.
         StropError: the model of the run is no longer there, or another lies there now.
     """
-    frame = run.frame()
+    assets = run.assets()
     if tokenizer is not None:
-        given, recorded = tokenizer_identity(_padded(tokenizer, frame)), run.tokenizer_identity
+        given, recorded = tokenizer_identity(_padded(tokenizer, assets)), run.tokenizer_identity
         if recorded is not None and given != recorded:
             raise ConfigError(
                 f"the run in {run.path} was started with a tokenizer of SHA-256 "
@@ -89,15 +91,15 @@ def resumed(run: Run, settings: Settings, model: Any, tokenizer: Any) -> Subject
                 "and that of the run is taken"
             )
     if model is None or isinstance(model, str | Path):
-        return Subject(run.load_base()[0], frame.tokenizer)
-    _check_object(model, frame.tokenizer)
+        return Subject(run.load_base()[0], assets.tokenizer)
+    _check_object(model, assets.tokenizer)
     if changed := differences(model, run.model):
         raise ConfigError(
             f"the model that was given differs in {spoken(changed)} from that which the run in "
             f"{run.path} was started with; leave model out, and that of the run is loaded"
         )
-    frame.govern(model)
-    return Subject(model, frame.tokenizer)
+    assets.govern(model)
+    return Subject(model, assets.tokenizer)
 
 
 def check_causal(model: Any) -> None:
@@ -178,11 +180,11 @@ def _named(given: Any) -> str:
     return repr(given) if isinstance(given, str | int | Path) else f"a {type(given).__name__}"
 
 
-def _padded(tokenizer: Any, frame: Any) -> Any:
+def _padded(tokenizer: Any, assets: Any) -> Any:
     """Return a tokenizer as `fresh` made it of one that was given when the run began."""
     tokenizer = _copied(tokenizer)
-    frame = copy.deepcopy(frame)
-    settle(frame, tokenizer, keep_pad=True)
+    assets = copy.deepcopy(assets)
+    settle(assets, tokenizer, keep_pad=True)
     return tokenizer
 
 
@@ -215,12 +217,12 @@ def keep_what_was_given(run: Run, subject: Subject, record: dict[str, Any] | Non
             subject.model.name_or_path = str(run.base_folder.absolute())
         if not run.record.get("base", {}).get("sha256"):
             _record_base(run)
-        if not run.frame_folder.is_dir():
-            _keep_frame(run, subject)
+        if not run.assets_folder.is_dir():
+            _keep_assets(run, subject)
     except StropError:
         if record is not None:
             run.record_file.unlink()
-            for folder in (run.base_folder, run.frame_folder):
+            for folder in (run.base_folder, run.assets_folder):
                 shutil.rmtree(folder, ignore_errors=True)
         raise
 
@@ -233,9 +235,9 @@ def _record_base(run: Run) -> None:
     run.update(base=base)
 
 
-def _keep_frame(run: Run, subject: Subject) -> None:
-    frame = trained_frame(run.model, subject.model, subject.tokenizer)
-    frame.keep(run.frame_folder)
-    if run.frame_folder.is_dir():
-        identity = kept_tokenizer_identity(frame, run.frame_folder)
-        run.update(tokenizer={"sha256": identity}, frame=file_digests(run.frame_folder))
+def _keep_assets(run: Run, subject: Subject) -> None:
+    assets = trained_assets(run.model, subject.model, subject.tokenizer)
+    assets.keep(run.assets_folder)
+    if run.assets_folder.is_dir():
+        identity = kept_tokenizer_identity(assets, run.assets_folder)
+        run.update(tokenizer={"sha256": identity}, model_assets=file_digests(run.assets_folder))

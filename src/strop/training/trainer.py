@@ -19,7 +19,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from strop.core.errors import ConfigError, StropError, UnsupportedError
 from strop.core.tokens import IGNORE_INDEX
-from strop.models.lora import initialisation as adapter_start
+from strop.models.lora import initialisation as lora_init
 from strop.models.precision import computes_in
 from strop.planning import trainer_arguments
 from strop.planning.settings import Settings
@@ -159,7 +159,8 @@ def arguments(settings: Settings, folder: Path, rows: int, model: Any, evaluate:
         "per_device_train_batch_size": rows_at_once,
         "per_device_eval_batch_size": rows_at_once,
         "gradient_accumulation_steps": settings.batch_size // rows_at_once,
-        "activation_checkpointing": settings.policy == "checkpoint" and not settings.accelerate,
+        "activation_checkpointing": settings.activations == "checkpoint"
+        and not settings.accelerate,
         "max_length": None,
         "remove_unused_columns": False,
         "dataset_kwargs": {"skip_prepare_dataset": True},
@@ -280,8 +281,8 @@ def build(
     except ValueError as e:
         raise ConfigError(f"TRL's trainer does not take these settings: {e}") from e
     trainer.remove_callback(PrinterCallback)
-    if settings.adapter_start == "correction":
-        adapter_start.begin(trainer.model, Path(model.name_or_path) / adapter_start.FOLDER)
+    if settings.lora_init == "quantization_error":
+        lora_init.begin(trainer.model, Path(model.name_or_path) / lora_init.FOLDER)
     return trainer
 
 

@@ -13,13 +13,13 @@ from strop.exporting.weights.sketches import Print, print_over
 from strop.exporting.weights.tuned import TunedWeights, pour
 from strop.metrics.divergence import agreement
 from strop.models import load
-from strop.models.assets import Frame
+from strop.models.assets import ModelAssets
 
 
 @torch.no_grad()
 def measured(
     reference: Reference,
-    frame: Frame,
+    assets: ModelAssets,
     candidates: Mapping[str, TunedWeights],
     balance: Balance,
     dtype: torch.dtype | None,
@@ -33,12 +33,12 @@ def measured(
 
     Args:
         reference: what the trained model says.
-        frame: what surrounds its weights; its folder holds the original ones.
+        assets: what surrounds its weights; its folder holds the original ones.
         candidates: merged weights by the name of their base.
         balance: by which channels are scaled in some formats.
         dtype: that merged weights are stored in; None stores each as the base does.
     """
-    model, _ = load(frame.folder, bits=32)
+    model, _ = load(assets.folder, bits=32)
     found = {}
     for name, weights in candidates.items():
         pour(weights, model, dtype)

@@ -22,7 +22,7 @@ from strop.exporting.gguf.vocabulary import rendered_ids
 from strop.exporting.weights.sketches import Print, adapted, print_of
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.metrics.divergence import Answer, considered
-from strop.models.assets import Frame
+from strop.models.assets import ModelAssets
 from strop.training import Run
 from strop.training.run_data import columns_of_run, rows_of_run
 
@@ -60,12 +60,12 @@ HARD_TEXTS = (
 
 
 @torch.no_grad()
-def ask(run: Run, frame: Frame, data: Any = None) -> Reference:
+def ask(run: Run, assets: ModelAssets, data: Any = None) -> Reference:
     """Load the trained model, base and adapter apart as in training, and note what it says.
 
     Args:
         run: a finished run.
-        frame: what surrounds its weights.
+        assets: what surrounds its weights.
         data: rows to compare on; None takes the rows that the run held out.
 
     Raises:
@@ -73,7 +73,7 @@ def ask(run: Run, frame: Frame, data: Any = None) -> Reference:
     """
     model, _ = run.load()
     model.float()  # so that only the export's own rounding is seen
-    tokenizer = frame.tokenizer
+    tokenizer = assets.tokenizer
     source, rows = _rows(run, data)
     texts = _texts(rows, tokenizer, model.config.get_text_config().vocab_size)
     firsts = [_shared(ids, texts[:i]) for i, ids in enumerate(texts)]
@@ -86,7 +86,7 @@ def ask(run: Run, frame: Frame, data: Any = None) -> Reference:
     chats = _chats(rows) if template_of(tokenizer) else []
     chat_ids = [rendered_ids(tokenizer, chat) for chat in chats]
     plain = tokenizer("a")["input_ids"]
-    prints, scaled = _prints(model, Balance(run.energies(), frame.text_config))
+    prints, scaled = _prints(model, Balance(run.activation_stats(), assets.text_config))
     return Reference(
         source=source,
         texts=texts,
@@ -94,14 +94,14 @@ def ask(run: Run, frame: Frame, data: Any = None) -> Reference:
         chats=chats,
         chat_ids=chat_ids,
         chat_texts=[rendered_text(tokenizer, chat) for chat in chats],
-        answers=[_answer(model, ids, frame.ends) for ids in chat_ids],
+        answers=[_answer(model, ids, assets.ends) for ids in chat_ids],
         prompts=prompts(rows, tokenizer),
         hard=[(text, _plain_ids(tokenizer, text)) for text in HARD_TEXTS],
-        ends=frame.ends,
-        config={k: v for k, v in frame.stated.items() if k not in _STORAGE},
-        gguf=metadata(frame.text_config) if frame.text_config.model_type in FAMILIES else {},
+        ends=assets.ends,
+        config={k: v for k, v in assets.stated.items() if k not in _STORAGE},
+        gguf=metadata(assets.text_config) if assets.text_config.model_type in FAMILIES else {},
         trained=adapter_digest(run.weights()),
-        base_kind=_base_kind(run, frame),
+        base_kind=_base_kind(run, assets),
         begin=plain[0] if len(plain) > 1 and plain[0] == tokenizer.bos_token_id else None,
         log_probs=log_probs,
         prints=prints,
@@ -196,11 +196,11 @@ def _answer(model: Any, ids: list[int], ends: list[int]) -> Answer:
     return Answer(answer, bool(answer) and answer[-1] in ends, steps)
 
 
-def _base_kind(run: Run, frame: Frame) -> str:
+def _base_kind(run: Run, assets: ModelAssets) -> str:
     if run.settings["bits"] == 4:
         return "NF4"
     narrow = (torch.bfloat16, torch.float16)
-    return "F32" if run.settings["bits"] == 32 or frame.config.dtype in narrow else "BF16"
+    return "F32" if run.settings["bits"] == 32 or assets.config.dtype in narrow else "BF16"
 
 
 def _prints(model: Any, balance: Balance) -> tuple[dict[str, Print], dict[str, Print]]:

@@ -12,7 +12,7 @@ from strop.core.progress import Written
 from strop.exporting.gguf import architectures as gguf_families
 from strop.exporting.gguf.writer import add_fields, pad, write_header
 from strop.exporting.weights.tuned import TunedWeights, Update
-from strop.models.assets import Frame
+from strop.models.assets import ModelAssets
 
 FILE = "adapter.gguf"
 
@@ -20,13 +20,13 @@ FILE = "adapter.gguf"
 class GgufAdapter:
     """A GGUF file of the two factors of each changed weight, in float32, that is to be written."""
 
-    def __init__(self, weights: TunedWeights, frame: Frame) -> None:
+    def __init__(self, weights: TunedWeights, assets: ModelAssets) -> None:
         """Say what will lie in the file.
 
         Raises:
             UnsupportedError: the adapter holds what llama.cpp cannot add while it runs.
         """
-        self.weights, self.frame = weights, frame
+        self.weights, self.assets = weights, assets
         self.alpha = float(weights.adapter_config["lora_alpha"]) or 1.0
         self._check()
         self.tensors = dict(self._named())
@@ -43,7 +43,7 @@ class GgufAdapter:
             file: does not exist yet.
             written: called with the bytes of each tensor that is written.
         """
-        arch = gguf_families.family_of(self.frame.text_config).arch.name.lower()
+        arch = gguf_families.family_of(self.assets.text_config).arch.name.lower()
         writer = GGUFWriter(file, arch)
         add_fields(
             writer,
@@ -84,7 +84,7 @@ class GgufAdapter:
 
     def _named(self) -> Iterator[tuple[str, Tensor]]:
         """Yield llama.cpp's factors: it adds alpha / rank · B A, so other scales go into B."""
-        config = self.frame.text_config
+        config = self.assets.text_config
         known = gguf_families.names(config)
         for name, update in self.weights.updates.items():
             assert isinstance(update, Update)  # `_check` refuses others

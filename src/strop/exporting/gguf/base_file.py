@@ -13,7 +13,7 @@ from strop.exporting.gguf.writer import GgufFile
 from strop.exporting.weights.base_weights import held_base
 from strop.exporting.weights.tuned import BaseWeights
 from strop.models import compute_dtype
-from strop.models.assets import Frame
+from strop.models.assets import ModelAssets
 from strop.models.files.weight_files import weight_files
 from strop.models.identity import tokenizer_identity
 
@@ -23,25 +23,25 @@ _MODEL = "model.gguf"
 class GgufBase:
     """The weights that a run was trained on, as training held them, in one GGUF file."""
 
-    def __init__(self, settings: dict[str, Any], frame: Frame, quant: str) -> None:
+    def __init__(self, settings: dict[str, Any], assets: ModelAssets, quant: str) -> None:
         """Say what will lie in the file.
 
         Args:
             settings: of the run.
-            frame: of its base.
+            assets: of its base.
             quant: a name of `gguf_types.FILE_TYPES`.
         """
-        self.contents = GgufFile(BaseWeights(held_base(settings, frame)), frame, quant)
-        weights = weight_files(frame.folder)
+        self.contents = GgufFile(BaseWeights(held_base(settings, assets)), assets, quant)
+        weights = weight_files(assets.folder)
         self._made_from = {
-            "folder": str(frame.folder.absolute()),
+            "folder": str(assets.folder.absolute()),
             "files": [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in weights],
             "held": [settings["bits"], str(compute_dtype())],
-            "tokenizer": tokenizer_identity(frame.tokenizer),
-            "ends": frame.ends,
+            "tokenizer": tokenizer_identity(assets.tokenizer),
+            "ends": assets.ends,
         }
         digest = hashlib.sha256(json.dumps(self._made_from).encode()).hexdigest()
-        self._name = f"{frame.folder.name}-{digest[:8]}-{quant}-gguf"
+        self._name = f"{assets.folder.name}-{digest[:8]}-{quant}-gguf"
 
     @property
     def nbytes(self) -> int:

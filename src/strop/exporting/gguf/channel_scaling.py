@@ -28,25 +28,29 @@ class Link:
     """Outputs before those that are read."""
 
 
-def links(energies: Mapping[str, Tensor], family: GgufFamily) -> Iterator[Link]:
+def links(activation_stats: Mapping[str, Tensor], family: GgufFamily) -> Iterator[Link]:
     """Yield the links between the tensors of a model with norms before attention and MLP.
 
     Args:
-        energies: by the names of the weights that read something, transformers'.
+        activation_stats: by the names of the weights that read something, transformers'.
         family: of the model.
     """
-    for down in sorted(name for name in energies if name.endswith(".mlp.down_proj.weight")):
+    for down in sorted(name for name in activation_stats if name.endswith(".mlp.down_proj.weight")):
         block = down.removesuffix("mlp.down_proj.weight")
         asking = (f"{block}self_attn.{kind}_proj.weight" for kind in ("q", "k", "v", "qkv"))
         entering = (f"{block}mlp.{kind}_proj.weight" for kind in ("gate", "up", "gate_up"))
         up, both = (f"{block}mlp.{kind}_proj.weight" for kind in ("up", "gate_up"))
-        readers = tuple(name for name in asking if name in energies)
+        readers = tuple(name for name in asking if name in activation_stats)
         yield Link(f"{block}input_layernorm.weight", readers)
-        readers = tuple(name for name in entering if name in energies)
+        readers = tuple(name for name in entering if name in activation_stats)
         yield Link(f"{block}{family.mlp_norm}.weight", readers)
-        yield Link(up, (down,)) if up in energies else Link(both, (down,), len(energies[down]))
-    if "lm_head.weight" in energies:
-        inner = any(name.startswith("model.language_model.") for name in energies)
+        yield (
+            Link(up, (down,))
+            if up in activation_stats
+            else Link(both, (down,), len(activation_stats[down]))
+        )
+    if "lm_head.weight" in activation_stats:
+        inner = any(name.startswith("model.language_model.") for name in activation_stats)
         norm = "model.language_model.norm.weight" if inner else "model.norm.weight"
         yield Link(norm, ("lm_head.weight",))
 
@@ -63,25 +67,25 @@ class Balance:
     SmoothQuant (arXiv:2211.10438) and AWQ (arXiv:2306.00978) scale likewise, to other powers.
     Besides, a base that lies on few levels no longer lies on few of Q8_0's, so that small updates
     are not lost. In fewer bits the weights' own errors are what counts, and weighing those by the
-    energies does more (`gguf_types.encode`).
+    activation statistics does more (`gguf_types.encode`).
     """
 
-    def __init__(self, energies: Mapping[str, Tensor], config: Any) -> None:
-        """Reckon what inputs of these energies ask for.
+    def __init__(self, activation_stats: Mapping[str, Tensor], config: Any) -> None:
+        """Compute the scales that inputs of these mean squares ask for.
 
         Args:
-            energies: [I] mean squares of what weights read, by transformers' names; without any,
+            activation_stats: [I] mean squares of what weights read, by transformers' names; without any,
                 nothing is scaled.
             config: of the model.
         """
-        self.energies = energies
+        self.activation_stats = activation_stats
         self._outputs: dict[str, Tensor] = {}
         self._inputs: dict[str, Tensor] = {}
         if (family := FAMILIES.get(config.model_type)) is None:
             return  # no file of it is written
         self._offset = float(family.unit_offset)
-        for link in links(energies, family):
-            energy = energies[link.readers[0]]
+        for link in links(activation_stats, family):
+            energy = activation_stats[link.readers[0]]
             least = _LEAST * float(energy.mean()) or 1.0  # of an input that is never more than 0
             logs = energy.double().clamp_min(least).log() / -4
             scale = (logs - logs.mean()).exp().float()

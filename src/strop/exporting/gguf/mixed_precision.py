@@ -7,26 +7,26 @@ from strop.core.progress import Written
 from strop.exporting.gguf.mixture import KINDS, mixture, plain_bytes, stored_bytes
 from strop.exporting.gguf.writer import GgufFile
 from strop.exporting.weights.sensitivity import Sensitivity
-from strop.models.assets import Frame
+from strop.models.assets import ModelAssets
 
 
 class DynamicGguf:
     """A GGUF file that is to be written; its formats are chosen when it is."""
 
-    def __init__(self, found: Sensitivity, frame: Frame, budget: float) -> None:
+    def __init__(self, found: Sensitivity, assets: ModelAssets, budget: float) -> None:
         """Say how large the file will be at most.
 
         Args:
             found: what calibration tells of the tuned model.
-            frame: what surrounds the weights.
+            assets: what surrounds the weights.
             budget: times the bytes that all matrices take in Q4_0.
 
         Raises:
             ConfigError: no formats are so small.
             UnsupportedError: llama.cpp has no such model, or a tensor that it does not know.
         """
-        self.found, self.frame, self.budget = found, frame, budget
-        plain = GgufFile(found.weights, frame, "q4_0")
+        self.found, self.assets, self.budget = found, assets, budget
+        plain = GgufFile(found.weights, assets, "q4_0")
         self._shapes = {tensor.source: tensor.shape for tensor in plain.tensors}
         whole = plain_bytes(self._shapes)
         self.nbytes = plain.nbytes - whole + int(budget * whole)
@@ -46,4 +46,4 @@ class DynamicGguf:
             written: called with the bytes of each tensor that is written.
         """
         chosen = mixture(self.found, self._shapes, self.budget)
-        GgufFile(self.found.weights, self.frame, "q8_0", chosen).write(file, written)
+        GgufFile(self.found.weights, self.assets, "q8_0", chosen).write(file, written)

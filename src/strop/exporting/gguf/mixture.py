@@ -67,9 +67,9 @@ def mixture(found: Sensitivity, shapes: dict[str, tuple[int, ...]], budget: floa
 
 
 def _importance(found: Sensitivity, matrices: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    energies = {f"{name}.weight": layer.energy for name, layer in found.layers.items()}
-    energies[_stored_head(found, matrices)] = found.table.hidden.square().mean(0)
-    return {name: energy for name, energy in energies.items() if name in matrices}
+    activation_stats = {f"{name}.weight": layer.energy for name, layer in found.layers.items()}
+    activation_stats[_stored_head(found, matrices)] = found.table.hidden.square().mean(0)
+    return {name: energy for name, energy in activation_stats.items() if name in matrices}
 
 
 def _stored_head(found: Sensitivity, matrices: dict[str, tuple[int, ...]]) -> str:

@@ -8,7 +8,7 @@ from gguf import TokenType
 
 from strop.core.errors import UnsupportedError
 from strop.data.encoding.templates import template_of, templates_of
-from strop.models.assets import Frame
+from strop.models.assets import ModelAssets
 
 _CL100K = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -36,17 +36,17 @@ SPLITTERS = {
 """llama.cpp's name of each way to split text into words, by the tokenizer's own steps."""
 
 
-def vocabulary(frame: Frame, rows: int) -> dict[str, Any]:
+def vocabulary(assets: ModelAssets, rows: int) -> dict[str, Any]:
     """Return the `tokenizer.` fields of a GGUF file.
 
     Args:
-        frame: of the trained model.
+        assets: of the trained model.
         rows: of the embedding; tokens beyond the tokenizer's are marked unused.
 
     Raises:
         UnsupportedError: a kind of tokenizer that llama.cpp does not have, or that is not known.
     """
-    backend = json.loads(frame.tokenizer.backend_tokenizer.to_str())
+    backend = json.loads(assets.tokenizer.backend_tokenizer.to_str())
     model = backend["model"]
     if model.get("type", "BPE") != "BPE" or "merges" not in model:
         raise UnsupportedError(
@@ -59,18 +59,18 @@ def vocabulary(frame: Frame, rows: int) -> dict[str, Any]:
             "byte-level vocabulary without merges. Export --to merged instead"
         )
     del model["vocab"]  # hundreds of thousands of strings, which the tokenizer is asked for below
-    tokens, types = _tokens(frame.tokenizer, backend, rows)
+    tokens, types = _tokens(assets.tokenizer, backend, rows)
     fields: dict[str, Any] = {"ggml.tokens": tokens, "ggml.token_type": types}
     if model.get("byte_fallback"):
         fields["ggml.model"], fields["ggml.pre"] = "llama", "default"
         fields["ggml.scores"] = _scores(tokens, model["merges"])
-        fields["ggml.add_space_prefix"] = _adds_space(frame.tokenizer)
+        fields["ggml.add_space_prefix"] = _adds_space(assets.tokenizer)
     else:
         fields["ggml.model"], fields["ggml.pre"] = "gpt2", _splitter(backend)
         merges = model["merges"]
         fields["ggml.merges"] = [m if isinstance(m, str) else " ".join(m) for m in merges]
-    fields |= _special(frame)
-    fields |= _chat_templates(frame.tokenizer)
+    fields |= _special(assets)
+    fields |= _chat_templates(assets.tokenizer)
     return {f"tokenizer.{name}": value for name, value in fields.items() if value is not None}
 
 
@@ -148,10 +148,10 @@ def _steps(pre_tokenizer: dict[str, Any]) -> Iterator[str]:
         yield str(kind)
 
 
-def _special(frame: Frame) -> dict[str, Any]:
+def _special(assets: ModelAssets) -> dict[str, Any]:
     """Return the ids of special tokens, and whether texts begin and end with them."""
-    tokenizer = frame.tokenizer
-    ends = frame.ends
+    tokenizer = assets.tokenizer
+    ends = assets.ends
     eos = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else ends[0]
     more = [i for i in ends if i != eos]
     plain = tokenizer("a")["input_ids"]

@@ -22,7 +22,7 @@ from strop.exporting.gguf.mixture import Mixture
 from strop.exporting.gguf.q8_0 import UpdateRounding
 from strop.exporting.gguf.vocabulary import vocabulary
 from strop.exporting.weights.tuned import BaseWeights, Update
-from strop.models.assets import Frame
+from strop.models.assets import ModelAssets
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class GgufFile:
     def __init__(
         self,
         weights: BaseWeights,
-        frame: Frame,
+        assets: ModelAssets,
         quant: str,
         mixed: Mixture | None = None,
         balance: Balance | None = None,
@@ -57,7 +57,7 @@ class GgufFile:
 
         Args:
             weights: of the tuned model, or of its base.
-            frame: what surrounds them.
+            assets: what surrounds them.
             quant: a name of `gguf_types.FILE_TYPES`.
             mixed: formats that single tensors get instead.
             balance: by which channels are scaled in Q8_0, and errors weighed in fewer bits.
@@ -65,19 +65,19 @@ class GgufFile:
         Raises:
             UnsupportedError: llama.cpp has no such model, or a tensor that it does not know.
         """
-        self.weights, self.frame = weights, frame
+        self.weights, self.assets = weights, assets
         wanted, self._file_type = gguf_types.FILE_TYPES[quant]
         types = mixed.types if mixed else {}
         if mixed:
             self._file_type = LlamaFileType.GUESSED
         self._balance = balance if wanted == Type.Q8_0 and not mixed else None
-        energies = {} if balance is None else balance.energies
-        self._importance = mixed.importance if mixed else energies
+        activation_stats = {} if balance is None else balance.activation_stats
+        self._importance = mixed.importance if mixed else activation_stats
         self.tensors = [
             Planned(named, name, shape, types.get(name) or gguf_types.fitting(wanted, shape))
             for name, named, shape in self._named()
         ]
-        self.rotary = dict(gguf_families.rotary_tensors(frame.text_config))
+        self.rotary = dict(gguf_families.rotary_tensors(assets.text_config))
 
     @property
     def nbytes(self) -> int:
@@ -85,7 +85,7 @@ class GgufFile:
         return sum(tensor.nbytes for tensor in self.tensors)
 
     def _named(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-        known = gguf_families.names(self.frame.text_config)
+        known = gguf_families.names(self.assets.text_config)
         for name in self.weights.names:
             if (named := gguf_families.named(known, name)) is not None:
                 yield name, named, self.weights.shape(name)
@@ -99,7 +99,9 @@ class GgufFile:
             file: does not exist yet.
             written: called with the bytes of each tensor that is written.
         """
-        writer = GGUFWriter(file, gguf_families.family_of(self.frame.text_config).arch.name.lower())
+        writer = GGUFWriter(
+            file, gguf_families.family_of(self.assets.text_config).arch.name.lower()
+        )
         add_fields(writer, self._fields())
         for name, factors in self.rotary.items():
             values = factors.numpy()
@@ -132,7 +134,7 @@ class GgufFile:
 
     def rows(self, tensor: Planned) -> Iterator[Tensor]:
         """Yield the values of one of `tensors` as llama.cpp wants them, some rows at a time."""
-        config = self.frame.text_config
+        config = self.assets.text_config
         heads = gguf_families.permuted_heads(config, tensor.source)
         head = tensor.shape[0] // heads if heads else 1
         offset = gguf_families.FAMILIES[config.model_type].unit_offset
@@ -148,17 +150,17 @@ class GgufFile:
                 yield rows
 
     def _fields(self) -> dict[str, Any]:
-        config = self.frame.text_config
+        config = self.assets.text_config
         arch = gguf_families.family_of(config).arch.name.lower()
         own = {f"{arch}.{key}": value for key, value in gguf_families.metadata(config).items()}
         return {
             "general.type": "model",
-            "general.name": self.frame.folder.name,
+            "general.name": self.assets.folder.name,
             "general.file_type": int(self._file_type),
             "general.quantization_version": 2,
             **own,
             **({BALANCED: True} if self._balance else {}),
-            **vocabulary(self.frame, config.vocab_size),
+            **vocabulary(self.assets, config.vocab_size),
         }
 
 

@@ -13,7 +13,7 @@ from strop.data.encoding.templates import template_of
 from strop.exporting.gguf.vocabulary import vocabulary
 from strop.exporting.ollama import go_template
 from strop.exporting.ollama.chat_segments import Turns, trims, turns, writes_tools
-from strop.models.assets import Frame
+from strop.models.assets import ModelAssets
 
 FILE = "Modelfile"
 _NO_TOOLS = (
@@ -41,20 +41,20 @@ class Modelfile:
     remarks: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, frame: Frame, model: str, adapter: str | None = None) -> "Modelfile":
+    def of(cls, assets: ModelAssets, model: str, adapter: str | None = None) -> "Modelfile":
         """Return what to say of a model.
 
         Args:
-            frame: of the trained model.
+            assets: of the trained model.
             model: the GGUF file's name.
             adapter: the GGUF adapter's name, if the model is only its base.
 
         Raises:
             UnsupportedError: its chat template does more than Ollama's can.
         """
-        tokenizer = frame.tokenizer
+        tokenizer = assets.tokenizer
         found = turns(tokenizer)
-        if vocabulary(frame, frame.text_config.vocab_size)["tokenizer.ggml.add_bos_token"]:
+        if vocabulary(assets, assets.text_config.vocab_size)["tokenizer.ggml.add_bos_token"]:
             found = found.without(tokenizer.bos_token)  # llama.cpp puts it there
         remarks = []
         if trims(tokenizer):
@@ -66,8 +66,8 @@ class Modelfile:
         if writes_tools(tokenizer):
             remarks.append(_NO_TOOLS)
             logger.warning("Modelfile: %s", _NO_TOOLS)
-        stops = [str(tokenizer.convert_ids_to_tokens(i)) for i in frame.ends]
-        settings = _sampling(frame.generation_config)
+        stops = [str(tokenizer.convert_ids_to_tokens(i)) for i in assets.ends]
+        settings = _sampling(assets.generation_config)
         return cls(model, go_text(found), stops, adapter, settings, remarks)
 
     def text(self) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from strop.core.files import write_json
 from strop.core.progress import Written
 from strop.exporting.weights.tuned import TunedWeights
-from strop.models.assets import Frame
+from strop.models.assets import ModelAssets
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -14,9 +14,9 @@ WEIGHTS = "adapter_model.safetensors"
 class Adapter:
     """An adapter folder that is to be written."""
 
-    def __init__(self, weights: TunedWeights, frame: Frame) -> None:
+    def __init__(self, weights: TunedWeights, assets: ModelAssets) -> None:
         """Say what will lie in the folder."""
-        self.weights, self.frame = weights, frame
+        self.weights, self.assets = weights, assets
 
     @property
     def nbytes(self) -> int:
@@ -35,7 +35,7 @@ class Adapter:
         config = dict(self.weights.adapter_config)
         named = str(config.get("base_model_name_or_path") or "")
         hub = named.count("/") == 1 and not named.startswith((".", "/", "~"))
-        config["base_model_name_or_path"] = named if hub else str(self.frame.folder.absolute())
+        config["base_model_name_or_path"] = named if hub else str(self.assets.folder.absolute())
         write_json(folder / "adapter_config.json", config)
-        self.frame.save_tokenizer(folder)
+        self.assets.save_tokenizer(folder)
         written(self.nbytes)

@@ -15,7 +15,7 @@ from strop.core.files import write_json
 from strop.core.progress import Written
 from strop.exporting.weights.sensitivity import Sensitivity
 from strop.exporting.weights.streaming import Entry, shards, write_shards
-from strop.models.assets import Frame
+from strop.models.assets import ModelAssets
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.allocation import Knapsack, Option
 from strop.quantization.choices import NF4_FORMAT
@@ -39,12 +39,12 @@ class Bnb:
 
     format = "nf4"
 
-    def __init__(self, found: Sensitivity, frame: Frame, budget: float = BUDGET) -> None:
+    def __init__(self, found: Sensitivity, assets: ModelAssets, budget: float = BUDGET) -> None:
         """Say how large the folder will be at most.
 
         Args:
             found: what calibration tells of the tuned model.
-            frame: what surrounds the weights.
+            assets: what surrounds the weights.
             budget: bytes of the weights over those with each linear layer in NF4; what is over
                 leaves in 16 bits those layers that suffer most.
 
@@ -56,8 +56,8 @@ class Bnb:
             raise MissingPackageError(
                 'what --to bnb writes is opened by bitsandbytes; run: pip install "strop[bnb]"'
             )
-        self.found, self.frame = found, frame
-        self._dtype = torch.float16 if frame.config.dtype == torch.float16 else torch.bfloat16
+        self.found, self.assets = found, assets
+        self._dtype = torch.float16 if assets.config.dtype == torch.float16 else torch.bfloat16
         shapes = {name: found.weights.shape(name) for name in found.weights.names}
         # bitsandbytes' CPU kernels read rows of whole groups only, and whole blocks of rows
         linear = [
@@ -71,7 +71,7 @@ class Bnb:
         self._linear = set(linear)
         if not linear:
             raise UnsupportedError(
-                f"no layer of this {frame.config.model_type} model has inputs in whole groups of "
+                f"no layer of this {assets.config.model_type} model has inputs in whole groups of "
                 f"{GROUP} and outputs in whole blocks of {ROWS}, as bitsandbytes needs them; "
                 "export --to merged instead"
             )
@@ -106,7 +106,7 @@ class Bnb:
             written(sizes[name])
 
         write_shards(folder, shards(entries), blocks)
-        self.frame.save(folder, self._dtype)
+        self.assets.save(folder, self._dtype)
         file = folder / "config.json"
         config = json.loads(file.read_text(encoding="utf-8"))
         write_json(file, config | {"quantization_config": self._config(left)})

@@ -9,21 +9,23 @@ from strop.core.progress import Written
 from strop.exporting.weights.file_names import FileNames
 from strop.exporting.weights.streaming import shards, write_shards
 from strop.exporting.weights.tuned import TunedWeights
-from strop.models.assets import Frame
+from strop.models.assets import ModelAssets
 
 
 class Merged:
     """A model folder that is to be written."""
 
-    def __init__(self, weights: TunedWeights, frame: Frame, dtype: torch.dtype | None) -> None:
+    def __init__(
+        self, weights: TunedWeights, assets: ModelAssets, dtype: torch.dtype | None
+    ) -> None:
         """Say what will lie in the folder.
 
         Args:
             weights: of the tuned model.
-            frame: what surrounds them.
+            assets: what surrounds them.
             dtype: of the floating-point tensors; None stores each as the base does.
         """
-        self.weights, self.frame = weights, frame
+        self.weights, self.assets = weights, assets
         self.names = FileNames(weights)
         self.entries = [*self.names.entries(dtype)]
 
@@ -56,4 +58,4 @@ class Merged:
             written(sizes[name])
 
         write_shards(folder, shards(self.entries), blocks)
-        self.frame.save(folder, self._widest)
+        self.assets.save(folder, self._widest)

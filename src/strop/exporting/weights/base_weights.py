@@ -11,7 +11,7 @@ from torch import Tensor
 from strop.core.errors import UnsupportedError
 from strop.exporting.weights.streaming import CODES
 from strop.models import compute_dtype
-from strop.models.assets import Frame
+from strop.models.assets import ModelAssets
 from strop.models.files.layout import Conversion, Group, Layout
 from strop.models.files.opening import conversion
 from strop.models.files.weight_files import StoredTensor, stored_tensors
@@ -49,20 +49,24 @@ class StoredBase:
     """The weights in the files of a model folder, rounded as they were held."""
 
     def __init__(
-        self, frame: Frame, *, held: torch.dtype | None = None, matrices: torch.dtype | None = None
+        self,
+        assets: ModelAssets,
+        *,
+        held: torch.dtype | None = None,
+        matrices: torch.dtype | None = None,
     ) -> None:
         """Look at the files; weights are read when asked for.
 
         Args:
-            frame: of the model.
+            assets: of the model.
             held: the format in which training held every weight; None, as it is stored.
             matrices: the format of wider linear weights and embeddings; None, as they are stored.
         """
-        self._files = Files(stored_tensors(frame.folder), held, matrices)
+        self._files = Files(stored_tensors(assets.folder), held, matrices)
         self._conversion: Conversion | None = None
-        if frame.layout is None:
-            self._conversion = conversion(frame.folder)
-        self.layout = frame.layout or self.converting.layout
+        if assets.layout is None:
+            self._conversion = conversion(assets.folder)
+        self.layout = assets.layout or self.converting.layout
         self._of = {name: group for group in self.layout.groups for name in group.memory}
         self._read: tuple[Group, dict[str, Tensor]] | None = None
         grouped = {name: group.memory for group in self.layout.groups for name in group.files}
@@ -161,17 +165,17 @@ class Files:
 class QuantizedBase:
     """The weights of a model that training held in few bits, some rows dequantised at a time."""
 
-    def __init__(self, frame: Frame, stored: Base | None) -> None:
+    def __init__(self, assets: ModelAssets, stored: Base | None) -> None:
         """Look at the files of codes, which are made if they are not there.
 
         Args:
-            frame: of the model.
+            assets: of the model.
             stored: the same model as its own files have it; None where they hold few bits.
         """
-        folder = frame.folder if stored is None else packed_folder(frame.folder)
-        self.layout = frame.layout or conversion(frame.folder).layout
+        folder = assets.folder if stored is None else packed_folder(assets.folder)
+        self.layout = assets.layout or conversion(assets.folder).layout
         self._stored = stored
-        tensors = {**stored_tensors(frame.folder), **stored_tensors(folder)}
+        tensors = {**stored_tensors(assets.folder), **stored_tensors(folder)}
         self._files = Files(tensors, **_rounding())
         self._forms = {self._layer(name): form for name, form in forms_of(folder).items()}
         self._parts: dict[str, dict[str, str]] = {name: {} for name in self._forms}
@@ -186,7 +190,7 @@ class QuantizedBase:
             self._shapes = shapes(folder, self._forms)
         computed = compute_dtype()
         self._read: tuple[str, Packed] | None = None
-        self._dtype = computed if computed in NARROW else frame.config.dtype or torch.float32
+        self._dtype = computed if computed in NARROW else assets.config.dtype or torch.float32
 
     @property
     def names(self) -> list[str]:
@@ -232,29 +236,29 @@ DEQUANTISED, ORIGINAL = "dequantised", "original"
 """The bases of a run in few bits."""
 
 
-def held_base(settings: dict[str, Any], frame: Frame) -> Base:
+def held_base(settings: dict[str, Any], assets: ModelAssets) -> Base:
     """Return the base weights of a run as they are held where it is loaded now.
 
     Args:
         settings: of the run.
-        frame: of the base model.
+        assets: of the base model.
     """
-    return next(iter(bases(settings, frame).values()))
+    return next(iter(bases(settings, assets).values()))
 
 
-def bases(settings: dict[str, Any], frame: Frame) -> dict[str, Base]:
+def bases(settings: dict[str, Any], assets: ModelAssets) -> dict[str, Base]:
     """Return the weights that a run's update can be added to, those it was trained on first.
 
     Args:
         settings: of the run.
-        frame: of the base model.
+        assets: of the base model.
     """
     if settings["bits"] == 4:
-        stored = StoredBase(frame)
+        stored = StoredBase(assets)
         if stored.plain:
-            return {DEQUANTISED: QuantizedBase(frame, stored), ORIGINAL: stored}
-        return {DEQUANTISED: QuantizedBase(frame, None)}
-    return {"": StoredBase(frame) if settings["bits"] == 32 else StoredBase(frame, **_rounding())}
+            return {DEQUANTISED: QuantizedBase(assets, stored), ORIGINAL: stored}
+        return {DEQUANTISED: QuantizedBase(assets, None)}
+    return {"": StoredBase(assets) if settings["bits"] == 32 else StoredBase(assets, **_rounding())}
 
 
 def _rounding() -> dict[str, torch.dtype | None]:

@@ -27,7 +27,7 @@ from strop.ops.rms_norm import rms_norm
 from strop.ops.segment_attention.segments import Segments
 
 log = logging.getLogger("strop")
-POLICIES = ("auto", "keep", "checkpoint", "offload")
+ACTIVATIONS = ("auto", "keep", "checkpoint", "offload")
 FUSE = ("auto", "always", "never")
 
 
@@ -47,7 +47,7 @@ class Backbone:
     """
 
     model: Any
-    policy: str
+    activations: str
     fuse: str
     workspace: Workspace = field(default_factory=Workspace)
     reported: set[str] = field(default_factory=set)
@@ -112,12 +112,12 @@ class Backbone:
         return torch.cat(rows).index_select(0, kept.rows)
 
     def checkpointing(self) -> contextlib.AbstractContextManager[None]:
-        """Let blocks that run through their own forward keep what the policy says."""
+        """Let blocks that run through their own forward keep what `activations` says."""
         return _checkpointing(self.model, self._lean, _checkpoint)
 
     @property
     def _lean(self) -> bool:
-        return self.policy in ("checkpoint", "offload")
+        return self.activations in ("checkpoint", "offload")
 
     def _knows(self, decoder: Any, embedded: Tensor) -> bool:
         if self.fuse == "never" or (self.fuse == "auto" and embedded.dtype == torch.float64):
@@ -144,7 +144,7 @@ class Backbone:
         return True
 
     def _by_halves(self, decoder: Any, hidden: Tensor, kept: KeptTokens) -> Tensor:
-        spill = Spill() if self.policy == "offload" else None
+        spill = Spill() if self.activations == "offload" else None
         angles = _angles(decoder, hidden, kept.positions)
         for i, block in enumerate(decoder.layers):
             cos, sin = angles(block)
@@ -206,16 +206,16 @@ class Backbone:
             log.warning("strop's fused blocks are off for %s: %s", type(self.model).__name__, why)
 
 
-def attach(model: nn.Module, *, policy: str, fuse: str) -> Backbone:
+def attach(model: nn.Module, *, activations: str, fuse: str) -> Backbone:
     """Return the backbone of `model`.
 
     Raises:
-        ConfigError: `policy` or `fuse` is unknown.
+        ConfigError: `activations` or `fuse` is unknown.
     """
-    for name, value, known in (("policy", policy, POLICIES), ("fuse", fuse, FUSE)):
+    for name, value, known in (("activations", activations, ACTIVATIONS), ("fuse", fuse, FUSE)):
         if value not in known:
             raise ConfigError(f"{name} is {value!r}; it must be one of {', '.join(known)}")
-    return Backbone(model, policy, fuse)
+    return Backbone(model, activations, fuse)
 
 
 def _no_mask(like: Tensor) -> Tensor:

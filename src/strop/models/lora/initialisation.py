@@ -9,7 +9,7 @@ import torch
 from strop.core.errors import ConfigError, DataError, ShapeError
 from strop.quantization.error_adapter import Correction
 
-FOLDER = "adapter_start"
+FOLDER = "lora_init"
 """Beside the weights of a quantised model."""
 _PREFIX = "base_model.model."
 
@@ -55,7 +55,7 @@ def check(model: Any, rank: int) -> None:
     folder = Path(model.name_or_path) / FOLDER
     if not folder.is_dir():
         raise ConfigError(
-            f"adapter_start is correction, and {model.name_or_path} holds none; write one with "
+            f"lora_init is quantization_error, and {model.name_or_path} holds none; write one with "
             f"strop quantize MODEL --adapter-rank {rank} --out FOLDER and train with model=FOLDER"
         )
     stored = LoraConfig.from_pretrained(folder).r

@@ -14,7 +14,7 @@ from strop.core.progress import Progress, silent
 from strop.models.dtype import default_device
 from strop.models.files.opening import no_progress_bar, open_folder, read_config
 from strop.models.loading import resolve
-from strop.models.lora import initialisation as adapter_start
+from strop.models.lora import initialisation as lora_init
 from strop.models.quantized.block_runner import take_apart
 from strop.models.quantized.calibration_text import sequences
 from strop.models.quantized.on_load import SHARD, check_linear, holding
@@ -48,7 +48,7 @@ def quantize(
             model that is allowed on held-out text, in nats.
         calibrate: text like what the model will be used for: what `strop.data.read` takes; None
             takes a packaged text.
-        adapter_rank: writes also, into `adapter_start`, a LoRA adapter of this rank that makes
+        adapter_rank: writes also, into `lora_init`, a LoRA adapter of this rank that makes
             good for part of the error, from which training may start; 0 writes none.
         progress: called with each stage.
 
@@ -87,9 +87,7 @@ def quantize(
             (scratch / "quantization.svg").write_text(picture(found), encoding="utf-8")
             if adapter_rank:
                 corrections = found.compressed.corrections
-                adapter_start.write(
-                    scratch / adapter_start.FOLDER, corrections, adapter_rank, str(out)
-                )
+                lora_init.write(scratch / lora_init.FOLDER, corrections, adapter_rank, str(out))
     except SafetensorError as e:  # what a full disk is to safetensors
         raise UnsupportedError(
             f"{out} could not be written: {e}; make room and run the same command again"

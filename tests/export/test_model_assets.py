@@ -16,7 +16,7 @@ from strop.exporting.certify.record import HARD_TEXTS
 from strop.exporting.gguf.architectures import metadata
 from strop.exporting.gguf.vocabulary import rendered_ids, vocabulary
 from strop.exporting.ollama.modelfile import Modelfile
-from strop.models.assets import RESOLVED, load_frame
+from strop.models.assets import RESOLVED, load_assets
 from strop.training import Run
 from tests.export.tiny import FAMILIES, save_model, trained
 
@@ -41,28 +41,28 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_kept_frame_is_what_transformers_makes_of_the_model(family, tmp_path):
+def test_a_kept_assets_is_what_transformers_makes_of_the_model(family, tmp_path):
     model = save_model(family, tmp_path / "model")
-    live = load_frame(model)
-    live.keep(tmp_path / "frame")
-    kept = load_frame(model, tmp_path / "frame")
+    live = load_assets(model)
+    live.keep(tmp_path / "model_assets")
+    kept = load_assets(model, tmp_path / "model_assets")
     assert type(live.config) is not SimpleNamespace
     assert type(kept.config) is SimpleNamespace
     assert kept.folder == live.folder
     assert kept.ends == live.ends
     assert kept.config.dtype == live.config.dtype
     assert metadata(kept.config) == metadata(live.config)
-    vocabularies = [vocabulary(frame, frame.config.vocab_size) for frame in (live, kept)]
+    vocabularies = [vocabulary(assets, assets.config.vocab_size) for assets in (live, kept)]
     assert vocabularies[0] == vocabularies[1]
     assert Modelfile.of(kept, "model") == Modelfile.of(live, "model")
     reference, found = (
-        {name: value for name, value in frame.stated.items() if name != "dtype"}
-        for frame in (live, kept)
+        {name: value for name, value in assets.stated.items() if name != "dtype"}
+        for assets in (live, kept)
     )
     assert reference == found
-    for frame, name in ((live, "live"), (kept, "kept")):
+    for assets, name in ((live, "live"), (kept, "kept")):
         (tmp_path / name).mkdir()
-        frame.save(tmp_path / name, torch.bfloat16)
+        assets.save(tmp_path / name, torch.bfloat16)
     assert contents(tmp_path / "kept") == contents(tmp_path / "live")
     assert json.loads((tmp_path / "kept" / "config.json").read_text())["dtype"] == "bfloat16"
 
@@ -85,20 +85,20 @@ def test_the_kept_tokenizer_cuts_texts_as_the_models_own(tmp_path):
     file = model / "tokenizer_config.json"
     said = json.loads(file.read_text())
     file.write_text(json.dumps({**said, "tokenizer_class": "Qwen2Tokenizer"}))
-    live = load_frame(model)
+    live = load_assets(model)
     assert type(live.tokenizer).__name__ == "Qwen2Tokenizer"
-    live.keep(tmp_path / "frame")
-    check_same_tokens(live.tokenizer, load_frame(model, tmp_path / "frame").tokenizer)
+    live.keep(tmp_path / "model_assets")
+    check_same_tokens(live.tokenizer, load_assets(model, tmp_path / "model_assets").tokenizer)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["smollm2-135m-instruct", "gemma-3-270m", "qwen2.5-coder-0.5b-instruct"]
 )
-def test_a_packaged_model_has_the_same_tokens_from_its_kept_frame(name, tmp_path):
-    live = load_frame(name)
-    live.keep(tmp_path / "frame")
-    kept = load_frame(name, tmp_path / "frame")
+def test_a_packaged_model_has_the_same_tokens_from_its_kept_assets(name, tmp_path):
+    live = load_assets(name)
+    live.keep(tmp_path / "model_assets")
+    kept = load_assets(name, tmp_path / "model_assets")
     check_same_tokens(live.tokenizer, kept.tokenizer)
     assert vocabulary(kept, kept.config.vocab_size) == vocabulary(live, live.config.vocab_size)
     assert Modelfile.of(kept, "model") == Modelfile.of(live, "model")
@@ -111,26 +111,26 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def bare(run, tmp_path_factory):
-    """Return the same run as one of long ago, which kept no frame."""
+    """Return the same run as one of long ago, which kept no assets."""
     copy = Run(tmp_path_factory.mktemp("bare") / "run")
     shutil.copytree(run.path, copy.path)
-    shutil.rmtree(copy.frame_folder)
+    shutil.rmtree(copy.assets_folder)
     return copy
 
 
-def test_a_run_keeps_its_frame_as_a_merged_model_has_it(run, tmp_path):
+def test_a_run_keeps_its_assets_as_a_merged_model_has_it(run, tmp_path):
     (merged,) = export(run, "merged", out=tmp_path, certified=False)
     surroundings = contents(merged.path).keys() - {FILE}
     beside = {name for name in surroundings if not name.endswith(".safetensors")}
-    kept = contents(run.frame_folder)
+    kept = contents(run.assets_folder)
     assert kept.keys() == beside | {RESOLVED}
     assert all(kept[name] == contents(merged.path)[name] for name in beside)
-    assert AutoTokenizer.from_pretrained(run.frame_folder).chat_template
+    assert AutoTokenizer.from_pretrained(run.assets_folder).chat_template
 
 
-def test_an_export_from_the_kept_frame_is_that_from_the_model_byte_for_byte(run, bare, tmp_path):
-    assert run.frame().kept == run.frame_folder
-    assert bare.frame().kept is None
+def test_an_export_from_the_kept_assets_is_that_from_the_model_byte_for_byte(run, bare, tmp_path):
+    assert run.assets().kept == run.assets_folder
+    assert bare.assets().kept is None
     for of, name in ((run, "kept"), (bare, "live")):
         forms = "f16,q8_0,adapter"
         export(of, *TARGETS, quant=forms, out=tmp_path / name, certified=False)
