@@ -109,7 +109,8 @@ def in_turn(old: Checkout, new: Checkout, name: str, mode: str, data: Path) -> d
             runs = {
                 which: (old if which == "old" else new).start(rows, model, mode) for which in order
             }
-            last = [line(runs[which].stdout)["last"] for which in order][0]  # the warm-up
+            warm_up = [line(run.stdout)["last"] for run in runs.values()]
+            last = all(warm_up)
             while not last:
                 for which in order:
                     stdin = runs[which].stdin
@@ -147,7 +148,8 @@ def files(checkout: Checkout, data: Path, out: Path) -> dict[str, str]:
     run = out / "run"
     checkout.output("-c", RUN, run, data)
     strop = checkout.folder / ".venv" / "bin" / "strop"
-    checkout.output(strop, "export", run, "--to", "merged,gguf", "--quant", "q8_0", "--out", out / "exports")
+    exports = ("--to", "merged,gguf", "--quant", "q8_0", "--out", out / "exports")
+    checkout.output(strop, "export", run, *exports)
     return digests(out)
 
 
@@ -157,22 +159,29 @@ def main() -> int:
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--data", type=Path, default=Path(".cache/data"))
-    parser.add_argument("--rows", type=Path, help="JSONL that both train and export; none: no files")
+    parser.add_argument(
+        "--rows", type=Path, help="JSONL that both train and export; none: no files"
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     old, new = Checkout(options.old.absolute()), Checkout(options.new.absolute())
     steps = []
     for name, mode in WORKLOADS:
-        steps.append(in_turn(old, new, name, mode, options.data.absolute()))
-        print(f"{name} {mode}: {steps[-1]['ratio']:.3f}, same losses: {steps[-1]['same_losses']}", flush=True)
-    result = {"name": "commits", "old": old.commit, "new": new.commit, "steps": steps, **circumstances()}
+        step = in_turn(old, new, name, mode, options.data.absolute())
+        steps.append(step)
+        print(name, mode, f"{step['ratio']:.3f}, same losses: {step['same_losses']}", flush=True)
+    result = {"name": "commits", "old": old.commit, "new": new.commit, "steps": steps}
+    result |= circumstances()
     same = all(step["same_losses"] for step in steps)
     if options.rows:
         with tempfile.TemporaryDirectory() as folder:
-            one, two = (files(c, options.rows.absolute(), Path(folder) / w) for c, w in ((old, "old"), (new, "new")))
+            one = files(old, options.rows.absolute(), Path(folder) / "old")
+            two = files(new, options.rows.absolute(), Path(folder) / "new")
         result["files"] = {"old": one, "new": two}
         same &= sorted(one.values()) == sorted(two.values())
-        print(f"{len(one)} files of weights, the same: {sorted(one.values()) == sorted(two.values())}")
+        print(
+            f"{len(one)} files of weights, the same: {sorted(one.values()) == sorted(two.values())}"
+        )
     print(save(result, options.out))
     return int(not same)
 

@@ -36,7 +36,9 @@ def test_shared_prompts_and_pieces_change_nothing_that_is_logged(kind, tiny_mode
     data = runs.rows(kind, prompt=60)
     make = maker(kind, tiny_model, tmp_path, data=data, max_steps=3)
     for budget in (None, 150):
-        runs.compare(make, micro_batch_tokens=budget, policy="checkpoint" if budget else "keep")
+        runs.compare(
+            make, micro_batch_tokens=budget, activations="checkpoint" if budget else "keep"
+        )
 
 
 @pytest.mark.parametrize("kind", ["grpo", "rloo"])
