@@ -16,7 +16,8 @@ from strop.cli.data import data as app
 from strop.cli.flags import UsageError
 from strop.data import DataError, check, fix, read
 from strop.data.checking.finding_kinds import KINDS
-from strop.data.formats.messages import FaultyRecordError, tools_in
+from strop.data.formats.cells import FaultyRecordError
+from strop.data.formats.tool_calls import tools_in
 from strop.data.preview import row_at
 
 PAIRS = [(f"question {i}?", f"answer {i}") for i in range(3)]

@@ -169,10 +169,10 @@ def _show_report(result: dict[str, Any]) -> None:
         )
         console.print(line)
         if finding["rows"]:
-            from strop.data.rows import spoken_lines
+            from strop.data.rows import format_lines
 
             console.print(
-                Text(f"         {_shortened(spoken_lines(finding['rows']))}", style="dim")
+                Text(f"         {_shortened(format_lines(finding['rows']))}", style="dim")
             )
         if finding["example"]:
             console.print(Text(f"         for example: {visible(finding['example'])}", style="dim"))

@@ -1,11 +1,11 @@
-"""Choices of a question in columns of their own: A, B, C or option_a, option_b or choice1."""
+"""Choices of a question in one column each: A, B, C or option_a, option_b or choice1."""
 
 import re
 import string
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
-from strop.data.formats.messages import FaultyRecordError
+from strop.data.formats.cells import FaultyRecordError
 from strop.data.formats.questions import ANSWERS, CHOICE_QUESTIONS, CHOICES, LETTERS
 from strop.data.formats.record import Record, is_missing, spelled
 
@@ -15,20 +15,20 @@ _NAME = re.compile(
 
 
 class ChoiceColumns:
-    """Columns that hold a choice each, brought together into one column `choices`."""
+    """Columns that hold a choice each, gathered into one column `choices`."""
 
     def __init__(self, columns: Sequence[str], answers: Iterable[Any]) -> None:
-        """Choices in `columns`, in order; `answers` tell whether they are counted from 1."""
+        """Take the columns of the choices, in order, and the answers, which show the first number."""
         self.columns = dict(zip(columns, string.ascii_uppercase, strict=False))
         numbers = {n for value in answers if (n := _number(value)) is not None}
         self.numbered = bool(numbers)
         ones = columns[0].strip().endswith("1")
         most = max(numbers, default=0)
         self.first = int(0 not in numbers and (ones or most == len(columns)))
-        """The number that an answer has for the first choice."""
+        """Number of the first choice in answers."""
 
     def arranged(self, record: Record) -> Record:
-        """Return a record with its choices in one column by letters, and the answer as a letter.
+        """Return a record with its choices in one column, by letter, and the answer as a letter.
 
         Raises:
             FaultyRecordError: the row has no choice of the number that is the answer.
@@ -77,11 +77,11 @@ class ChoiceColumns:
 def choice_columns(
     columns: Collection[str], values: Callable[[str], Iterator[Any]]
 ) -> ChoiceColumns | None:
-    """Return the choices that stand in columns of their own beside a question and an answer.
+    """Return the columns that hold a choice each beside a question and an answer, or None.
 
     Args:
         columns: of all records.
-        values: gives those of one column.
+        values: returns the values of a column.
     """
     answer = next((name for name in (*ANSWERS, *LETTERS) if name in columns), None)
     if answer is None or not any(name in columns for name in CHOICE_QUESTIONS):

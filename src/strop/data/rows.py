@@ -1,4 +1,4 @@
-"""What a file of training data holds, once read: rows, examples, and the faults found."""
+"""Rows of a data set, their examples, and faults."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ class Row:
     """One row of a file: a conversation, or a plain text."""
 
     line: int
-    """Where it begins: the line of a text file, else the how-manieth row; from 1."""
+    """Line number in a text file, else row number; counted from 1."""
     messages: list[Message] | None = None
     """The conversation, or None for a plain text."""
     text: str | None = None
@@ -26,29 +26,29 @@ class Row:
     rejected: list[Message] | None = None
     """In preference data, the worse conversation; `messages` is the better one."""
     label: bool | None = None
-    """In KTO data, whether the answer is wanted."""
+    """In KTO data, whether the answer is desirable."""
     weights: tuple[float, ...] | None = None
-    """How much each message counts in the loss, where the data says so; 0 takes no part."""
+    """Loss weight of each message, if the data has any; 0 takes no part."""
     merged: bool = False
-    """Whether an answer stood in several messages: a thought, words and calls in their own."""
+    """Whether an answer was in several messages: reasoning, text and calls each in one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row as the model sees it."""
+    """One row as token ids and labels."""
 
     ids: list[int]
     """Token ids."""
     labels: list[int]
-    """The same ids where the token carries loss, -100 elsewhere."""
+    """`ids` where the token is supervised, `IGNORE_INDEX` elsewhere."""
     line: int
     """The line of its row."""
     cut: int = 0
-    """How many tokens were cut off at the end to meet `max_length`."""
+    """Number of tokens cut off at the end to meet `max_length`."""
     weights: list[float] | None = None
-    """How much each token's loss counts, where the row says so; None counts each once."""
+    """Loss weight of each token, if the row has any; None weighs each 1."""
     dropped: tuple[str, ...] = ()
-    """What the chat template leaves out of the row, as kinds of findings."""
+    """Kinds of the findings about parts of the row that the chat template leaves out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,13 @@ class Rows(Sequence[Row]):
 
     rows: list[Row]
     format: str
-    """How the columns were understood, such as `messages` or `instruction`."""
+    """Format of the columns, such as `messages` or `instruction`."""
     source: str
-    """The path or the name the rows came from."""
+    """Path or name of the source."""
     instruction: str | None = None
-    """What stands before each text of a classification."""
+    """Text that precedes each text of a classification."""
     notes: tuple[str, ...] = ()
-    """What a reader should know of how the columns were understood."""
+    """Sentences about how the columns are understood."""
     unread: Mapping[str, str] = field(default_factory=dict)
     """Columns with content that the format does not read, each with one of its values."""
 
@@ -83,7 +83,7 @@ class Rows(Sequence[Row]):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why one row cannot be used."""
+    """Reason why one row cannot be used."""
 
     line: int
     reason: str
@@ -110,12 +110,12 @@ class BrokenRowsError(DataError):
         by_reason: dict[str, list[int]] = defaultdict(list)
         for fault in self.faults:
             by_reason[fault.reason].append(fault.line)
-        said = [f"  {spoken_lines(lines)}: {reason}" for reason, lines in by_reason.items()]
-        super().__init__("\n".join([heading, *said, *([remedy] if remedy else [])]))
+        reasons = [f"  {format_lines(lines)}: {reason}" for reason, lines in by_reason.items()]
+        super().__init__("\n".join([heading, *reasons, *([remedy] if remedy else [])]))
 
 
-def spoken_lines(lines: Iterable[int]) -> str:
-    """Return `line 3` or `lines 1, 4-6, 9`: each number once, neighbours joined."""
+def format_lines(lines: Iterable[int]) -> str:
+    """Return `line 3` or `lines 1, 4-6, 9`: distinct numbers, consecutive ones joined."""
     ordered = sorted(set(lines))
     if len(ordered) == 1:
         return f"line {ordered[0]}"

@@ -1,4 +1,4 @@
-"""Splits off a held-out part."""
+"""Split of rows into training and held-out part."""
 
 import dataclasses
 import json
@@ -12,24 +12,24 @@ from strop.data.rows import Row, Rows
 def split(rows: Rows, *, held_out: float | int, seed: int) -> tuple[Rows, Rows]:
     """Return the rows to train on and the rows held out, each in the order of the source.
 
-    Rows that are equal stay together, so that nothing held out is also trained on.
+    Equal rows stay in one part, so that no held-out row is also trained on.
 
     Args:
         rows: all rows.
-        held_out: how many rows to hold out, or which share of them if below 1.
-        seed: the same seed gives the same parts.
+        held_out: number of rows to hold out, or their share as a float below 1.
+        seed: of the shuffle.
 
     Raises:
         DataError: more rows are to be held out than can be.
     """
-    wanted = round(len(rows) * held_out) if isinstance(held_out, float) else held_out
-    if wanted < 0 or (isinstance(held_out, float) and not 0 <= held_out < 1):
+    count = round(len(rows) * held_out) if isinstance(held_out, float) else held_out
+    if count < 0 or (isinstance(held_out, float) and not 0 <= held_out < 1):
         raise DataError(f"held_out is {held_out}; give a share from 0 to below 1, or a row count")
     if len(rows) == 1:
-        wanted = 0
+        count = 0
     if isinstance(held_out, float) and held_out > 0 and len(rows) > 1:
-        wanted = max(1, min(wanted, len(rows) - 1))
-    if wanted and wanted >= len(rows):
+        count = max(1, min(count, len(rows) - 1))
+    if count and count >= len(rows):
         raise DataError(
             f"held_out is {held_out}, but {rows.source} has {len(rows)} rows, so none "
             "would be left to train on; hold out fewer"
@@ -39,11 +39,11 @@ def split(rows: Rows, *, held_out: float | int, seed: int) -> tuple[Rows, Rows]:
         equal[_content(row)].append(i)
     groups = list(equal.values())
     random.Random(seed).shuffle(groups)
-    held: set[int] = set()
+    chosen: set[int] = set()
     for group in groups:
-        if len(held) + len(group) <= wanted:
-            held.update(group)
-    parts = ([r for i, r in enumerate(rows) if (i in held) == side] for side in (False, True))
+        if len(chosen) + len(group) <= count:
+            chosen.update(group)
+    parts = ([r for i, r in enumerate(rows) if (i in chosen) == side] for side in (False, True))
     train, test = (dataclasses.replace(rows, rows=part) for part in parts)
     return train, test
 

@@ -1,4 +1,4 @@
-"""Columns that a format does not read: which hold content, categories, or text read already."""
+"""Columns that a format does not read, sorted into content, categories and others."""
 
 import json
 import re
@@ -14,23 +14,23 @@ from strop.data.reading.columns import Shapes
 from strop.data.rows import Row
 
 _MOST_OTHER = 0.05
-"""Share of a column's rows whose text may be none that was read, in a column that repeats it."""
+"""Largest share of rows with new text in a column that counts as repeating what was read."""
 
 _WITHOUT_ANSWERS = ("text", "prompt", "classification")
-"""Formats beside which a category may be what is to be answered."""
+"""Formats whose answer may be in a category column."""
 
 _SPEAKERS = ("role", "from")
 
 
 @dataclass(slots=True)
 class Unread:
-    """The columns that a format does not read, by what they hold."""
+    """Columns that a format does not read, by their content."""
 
     content: list[str] = field(default_factory=list)
     categories: list[str] = field(default_factory=list)
-    """Short words that sort the rows, beside a question and its answer."""
+    """Short words that classify rows which have a question and an answer."""
     others: list[str] = field(default_factory=list)
-    """Ids, dates, numbers, one value, or text that is read already."""
+    """Ids, dates, numbers, constants, or text that other columns repeat."""
 
 
 def unread_columns(
@@ -42,7 +42,7 @@ def unread_columns(
         shapes: how many records have which columns.
         layout: the format.
         survey: the values of the columns.
-        rows: the records and the rows that they became; gone through if a column holds text.
+        rows: the records with their rows; consumed if a column holds text.
     """
     names: dict[str, None] = {}
     for shape in shapes:
@@ -67,9 +67,9 @@ def unread_columns(
 
 
 def _may_repeat(column: Column, layout: Format) -> bool:
-    """Whether its text may stand in the row for no reason of its own.
+    """Return whether its text may merely repeat what is read of the row.
 
-    Beside a plain text, short ones and lists may be what is to be found in it.
+    Beside a plain text, short texts and lists may be labels of it.
     """
     if column.marks or column.numbers:
         return False
@@ -79,7 +79,7 @@ def _may_repeat(column: Column, layout: Format) -> bool:
 def _repeated(
     names: Sequence[str], layout: Format, survey: Survey, rows: Iterable[tuple[Record, Row]]
 ) -> set[str]:
-    """Return the columns of which nearly every value says nothing but what was read of its row."""
+    """Return the columns of which nearly every value repeats text that was read of its row."""
     left = dict.fromkeys(names, 0)
     others: dict[str, Counter[str]] = {name: Counter() for name in names}
     most = {name: int(_MOST_OTHER * survey[name].filled) for name in names}
@@ -103,14 +103,14 @@ def _repeated(
 
 
 def _all_read(texts: Sequence[str], read: Sequence[str], *, whole: bool) -> bool:
-    """Whether each text stands among those that were read, as one of them or inside one."""
+    """Return whether each text equals one of those read or, unless `whole`, is inside one."""
     if whole:
         return all(text in read for text in texts)
     return all(any(_stands_in(text, other) for other in read) for text in texts)
 
 
 def _stands_in(text: str, other: str) -> bool:
-    """Whether a text stands in another one, not inside a word."""
+    """Return whether a text occurs in another one, at borders of words."""
     if text not in other:
         return False
     return len(text) > 80 or re.search(_as_words(text), other) is not None
@@ -123,7 +123,7 @@ def _as_words(text: str) -> str:
 
 
 def _around(texts: Sequence[str], record: Record, layout: Format) -> str | None:
-    """Return what stands around the row's texts in one made of them all, such as a template."""
+    """Return the text around the row's texts in one that contains them all, such as a template."""
     read = layout.reads(record)
     parts = {_squeezed(text) for c in read if c in record for text in texts_in(record[c])} - {""}
     if len(texts) != 1 or not parts:
@@ -137,7 +137,7 @@ def _around(texts: Sequence[str], record: Record, layout: Format) -> str | None:
 
 
 def texts_in(value: Any) -> Iterator[str]:
-    """Yield the texts in a cell, in lists and objects as well, without the names of speakers."""
+    """Yield the texts in a cell, in its lists and objects too, without roles of messages."""
     if isinstance(value, str):
         try:
             inner = json.loads(value) if value.lstrip()[:1] in ("[", "{") else None

@@ -14,12 +14,12 @@ from strop.data.checking.report import Finding, Report, excerpt, finding, ordere
 from strop.data.checking.token_checks import TokenCheck
 from strop.data.checking.turn_checks import Answers, asks_only, disorder
 from strop.data.encoding.supervision import EVERYTHING, Supervision
+from strop.data.message_text import content_text, full_text
 from strop.data.reading.columns import Columns, spoken_values
 from strop.data.reading.layout import Layout
 from strop.data.reading.read import examine
 from strop.data.reading.sources import source_name
 from strop.data.rows import BrokenRowsError, Fault, Row
-from strop.data.spoken import all_said, spoken_content
 
 """Called with the stage, the rows done and the rows in all."""
 
@@ -147,7 +147,7 @@ def _of_rows(
         for problem in disorder(row):
             orders[problem].lines.append(row.line)
         if row.messages and not any(
-            m["role"] in ("user", "tool") and spoken_content(m).strip() for m in row.messages
+            m["role"] in ("user", "tool") and content_text(m).strip() for m in row.messages
         ):
             unasked.lines.append(row.line)
         _take_language(row, languages, mixed)
@@ -191,16 +191,16 @@ def _texts(row: Row) -> Iterator[tuple[str, bool]]:
     if row.messages is None:
         yield row.text or "", False
     for message in row.messages or ():
-        yield all_said(message), message["role"] == "assistant"
+        yield full_text(message), message["role"] == "assistant"
     if row.rejected:
-        yield all_said(row.rejected[-1]), False
+        yield full_text(row.rejected[-1]), False
 
 
 def _take_language(row: Row, languages: Counter[str], mixed: _Found) -> None:
     if row.messages is None:
         said = [(language(row.text or ""), False)]
     else:
-        said = [(language(spoken_content(m)), m["role"] == "assistant") for m in row.messages]
+        said = [(language(content_text(m)), m["role"] == "assistant") for m in row.messages]
     last = said[-1][0]
     if last is not None:
         languages[last] += 1

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from strop.data.message_text import content_text, full_text
 from strop.data.rows import Row
-from strop.data.spoken import all_said, spoken_content
 
 PERMUTATIONS = 64
 BANDS = 8
@@ -30,14 +30,14 @@ def _digest_of(words: list[str]) -> bytes:
 def question_of(row: Row) -> str:
     """Return what stands before the last answer of a row."""
     messages = row.messages or []
-    return "\n".join(f"{m['role']}: {spoken_content(m)}" for m in messages[:-1])
+    return "\n".join(f"{m['role']}: {content_text(m)}" for m in messages[:-1])
 
 
 def text_of_row(row: Row) -> str:
     """Return all a row says, and in KTO data whether it is wanted."""
     if row.messages is None:
         return row.text or ""
-    said = [all_said(m) for m in (*row.messages, *(row.rejected or ()))]
+    said = [full_text(m) for m in (*row.messages, *(row.rejected or ()))]
     return "\n".join(said if row.label is None else (*said, str(row.label)))
 
 
@@ -63,7 +63,7 @@ class Likeness:
         first = key not in self.whole
         self.whole[key].append(row.line)
         if row.messages and row.label is None and row.messages[-1]["role"] == "assistant":
-            answer = digest(all_said(row.messages[-1]))
+            answer = digest(full_text(row.messages[-1]))
             question = digest(question_of(row))
             if self.answers.setdefault(question, (answer, row.line))[0] != answer:
                 self.others[question].setdefault(answer, row.line)

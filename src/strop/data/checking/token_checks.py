@@ -14,8 +14,8 @@ from strop.data.encoding.parts import LEFT_OUT
 from strop.data.encoding.supervision import Supervision
 from strop.data.encoding.templates import family_of
 from strop.data.encoding.tokenizer_backend import called
+from strop.data.message_text import full_text
 from strop.data.rows import Example, Fault, Row
-from strop.data.spoken import all_said
 
 _VERIFIED = 64
 _MARK = re.compile(r"<\|[\w▁ -]+\|>|\[/?[A-Z_]{4,}\]|<(?:start|end)_of_turn>|<｜[^｜<>]+｜>")
@@ -121,7 +121,7 @@ class TokenCheck:
         if renderer is None:
             return
         special = renderer.special
-        for text in [all_said(m) for m in row.messages or ()] or [row.text or ""]:
+        for text in [full_text(m) for m in row.messages or ()] or [row.text or ""]:
             if found := special.search(text):
                 lines, _ = marks.setdefault(found.group(), ([], excerpt(text, *found.span())))
                 if not lines or lines[-1] != row.line:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from strop.data.checking.report import Finding, finding
+from strop.data.message_text import content_text
 from strop.data.rows import Row
-from strop.data.spoken import spoken_content
 
 
 def disorder(row: Row) -> Iterator[str]:
@@ -46,7 +46,7 @@ class Answers:
         """Take a row's last answer in."""
         if not row.messages or row.messages[-1]["role"] != "assistant":
             return
-        answer = spoken_content(row.messages[-1]).strip()
+        answer = content_text(row.messages[-1]).strip()
         self.answered += 1
         if len(answer) <= 40 and len(self.short) <= 1000:
             self.short[answer] += 1

@@ -14,8 +14,8 @@ from strop.data.encoding.render import Rendered, Renderer, Span, refusals
 from strop.data.encoding.supervision import EVERYTHING, Supervision, learned, taught
 from strop.data.encoding.templates import template_of, templates_of
 from strop.data.encoding.tokenizer_backend import called, private_backend
+from strop.data.message_text import content_text
 from strop.data.rows import BrokenRowsError, Example, Fault, Row
-from strop.data.spoken import spoken_content
 
 _BATCH = 256
 
@@ -352,7 +352,7 @@ def prompt(row: Row, tokenizer: Any) -> tuple[list[int], str]:
         raise DataError(f"line {row.line}: the answer stands first, nothing asks for it")
     text = renderer.prompt(messages, last, row.tools)
     ids = prepared.fast.encode(text, add_special_tokens=False).ids
-    return ids, spoken_content(messages[last])
+    return ids, content_text(messages[last])
 
 
 def _last_answer(row: Row) -> int:

@@ -1,29 +1,29 @@
-"""Classification: texts with labels, and the instruction that stands before each text."""
+"""Classification: texts with labels, and the instruction that precedes each text."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from strop.data.formats.messages import FaultyRecordError, text_in
+from strop.data.formats.cells import FaultyRecordError, text_in
 from strop.data.formats.questions import reasoning_in
 from strop.data.formats.record import Record, is_missing
 from strop.data.formats.survey import Survey
 
 MOST_NAMED = 50
-"""Labels that an instruction names; of more it names none."""
+"""Most labels that an instruction names; of more it names none."""
 
 
 def is_labelled(survey: Survey, columns: Sequence[str]) -> bool:
-    """Whether the last column holds labels: short values on one line."""
+    """Return whether the last column holds labels: short values on one line."""
     return survey[columns[-1]].short
 
 
 def is_repeated(survey: Survey, columns: Sequence[str]) -> bool:
-    """Whether the last column holds short values that repeat, whatever its name."""
+    """Return whether the last column holds short values that repeat."""
     return survey[columns[-1]].repeats
 
 
 def instruction(survey: Survey, columns: Sequence[str]) -> str:
-    """Return what is asked of each text, as in `Classify the text as one of: bad, good.`.
+    """Return the instruction for texts with labels: `Classify the text as one of: bad, good.`.
 
     Args:
         survey: the columns of all rows.
@@ -37,7 +37,7 @@ def instruction(survey: Survey, columns: Sequence[str]) -> str:
 
 
 def _ordered(labels: Iterable[str]) -> list[str]:
-    """Return labels in one order whatever that of the rows: numbers by value, else by letters."""
+    """Return labels sorted, numbers by value, so that the order of rows does not matter."""
     try:
         return sorted(labels, key=float)
     except ValueError:
@@ -45,20 +45,19 @@ def _ordered(labels: Iterable[str]) -> list[str]:
 
 
 def question_and_label(
-    record: Record, columns: Sequence[str], told: str | None
+    record: Record, columns: Sequence[str], instruction: str | None
 ) -> list[dict[str, Any]]:
     """Return the messages of one labelled row.
 
     Args:
-        record: the row; an `instruction` of its own stands in place of `told`.
+        record: the row; its column `instruction`, if it has one, replaces `instruction`.
         columns: of the texts, and last of the labels.
-        told: what stands before each text; empty for nothing.
+        instruction: what precedes each text; empty for nothing.
     """
     *texts, label = columns
     if is_missing(record[label]):
         raise FaultyRecordError("empty_answers", f"{label} is empty, so the row has no label")
-    own = record.get("instruction")
-    lead = text_in(record, "instruction") if not is_missing(own) else told
+    lead = instruction if is_missing(record.get("instruction")) else text_in(record, "instruction")
     if len(texts) == 1:
         question = text_in(record, texts[0], empty=False)
     else:

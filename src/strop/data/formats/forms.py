@@ -1,8 +1,8 @@
-"""The forms in which one conversation can be put to a template, where the usual one does not fit.
+"""Forms of a conversation for templates that do not take the usual one.
 
-Templates differ in what they read: arguments of a call as an object or as JSON text, reasoning under
-one of three names, contents as texts or as lists of parts. Each way changes the form and keeps what
-is said.
+Templates differ in their input: arguments of a call as an object or as JSON text, reasoning under
+one of three names, contents as texts or as lists of parts. Each way changes the form and keeps the
+content.
 """
 
 import json
@@ -16,7 +16,7 @@ Way = Callable[[Sequence[Message], Tools], tuple[list[Message], Tools]]
 
 
 class Arguments(dict[str, Any]):
-    """Arguments of a tool call, with the JSON text they were in the data."""
+    """Arguments of a tool call, with their JSON text in the data."""
 
     def __init__(self, values: dict[str, Any], text: str) -> None:
         super().__init__(values)
@@ -77,13 +77,13 @@ def _reasoning_as(name: str) -> Way:
 
 
 def _contents_as_parts(messages: Sequence[Message], tools: Tools) -> tuple[list[Message], Tools]:
-    made = [
+    converted = [
         {**m, "content": [{"type": "text", "text": m["content"]}]}
         if isinstance(m.get("content"), str)
         else m
         for m in messages
     ]
-    return made, tools
+    return converted, tools
 
 
 def _role_as(before: str, after: str) -> Way:
@@ -94,13 +94,13 @@ def _role_as(before: str, after: str) -> Way:
 
 
 def _no_empty_contents(messages: Sequence[Message], tools: Tools) -> tuple[list[Message], Tools]:
-    made = [
+    converted = [
         {k: v for k, v in m.items() if k != "content"}
         if m.get("content") == "" and m.get("tool_calls")
         else m
         for m in messages
     ]
-    return made, tools
+    return converted, tools
 
 
 WAYS: dict[str, Way] = {
@@ -114,14 +114,14 @@ WAYS: dict[str, Way] = {
     "system as developer": _role_as("system", "developer"),
     "no empty contents": _no_empty_contents,
 }
-"""Each way to put a conversation into another form; one that changes nothing returns its equal."""
+"""Ways to change the form of a conversation; one that does not apply returns an equal one."""
 
 
 def formed(
     messages: Sequence[Message], tools: Tools, ways: Sequence[str]
 ) -> tuple[list[Message], Tools]:
-    """Return messages and tools in the form that the ways give them, one after the other."""
-    made = list(messages)
+    """Return messages and tools after applying the ways in order."""
+    converted = list(messages)
     for way in ways:
-        made, tools = WAYS[way](made, tools)
-    return made, tools
+        converted, tools = WAYS[way](converted, tools)
+    return converted, tools

@@ -1,16 +1,16 @@
-"""Questions out of several columns: what stands beside a question, its choices, its answer."""
+"""Questions in several columns: context, choices, answer, reasoning."""
 
 import json
 import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from strop.data.formats.messages import FaultyRecordError, text_in
-from strop.data.formats.record import Record, is_missing, parsed, spelled, spoken_type
+from strop.data.formats.cells import FaultyRecordError, text_in
+from strop.data.formats.record import Record, is_missing, parsed, spelled, type_in_words
 
 QUESTIONS = ("prompt", "question", "instruction", "query", "problem")
 CHOICE_QUESTIONS = (*QUESTIONS, "question_stem", "sentence", "goal", "ctx")
-"""Columns that hold the question where choices stand beside it."""
+"""Columns of a question that has choices."""
 ANSWERS = ("completion", "response", "answer", "solution", "ground_truth", "target", "output")
 LETTERS = (
     *("answerkey", "answer_key", "answer_idx", "answer_index", "answer_letter", "correct_answer"),
@@ -28,16 +28,16 @@ REASONING = (
     *("chain_of_thought", "complex_cot", "cot", "reasoning_trace", "think"),
 )
 BESIDE = (*((name,) for name in (*INPUT, *CONTEXT)), CHOICES)
-"""Columns that are written behind the question, in this order, of each group the first."""
+"""Columns that follow the question, in this order; of each group the first that is there."""
 
 
 def with_context(record: Record, question: str, columns: Sequence[str]) -> str:
-    """Return the question with what stands beside it, each behind an empty line.
+    """Return the question, its context and choices, joined by empty lines.
 
     Args:
         record: the row.
-        question: what is asked.
-        columns: that are read as something else, such as the question itself.
+        question: its question.
+        columns: columns that are read as something else, such as the question.
     """
     parts = [question]
     for name in (*INPUT, *CONTEXT):
@@ -51,13 +51,13 @@ def with_context(record: Record, question: str, columns: Sequence[str]) -> str:
 
 
 def beside(record: Record, columns: Sequence[str]) -> list[str]:
-    """Return the columns of a record that belong behind its question."""
+    """Return the columns of a record with context or choices of its question."""
     names = (*INPUT, *CONTEXT, *CHOICES)
     return [n for n in names if n not in columns and not is_missing(record.get(n))]
 
 
 def passages(record: Record, column: str) -> str:
-    """Return the text in a column, or the texts of a list with an empty line between."""
+    """Return the text in a column, or the texts of a list joined by empty lines."""
     value = record[column]
     if isinstance(value, list) and all(isinstance(part, str) for part in value):
         return "\n\n".join(part for part in value if part.strip())
@@ -88,16 +88,16 @@ def choices_in(record: Record, columns: Sequence[str] = ()) -> dict[str, str] | 
     else:
         texts, labels = value, None
     if not isinstance(texts, list):
-        reason = f"{column} is {spoken_type(value)}, not a list of choices"
+        reason = f"{column} is {type_in_words(value)}, not a list of choices"
         raise FaultyRecordError("bad_type", reason)
-    spoken = [text if isinstance(text, str) else spelled(text) for text in texts]
-    if not spoken or None in spoken:
+    choices = [text if isinstance(text, str) else spelled(text) for text in texts]
+    if not choices or None in choices:
         raise FaultyRecordError("bad_type", f"{column} holds a choice that is not a text")
-    letters = _letters(len(spoken)) if labels is None else labels
-    if not isinstance(letters, list) or len({str(x) for x in letters}) != len(spoken):
-        reason = f"{column} has {len(spoken)} choices and other letters for them"
+    letters = _letters(len(choices)) if labels is None else labels
+    if not isinstance(letters, list) or len({str(x) for x in letters}) != len(choices):
+        reason = f"{column} has {len(choices)} choices and other letters for them"
         raise FaultyRecordError("bad_type", reason)
-    return {str(letter): str(text) for letter, text in zip(letters, spoken, strict=True)}
+    return {str(letter): str(text) for letter, text in zip(letters, choices, strict=True)}
 
 
 def _choices_column(record: Record, columns: Sequence[str]) -> str | None:
@@ -154,6 +154,6 @@ def _only(values: Sequence[Any], column: str) -> Any:
 
 
 def reasoning_in(record: Record) -> Mapping[str, str]:
-    """Return the reasoning that stands beside an answer, as a field of its message."""
+    """Return the reasoning in a column, as a field of the answer's message."""
     column = next((c for c in REASONING if not is_missing(record.get(c))), None)
     return {} if column is None else {"reasoning_content": text_in(record, column)}

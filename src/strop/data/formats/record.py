@@ -1,4 +1,4 @@
-"""One record of a source, before it is a row."""
+"""Records: dictionaries read from a source, before they become rows."""
 
 import ast
 import io
@@ -12,36 +12,36 @@ from typing import Any
 from strop.data.rows import Fault
 
 Record = dict[str, Any]
-Found = tuple[int, Record | Fault]
-"""A line number, and the record there or why there is none."""
+NumberedRecord = tuple[int, Record | Fault]
+"""A line number, and its record or fault."""
 
 
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _WRITTEN_ESCAPES = frozenset("\\'\"nrtxuU")
-"""Behind a backslash, what Python writes for texts; it reads more, such as the `\\a` of `\\alpha`."""
+"""Escapes that Python writes in texts; it reads more, such as the `\\a` of `\\alpha`."""
 
 
 class WrittenFloat(float):
-    """A number that knows its text in the file: `0.10` is not `0.1` when it is an answer."""
+    """Number with its text in the file: as answers, `0.10` and `0.1` differ."""
 
     text: str
 
     def __new__(cls, text: str) -> "WrittenFloat":
         """Return the number that `text` spells."""
-        made = super().__new__(cls, text)
-        made.text = text
-        return made
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
 
 
 def as_record(item: Any, number: int) -> Record | Fault:
-    """Return the item as a record, or why it is none."""
+    """Return the item if it is a record, else a fault."""
     if isinstance(item, dict):
         return item
-    return Fault(number, f"is {spoken_type(item)}, not an object with columns", "bad_type")
+    return Fault(number, f"is {type_in_words(item)}, not an object with columns", "bad_type")
 
 
-def spoken_type(value: Any) -> str:
-    """Return what kind of value this is, in words."""
+def type_in_words(value: Any) -> str:
+    """Return the type of a value in words, as in `a text`."""
     names: dict[type, str] = {
         str: "a text",
         int: "a number",
@@ -58,10 +58,10 @@ def spoken_type(value: Any) -> str:
 
 
 def spelled(value: Any) -> str | None:
-    """Return a number or truth value as its text, as written where that is known; else None.
+    """Return the text of a number or truth value, as written in the file if known; else None.
 
-    `true` and `false` as in JSON, numbers as Python spells them; NaN, which tables have for what
-    is missing, is no number.
+    Truth values are spelled as in JSON, other numbers as in Python. NaN, which tables have for
+    missing cells, gives None.
     """
     if isinstance(value, bool):
         return str(value).lower()
@@ -73,7 +73,7 @@ def spelled(value: Any) -> str | None:
 
 
 def parsed(text: str) -> Any:
-    """Return the value that a cell of a table holds as JSON, or else as Python writes it.
+    """Return the value of a cell that holds JSON or a Python literal.
 
     Raises:
         ValueError: it is neither, or a list of texts without commas, as NumPy writes them.
@@ -95,7 +95,7 @@ def parsed(text: str) -> Any:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell holds nothing: null, NaN, an empty text, list or object."""
+    """Return whether a cell is empty: null, NaN, an empty text, list or object."""
     if isinstance(value, float):
         return math.isnan(value)
     return value is None or (isinstance(value, (str, list, dict)) and not value)
@@ -104,13 +104,13 @@ def is_missing(value: Any) -> bool:
 def without_nulls(record: Record, features: Any = None) -> Record:
     """Return a record of a table without the nulls inside its columns.
 
-    Arrow gives every object of a column the keys of all others, with null where they had none: of
-    two tool calls with different arguments, each would call with those of both. A column of JSON
-    texts has no such nulls; those in it are the data's own and stay.
+    Arrow gives every object in a column the keys of all others, with null where a key is absent:
+    two tool calls with different arguments would each have the arguments of both. A column of
+    JSON texts has no such nulls; those in it belong to the data and stay.
 
     Args:
         record: the columns by name.
-        features: their types as `datasets` has them; None where all are Arrow's.
+        features: their types in `datasets`; None if all are Arrow types.
     """
     types = features if isinstance(features, dict) else {}
     return {name: _without_nulls(value, types.get(name)) for name, value in record.items()}

@@ -1,4 +1,4 @@
-"""The values of columns: which are labels or marks, and which look like content."""
+"""Survey of columns: counts of their values, from which labels, marks and content are told apart."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -8,7 +8,7 @@ from typing import Any
 from strop.data.formats.record import is_missing, spelled
 
 LONGEST_LABEL = 64
-"""Characters a label may have."""
+"""Most characters of a label."""
 
 _MOST_DISTINCT = 1000
 
@@ -21,7 +21,7 @@ _BOOKKEEPING = re.compile(
     """,
     re.VERBOSE,
 )
-"""A whole cell that names or dates a row instead of saying something."""
+"""Pattern of a whole cell that only identifies or dates a row."""
 
 _BOOKKEEPING_NAMES = frozenset(
     (
@@ -45,19 +45,19 @@ _CONDITIONS = frozenset(
         *("target", "answer", "label", "sentiment", "emotion", "intent"),
     )
 )
-"""Words in the names of columns that may say what an answer should be like."""
+"""Words in the names of columns that may describe the desired answer."""
 _FEW = 50
-"""Rows of which those of a category may all differ."""
+"""Number of rows below which the values of a category may all differ."""
 _NAME_PARTS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])")
 _MARKS = frozenset(("true", "false"))
 
 
 @dataclass(slots=True)
 class Column:
-    """The values of one column, counted."""
+    """Counts of the values of one column."""
 
     filled: int = 0
-    """Rows in which it holds something."""
+    """Rows in which it is not empty."""
     texts: int = 0
     numbers: int = 0
     """Numbers and truth values that are no texts."""
@@ -66,7 +66,7 @@ class Column:
     nested: int = 0
     """Lists and objects with a text in them."""
     longest: int = 0
-    """Characters of the longest text."""
+    """Number of characters of the longest text."""
     distinct: dict[str, None] = field(default_factory=dict)
     """Values as texts, the first thousand different ones."""
     multiline: bool = False
@@ -110,11 +110,11 @@ class Column:
         return self.short and 2 * len(self.distinct) <= self.filled
 
     def content(self, name: str, *, known: bool) -> bool:
-        """Whether it looks as if it said something that a model should see.
+        """Return whether it looks like content that a model should see.
 
-        Texts of several words, and short ones that vary; not ids, addresses, dates, hashes,
-        numbers, constants. Truth values and, in a column of a name that formats have, numbers
-        count where they vary, as they may mark or label the row.
+        Texts of several words and short texts that vary are content; ids, addresses, dates,
+        hashes, numbers and constants are not. Truth values that vary are content too, as they may
+        mark or label the row, and so are numbers in a column whose name some format has.
 
         Args:
             name: of the column.
@@ -128,13 +128,13 @@ class Column:
         named = plain in _BOOKKEEPING_NAMES or plain.endswith(_BOOKKEEPING_ENDS)
         if named and not known and (self.short or self.nested):
             return False
-        said = [text for text in self.distinct if not _BOOKKEEPING.fullmatch(text)]
-        if len(said) * 2 <= len(self.distinct):
+        texts = [text for text in self.distinct if not _BOOKKEEPING.fullmatch(text)]
+        if len(texts) * 2 <= len(self.distinct):
             return known and self.short
-        return self.filled > 1 or any(len(text.split()) > 1 for text in said)
+        return self.filled > 1 or any(len(text.split()) > 1 for text in texts)
 
     def category(self, name: str, *, known: bool) -> bool:
-        """Whether it holds a word of a few in each row that sorts the rows, such as `open_qa`.
+        """Return whether it holds one of a few words in each row, a category such as `open_qa`.
 
         Args:
             name: of the column.
@@ -163,14 +163,14 @@ def _text_within(value: Any, depth: int = 0) -> str | None:
 
 
 class Survey:
-    """The columns of a source, each counted when it is first asked for."""
+    """Columns of a source, each counted at its first access."""
 
     def __init__(self, values: Callable[[str], Iterable[Any]]) -> None:
         self._values = values
         self._columns: dict[str, Column] = {}
 
     def __getitem__(self, name: str) -> Column:
-        """Return a column's counts; of one that is nowhere, those of no rows."""
+        """Return a column's counts; of an absent column, zeros."""
         if name not in self._columns:
             column = self._columns[name] = Column()
             for value in self._values(name):

@@ -1,4 +1,4 @@
-"""Conversations and tool calls that a data set has as one text or value, as HH-RLHF and xLAM do."""
+"""Transcripts and tool calls in a single text or value, as in HH-RLHF and xLAM."""
 
 import re
 from typing import Any
@@ -11,16 +11,16 @@ _ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
 def transcript(text: Any) -> list[Message] | None:
-    r"""Return the turns of a text such as `\n\nHuman: Hi\n\nAssistant: Hello`; None of another."""
+    r"""Return the turns of a text such as `\n\nHuman: Hi\n\nAssistant: Hello`; else None."""
     parts = _SPEAKER.split(text) if isinstance(text, str) else []
     if len(parts) < 5 or parts[0] or parts[1] != "Human" or parts[-2] != "Assistant":
         return None
     turns = zip(parts[1::2], parts[2::2], strict=True)
-    return [{"role": _ROLES[speaker], "content": said.strip()} for speaker, said in turns]
+    return [{"role": _ROLES[speaker], "content": text.strip()} for speaker, text in turns]
 
 
 def alternating(values: list[Any]) -> list[Any]:
-    """Return texts as the turns of user and assistant, one after the other; messages as they are."""
+    """Return a list of texts as turns of user and assistant; other lists unchanged."""
     if len(values) < 2 or not all(isinstance(value, str) for value in values):
         return values
     roles = ("user", "assistant")
@@ -28,7 +28,7 @@ def alternating(values: list[Any]) -> list[Any]:
 
 
 def calls_in(value: Any, tools: list[Any] | None) -> list[dict[str, Any]] | None:
-    """Return an answer that is a call of the row's tools, or a list of them, as tool calls.
+    """Return the tool calls that an answer consists of, or None if it is none.
 
     Args:
         value: the answer: an object with `name` and `arguments`, a list of such, or their JSON.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from strop.core.errors import DataError
-from strop.data.formats.record import Found, Record
+from strop.data.formats.record import NumberedRecord, Record
 from strop.data.reading.files import LONGEST_LINE, lines_of, opened
 from strop.data.rows import Fault
 
@@ -18,7 +18,7 @@ _SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 """The first line with which Excel is told what stands between cells."""
 
 
-def csv_rows(path: Path, delimiter: str | None) -> Iterator[Found]:
+def csv_rows(path: Path, delimiter: str | None) -> Iterator[NumberedRecord]:
     """Yield the rows of a file with their lines; rows of nothing but empty cells are none.
 
     Args:
@@ -90,7 +90,7 @@ def _columns(cells: list[str], path: Path, line: int) -> list[str]:
     return [name or f"column {place}" for place, name in enumerate(names, 1)]
 
 
-def _of_cells(reader: Iterator[list[str]], columns: list[str]) -> Iterator[Found]:
+def _of_cells(reader: Iterator[list[str]], columns: list[str]) -> Iterator[NumberedRecord]:
     while True:
         line = reader.line_num + 1  # type: ignore[attr-defined]
         try:

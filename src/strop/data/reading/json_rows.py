@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from strop.core.errors import DataError
-from strop.data.formats.record import Found, Record, WrittenFloat, as_record, spoken_type
+from strop.data.formats.record import NumberedRecord, Record, WrittenFloat, as_record, type_in_words
 from strop.data.reading.files import LONGEST_LINE, lines_of, not_utf8, opened, whole
 from strop.data.rows import Fault
 
 _SPACE = re.compile(r"\s*")
 
 
-def json_rows(path: Path, suffix: str) -> Iterator[Found]:
+def json_rows(path: Path, suffix: str) -> Iterator[NumberedRecord]:
     """Yield the rows of a JSON or JSONL file, whichever it is, with their lines.
 
     Raises:
@@ -23,7 +23,7 @@ def json_rows(path: Path, suffix: str) -> Iterator[Found]:
     yield from _of_lines(path) if _row_per_line(path, suffix) else _of_whole(path)
 
 
-def _of_lines(path: Path) -> Iterator[Found]:
+def _of_lines(path: Path) -> Iterator[NumberedRecord]:
     with opened(path) as file:
         for number, line in lines_of(file, path):
             if isinstance(line, Fault):
@@ -97,7 +97,7 @@ def _row_per_line(path: Path, suffix: str) -> bool:
     return more or not isinstance(value, list)
 
 
-def _of_whole(path: Path) -> Iterator[Found]:
+def _of_whole(path: Path) -> Iterator[NumberedRecord]:
     try:
         values = list(_documents(whole(path).decode("utf-8-sig")))
     except UnicodeDecodeError as e:
@@ -111,7 +111,7 @@ def _of_whole(path: Path) -> Iterator[Found]:
         raise DataError(f"{path} is not usable JSON: {e}") from e
     value = _unwrapped(values[0]) if len(values) == 1 else values
     if not isinstance(value, list):
-        raise DataError(f"{path} holds {spoken_type(value)}, not a list of rows")
+        raise DataError(f"{path} holds {type_in_words(value)}, not a list of rows")
     for number, item in enumerate(value, 1):
         yield number, _record(item, number)
 

@@ -8,8 +8,9 @@ from typing import Any
 from strop.core.errors import DataError
 from strop.data.choices import ChoiceColumns, choice_columns
 from strop.data.formats import classification
+from strop.data.formats.cells import FaultyRecordError
 from strop.data.formats.known import FORMATS, Format, row_of
-from strop.data.formats.messages import SPEAKERS, FaultyRecordError
+from strop.data.formats.messages import SPEAKERS
 from strop.data.formats.record import Record
 from strop.data.formats.survey import Survey
 from strop.data.reading.columns import Columns, Shapes, left_out, named_columns, renaming, spoken
@@ -201,7 +202,7 @@ def _best(shapes: Shapes, survey: Survey, name: str) -> Format:
         columns = {column for shape in shapes for column in shape}
         if not columns:
             raise DataError(f"{name} has rows without anything in them: they have no columns")
-        known = "; ".join(dict.fromkeys(layout.spoken() for layout in FORMATS))
+        known = "; ".join(dict.fromkeys(layout.described() for layout in FORMATS))
         raise DataError(
             f"{name} has the columns {spoken(columns)}, which are no known format. Known are: "
             f"{known}. Rename the columns, or map them to these names, as in "

@@ -9,7 +9,7 @@ from typing import Any
 
 from strop.core.errors import DataError
 from strop.core.hub import hub_problem
-from strop.data.formats.record import Found, as_record, without_nulls
+from strop.data.formats.record import NumberedRecord, as_record, without_nulls
 from strop.data.reading.csv_rows import csv_rows
 from strop.data.reading.files import TEXT_SUFFIXES, kind_of, refuse_bomb, text_of, whole
 from strop.data.reading.json_rows import json_rows
@@ -28,7 +28,7 @@ HUB = "hf:"
 """How a source on the hub begins: `hf:owner/name` or `hf:owner/name:split`."""
 
 
-def records(source: Any) -> Iterator[Found]:
+def records(source: Any) -> Iterator[NumberedRecord]:
     """Yield each row of `source` with its line number.
 
     Args:
@@ -67,7 +67,7 @@ def _is_rows(source: Any) -> bool:
     return plain and not hasattr(source, "dtype")
 
 
-def _of_columns(table: Mapping[str, Any]) -> Iterator[Found]:
+def _of_columns(table: Mapping[str, Any]) -> Iterator[NumberedRecord]:
     """Yield the rows of a table given by columns."""
     columns = {name: list(v) for name, v in table.items() if isinstance(v, (list, tuple))}
     lengths = {len(column) for column in columns.values()}
@@ -89,7 +89,7 @@ def _is_datasets(source: Any) -> bool:
     return type(source).__module__.split(".")[0] == "datasets" and "datasets" in sys.modules
 
 
-def _of_dataset(source: Any) -> Iterator[Found]:
+def _of_dataset(source: Any) -> Iterator[NumberedRecord]:
     if isinstance(source, dict):
         splits = ", ".join(source)
         raise DataError(f"the data set has the splits {splits}; give one of them, as data['train']")
@@ -100,7 +100,7 @@ def _of_dataset(source: Any) -> Iterator[Found]:
         yield number, without_nulls(record, features)
 
 
-def _of_hub(source: str) -> Iterator[Found]:
+def _of_hub(source: str) -> Iterator[NumberedRecord]:
     name, _, part = source.removeprefix(HUB).partition(":")
     if not re.fullmatch(r"(?:\w[\w.-]*/)?\w[\w.-]*", name):
         raise DataError(f"{source} names no data set; write hf:owner/name or hf:owner/name:split")
@@ -119,7 +119,7 @@ def _of_hub(source: str) -> Iterator[Found]:
     yield from _of_dataset(found)
 
 
-def _of_path(path: Path) -> Iterator[Found]:
+def _of_path(path: Path) -> Iterator[NumberedRecord]:
     if not path.exists():
         raise DataError(f"there is no file {path}{_nearby(path)}")
     if path.is_dir():
@@ -152,7 +152,7 @@ def _nearby(path: Path) -> str:
     return f"; {path.parent} holds {', '.join(names[:8])}{' …' if len(names) > 8 else ''}"
 
 
-def _of_folder(path: Path) -> Iterator[Found]:
+def _of_folder(path: Path) -> Iterator[NumberedRecord]:
     if (path / "dataset_dict.json").is_file():
         parts = sorted(p.name for p in path.iterdir() if p.is_dir())
         raise DataError(f"{path} has the splits {', '.join(parts)}; give one, as {path / parts[0]}")
@@ -179,7 +179,7 @@ def _of_folder(path: Path) -> Iterator[Found]:
     yield from _of_texts(texts)
 
 
-def _of_texts(paths: list[Path]) -> Iterator[Found]:
+def _of_texts(paths: list[Path]) -> Iterator[NumberedRecord]:
     for number, path in enumerate(paths, 1):
         try:
             text = text_of(path)
@@ -192,7 +192,7 @@ def _of_texts(paths: list[Path]) -> Iterator[Found]:
             yield number, Fault(number, f"{path} holds no text", "empty_text")
 
 
-def _of_parquet(path: Path) -> Iterator[Found]:
+def _of_parquet(path: Path) -> Iterator[NumberedRecord]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

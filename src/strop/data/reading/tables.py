@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from strop.core.errors import DataError
-from strop.data.formats.record import Found, Record, as_record, without_nulls
+from strop.data.formats.record import NumberedRecord, Record, as_record, without_nulls
 
 
 def is_table(source: Any) -> bool:
@@ -19,7 +19,7 @@ def _is_pandas(source: Any) -> bool:
     return all(hasattr(source, name) for name in ("to_dict", "iterrows", "columns"))
 
 
-def of_table(source: Any) -> Iterator[Found]:
+def of_table(source: Any) -> Iterator[NumberedRecord]:
     """Yield the rows of a table, counted from 1.
 
     Raises:

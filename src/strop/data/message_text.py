@@ -1,17 +1,17 @@
-"""What a message says, as one text."""
+"""Text of a message."""
 
 import json
 
 from strop.data.rows import Message
 
 
-def spoken_content(message: Message) -> str:
-    """Return the text of a message; of one that only calls tools, its calls as JSON."""
+def content_text(message: Message) -> str:
+    """Return the content of a message; of one that only calls tools, its calls as JSON."""
     return _text(message) or _calls(message)
 
 
-def all_said(message: Message) -> str:
-    """Return everything a message says: its reasoning, its text and its tool calls."""
+def full_text(message: Message) -> str:
+    """Return the reasoning, the text and the tool calls of a message, a line each."""
     parts = (message.get("reasoning_content"), _text(message), _calls(message))
     return "\n".join(part for part in parts if part)
 
