@@ -14,6 +14,8 @@ ROUNDING = 1e-4
 """Errors up to this count as rounding: of the gradient relative to its norm, else to max(1, |x|)."""
 NOT_NUMBERS = ("accuracies", "accuracy")
 """Metrics that count which of two numbers is larger: where both are equal, rounding decides."""
+NEVER = 1e-30
+"""A rate of dropout above 0 that drops nothing: 1 less it is 1."""
 
 STATE = (
     *("_metrics", "_total_train_tokens", "_logs"),
@@ -25,8 +27,12 @@ STATE = (
 def compare(
     trainer: Any, compacts: list[Any], call: Callable[[dict[str, Any]], Any], inputs: dict[str, Any]
 ) -> tuple[Any, dict[str, Any]]:
-    """Return what compute_loss gives through strop, and its errors against TRL's own forward."""
+    """Return what compute_loss gives through strop, and its errors against TRL's own forward.
+
+    Dropout draws other masks for rows without padding: both ways are compared while it drops nothing.
+    """
     before, random = _state(trainer), torch.get_rng_state()
+    dropouts = [m for m in trainer.model.modules() if isinstance(m, torch.nn.Dropout) and m.p > 0]
 
     def both(inputs: dict[str, Any]) -> tuple[Any, Any, Any]:
         _restore(trainer, before, random)
@@ -36,11 +42,12 @@ def compare(
         answer = call(dict(inputs))
         return answer, _computed(trainer, answer), theirs
 
-    answer, ours, theirs = both(inputs)
+    with _dropping_nothing(dropouts):
+        answer, ours, theirs = both(inputs)
     compared = _errors(ours, theirs)
     if beyond_rounding(compared):
         after, random_after = _state(trainer), torch.get_rng_state()
-        with _in_float64(trainer):
+        with _in_float64(trainer), _dropping_nothing(dropouts):
             _, ours64, theirs64 = both({name: _cast(value) for name, value in inputs.items()})
         _restore(trainer, after, random_after)
         compared["float64"] = _errors(ours64, theirs64)
@@ -48,7 +55,23 @@ def compare(
             "strop": _errors(ours, theirs64),
             "trl": _errors(theirs, theirs64),
         }
+    if dropouts:
+        _restore(trainer, before, random)
+        answer = call(dict(inputs))
     return answer, compared
+
+
+@contextlib.contextmanager
+def _dropping_nothing(dropouts: list[torch.nn.Dropout]) -> Iterator[None]:
+    """Let dropout run as it does, with a rate too small to drop anything, for a while."""
+    rates = [dropout.p for dropout in dropouts]
+    for dropout in dropouts:
+        dropout.p = NEVER
+    try:
+        yield
+    finally:
+        for dropout, rate in zip(dropouts, rates, strict=True):
+            dropout.p = rate
 
 
 @contextlib.contextmanager
@@ -104,12 +127,12 @@ def _in_float64(trainer: Any) -> Iterator[None]:
 def _computed(trainer: Any, answer: Any) -> tuple[float, list[torch.Tensor], dict[str, Any]]:
     """Return the loss, the gradients of what is trained and what was added up."""
     trained = [p for p in trainer.model.parameters() if p.requires_grad]
-    found = torch.autograd.grad(_loss(answer), trained, retain_graph=True, allow_unused=True)
-    gradients = [
+    gradients = torch.autograd.grad(_loss(answer), trained, retain_graph=True, allow_unused=True)
+    used = [
         torch.zeros_like(p) if g is None else g.detach()
-        for p, g in zip(trained, found, strict=True)
+        for p, g in zip(trained, gradients, strict=True)
     ]
-    return _loss(answer).item(), gradients, _state(trainer)
+    return _loss(answer).item(), used, _state(trainer)
 
 
 def errors_of(compared: dict[str, Any]) -> dict[str, float]:
@@ -155,8 +178,9 @@ def _relative(value: float, plain: float) -> float:
     return 0.0 if overflow else abs(value - plain) / max(1.0, abs(plain))
 
 
-def lines(record: Path) -> list[dict[str, Any]]:
-    """Return what the tests of a record did."""
+def lines(record: Path) -> dict[str, dict[str, Any]]:
+    """Return each test's line of a record; the last counts where a test ran again."""
     if not record.exists():
-        return []
-    return [json.loads(line) for line in record.read_text(encoding="utf-8").splitlines()]
+        return {}
+    texts = record.read_text(encoding="utf-8").splitlines()
+    return {line["test"]: line for line in map(json.loads, texts)}

@@ -16,8 +16,16 @@ from unittest import mock
 import datasets
 import tokenizers
 import transformers
+import trl_images
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
+from transformers.utils import is_torchvision_available, is_vision_available
 
+from strop.core.files import write_json
+
+NOT_BUILT = "not_built.json"
+"""File of the scripts that built nothing, and why."""
+ORGANIZATION = "trl-internal-testing"
+"""Name of TRL's models and data on a hub."""
 SPECIAL = [
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<s>", "</s>", "<pad>", "<bos>", "<eos>"),
     *("<start_of_turn>", "<end_of_turn>", "<|begin_of_text|>", "<|eot_id|>", "<|start_header_id|>"),
@@ -25,6 +33,7 @@ SPECIAL = [
     *("<|call|>", "<|user|>", "<|assistant|>", "<|system|>", "<think>", "</think>", "<tool_call>"),
     *("</tool_call>", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|USER_TOKEN|>"),
     *("<|CHATBOT_TOKEN|>", "<|image_pad|>", "<|vision_start|>", "<|vision_end|>", "<|video_pad|>"),
+    *trl_images.SPECIAL,
 ]
 TEMPLATES = {
     "cohere2": "cohere2",
@@ -36,6 +45,7 @@ TEMPLATES = {
     "gpt_oss": "gptoss",
     "lfm2": "lfm2",
     "llama": "llama3",
+    "mistral_for_causal_lm_0_2": "qwen2_5",
     "nemotron": "nemotron_3_nano",
     "phi3": "phi3",
     "qwen2": "qwen2_5",
@@ -44,9 +54,9 @@ TEMPLATES = {
     "small_qwen3": "qwen3",
     "small_qwen2": "qwen2_5",
 }
-"""By the beginning of a script's name; other families have no template."""
+"""By the beginning of a script's name; other families have none. TRL keeps no template of Mistral's."""
 PADS = {"llama": ("<|begin_of_text|>", "<|eot_id|>"), "gpt_oss": (None, "<|return|>")}
-OWN_IDS = ("Cohere2", "Glm4Moe", "Olmo3", "Phi3", "Qwen3Moe")
+CONFIGURED = ("Cohere2", "Glm4Moe", "Olmo3", "Phi3", "Qwen3Moe")
 """Families whose configurations bring a vocabulary or tokens beyond the tokenizer learned here."""
 _CANNOT = (
     *(ImportError, AttributeError, TypeError, ValueError, OSError, RuntimeError, AssertionError),
@@ -54,7 +64,7 @@ _CANNOT = (
 TOKENIZERS = ("Qwen/Qwen3-4B",)
 """Tokenizers that tests ask for by themselves."""
 KINDS = ("for_causal_lm", "for_sequence_classification")
-"""Models with images need a processor of a hub."""
+"""Folders of scripts whose models need a tokenizer alone."""
 
 
 def tokenizer_of(checkout: Path, script: str) -> Any:
@@ -73,13 +83,13 @@ def tokenizer_of(checkout: Path, script: str) -> Any:
     inner.train_from_iterator((page.read_text(encoding="utf-8") for page in pages), trainer)
     family = next((f for f in TEMPLATES if script.startswith(f)), None)
     begin, end = next((v for k, v in PADS.items() if script.startswith(k)), (None, "<|im_end|>"))
-    made = transformers.PreTrainedTokenizerFast(
+    tokenizer = transformers.PreTrainedTokenizerFast(
         tokenizer_object=inner, bos_token=begin, eos_token=end, pad_token="<|endoftext|>"
     )
     if family is not None:
         template = checkout / "trl" / "chat_templates" / f"{TEMPLATES[family]}.jinja"
-        made.chat_template = template.read_text(encoding="utf-8")
-    return made
+        tokenizer.chat_template = template.read_text(encoding="utf-8")
+    return tokenizer
 
 
 @contextlib.contextmanager
@@ -99,51 +109,65 @@ def build(checkout: Path, into: Path) -> dict[str, str]:
     with _importing(checkout):
         from scripts.generate_tiny_models import _common  # of the checkout
 
-        for kind in KINDS:
-            for script in sorted(
-                (checkout / "scripts" / "generate_tiny_models" / kind).glob("*.py")
-            ):
-                if script.stem == "__init__":
-                    continue
-                try:
-                    _build_one(checkout, into, kind, script.stem, _common)
-                except _CANNOT as e:
-                    refused[script.stem] = f"{type(e).__name__}: {str(e)[:120]}"
+        for kind, script in _scripts(checkout):
+            try:
+                _build_one(checkout, into, kind, script, _common)
+            except _CANNOT as e:
+                refused[script] = f"{type(e).__name__}: {str(e)[:120]}"
     return refused
 
 
+def _scripts(checkout: Path) -> list[tuple[str, str]]:
+    """Return folder and name of each script to run; those with images where their packages are."""
+    folder = checkout / "scripts" / "generate_tiny_models"
+    scripts = [(kind, file.stem) for kind in KINDS for file in sorted((folder / kind).glob("*.py"))]
+    if with_vision():
+        scripts += [(trl_images.KIND, script) for script in trl_images.SCRIPTS]
+    scripts = [(kind, script) for kind, script in scripts if script != "__init__"]
+    return sorted(scripts, key=lambda pair: pair[1].startswith("peft"))  # of models built before
+
+
+def with_vision() -> bool:
+    """Say whether the packages that processors of images need are installed."""
+    return bool(is_vision_available() and is_torchvision_available())
+
+
 def _build_one(checkout: Path, into: Path, kind: str, script: str, common: Any) -> None:
-    def save(model: Any, tokenizer: Any, *_: Any, **__: Any) -> None:
+    def save(model: Any, processing: Any, *_: Any, **__: Any) -> None:
         prefix, suffix = (*_[1:], None, None)[:2]
         name = "-".join(part for part in (prefix, type(model).__name__, suffix) if part)
         folder = into / common.ORGANIZATION / name
         model.float().save_pretrained(folder)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(folder)
+        if processing is not None:
+            processing.save_pretrained(folder)
 
     def nothing(*_: Any, **__: Any) -> None:
         return None
 
-    made = tokenizer_of(checkout, script)
+    tokenizer = tokenizer_of(checkout, script)
+    images = kind == trl_images.KIND
+    processor = trl_images.with_images(tokenizer, checkout, script) if images else None
 
-    def config_of(_: str, **given: Any) -> Any:
+    def config_of(_: str, **settings: Any) -> Any:
+        if images:
+            return trl_images.config_of(tokenizer, script, **settings)
         kind = next(
             k for k in ("gpt_neox", "llama", "qwen2", "qwen3_moe", "qwen3") if script.startswith(k)
         )
-        ids = {"vocab_size": len(made), "pad_token_id": made.pad_token_id}
-        return transformers.AutoConfig.for_model(kind, **ids, **given)
+        ids = {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
+        return transformers.AutoConfig.for_model(kind, **ids, **settings)
 
     def with_ids(kind: Any) -> Any:
-        def config(**given: Any) -> Any:
-            ids = {n: getattr(made, n) for n in ("pad_token_id", "eos_token_id")}
-            return kind(**given | ids | {"vocab_size": len(made)})
+        def config(**settings: Any) -> Any:
+            ids = {n: getattr(tokenizer, n) for n in ("pad_token_id", "eos_token_id")}
+            return kind(**settings | ids | {"vocab_size": len(tokenizer)})
 
         return config
 
     # A lazy module binds names anew when a model is first asked for, and may put another in its place.
-    _ = [getattr(transformers, f"{family}ForCausalLM") for family in OWN_IDS]
+    _ = [getattr(transformers, f"{family}ForCausalLM") for family in CONFIGURED]
     lazy = sys.modules["transformers"]
-    configs = {f"{f}Config": with_ids(getattr(lazy, f"{f}Config")) for f in OWN_IDS}
+    configs = {f"{f}Config": with_ids(getattr(lazy, f"{f}Config")) for f in CONFIGURED}
     names = ("check_transformers_version", "check_dtype_pattern", "print_config_diff", "smoke_test")
     plain = transformers.GenerationConfig()
     transformers.set_seed(0)
@@ -151,7 +175,8 @@ def _build_one(checkout: Path, into: Path, kind: str, script: str, common: Any) 
         mock.patch.multiple(lazy, **configs),
         contextlib.chdir(into),
         mock.patch.multiple(common, push_to_hub=save, **dict.fromkeys(names, nothing)),
-        mock.patch.object(transformers.AutoTokenizer, "from_pretrained", return_value=made),
+        mock.patch.object(transformers.AutoTokenizer, "from_pretrained", return_value=tokenizer),
+        mock.patch.object(transformers.AutoProcessor, "from_pretrained", return_value=processor),
         mock.patch.object(transformers.AutoConfig, "from_pretrained", config_of),
         mock.patch.object(transformers.GenerationConfig, "from_pretrained", return_value=plain),
     ):
@@ -160,8 +185,10 @@ def _build_one(checkout: Path, into: Path, kind: str, script: str, common: Any) 
 
 def build_data(checkout: Path, into: Path) -> None:
     """Write TRL's own test data sets under their hub names, as folders that datasets loads."""
-    for name in ("zen", "toolcall", "harmony"):
-        folder = into / "trl-internal-testing" / name
+    images = ("zen_image", "zen_multi_image") if with_vision() else ()
+    for script in ("zen", "toolcall", "harmony", *images):
+        name = script.replace("_", "-")
+        folder = into / ORGANIZATION / name
         configs: list[str] = []
 
         def push(
@@ -184,18 +211,45 @@ def build_data(checkout: Path, into: Path) -> None:
         with (
             mock.patch.object(datasets.DatasetDict, "push_to_hub", push),
             mock.patch.object(datasets.Dataset, "push_to_hub", push),
-            mock.patch.object(sys, "argv", [name, "--push_to_hub", "True"]),
+            mock.patch.object(sys, "argv", [script, "--push_to_hub", "True"]),
         ):
             runpy.run_path(
-                str(checkout / "scripts" / f"generate_{name}_dataset.py"), run_name="__main__"
+                str(checkout / "scripts" / f"generate_{script}_dataset.py"), run_name="__main__"
             )
         (folder / "README.md").write_text(
             f"---\nconfigs:\n{''.join(configs)}---\n", encoding="utf-8"
         )
 
 
+def build_texts(checkout: Path, into: Path) -> None:
+    """Write stand-ins for two data sets of a hub: paragraphs of TRL's pages, in the same columns."""
+    pages = sorted((checkout / "docs" / "source").glob("*.md"))[:20]
+    texts = [text for page in pages for text in page.read_text(encoding="utf-8").split("\n\n")]
+    texts = [text for text in texts if len(text) > 80][:300]
+    reviews = [{"text": text, "label": i % 2} for i, text in enumerate(texts)]
+    chats = [
+        {
+            "messages": [
+                {"role": "user", "content": "Continue: " + text[:40]},
+                {"role": "assistant", "content": text[40:]},
+            ]
+        }
+        for text in texts
+    ]
+    for name, rows in (("stanfordnlp/imdb", reviews), (f"{ORGANIZATION}/dolly-chatml-sft", chats)):
+        for split, part in (("train", rows[:200]), ("test", rows[200:])):
+            file = into / name / f"{split}.parquet"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            datasets.Dataset.from_list(part).to_parquet(file)
+
+
+def main() -> None:
+    """Run `trl_models.py CHECKOUT FOLDER`: build all, and write why a script built nothing."""
+    checkout, into = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
+    build_data(checkout, into)
+    build_texts(checkout, into)
+    write_json(into / NOT_BUILT, build(checkout, into))
+
+
 if __name__ == "__main__":
-    root, out = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
-    build_data(root, out)
-    for script, why in build(root, out).items():
-        print(f"not built: {script}: {why}")
+    main()

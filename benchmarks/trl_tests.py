@@ -1,11 +1,12 @@
-"""TRL's own trainer tests through strop.accelerate: which pass, and whether each step is TRL's own.
+"""TRL's own trainer tests through strop.accelerate: outcomes, and the errors of each step.
 
     python benchmarks/trl_tests.py CHECKOUT [MODULE …] [--work FOLDER] [--minutes N]
 
 CHECKOUT is a clone of TRL's repository with its tests. Everything runs offline, on models and data that
-TRL's own scripts make (`trl_models.py`), under `FOLDER/trl-internal-testing`. What ran is kept in FOLDER
-by the digest of strop's code, so that a second call goes on; results lie in
-benchmarks/results/cpu/trl_tests.json.
+TRL's own scripts make (`trl_models.py`), under `FOLDER/trl-internal-testing`, each test once plain and
+once accelerated. What ran is kept in FOLDER by the digest of strop's code, so that a second call goes
+on; results lie in benchmarks/results/cpu/trl_tests.json. Tests that are skipped for want of a package
+(Pillow and torchvision for images, jmespath) run in a second call that has it.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from trl_comparison import ROUNDING, beyond_rounding, errors_of, lines
-from trl_models import build, build_data
+from trl_models import NOT_BUILT
 
 import strop
 from strop.core import versions
@@ -28,7 +29,9 @@ from strop.core.files import write_json
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "cpu" / "trl_tests.json"
-MODULES = ("sft", "dpo", "kto", "grpo", "rloo")
+MODULES = ("sft", "dpo", "kto", "grpo", "rloo", "reward")
+OFFLINE = ("env", "HF_HUB_OFFLINE=1", "HF_HUB_DISABLE_TELEMETRY=1", "OMP_NUM_THREADS=1")
+"""Beginning of a command that asks no hub."""
 EXACT = 1e-5
 """Errors in float64 up to this count as rounding: norms and heads compute in float32 even then."""
 
@@ -72,35 +75,55 @@ def differing(line: dict[str, Any]) -> dict[str, Any]:
 def summary(records: Path, module: str) -> dict[str, Any]:
     """Return the counts of a module and each test that fails or differs."""
     ours = lines(records / f"{module}-accelerated.jsonl")
-    plain = {line["test"]: line["outcome"] for line in lines(records / f"{module}-plain.jsonl")}
-    failed = {line["test"]: line["why"] for line in ours if line["outcome"] == "failed"}
-    trained = [line for line in ours if line["compared"] and line["outcome"] == "passed"]
-    apart = {line["test"]: differing(line) for line in trained}
+    plain = lines(records / f"{module}-plain.jsonl")
+    outcomes = {t: (plain.get(t, {}).get("outcome"), line["outcome"]) for t, line in ours.items()}
+    trained = {t: w for t, w in ours.items() if w["compared"] and w["outcome"] == "passed"}
+    apart = {test: differing(line) for test, line in trained.items()}
     count = records / f"{module}-accelerated.collected"
+
+    def reasons(of: dict[str, Any], *pair: str) -> dict[str, str]:
+        return {
+            t: of[t]["why"].strip().rpartition("\n")[2] for t, o in outcomes.items() if o == pair
+        }
+
+    skipped = [line for line in ours.values() if line["outcome"] == "skipped"]
+    messages = [text for line in trained.values() for text in line["messages"]]
+    refusals = [line["refusal"] for line in ours.values() if line["refusal"]]
     return {
         "collected": int(count.read_text()) if count.exists() else 0,
         "ran": len(ours),
-        "skipped": sum(line["outcome"] == "skipped" for line in ours),
-        "passed": sum(line["outcome"] == "passed" for line in ours),
-        "failed_plain_too": [t for t in failed if plain.get(t) == "failed"],
-        "failed_accelerated_only": {t: w for t, w in failed.items() if plain.get(t) == "passed"},
+        "ran_plain": len(plain),
+        "slow": sum(line["slow"] for line in ours.values()),
+        "skipped": len(skipped),
+        "skipped_for": _counts(line["why"] for line in skipped),
+        "slow_skipped_for": _counts(line["why"] for line in skipped if line["slow"]),
+        "passed_plain": sum(line["outcome"] == "passed" for line in plain.values()),
+        "passed": sum(line["outcome"] == "passed" for line in ours.values()),
+        "failed_plain_too": reasons(ours, "failed", "failed"),
+        "failed_accelerated_only": reasons(ours, "passed", "failed"),
+        "failed_plain_only": reasons(plain, "failed", "passed"),
+        "refused": _counts(refusals),
         "trained": len(trained),
-        "micro_batches": sum(len(line["compared"]) for line in trained),
-        "agree": sum(not found for found in apart.values()),
-        "differ": {test: found for test, found in apart.items() if found},
-        "said": dict(collections.Counter(text for line in trained for text in line["said"])),
+        "micro_batches": sum(len(line["compared"]) for line in trained.values()),
+        "agree": sum(not errors for errors in apart.values()),
+        "differ": {test: errors for test, errors in apart.items() if errors},
+        "messages": _counts(messages),
     }
+
+
+def _counts(texts: Iterable[str]) -> dict[str, int]:
+    """Return how often each text occurs, the commonest first."""
+    return dict(collections.Counter(texts).most_common())
 
 
 def run(folder: Path, record: Path, checkout: Path, module: str, seconds: float) -> None:
     """Run one module in one way for some seconds at most, from where it stopped."""
     way = record.stem.rpartition("-")[2]
     worker = str(HERE / "trl_worker.py")
-    env = ["env", "HF_HUB_OFFLINE=1", "HF_HUB_DISABLE_TELEMETRY=1", "OMP_NUM_THREADS=1"]
     with record.with_suffix(".log").open("a") as log:
         try:
             subprocess.run(
-                [*env, sys.executable, worker, str(record), way, str(checkout), module],
+                [*OFFLINE, sys.executable, worker, str(record), way, str(checkout), module],
                 cwd=folder,
                 stdout=log,
                 stderr=log,
@@ -122,7 +145,7 @@ def write(records: Path, refused: dict[str, str], checkout: Path) -> None:
             "rounding": ROUNDING,
             "exact": EXACT,
             "not_built": refused,
-            "modules": {m: found for m, found in modules.items() if found["ran"]},
+            "modules": {m: counts for m, counts in modules.items() if counts["ran"]},
         },
     )
 
@@ -134,18 +157,18 @@ def main() -> None:
     parser.add_argument("modules", nargs="*", default=list(MODULES))
     parser.add_argument("--work", type=Path, default=Path("trl-tests"))
     parser.add_argument("--minutes", type=float, default=600)
-    given = parser.parse_args()
-    folder, checkout = given.work.resolve(), given.checkout.resolve()
-    refused = folder / "not_built.json"
+    options = parser.parse_args()
+    folder, checkout = options.work.resolve(), options.checkout.resolve()
+    refused = folder / NOT_BUILT
     if not refused.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        build_data(checkout, folder)
-        write_json(refused, build(checkout, folder))
+        models = [sys.executable, str(HERE / "trl_models.py"), str(checkout), str(folder)]
+        subprocess.run([*OFFLINE, *models], cwd=folder, check=True)
     records = folder / code()
     records.mkdir(exist_ok=True)
-    end = time.monotonic() + 60 * given.minutes
+    end = time.monotonic() + 60 * options.minutes
     for way in ("accelerated", "plain"):
-        for module in given.modules:
+        for module in options.modules:
             if (left := end - time.monotonic()) > 1:
                 run(folder, records / f"{module}-{way}.jsonl", checkout, module, left)
             write(records, json.loads(refused.read_text()), checkout)

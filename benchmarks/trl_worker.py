@@ -1,9 +1,9 @@
-"""Runs some of TRL's own test modules, plain or accelerated, and notes what each test did.
+"""Run some of TRL's own test modules, plain or accelerated, and note the outcome of each test.
 
 Accelerated, each micro-batch is computed twice on the same weights, inputs and random state: once by
 TRL's own forward, once by strop's. Noted are the errors of the loss, of the gradient as a whole (by its
 norm) and of each metric. Where one is beyond rounding in float32, the micro-batch is computed both ways
-in float64, too.
+in float64, too. A trainer that strop refuses trains plainly, and the record says so.
 """
 
 import ast
@@ -25,11 +25,15 @@ from trl.trainer.base_config import _BaseConfig
 from trl_comparison import compare, lines
 
 import strop
+from strop.core.errors import UnsupportedError
 
-TRAINERS = ("SFTTrainer", "DPOTrainer", "KTOTrainer", "GRPOTrainer", "RLOOTrainer")
+TRAINERS = (
+    *("SFTTrainer", "DPOTrainer", "KTOTrainer", "GRPOTrainer", "RLOOTrainer"),
+    "RewardTrainer",
+)
 LONGEST = 4
 """Optimizer steps that are trained at most."""
-LIMIT = 90
+LIMIT = 300
 """Seconds that a test may take."""
 
 
@@ -38,22 +42,21 @@ class Recorder:
 
     def __init__(self, record: Path, accelerated: bool) -> None:
         self.record, self.accelerated = record, accelerated
-        self.done = {line["test"] for line in lines(record)}
-        if not accelerated:
-            ours = lines(Path(str(record).replace("-plain", "-accelerated")))
-            self.done |= {line["test"] for line in ours if line["outcome"] != "failed"}
+        self.done = {n for n, line in lines(record).items() if line["outcome"] != "skipped"}
+        self.slow: set[str] = set()
         self.compared: list[dict[str, Any]] = []
-        self.said: list[str] = []
+        self.messages: list[str] = []
+        self.refusal = ""
 
-    @pytest.hookimpl(trylast=True)  # once the slow ones are out
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        """Leave out what the record already has, and plainly what did not fail accelerated."""
+        """Leave out what ran before; what was skipped may run now."""
         self.record.with_suffix(".collected").write_text(str(len(items)))
+        self.slow = {_name(i.nodeid) for i in items if i.get_closest_marker("slow") is not None}
         items[:] = [item for item in items if _name(item.nodeid) not in self.done]
 
     def pytest_runtest_logstart(self) -> None:
         """Begin a new line."""
-        self.compared, self.said = [], []
+        self.compared, self.messages, self.refusal = [], [], ""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self) -> Iterator[None]:
@@ -70,11 +73,13 @@ class Recorder:
         if report.when == "call" or (report.when == "setup" and report.outcome != "passed"):
             line = {
                 "test": _name(report.nodeid),
+                "slow": _name(report.nodeid) in self.slow,
                 "outcome": report.outcome,
-                "why": "" if report.outcome == "passed" else str(report.longrepr)[-400:],
+                "why": _reason(report),
                 "seconds": round(report.duration, 2),
                 "compared": self.compared,
-                "said": sorted(set(self.said)),
+                "messages": sorted(set(self.messages)),
+                "refusal": self.refusal,
             }
             with self.record.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line) + "\n")
@@ -87,11 +92,11 @@ class Recorder:
             if not 0 < trainer.args.max_steps <= LONGEST:
                 trainer.args.max_steps = LONGEST
             if self.accelerated and not _compacts(trainer):
-                strop.accelerate(trainer)
+                self.refusal = _refusal(trainer)
             try:
                 return original(trainer, *args, **named)
             finally:
-                self.said += [
+                self.messages += [
                     t for c in _compacts(trainer) for t in c.reported | c.backbone.reported
                 ]
 
@@ -108,7 +113,7 @@ class Recorder:
             answer, compared = compare(
                 trainer,
                 compacts,
-                lambda given: original(trainer, model, given, *args, **named),
+                lambda batch: original(trainer, model, batch, *args, **named),
                 inputs,
             )
             self.compared.append(compared)
@@ -123,15 +128,16 @@ class Recorder:
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
-        """Put both into TRL's trainers, and turn off the 16-bit autocast that TRL has by default."""
+        """Put both into TRL's trainers, and turn 16-bit autocast off: TRL's default, and fp16's."""
         patch = pytest.MonkeyPatch()
         settle = _BaseConfig.__post_init__
 
-        def settled(config: Any) -> None:
+        def without_autocast(config: Any) -> None:
             config.bf16 = False if config.bf16 is None else config.bf16
+            config.fp16 = False
             settle(config)
 
-        patch.setattr(_BaseConfig, "__post_init__", settled)
+        patch.setattr(_BaseConfig, "__post_init__", without_autocast)
         for name in TRAINERS:
             kind = getattr(trl, name)
             patch.setattr(kind, "train", self.train(kind.train))
@@ -142,6 +148,15 @@ class Recorder:
             patch.undo()
 
 
+def _reason(report: Any) -> str:
+    """Return the reason of a skip, or the end of a failure's traceback."""
+    if report.outcome == "passed":
+        return ""
+    if report.outcome == "skipped" and isinstance(report.longrepr, tuple):
+        return str(report.longrepr[2]).removeprefix("Skipped: ")
+    return str(report.longrepr)[-400:]
+
+
 def _stop(*_: Any) -> None:
     raise TimeoutError(f"took over {LIMIT} seconds")
 
@@ -149,15 +164,37 @@ def _stop(*_: Any) -> None:
 def _compacts(trainer: Any) -> list[Any]:
     """Return strop's forwards of an accelerated trainer's models."""
     watches = [c for c in trainer.callback_handler.callbacks if type(c).__name__ == "_Watch"]
-    found = []
+    compacts = []
     for model in (trainer.model, getattr(trainer, "ref_model", None)):
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         forward = vars(base).get("forward") if watches and base is not None else None
         cells = getattr(getattr(forward, "__func__", None), "__closure__", None) or ()
-        found += [
+        compacts += [
             c.cell_contents for c in cells if type(c.cell_contents).__name__ == "CompactForward"
         ]
-    return found
+    return compacts
+
+
+def _refusal(trainer: Any) -> str:
+    """Accelerate a trainer; return why strop refused it, having left it as it was."""
+    before = _settings(trainer)
+    try:
+        strop.accelerate(trainer)
+    except UnsupportedError as e:
+        assert _settings(trainer) == before, "a refused trainer was changed"
+        return str(e)
+    return ""
+
+
+def _settings(trainer: Any) -> tuple[Any, ...]:
+    """Return what `accelerate` changes: forwards, hooks, callbacks, arguments."""
+    models = [m for m in (trainer.model, getattr(trainer, "ref_model", None)) if m is not None]
+    modules = [module for model in models for module in model.modules()]
+    forwards = [vars(module).get("forward") for module in modules]
+    hooks = [len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules]
+    methods = sorted(name for name, value in vars(trainer).items() if callable(value))
+    callbacks = [type(c) for c in trainer.callback_handler.callbacks]
+    return trainer.args.to_dict(), forwards, hooks, methods, callbacks
 
 
 def _absent(*_: Any, **__: Any) -> bool:
@@ -179,22 +216,34 @@ def _name(nodeid: str) -> str:
     return nodeid.partition("tests/")[2]
 
 
-def main() -> int:
-    """Run `trl_worker.py RECORD plain|accelerated CHECKOUT MODULE [ARGUMENT OF PYTEST …]`.
+def _without_accelerators(checkout: Path) -> None:
+    """Let tests run on a CPU that TRL keeps for accelerators."""
+    sys.path.insert(0, str(checkout))
+    testing = importlib.import_module("tests.testing_utils")
+    for name in ("require_torch_accelerator", "require_torch_multi_accelerator"):
+        setattr(testing, name, _same)
 
-    Plainly only those tests run that failed accelerated.
-    """
+
+def _same(test: Any) -> Any:
+    """Return the test as it is."""
+    return test
+
+
+def main() -> int:
+    """Run `trl_worker.py RECORD plain|accelerated CHECKOUT MODULE [ARGUMENT OF PYTEST …]`."""
     record, way, checkout, module, *more = sys.argv[1:]
     transformers.utils.logging.set_verbosity_error()
     torch.set_num_threads(1)
     recorder = Recorder(Path(record), way == "accelerated")
-    file = Path(checkout) / "tests" / f"test_{module}_trainer.py"
-    slow = ["-m", "not slow", "-p", "no:cacheprovider", "-q", "--no-header", "--tb=short"]
-    for read in (file, file.parent / "testing_utils.py"):
-        _lend_names(read)
+    tests = Path(checkout) / "tests"
+    file = tests / f"test_{module}_trainer.py"
+    options = ["-p", "no:cacheprovider", "-q", "--no-header", "--tb=short"]
+    for source in (file, tests / "testing_utils.py"):
+        _lend_names(source)
+    _without_accelerators(Path(checkout))
     with recorder.in_place():
         return int(
-            pytest.main([str(file), *slow, f"--rootdir={checkout}", *more], plugins=[recorder])
+            pytest.main([str(file), *options, f"--rootdir={checkout}", *more], plugins=[recorder])
         )
 
 
