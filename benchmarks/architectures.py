@@ -144,8 +144,8 @@ def batch(side):
 
 def numbers(model, rows):
     """Return log-probabilities and gradients of one call as TRL makes it."""
-    found = model(**rows, fused_lm_head=True)
-    scored = found.log_probs[rows["labels"][:, 1:] != IGNORE_INDEX]
+    outputs = model(**rows, fused_lm_head=True)
+    scored = outputs.log_probs[rows["labels"][:, 1:] != IGNORE_INDEX]
     trained = [p for p in model.parameters() if p.requires_grad]
     slopes = torch.randn(scored.shape, generator=torch.Generator().manual_seed(2))
     gradients = torch.autograd.grad(scored, trained, slopes, allow_unused=True)
@@ -199,14 +199,14 @@ def evaluated(model):
 
 def alone(model, examples):
     """Return the log-probabilities of each row by itself from the model's own logits."""
-    found = []
+    picks = []
     for ids, labels in examples:
         row, targets = torch.tensor([ids]), torch.tensor(labels[1:])
         mask = torch.ones_like(row)
         logits = model(input_ids=row, attention_mask=mask, use_cache=False).logits[0, :-1]
         picked = logits.log_softmax(-1).gather(-1, targets.clamp(min=0)[:, None])[:, 0]
-        found.append(picked[targets != IGNORE_INDEX])
-    return torch.cat(found)
+        picks.append(picked[targets != IGNORE_INDEX])
+    return torch.cat(picks)
 
 
 def one(kind, pipe):
@@ -218,22 +218,22 @@ def one(kind, pipe):
     except FAILURES as e:
         pipe.send({"way": "not built", "why": f"{type(e).__name__}: {str(e)[:160]}"})
         return
-    found = {"class": type(model).__name__}
+    results = {"class": type(model).__name__}
     for side in ("right", "left"):
         try:
-            found[side] = compared(build(kind), side)
+            results[side] = compared(build(kind), side)
         except FAILURES as e:
             last = traceback.extract_tb(e.__traceback__)[-1]
             where = f"{Path(last.filename).name}:{last.lineno}"
-            found[side] = {
+            results[side] = {
                 "way": "traceback",
                 "why": f"{type(e).__name__}: {str(e)[:160]} ({where})",
             }
     try:
-        found["evaluation"] = evaluated(model) or "equal"
+        results["evaluation"] = evaluated(model) or "equal"
     except FAILURES as e:
-        found["evaluation"] = f"{type(e).__name__}: {str(e)[:160]}"
-    pipe.send(found)
+        results["evaluation"] = f"{type(e).__name__}: {str(e)[:160]}"
+    pipe.send(results)
 
 
 def main():
@@ -242,11 +242,11 @@ def main():
     parser.add_argument("--only", nargs="*", help="model types")
     parser.add_argument("--anew", action="store_true", help="forget what was found before")
     args = parser.parse_args()
-    kept = {} if args.anew or not RESULT.is_file() else json.loads(RESULT.read_text())
-    found = kept.get("architectures", {})
+    earlier = {} if args.anew or not RESULT.is_file() else json.loads(RESULT.read_text())
+    architectures = earlier.get("architectures", {})
     context = multiprocessing.get_context("fork")
     for kind in args.only or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES):
-        if kind in found and not args.only:
+        if kind in architectures and not args.only:
             continue
         start = time.perf_counter()
         here, there = context.Pipe(duplex=False)
@@ -259,8 +259,8 @@ def main():
             result = {"way": "not built", "why": "the process ended"}
         child.kill()
         child.join()
-        found[kind] = result | {"seconds": round(time.perf_counter() - start, 1)}
-        write_json(RESULT, {**circumstances(), "architectures": found})
+        architectures[kind] = result | {"seconds": round(time.perf_counter() - start, 1)}
+        write_json(RESULT, {**circumstances(), "architectures": architectures})
         print(kind, json.dumps(result)[:300], flush=True)
 
 

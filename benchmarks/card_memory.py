@@ -43,7 +43,7 @@ class Simulator:
             cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
 
-    def ask(self, **question: Any) -> dict[str, Any]:
+    def simulate(self, **question: Any) -> dict[str, Any]:
         """Return the answer to one question."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -56,7 +56,7 @@ class Simulator:
 
     def whole(self, model: str, **question: Any) -> dict[str, Any]:
         """Return peak and arithmetic of a model with all its blocks, from two depths."""
-        low, high = (self.ask(model=model, blocks=d, **question) for d in DEPTHS)
+        low, high = (self.simulate(model=model, blocks=d, **question) for d in DEPTHS)
         share = (MODELS[model]["num_hidden_layers"] - DEPTHS[0]) / (DEPTHS[1] - DEPTHS[0])
 
         def at(a: int, b: int) -> int:
@@ -71,12 +71,12 @@ def headline(simulator: Simulator) -> Iterator[dict[str, Any]]:
     blocks = MODELS["Llama-3-8B"]["num_hidden_layers"]
     for activations in ("checkpoint", "offload", "keep", "plain", "plain-keep"):
         rows = [2048, 2048] if activations.startswith("plain") else [4096]
-        asked = {"model": "Llama-3-8B", "rows": rows, "bits": 4, "activations": activations}
-        answer = simulator.ask(blocks=blocks, **asked)
-        short = simulator.whole(**asked)
+        setup = {"model": "Llama-3-8B", "rows": rows, "bits": 4, "activations": activations}
+        answer = simulator.simulate(blocks=blocks, **setup)
+        short = simulator.whole(**setup)
         print(f"{activations}: {answer['peak'] / 2**30:.3f} GiB, {short['peak'] - answer['peak']:+d} "
               f"bytes from two depths, {answer['flops'] / 1e12:.1f} TFLOP", flush=True)  # fmt: skip
-        yield asked | answer | {"from_two_depths": short["peak"]}
+        yield setup | answer | {"from_two_depths": short["peak"]}
 
 
 def table(simulator: Simulator, model: str) -> Iterator[dict[str, Any]]:
@@ -84,11 +84,11 @@ def table(simulator: Simulator, model: str) -> Iterator[dict[str, Any]]:
     for bits in BITS:
         for activations in ACTIVATIONS:
             for tokens in TOKENS:
-                asked = {"model": model, "bits": bits, "activations": activations}
-                answer = simulator.whole(rows=[tokens], **asked)
+                setup = {"model": model, "bits": bits, "activations": activations}
+                answer = simulator.whole(rows=[tokens], **setup)
                 what = f"{model} {bits} bits {activations} {tokens} tokens"
                 print(f"{what}: {answer['peak'] / 2**30:.2f} GiB", flush=True)
-                yield asked | {"tokens": tokens} | answer
+                yield setup | {"tokens": tokens} | answer
 
 
 def longest(
@@ -131,26 +131,26 @@ class Results:
     """What was found, written after each step; a step that is simulated again takes its old place."""
 
     def __init__(self) -> None:
-        self._found: dict[str, list[dict[str, Any]]] = {"headline": [], "table": [], "longest": []}
+        self._rows: dict[str, list[dict[str, Any]]] = {"headline": [], "table": [], "longest": []}
         if RESULT.exists():
             known = json.loads(RESULT.read_text())
-            self._found = {name: known[name] for name in self._found}
+            self._rows = {name: known[name] for name in self._rows}
 
     def rows(self, part: str, model: str) -> list[dict[str, Any]]:
         """Return what is known of a model."""
-        return [row for row in self._found[part] if row["model"] == model]
+        return [row for row in self._rows[part] if row["model"] == model]
 
     def add(self, part: str, row: dict[str, Any]) -> None:
         """Take a row in."""
-        asked = (
+        keys = (
             ("model", "activations", "bits", "tokens")
             if part == "table"
             else ("model", "activations")
         )
-        asked += ("card",) if part == "longest" else ()
-        others = [r for r in self._found[part] if any(r[k] != row[k] for k in asked)]
-        self._found[part] = [*others, row]
-        write_json(RESULT, self._found | circumstances())
+        keys += ("card",) if part == "longest" else ()
+        others = [r for r in self._rows[part] if any(r[k] != row[k] for k in keys)]
+        self._rows[part] = [*others, row]
+        write_json(RESULT, self._rows | circumstances())
 
 
 def main() -> int:

@@ -28,10 +28,10 @@ RANK = 16
 
 def flash(module: Any, query: Any, key: Any, value: Any, mask: Any, **settings: Any) -> Any:
     """Attend by the flash kernel that PyTorch ships, which a CPU build would not choose."""
-    found = torch.ops.aten._scaled_dot_product_flash_attention(
+    outputs = torch.ops.aten._scaled_dot_product_flash_attention(
         query, key, value, 0.0, True, scale=settings.get("scaling")
     )
-    return found[0].transpose(1, 2), None
+    return outputs[0].transpose(1, 2), None
 
 
 def never(*args: Any) -> Any:
@@ -76,15 +76,15 @@ def apart(model: Any) -> list[tuple[Any, str, Any]]:
     """Take the layers of bitsandbytes out of a model and return each with where it stood."""
     import bitsandbytes as bnb
 
-    found = [
+    layers = [
         (parent, name, child)
         for parent in model.modules()
         for name, child in parent.named_children()
         if isinstance(child, bnb.nn.Linear4bit)
     ]
-    for parent, name, _ in found:
+    for parent, name, _ in layers:
         setattr(parent, name, nn.Identity())
-    return found
+    return layers
 
 
 def fill(linear: Any) -> None:

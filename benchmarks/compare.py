@@ -75,9 +75,9 @@ def undisturbed(repeats: int, script: str, *args: str | Path) -> Measurement:
     cores = len(os.sched_getaffinity(0))
     tries = []
     for _ in range(1 + repeats):
-        began, busy, own = time.perf_counter(), busy_seconds(), children_seconds()
+        began, busy, children = time.perf_counter(), busy_seconds(), children_seconds()
         measured = in_a_process(script, *args)
-        others = busy_seconds() - busy - (children_seconds() - own)
+        others = busy_seconds() - busy - (children_seconds() - children)
         measured["others"] = others / (cores * (time.perf_counter() - began))
         tries.append(measured)
         if measured["others"] <= QUIET:
@@ -100,14 +100,14 @@ def compare(name: str, modes: Sequence[str], options: argparse.Namespace) -> dic
         workload = json.loads(rows.read_text())
         imports = in_a_process("worker.py", "imports")["peak_rss"]
         for number in range(options.rounds):
-            found = {"floor": undisturbed(options.repeats, "floor.py", rows, model)}
+            measurements = {"floor": undisturbed(options.repeats, "floor.py", rows, model)}
             if UNSHARED in modes:
-                asked = ("floor.py", rows, model, "unshared")
-                found["floor-unshared"] = undisturbed(options.repeats, *asked)
+                command = ("floor.py", rows, model, "unshared")
+                measurements["floor-unshared"] = undisturbed(options.repeats, *command)
             for mode in modes:
-                found[mode] = undisturbed(options.repeats, "worker.py", rows, model, mode)
-                print(summary(number, mode, found[mode], imports), flush=True)
-            rounds.append(found)
+                measurements[mode] = undisturbed(options.repeats, "worker.py", rows, model, mode)
+                print(summary(number, mode, measurements[mode], imports), flush=True)
+            rounds.append(measurements)
     reference = rounds[0][modes[0]]
     differences = {
         mode: differences_of(rounds[0][mode], reference, workload["loss_scale"]) for mode in modes

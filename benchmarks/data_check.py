@@ -29,8 +29,8 @@ def sentences(folder: Path) -> list[str]:
     lines = (folder / "c4.jsonl").read_text("utf-8").splitlines()
     texts += [json.loads(line)["text"] for line in lines]
     texts += (folder / "wiki.txt").read_text("utf-8").splitlines()
-    found = (part.strip() for text in texts for part in re.split(r"(?<=[.!?])\s+", text))
-    return [part for part in dict.fromkeys(found) if 20 <= len(part) <= 400]
+    parts = (part.strip() for text in texts for part in re.split(r"(?<=[.!?])\s+", text))
+    return [part for part in dict.fromkeys(parts) if 20 <= len(part) <= 400]
 
 
 def chats(count: int, seed: int) -> Iterator[dict[str, Any]]:

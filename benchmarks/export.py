@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, help="where trained runs are kept and found again")
     parser.add_argument("--out", type=Path, default=RESULTS / "export.json")
     options = parser.parse_args()
-    found = json.loads(options.out.read_text())["runs"] if options.out.is_file() else {}
+    runs = json.loads(options.out.read_text())["runs"] if options.out.is_file() else {}
     with tempfile.TemporaryDirectory() as scratch:
         for model in options.models:
             for bits in options.bits:
@@ -60,12 +60,12 @@ def main() -> None:
                         "timed": timed,
                         "every": functools.partial(every, forms=options.forms),
                     }[part]
-                    of = found.setdefault(f"{model} {bits} bits", {})
-                    made, now = measure(run, Path(scratch) / part), circumstances()
-                    of[part] = {"commit": now["commit"]} | made
+                    of = runs.setdefault(f"{model} {bits} bits", {})
+                    measured, now = measure(run, Path(scratch) / part), circumstances()
+                    of[part] = {"commit": now["commit"]} | measured
                     shutil.rmtree(Path(scratch) / part)
-                    write_json(options.out, {"name": "export", "runs": found, **now})
-                    print(said(of[part], run.name), flush=True)
+                    write_json(options.out, {"name": "export", "runs": runs, **now})
+                    print(summary(of[part], run.name), flush=True)
 
 
 def trained(model: str, bits: int, folder: Path) -> Path:
@@ -129,10 +129,10 @@ def every(run: Path, out: Path, forms: str) -> dict[str, Any]:
 
 def certificates(printed: str) -> dict[str, Any]:
     """Return what is kept of what the command printed, by the name of each export."""
-    return {Path(made["path"]).name: of(made) for made in json.loads(printed)["exports"]}
+    return {Path(export["path"]).name: of(export) for export in json.loads(printed)["exports"]}
 
 
-def said(measured: dict[str, Any], run: str) -> str:
+def summary(measured: dict[str, Any], run: str) -> str:
     """Return a line on what failed or what passed."""
     passed = {name: of["passed"] for name, of in measured["exports"].items()}
     failed = [name for name, well in passed.items() if not well]
@@ -140,14 +140,14 @@ def said(measured: dict[str, Any], run: str) -> str:
     return f"{run}: {verdict}, {measured['seconds_with_certificates']} s"
 
 
-def of(made: dict[str, Any]) -> dict[str, Any]:
+def of(export: dict[str, Any]) -> dict[str, Any]:
     """Return what is kept of one export."""
-    certificate = made["certificate"]
-    kept = (
+    certificate = export["certificate"]
+    fields = (
         *("passed", "agreement", "answers", "same_answers", "answer_tokens", "departures"),
         *("base", "bases", "faults"),
     )
-    return {"bytes": made["bytes"], **{key: certificate[key] for key in kept}}
+    return {"bytes": export["bytes"], **{key: certificate[key] for key in fields}}
 
 
 def parameters(folder: Path) -> int:

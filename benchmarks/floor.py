@@ -87,7 +87,7 @@ def runs(rows: Sequence[list[int]], start: int = 0) -> list[tuple[int, int]]:
 
     The rows must be sorted.
     """
-    found: list[tuple[int, int]] = []
+    lengths: list[tuple[int, int]] = []
     i = 0
     while i < len(rows):
         shared, j = len(rows[i]), i + 1
@@ -97,22 +97,22 @@ def runs(rows: Sequence[list[int]], start: int = 0) -> list[tuple[int, int]]:
                 break
             shared, j = min(shared, common), j + 1
         if j == i + 1:
-            found.append((len(rows[i]) - start, start))
+            lengths.append((len(rows[i]) - start, start))
         else:
-            found.append((shared - start, start))
-            found.extend(runs([row for row in rows[i:j] if len(row) > shared], shared))
+            lengths.append((shared - start, start))
+            lengths.extend(runs([row for row in rows[i:j] if len(row) > shared], shared))
         i = j
-    return [run for run in found if run[0] > 0]
+    return [run for run in lengths if run[0] > 0]
 
 
 def work_of(sequences: list[tuple[list[int], int]], *, shared: bool = True) -> Work:
     """Return what one step over these sequences must compute."""
-    kept = [ids[:-1] for ids, _ in sequences]  # the last token is predicted, never read
-    found = runs(sorted(kept)) if shared else [(len(ids), 0) for ids in kept]
+    inputs = [ids[:-1] for ids, _ in sequences]  # the last token is predicted, never read
+    lengths = runs(sorted(inputs)) if shared else [(len(ids), 0) for ids in inputs]
     return Work(
-        tokens=sum(own for own, _ in found),
+        tokens=sum(length for length, _ in lengths),
         supervised=sum(len(ids) - start for ids, start in sequences),
-        runs=found,
+        runs=lengths,
     )
 
 
@@ -154,14 +154,14 @@ class Products:
         torch.mm(dyB.T, x, out=self.into(RANK, K))
         torch.mm(dy.T, xA, out=self.into(J, RANK))
 
-    def attention(self, own: int, ancestors: int, *, gradient: bool) -> None:
+    def attention(self, length: int, ancestors: int, *, gradient: bool) -> None:
         """Run the products of one run's attention, a tile of queries at a time.
 
         A tile meets the keys before it and, of its own, on average half.
         """
         H = self.shape.heads
-        for start in range(0, own, QUERIES):
-            size = min(QUERIES, own - start)
+        for start in range(0, length, QUERIES):
+            size = min(QUERIES, length - start)
             keys = ancestors + start + (size + 1) // 2
             q, k = self.queries[:, :size], self.keys[:, :keys]
             scores = self.into(H, size, keys)
@@ -179,8 +179,8 @@ class Products:
             for weight in layer:
                 J, K = weight.shape
                 torch.mm(self.inputs[K][: work.tokens], weight.T, out=self.into(work.tokens, J))
-            for own, ancestors in work.runs:
-                self.attention(own, ancestors, gradient=False)
+            for length, ancestors in work.runs:
+                self.attention(length, ancestors, gradient=False)
         self.head_rows(work.supervised, gradient=False)
 
     def head_rows(self, M: int, *, gradient: bool) -> None:
@@ -202,8 +202,8 @@ class Products:
             for index, weight in enumerate(layer):
                 read_below = depth > 0 or index > 2  # q, k, v of the first layer read embeddings
                 self.linear(work.tokens, weight, index, towards_input=read_below)
-            for own, ancestors in work.runs:
-                self.attention(own, ancestors, gradient=True)
+            for length, ancestors in work.runs:
+                self.attention(length, ancestors, gradient=True)
         self.head_rows(work.supervised, gradient=True)
         return time.perf_counter() - began
 
@@ -231,5 +231,5 @@ def measure(rows: Path, model_folder: Path, *, shared: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    wanted = "unshared" not in sys.argv[3:]
-    print(json.dumps(measure(Path(sys.argv[1]), Path(sys.argv[2]), shared=wanted)))
+    shared = "unshared" not in sys.argv[3:]
+    print(json.dumps(measure(Path(sys.argv[1]), Path(sys.argv[2]), shared=shared)))

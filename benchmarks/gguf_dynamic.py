@@ -51,8 +51,8 @@ def main() -> None:
         command = [sys.executable, __file__, "--one", way]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         ways[way] = json.loads(done.stdout.splitlines()[-1])
-        found = {"name": "gguf_dynamic", "model": MODEL, "ways": ways, "ratios": ratios(ways)}
-        write_json(options.out, found | circumstances())
+        results = {"name": "gguf_dynamic", "model": MODEL, "ways": ways, "ratios": ratios(ways)}
+        write_json(options.out, results | circumstances())
 
 
 def measured(way: str) -> dict[str, Any]:
@@ -69,24 +69,24 @@ def measured(way: str) -> dict[str, Any]:
         file, start = Path(folder) / "model.gguf", time.perf_counter()
         weights, assets = BaseWeights(StoredBase(Path(folder))), load_assets(folder)
         (form,) = forms(way)
-        made = (
+        gguf = (
             GgufFile(weights, assets, form.quant)
             if form.budget is None
             else DynamicGguf(Sensitivity(folder, weights, progress), assets, form.budget)
         )
-        made.write(file, lambda size: None)
+        gguf.write(file, lambda size: None)
         seconds, size = time.perf_counter() - start, file.stat().st_size
         log_probs -= log_probs.logsumexp(-1, keepdim=True)
         with Llama(file, len(held_out[0])) as opened:
             ids = [row.tolist() for row in held_out]
-            found = agreement(ids, [0] * len(ids), log_probs, opened.logits)
+            scores = agreement(ids, [0] * len(ids), log_probs, opened.logits)
     return {
         "bytes": size,
-        "kl": found.kl,
-        "top1": found.top1,
-        "perplexity": found.perplexity,
-        "original_perplexity": found.trained_perplexity,
-        "tokens": found.tokens,
+        "kl": scores.kl,
+        "top1": scores.top1,
+        "perplexity": scores.perplexity,
+        "original_perplexity": scores.trained_perplexity,
+        "tokens": scores.tokens,
         "seconds_to_write": round(seconds, 1),
     }
 

@@ -27,8 +27,8 @@ def counted(mode: str, formula: str) -> dict[str, int]:
     )
     if done.returncode:
         sys.exit(f"{mode} {formula} failed:\n{done.stderr[-4000:]}")
-    found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    counts: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return counts
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     formulas: dict[str, dict[str, Any]] = {}
     for formula in FORMULAS:
         formulas[formula] = {mode: counted(mode, formula) for mode in MODES}
-        print(formula, {mode: found["bytes"] for mode, found in formulas[formula].items()})
+        print(formula, {mode: counts["bytes"] for mode, counts in formulas[formula].items()})
     write_json(out, {"name": "traffic", "formulas": formulas, **circumstances("triton")})
 
 

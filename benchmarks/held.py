@@ -53,7 +53,7 @@ def main() -> int:
         in_a_process("checkpoint.py", stored.kind, options.model, folder)
         options.model = str(folder)
         result = compare("chats", (*trl, *STROP, *stored.also), options)
-    result |= {"name": options.checkpoint, **found(result, stored, trl)}
+    result |= {"name": options.checkpoint, **summary(result, stored, trl)}
     path = save(result, options.out)
     print(f"TRL is fastest as {result['trl_fastest']}, leanest as {result['trl_leanest']}")
     for mode, ratio in result["faster_than_trl_best"].items():
@@ -65,11 +65,11 @@ def main() -> int:
     return int(result["void"])
 
 
-def found(result: dict[str, Any], stored: Checkpoint, trl: tuple[str, ...]) -> dict[str, Any]:
+def summary(result: dict[str, Any], stored: Checkpoint, trl: tuple[str, ...]) -> dict[str, Any]:
     """Return what a comparison comes to."""
     modes, fastest = result["modes"], best(result, trl, "seconds")
-    held = stored.float32 + STROP
-    difference = max(result["largest_difference"][mode]["loss"] for mode in held)
+    compared = stored.float32 + STROP
+    difference = max(result["largest_difference"][mode]["loss"] for mode in compared)
     return {
         "void": difference > LARGEST_LOSS_DIFFERENCE,
         "trl_fastest": fastest,

@@ -32,45 +32,45 @@ def arguments() -> argparse.ArgumentParser:
     return parser
 
 
-def compared(folder: Path, asked: dict[str, Any], scratch: Path) -> dict[str, Any]:
-    """Return what was foretold and what was taken, in bytes, and the error of the first."""
+def compared(folder: Path, setup: dict[str, Any], scratch: Path) -> dict[str, Any]:
+    """Return the predicted and the measured bytes, and the error of the prediction."""
     file = scratch / "setup.json"
-    file.write_text(json.dumps(asked))
-    step = in_a_process("memory_foretold.py", file)
+    file.write_text(json.dumps(setup))
+    step = in_a_process("memory_prediction.py", file)
     measured = in_a_process("memory_worker.py", folder, file)
-    foretold = step["resident"] - step["at_peak"]["adapter"]
-    error = foretold / measured["increase"] - 1
-    return {"foretold": foretold, "by_kind": step["at_peak"], **measured, "error": error}
+    predicted = step["resident"] - step["at_peak"]["adapter"]
+    error = predicted / measured["increase"] - 1
+    return {"foretold": predicted, "by_kind": step["at_peak"], **measured, "error": error}
 
 
 def main() -> int:
     """Measure, write after each step, print what matters."""
     options = arguments().parse_args()
-    found: list[dict[str, Any]] = []
+    steps: list[dict[str, Any]] = []
     if options.out.exists():
-        found = json.loads(options.out.read_text())["steps"]
+        steps = json.loads(options.out.read_text())["steps"]
     with tempfile.TemporaryDirectory() as scratch:
         for model in options.models:
             folder = Path(scratch) / model
             in_a_process("checkpoint.py", "bfloat16", model, folder)
             for activations, length in itertools.product(options.activations, options.lengths):
-                asked = {"config": str(folder), "rows": [length], "activations": activations}
-                asked |= {"bits": 16, "dtype": "float32"}
+                setup = {"config": str(folder), "rows": [length], "activations": activations}
+                setup |= {"bits": 16, "dtype": "float32"}
                 step = {"model": model, "activations": activations, "tokens": length}
-                found = [f for f in found if f | step != f]
-                found.append(step | compared(folder, asked, Path(scratch)))
-                print(said(found[-1]), flush=True)
-                worst = max(abs(f["error"]) for f in found)
-                result = {"name": "memory", "largest_error": worst, "steps": found}
+                steps = [f for f in steps if f | step != f]
+                steps.append(step | compared(folder, setup, Path(scratch)))
+                print(summary(steps[-1]), flush=True)
+                worst = max(abs(f["error"]) for f in steps)
+                result = {"name": "memory", "largest_error": worst, "steps": steps}
                 write_json(options.out, result | circumstances())
     return 0
 
 
-def said(step: dict[str, Any]) -> str:
+def summary(step: dict[str, Any]) -> str:
     """Return one line about one step."""
-    foretold, took = (step[name] / 1e6 for name in ("foretold", "increase"))
+    predicted, took = (step[name] / 1e6 for name in ("foretold", "increase"))
     what = f"{step['model']} {step['activations']} {step['tokens']}"
-    return f"{what}: foretold {foretold:.0f} MB, took {took:.0f} MB, {step['error']:+.1%}"
+    return f"{what}: predicted {predicted:.0f} MB, took {took:.0f} MB, {step['error']:+.1%}"
 
 
 if __name__ == "__main__":

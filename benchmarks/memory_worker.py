@@ -101,5 +101,5 @@ def measure(folder: str, setup: Setup) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    asked = Setup(**json.loads(Path(sys.argv[2]).read_text()))
-    print(json.dumps(measure(sys.argv[1], asked)))
+    setup = Setup(**json.loads(Path(sys.argv[2]).read_text()))
+    print(json.dumps(measure(sys.argv[1], setup)))

@@ -39,7 +39,7 @@ class Task:
     longest: int
     """Characters of a row in JSON."""
     held_out: int
-    said: bool = False
+    as_text: bool = False
     """Calls of functions, and what they return, are text: the model's template has no form for them."""
 
 
@@ -47,7 +47,7 @@ MODEL = "smollm2-135m-instruct"
 DATA = Path(__file__).parents[1] / ".cache" / "data"
 TASKS = {
     "instructions": Task("alpaca.json", 400, 600, 160),
-    "function-calls": Task("glaive.json", 60, 1000, 24, said=True),
+    "function-calls": Task("glaive.json", 60, 1000, 24, as_text=True),
 }
 BASES = ("16-bit", "dynamic-1.10", "nf4", "dynamic-1.50", "dynamic-1.10-corrected")
 """`dynamic` with its budget; `corrected` starts its adapter where it makes good for part of the error."""
@@ -86,12 +86,12 @@ def main() -> None:
     for seed, task, base in itertools.product(options.seeds, options.tasks, options.bases):
         of = losses.setdefault(task, {}).setdefault(base, {})
         if str(seed) not in of:
-            run = in_a_process_of_its_own(options.scratch, task, base, seed)
+            run = in_new_process(options.scratch, task, base, seed)
             of[str(seed)] = run | {"commit": circumstances()["commit"]}
             print(task, base, seed, of[str(seed)], flush=True)
             write_json(options.out, summary(losses))
-    for task, found in summary(losses)["gaps"].items():
-        for base, gap in found.items():
+    for task, by_base in summary(losses)["gaps"].items():
+        for base, gap in by_base.items():
             within = " to ".join(f"{end:+.2%}" for end in gap["interval"] or ())
             print(f"{task:14} {base:24} {gap['mean']:+.2%} ({within or 'one seed'})")
 
@@ -120,7 +120,7 @@ def stored(scratch: Path, task: str, base: str) -> Path:
     return scratch / (f"{base.removesuffix('-corrected')}-{task}" if dynamic else base)
 
 
-def in_a_process_of_its_own(scratch: Path, task: str, base: str, seed: int) -> dict[str, float]:
+def in_new_process(scratch: Path, task: str, base: str, seed: int) -> dict[str, float]:
     """Run `trained` in a fresh process."""
     command = [sys.executable, __file__, "--scratch", scratch, "--one", task, base, str(seed)]
     done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True)
@@ -141,19 +141,19 @@ def trained(scratch: Path, task: str, base: str, seed: int) -> dict[str, float]:
         **SETTINGS,
         **start,
     )
-    found = [line["held_out_loss"] for line in run.log if "held_out_loss" in line]
-    return {"before": found[0], "after": found[-1]}
+    losses = [line["held_out_loss"] for line in run.log if "held_out_loss" in line]
+    return {"before": losses[0], "after": losses[-1]}
 
 
 def rows(task: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return the rows of a task, and all others of its file."""
     of = TASKS[task]
-    found = json.loads((DATA / of.file).read_text(encoding="utf-8"))
-    if of.said:
-        found = [conversation(row) for row in found]
-    short = [i for i, row in enumerate(found) if len(json.dumps(row)) <= of.longest][: of.rows]
+    examples = json.loads((DATA / of.file).read_text(encoding="utf-8"))
+    if of.as_text:
+        examples = [conversation(row) for row in examples]
+    short = [i for i, row in enumerate(examples) if len(json.dumps(row)) <= of.longest][: of.rows]
     taken = set(short)
-    return [found[i] for i in short], [row for i, row in enumerate(found) if i not in taken]
+    return [examples[i] for i in short], [row for i, row in enumerate(examples) if i not in taken]
 
 
 def conversation(row: dict[str, Any]) -> dict[str, Any]:
@@ -187,8 +187,8 @@ def summary(losses: dict[str, Any]) -> dict[str, Any]:
                 error = statistics.stdev(each) / math.sqrt(len(each))
                 half = STUDENT[len(each) - 2] * error
                 interval = [mean - half, mean + half]
-            found = {"mean": mean, "interval": interval, "seeds": shared}
-            gaps.setdefault(task, {})[base] = found
+            gap = {"mean": mean, "interval": interval, "seeds": shared}
+            gaps.setdefault(task, {})[base] = gap
     return {
         "name": "qlora_accuracy",
         "model": f"{MODEL}, dithered",

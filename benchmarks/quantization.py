@@ -49,17 +49,17 @@ def main() -> None:
         name, budget = options.one
         print(json.dumps(measured(name, float(budget))))
         return
-    found = json.loads(options.out.read_text())["models"] if options.out.is_file() else {}
+    models = json.loads(options.out.read_text())["models"] if options.out.is_file() else {}
     for model in options.models:
-        of = found.setdefault(model, {"ways": {}})
+        of = models.setdefault(model, {"ways": {}})
         for budget in options.budgets:
             way = in_a_process("--one", model, str(budget))
             of["ways"][str(budget)] = way | {"commit": circumstances()["commit"]}
             of["ratios"] = ratios(of["ways"])
-            write_json(options.out, {"name": "quantization", "models": found, **circumstances()})
+            write_json(options.out, {"name": "quantization", "models": models, **circumstances()})
         if not options.skip_command:
             of["seconds_of_command"] = seconds_of_command(model)
-            write_json(options.out, {"name": "quantization", "models": found, **circumstances()})
+            write_json(options.out, {"name": "quantization", "models": models, **circumstances()})
 
 
 def in_a_process(*arguments: str) -> dict[str, Any]:
@@ -102,9 +102,9 @@ def measured(name: str, budget: float) -> dict[str, Any]:
     if whole:
         baselines["nf4_and_16_bit"] = lambda name, w: w if name in whole else nf4(name, w)
     known = Calibrated(entering[:count], layers)
-    held = HeldOut(entering[count:], held_out)
+    evaluation = HeldOut(entering[count:], held_out)
     formats = offered.formats(chosen)
-    result = compress(decoder, known, held, formats, progress, baselines)
+    result = compress(decoder, known, evaluation, formats, progress, baselines)
     return {
         "nf4_bytes": offered.nf4_bytes,
         "bytes_over_nf4": sum(o.bytes for o in chosen.values()) / offered.nf4_bytes,
@@ -119,13 +119,13 @@ def measured(name: str, budget: float) -> dict[str, Any]:
 
 def ratios(ways: dict[str, Any]) -> dict[str, float]:
     """Return strop's divergence over NF4's at each budget, and of 16-bit layers over strop's."""
-    found = {}
+    quotients = {}
     for budget, way in ways.items():
         kl = {key: of["kl"] for key, of in way["measured"].items()}
-        found[f"strop_at_{budget}_over_nf4"] = kl["strop"] / kl["nf4"]
+        quotients[f"strop_at_{budget}_over_nf4"] = kl["strop"] / kl["nf4"]
         if "nf4_and_16_bit" in kl:
-            found[f"nf4_and_16_bit_over_strop_at_{budget}"] = kl["nf4_and_16_bit"] / kl["strop"]
-    return found
+            quotients[f"nf4_and_16_bit_over_strop_at_{budget}"] = kl["nf4_and_16_bit"] / kl["strop"]
+    return quotients
 
 
 def dither(model: Any) -> None:
@@ -144,8 +144,8 @@ def texts() -> list[str]:
     from pydoc_data.topics import topics
 
     rows = json.loads((DATA / "alpaca.json").read_text(encoding="utf-8"))
-    asked = (f"{r['instruction']} {r['input']}\n{r['output']}" for r in rows)
-    return ["\n\n".join(asked), "\n".join(topics.values())]
+    examples = (f"{r['instruction']} {r['input']}\n{r['output']}" for r in rows)
+    return ["\n\n".join(examples), "\n".join(topics.values())]
 
 
 def cut(tokenizer: Any, text: str) -> list[Tensor]:

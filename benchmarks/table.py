@@ -28,10 +28,10 @@ def lines(title: str, result: dict[str, Any]) -> list[str]:
     rounds = f"{result['rounds']} round{'s' if result['rounds'] > 1 else ''}"
     where = f"{rounds} at {result['commit'][:7]}, {result['machine']['cpu']}"
     return [f"| **{title}** ({where}){void} | | | | | |"] + [
-        f"| {mode} | {found['seconds']:.2f} | {fastest['seconds'] / found['seconds']:.2f}× "
-        f"| {found['rss'] / 1e9:.2f} | {result['over_floor'][mode]:.2f} "
+        f"| {mode} | {measured['seconds']:.2f} | {fastest['seconds'] / measured['seconds']:.2f}× "
+        f"| {measured['rss'] / 1e9:.2f} | {result['over_floor'][mode]:.2f} "
         f"| {result['largest_difference'][mode]['loss']:.0e} |"
-        for mode, found in result["modes"].items()
+        for mode, measured in result["modes"].items()
     ]
 
 

@@ -155,14 +155,14 @@ def verdict(tokenizer: Any, feature: str) -> str:
 
 def main() -> None:
     """Measure every template and write the results."""
-    found = {
+    verdicts = {
         name: {feature: verdict(tokenizer, feature) for feature in FEATURES}
         for name, tokenizer in tokenizers_of(sys.argv[1:])
     }
     versions = {name: importlib.metadata.version(name) for name in ("trl", "transformers")}
-    text = json.dumps({"versions": versions, "templates": found}, indent=1, ensure_ascii=False)
+    text = json.dumps({"versions": versions, "templates": verdicts}, indent=1, ensure_ascii=False)
     RESULTS.write_text(text + "\n", encoding="utf-8")
-    print(f"{len(found)} templates, {len(FEATURES)} features each: nothing lost without a word")
+    print(f"{len(verdicts)} templates, {len(FEATURES)} features each: nothing lost without a word")
 
 
 if __name__ == "__main__":

@@ -119,8 +119,8 @@ class Launched(NoCard):
         touched, names = self.accesses[id(source)], source.fn.arg_names
 
         def launch(*arguments: Any, **options: Any) -> None:
-            own = zip(names, arguments[-len(names) :], strict=True)
-            moved = (size(t) * sum(touched[name]) for name, t in own if isinstance(t, Tensor))
+            tensors = zip(names, arguments[-len(names) :], strict=True)
+            moved = (size(t) * sum(touched[name]) for name, t in tensors if isinstance(t, Tensor))
             self.count.add(source.name, sum(moved))
 
         return launch
@@ -134,7 +134,7 @@ def size(t: Any) -> int:
     return math.prod(extents) * t.element_size()
 
 
-def made(*shape: int, dtype: torch.dtype = torch.bfloat16, grad: bool = False) -> Tensor:
+def tensor(*shape: int, dtype: torch.dtype = torch.bfloat16, grad: bool = False) -> Tensor:
     """Return a tensor on the card."""
     return torch.empty(*shape, dtype=dtype, device="cuda", requires_grad=grad)
 
@@ -173,9 +173,9 @@ def layers() -> dict[str, tuple[Tensor, Tensor, Tensor]]:
     """Return weight, A and B of each linear layer; A and B in float32, as PEFT makes them."""
     return {
         name: (
-            made(E, d),
-            made(R, d, dtype=torch.float32, grad=True),
-            made(E, R, dtype=torch.float32, grad=True),
+            tensor(E, d),
+            tensor(R, d, dtype=torch.float32, grad=True),
+            tensor(E, R, dtype=torch.float32, grad=True),
         )
         for name, (E, d) in SHAPES.items()
     }
@@ -218,21 +218,21 @@ def our_block(x: Tensor, norms: list[Tensor], angles: list[Tensor], *flat: Tenso
 def calls(ours: bool) -> dict[str, tuple[Callable[..., Tensor], list[Any]]]:
     """Return each formula with its inputs."""
     x, heads, gate_up = (
-        made(N, D, grad=True),
-        made(N, H + K, C, grad=True),
-        made(N, 2 * INNER, grad=True),
+        tensor(N, D, grad=True),
+        tensor(N, H + K, C, grad=True),
+        tensor(N, 2 * INNER, grad=True),
     )
-    weight = made(D)
-    norms, flat = [made(D), made(D)], [t for each in layers().values() for t in each]
+    weight = tensor(D)
+    norms, flat = [tensor(D), tensor(D)], [t for each in layers().values() for t in each]
     if ours:
-        angles = [made(N, C // 2, dtype=torch.float32), made(N, C // 2, dtype=torch.float32)]
+        angles = [tensor(N, C // 2, dtype=torch.float32), tensor(N, C // 2, dtype=torch.float32)]
         return {
             "rms_norm": (lambda x, w: rms_norm(x, w, eps=EPS, impl="triton"), [x, weight]),
             "rope": (lambda x, *angles: rope(x, *angles, impl="triton"), [heads, *angles]),
             "glu": (lambda t: glu(t, "silu", impl="triton"), [gate_up]),
             "block": (our_block, [x, norms, angles, *flat]),
         }
-    angles = [made(N, 1, C), made(N, 1, C)]
+    angles = [tensor(N, 1, C), tensor(N, 1, C)]
     return {
         "rms_norm": (plain_norm, [x, weight]),
         "rope": (plain_rope, [heads, *angles]),

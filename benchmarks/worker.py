@@ -188,8 +188,8 @@ def measure(rows: Path, model_folder: Path, mode_name: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    wanted = sys.argv[-1]
-    result = {"mode": wanted, "peak_rss": peak_rss()}
-    if wanted != "imports":
-        result = measure(Path(sys.argv[1]), Path(sys.argv[2]), wanted)
+    mode = sys.argv[-1]
+    result = {"mode": mode, "peak_rss": peak_rss()}
+    if mode != "imports":
+        result = measure(Path(sys.argv[1]), Path(sys.argv[2]), mode)
     print(json.dumps(result))

@@ -38,9 +38,9 @@ class Workload:
 def alpaca_chats(folder: Path) -> Iterator[list[Row]]:
     """Yield the single-turn chats of `alpaca.json`."""
     for row in json.loads((folder / "alpaca.json").read_text(encoding="utf-8")):
-        asked = f"{row['instruction']}\n{row['input']}" if row["input"] else row["instruction"]
+        question = f"{row['instruction']}\n{row['input']}" if row["input"] else row["instruction"]
         yield [
-            {"role": "user", "content": asked},
+            {"role": "user", "content": question},
             {"role": "assistant", "content": row["output"]},
         ]
 
@@ -76,8 +76,8 @@ def picked(
     rows: list[Row] = []
     sequences: Sequences = []
     for _ in range(count):
-        wanted = min(650, max(20, math.exp(chance.gauss(math.log(140), 0.85)))) + instructions
-        at = min(range(len(pool)), key=lambda i: abs(len(pool[i][0][0]) - wanted))
+        length = min(650, max(20, math.exp(chance.gauss(math.log(140), 0.85)))) + instructions
+        at = min(range(len(pool)), key=lambda i: abs(len(pool[i][0][0]) - length))
         tokens, chat = pool.pop(at)
         rows.append({"prompt": chat[:-1], "completion": chat[-1:]})
         sequences.append([tokens])
@@ -165,12 +165,12 @@ def write(name: str, model: str, data: Path, out: Path) -> str:
     from strop.models import resolve
 
     workload = WORKLOADS[name]
-    found = str(resolve(model))
-    tokenizer = AutoTokenizer.from_pretrained(found)
+    folder = str(resolve(model))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     rows, sequences = workload.build(tokenizer, data, workload.rows_per_step * workload.steps)
     plain = {k: v for k, v in dataclasses.asdict(workload).items() if k != "build"}
     out.write_text(json.dumps({"name": name, **plain, "rows": rows, "sequences": sequences}))
-    return found
+    return folder
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a training step is foretold to need; `python benchmarks/memory_foretold.py SETUP.json`."""
+"""Print the predicted memory of a training step; `python benchmarks/memory_prediction.py SETUP.json`."""
 
 import dataclasses
 import json
