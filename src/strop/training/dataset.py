@@ -6,7 +6,7 @@ import itertools
 import math
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from strop.core.errors import ConfigError, DataError
 from strop.core.tokens import IGNORE_INDEX
@@ -30,6 +30,26 @@ WEIGHTS = "loss_weights"
 _SHOWN = 20_000
 
 
+class TrainingData(Protocol):
+    """The tokens that a method trains on, as far as a session has to know them."""
+
+    @property
+    def token_ids(self) -> Sequence[list[int]]:
+        """Tokens of each training row."""
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there are held-out rows to measure the loss on."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Counts and a SHA-256 for run.json."""
+
+    @property
+    def samples(self) -> list[list[Piece]]:
+        """First rows, for the report."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Material:
     """The rows of a run as tokens."""
@@ -42,6 +62,16 @@ class Material:
     """Counts and a SHA-256 for run.json."""
     samples: list[list[Piece]]
     """The first rows as `strop data show` shows them."""
+
+    @property
+    def token_ids(self) -> list[list[int]]:
+        """Tokens of each training row."""
+        return [example.ids for example in self.train]
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there are held-out rows to measure the loss on."""
+        return bool(self.held_out)
 
     @property
     def weighted(self) -> bool:

@@ -124,22 +124,22 @@ def check_causal(model: Any) -> None:
         )
 
 
-def check_rows_of_embedding(material: Material, subject: Subject) -> None:
+def check_rows_of_embedding(dataset: Material, model: Any, tokenizer: Any) -> None:
     """Look whether the model has an embedding for every token of the data.
 
     Raises:
         ConfigError: names the tokens that have none.
     """
-    rows = subject.model.get_input_embeddings().weight.shape[0]
-    both = [*material.train, *material.held_out]
+    rows = model.get_input_embeddings().weight.shape[0]
+    both = [*dataset.train, *dataset.held_out]
     if max((max(example.ids) for example in both), default=0) < rows:
         return
     absent = sorted({i for example in both for i in example.ids if i >= rows})
-    named = [repr(subject.tokenizer.convert_ids_to_tokens(i)) for i in absent]
+    named = [repr(tokenizer.convert_ids_to_tokens(i)) for i in absent]
     raise ConfigError(
         f"the model has embeddings for {rows:,} tokens and the data has tokens beyond them: "
         f"{spoken(named)}; load the model (strop.load), call "
-        f"model.resize_token_embeddings({len(subject.tokenizer)}) and give the object with tokenizer="
+        f"model.resize_token_embeddings({len(tokenizer)}) and give the object with tokenizer="
     )
 
 

@@ -1,0 +1,113 @@
+"""The description of a training: in run.json, on the terminal, and compared when it is resumed."""
+
+import dataclasses
+import datetime
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from strop.core import versions
+from strop.core.errors import DataError, UnsupportedError
+from strop.models.precision import bits_of, computes_in, described
+from strop.planning.plan import StepPlan
+from strop.planning.settings import Settings
+from strop.runs.left_out import left_out
+from strop.training.dataset import TrainingData
+from strop.training.trainer import steps
+
+logger = logging.getLogger(__name__)
+
+
+def first_record(
+    settings: Settings, model: Any, data: TrainingData, plan: StepPlan | None
+) -> dict[str, Any]:
+    """Return what run.json holds before the first step."""
+    now = datetime.datetime.now(datetime.UTC)
+    weights = described(model)
+    return {
+        "status": "running",
+        "started": now.isoformat(timespec="seconds"),
+        "settings": settings.plain(),
+        "model": {
+            "family": model.config.model_type,
+            "parameters": weights["parameters"],
+            "dtype": _dtype(model),
+            "device": str(model.device),
+            "weights": weights,
+        },
+        "data": data.facts,
+        "steps": steps(settings, len(data.token_ids))[1],
+        "planned": None if plan is None else dataclasses.asdict(plan),
+        "versions": versions.installed(),
+        "commit": versions.commit(),
+        "samples": [[dataclasses.asdict(piece) for piece in row] for row in data.samples],
+    }
+
+
+def check_unchanged(record: Mapping[str, Any], model: Any, facts: Mapping[str, Any]) -> None:
+    """Refuse to resume with other tokens or another number format; log changed versions.
+
+    Args:
+        record: what run.json holds.
+        model: as it was loaded now.
+        facts: of the data as it was read now.
+
+    Raises:
+        DataError: the data has changed.
+        UnsupportedError: the number format has changed.
+    """
+    if record["data"]["sha256"] != facts["sha256"]:
+        raise DataError(
+            f"{facts['source']} no longer gives the tokens this run was started with; "
+            "restore the data, or start a new run"
+        )
+    if record["model"]["dtype"] != (dtype := _dtype(model)):
+        raise UnsupportedError(
+            f"the run was started in {record['model']['dtype']} and the model is now "
+            f"{dtype}, the faster format by a timing; try again while the machine is "
+            "quiet, or resume on the machine it was started on"
+        )
+    if record["settings"]["bits"] != (bits := bits_of(model)):
+        raise UnsupportedError(
+            f"the run was started with weights in {record['settings']['bits']} bits and the model "
+            f"now has them in {bits}; load it with bits={record['settings']['bits']}"
+        )
+    before = {**record["versions"], "commit": record["commit"]}
+    now = {**versions.installed(), "commit": versions.commit()}
+    changed = [
+        f"{name} was {before[name]} and is now {now.get(name)}"
+        for name in before
+        if before[name] != now.get(name)
+    ]
+    if changed:
+        logger.warning("the resumed run may end with other last bits: %s", "; ".join(changed))
+
+
+def data_sentences(data: TrainingData, settings: Settings) -> list[str]:
+    """Return sentences about the rows to train on, and what of them is not seen."""
+    facts = data.facts
+    total = steps(settings, len(data.token_ids))[1]
+    share = 100 * facts["supervised_tokens"] / max(1, facts["tokens"])
+    return [
+        f"{facts['rows']:,} rows of {facts['source']} ({facts['format']}), "
+        f"{facts['held_out_rows']:,} more held out",
+        f"{facts['tokens']:,} tokens an epoch, {share:.0f} % of them learned, in {total:,} steps",
+        f"max_length {facts['max_length']:,}; the longest row has {facts['longest_row']:,} tokens",
+        *facts["notes"],
+        *left_out(facts),
+    ]
+
+
+def weights_sentence(model: Any) -> str:
+    """Return a sentence about the size of a model's weights and the format of its products."""
+    weights = described(model)
+    exact = weights.get("bits_per_quantised_weight", weights["bits"])
+    return (
+        f"weights of {weights['parameters'] / 1e6:,.0f} million held in {weights['bits']} bits "
+        f"({exact:g} a linear weight), {weights['bytes'] / 1e6:,.0f} MB in all; "
+        f"computed in {_dtype(model)}"
+    )
+
+
+def _dtype(model: Any) -> str:
+    return str(computes_in(model)).removeprefix("torch.")

@@ -1,0 +1,222 @@
+"""A training run from its first file to its report, whatever method trains."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from safetensors.torch import save_file
+from transformers import TrainerCallback, TrainingArguments
+
+from strop.core.errors import ConfigError
+from strop.core.files import written_whole
+from strop.models.lora import initialisation as lora_init
+from strop.models.lora.unmergeable import unmergeable
+from strop.models.precision import bits_of
+from strop.models.quantized.activation_stats import input_energies
+from strop.planning.plan import StepPlan, plan_step
+from strop.runs import checkpoints, report
+from strop.training import memory
+from strop.training.acceleration import accelerate, restore
+from strop.training.callbacks import Keep, Record, Show
+from strop.training.dataset import TrainingData
+from strop.training.interrupt import Interrupt
+from strop.training.opening import OpenRun
+from strop.training.record import check_unchanged, data_sentences, first_record, weights_sentence
+from strop.training.subject import fresh, keep_what_was_given, resumed
+from strop.training.trainer import RunTrainer
+
+
+class Session:
+    """One training run: folder, record, model assets, checkpoints, interruption and report.
+
+    A training method gives its data and its trainer; everything else is here:
+
+        session = Session(open_run(settings), model, tokenizer)
+        data = prepare(...)                      # the method's rows as tokens
+        args = arguments(...)                    # the method's configuration
+        callbacks = session.begin(data, args)    # the run folder is written
+        session.train(build(..., callbacks))     # the method's trainer
+
+    Only the main process writes.
+    """
+
+    def __init__(self, opened: OpenRun, model: Any, tokenizer: Any, *, quiet: bool = False) -> None:
+        """Load the model and the tokenizer.
+
+        Args:
+            opened: the run and its settings.
+            model: a transformers model, or None for that of the settings.
+            tokenizer: of a model object, or instead of the model's; None takes the model's.
+            quiet: show nothing on the terminal.
+
+        Raises:
+            ConfigError: model, tokenizer and settings do not fit one another.
+            StropError: the model cannot be loaded.
+        """
+        self.run = opened.run
+        self.resumed = opened.resumed
+        self.console = Console(stderr=True, quiet=quiet)
+        settings = opened.settings
+        if opened.resumed:
+            self._subject = resumed(self.run, settings, model, tokenizer)
+        else:
+            self._subject = fresh(settings, model, tokenizer)
+        self.model, self.tokenizer = self._subject.model, self._subject.tokenizer
+        bits = bits_of(self.model)
+        if opened.explicit.get("bits", bits) != bits:
+            raise ConfigError(
+                f"bits is {settings.bits}, but the weights of the model are held in {bits}; load "
+                f"it with strop.load(..., bits={settings.bits}) or leave bits out"
+            )
+        self.settings = dataclasses.replace(settings, bits=bits)
+        if settings.lora_init == "quantization_error":
+            lora_init.check(self.model, settings.rank)
+        self._interrupt = Interrupt()
+
+    def begin(self, data: TrainingData, args: TrainingArguments) -> list[TrainerCallback]:
+        """Write the record and the assets of the run, and return the callbacks that keep both.
+
+        Args:
+            data: what will be trained on; must be the same when a run is resumed.
+            args: of the trainer; the loss before the first step is asked for where it is missing.
+
+        Raises:
+            DataError: the data of a resumed run has changed.
+            UnsupportedError: the number format of a resumed run has changed, or the disk is full.
+        """
+        run = self.run
+        self._data = data
+        self._is_main = args.process_index == 0
+        self.settings = dataclasses.replace(self.settings, max_length=data.facts["max_length"])
+        self._keep = Keep(self._interrupt, run, data.evaluates, self.settings.trainer)
+        if self.resumed:
+            check_unchanged(run.record, self.model, data.facts)
+            if self._is_main:
+                self._keep.tidy()
+        self._checkpoint = checkpoints.newest(run.checkpoints_folder)
+        args.eval_on_start = data.evaluates and self._checkpoint is None
+        self._record = Record(run, checkpoints.step_of(self._checkpoint) if self._checkpoint else 0)
+        self._plan = self._step_plan()
+        if not self.resumed:
+            self._print_plan()
+        if self._is_main:
+            record = None
+            if not self.resumed:
+                record = first_record(self.settings, self.model, data, self._plan)
+            with checkpoints.saving(run.path):
+                keep_what_was_given(run, self._subject, record)
+        return [self._keep, self._record]
+
+    def train(self, trainer: RunTrainer) -> None:
+        """Train from the last complete checkpoint, or from the start, and write the adapter.
+
+        Raises:
+            UnsupportedError: the disk is full, or the loss is no longer a number.
+            KeyboardInterrupt: a second interruption; the last checkpoint stays.
+        """
+        for sentence in unmergeable(trainer.model):
+            self._print(f"plan    {sentence}")
+        trained, _ = trainer.model.get_nb_trainable_parameters()
+        if self._is_main:
+            self.run.update(model={**self.run.record["model"], "trained_parameters": trained})
+        undo = self._accelerated(trainer)
+        try:
+            self._steps(trainer)
+        finally:
+            undo()
+        self._finish(trainer)
+
+    def _step_plan(self) -> StepPlan | None:
+        """Return how a step fits into memory: as it began when resumed; None the plain TRL way."""
+        if not self.settings.accelerate:
+            return None
+        if self.resumed:
+            return StepPlan(**self.run.record["planned"])
+        return plan_step(self.model, [len(ids) for ids in self._data.token_ids], self.settings)
+
+    def _print_plan(self) -> None:
+        """Print what will be trained on, and what of the data will not be seen."""
+        sentences = data_sentences(self._data, self.settings)
+        sentences.append(weights_sentence(self.model))
+        if self._plan is not None:
+            sentences.append(self._plan.sentence)
+        if self._subject.unlike:
+            sentences.append(
+                f"the model that was given is kept with the run: {self._subject.unlike}"
+            )
+        for sentence in sentences:
+            self._print(f"plan    {sentence}")
+
+    def _accelerated(self, trainer: RunTrainer) -> Callable[[], None]:
+        """Accelerate the trainer as planned and return what undoes it."""
+        if self._plan is None:
+            return lambda: None
+        plan = self._plan
+        accelerate(
+            trainer, activations=plan.activations, micro_batch_tokens=plan.micro_batch_tokens
+        )
+        return lambda: restore(trainer)
+
+    def _steps(self, trainer: RunTrainer) -> None:
+        show = Show(self.console) if self.console.is_terminal and not self.console.quiet else None
+        if show is not None:
+            trainer.add_callback(show)
+        start = self._checkpoint
+        try:
+            with self._interrupt.listening(self.console):
+                trainer.train(resume_from_checkpoint=str(start) if start else None)
+        finally:
+            if show is not None:
+                show.close()
+
+    def _finish(self, trainer: RunTrainer) -> None:
+        """Write what the run leaves: the adapter of the last step, or that of the best."""
+        run, state = self.run, trainer.state
+        finished = state.global_step >= state.max_steps
+        best = self._keep.best() if finished else None
+        if best is not None:
+            trainer.load_step(best["step"])
+        if not self._is_main:
+            return
+        if best is not None:
+            with checkpoints.saving(run.path):
+                run.update(best=dict(best))
+            self.console.print(report.best_sentence(run), soft_wrap=True, highlight=False)
+        if finished:
+            with checkpoints.saving(run.adapter_folder), written_whole(run.adapter_folder) as path:
+                trainer.save_model(str(path))
+                run.assets().save_tokenizer(path)
+            self._save_activation_stats(trainer.model)
+        with checkpoints.saving(run.path):
+            run.update(
+                status="finished" if finished else "interrupted",
+                steps_done=state.global_step,
+                measured=self._measured(),
+            )
+            report.write(run)
+        if not finished:
+            self.console.print(
+                f"stopped after step {state.global_step} of {state.max_steps}; "
+                f"go on with: strop train --resume {run.path}",
+                soft_wrap=True,
+            )
+
+    def _measured(self) -> dict[str, Any]:
+        seconds, tokens = self._record.seconds, self._record.tokens
+        return {
+            "seconds": round(seconds, 3),
+            "tokens": tokens,
+            "tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
+            "peak_memory": memory.peak(),
+        }
+
+    def _save_activation_stats(self, model: Any) -> None:
+        """Save activation statistics for exports while model and data are loaded."""
+        file = self.run.activation_stats_file
+        stats = input_energies(model, iter(self._data.token_ids))
+        with checkpoints.saving(file), written_whole(file) as path:
+            save_file(stats, path)
+
+    def _print(self, sentence: str) -> None:
+        self.console.print(sentence, soft_wrap=True, highlight=False, markup=False)
