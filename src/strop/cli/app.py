@@ -211,18 +211,29 @@ def serve(
         typer.Argument(metavar="RUN|GGUF...", help="Run folders, GGUF files, packaged models."),
     ],
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes any free one.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8080,
     api_key: Annotated[
         str | None,
         typer.Option(help="What requests must carry. Default: none on 127.0.0.1, else a new one."),
     ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="Web pages that may ask, as http://localhost:3000, or * for all; repeatable.",
+        ),
+    ] = None,
     context: Annotated[int, typer.Option(min=1, help="Tokens a conversation may have.")] = 4096,
     slots: Annotated[int, typer.Option(min=1, help="Conversations answered at once.")] = 4,
+    log_requests: Annotated[
+        bool, typer.Option("--log-requests", help="Print a line for each request.")
+    ] = False,
     uncertified: Uncertified = False,
     as_json: Json = False,
 ) -> None:
     """Answer OpenAI-style requests from runs and GGUF files, by llama.cpp, until stopped."""
     from strop.cli.serve import described, set_on_signal, show
+    from strop.serving.access import Access
     from strop.serving.server import server
 
     stopped = threading.Event()
@@ -231,12 +242,12 @@ def serve(
         def work() -> dict[str, Any]:
             opened = server(
                 which,
-                host=host,
                 port=port,
-                api_key=api_key,
+                access=Access(host, api_key=api_key, origins=allow_origin or ()),
                 context=context,
                 slots=slots,
                 uncertified=uncertified,
+                log=log_requests,
             )
             stack.enter_context(opened)
             set_on_signal(stopped)

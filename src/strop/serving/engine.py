@@ -2,13 +2,14 @@
 
 import importlib.util
 import json
+import secrets
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from strop.core.errors import DataError, MissingPackageError, UnsupportedError
+from strop.core.errors import ConfigError, DataError, MissingPackageError, UnsupportedError
 
 CONTEXT = 4096
 """Tokens a conversation may have where nothing else is asked for."""
@@ -37,7 +38,7 @@ def check_installed(*names: str) -> None:
     Raises:
         MissingPackageError: one is not installed; the text has the command.
     """
-    needed = names or ("xllamacpp", "aiohttp")
+    needed = names or ("xllamacpp", "aiohttp", "pydantic")
     if absent := [name for name in needed if importlib.util.find_spec(name) is None]:
         raise MissingPackageError(
             f'this needs {", ".join(absent)}; run: pip install "strop[serve]"'
@@ -54,6 +55,7 @@ class Engine:
         slots: conversations answered at the same time.
 
     Raises:
+        ConfigError: the context is too long.
         MissingPackageError: xllamacpp is not installed.
         DataError: llama.cpp cannot open a file.
     """
@@ -67,14 +69,21 @@ class Engine:
         slots: int = 4,
     ) -> None:
         check_installed("xllamacpp")
+        if context * slots >= 2**31:
+            raise ConfigError(
+                f"context {context} for {slots} conversations at once is more than llama.cpp can "
+                "count; ask for less, as the model's own context"
+            )
         self.file = file
         self.context, self.slots = context, slots
-        self._server = _opened(file, adapters, context, slots)
+        self._key = secrets.token_urlsafe(24)
+        """Its port is open to every program and every web page here; the key to this process."""
+        self._server = _opened(file, adapters, context, slots, self._key)
         known = self._model().get("n_ctx_train") or context
         if known < context:
             self.context = known
             del self._server
-            self._server = _opened(file, adapters, known, slots)
+            self._server = _opened(file, adapters, known, slots, self._key)
         self.adapters = len(adapters)
         self.writes_tools = self._renders(tools=[_TOOL])
         self.writes_calls = self._renders(called=True)
@@ -83,6 +92,11 @@ class Engine:
     def address(self) -> str:
         """Where it listens, as `http://127.0.0.1:PORT`."""
         return str(self._server.listening_address)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers that every request to it needs."""
+        return {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
 
     def close(self) -> None:
         """Stop listening and let the model go."""
@@ -116,7 +130,7 @@ class Engine:
         request = urllib.request.Request(
             f"{self.address}/v1/chat/completions",
             json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
+            self.headers,
         )
         try:
             with urllib.request.urlopen(request) as answer:
@@ -140,7 +154,7 @@ class Engine:
         request = urllib.request.Request(
             f"{self.address}/apply-template",
             json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
+            self.headers,
         )
         try:
             with urllib.request.urlopen(request) as answered:
@@ -149,7 +163,8 @@ class Engine:
             return False
 
     def _model(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"{self.address}/v1/models") as answer:
+        request = urllib.request.Request(f"{self.address}/v1/models", headers=self.headers)
+        with urllib.request.urlopen(request) as answer:
             return dict(json.loads(answer.read())["data"][0].get("meta") or {})
 
 
@@ -163,7 +178,7 @@ def _reason(body: bytes) -> str:
     return str(json.loads(body)["error"]["message"])
 
 
-def _opened(file: Path, adapters: Sequence[Path], context: int, slots: int) -> Any:
+def _opened(file: Path, adapters: Sequence[Path], context: int, slots: int, key: str) -> Any:
     import xllamacpp
 
     settings = xllamacpp.CommonParams()
@@ -171,6 +186,7 @@ def _opened(file: Path, adapters: Sequence[Path], context: int, slots: int) -> A
     settings.n_ctx, settings.n_parallel = context * slots, slots
     settings.port, settings.n_threads_http = 0, _HTTP_THREADS
     settings.cache_ram_mib = _PROMPTS_MIB
+    settings.api_keys, settings.endpoint_slots, settings.endpoint_props = [key], False, False
     settings.verbosity, settings.ui, settings.warmup = 0, False, False
     settings.lora_adapters = [_adapter(xllamacpp, path) for path in adapters]
     try:

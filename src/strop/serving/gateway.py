@@ -1,11 +1,9 @@
 """The HTTP door: keys, model names and faults are settled here; llama.cpp makes the answers."""
 
 import asyncio
-import hmac
 import json
 import logging
 import os
-import secrets
 import threading
 from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
@@ -14,13 +12,16 @@ from typing import Any
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
 
 from strop.core.errors import ConfigError
+from strop.serving.access import Access
 from strop.serving.engine import Engine
+from strop.serving.parameters import check_parameters
 from strop.serving.requests import RequestError, served_request
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _LARGEST_BODY = 64 * 2**20
 _LONGEST_EVENT = 16 * 2**20
 _SERVED = ("chat/completions", "completions")
+_PATIENCE = 30.0
+"""Seconds that a request may take to arrive, and a connection may be open without one."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,10 +39,10 @@ class Gateway:
 
     Args:
         routes: the models by the names that requests give.
-        host: the address to listen on.
         port: 0 lets the system choose.
-        api_key: what requests must carry; None asks for none on loopback, and makes a key
-            elsewhere.
+        access: the address to listen on, and who may ask; None: programs on this machine.
+        log: whether each request is logged.
+        patience: seconds that a request may take to arrive, and a connection may be open without.
 
     Raises:
         ConfigError: the address cannot be listened on.
@@ -51,14 +52,19 @@ class Gateway:
         self,
         routes: Mapping[str, Route],
         *,
-        host: str = "127.0.0.1",
         port: int = 8080,
-        api_key: str | None = None,
+        access: Access | None = None,
+        log: bool = False,
+        patience: float = _PATIENCE,
     ) -> None:
+        if not 0 <= port < 2**16:
+            raise ConfigError(
+                f"port is {port}; it must be from 0, which takes any free one, to 65535"
+            )
         self.routes = dict(routes)
-        self.host, self.port = host, port
-        outside = host not in LOOPBACK
-        self.api_key = secrets.token_urlsafe(24) if outside and api_key is None else api_key
+        self.access, self.port = access or Access(), port
+        self._log, self._patience = log, patience
+        self._answering: set[Any] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
@@ -67,13 +73,14 @@ class Gateway:
         except OSError as e:
             self._stop_loop()
             raise ConfigError(
-                f"{host}:{port} cannot be listened on ({os.strerror(e.errno or 0)}); choose another"
+                f"{self.access.host}:{port} cannot be listened on ({os.strerror(e.errno or 0)}); "
+                "choose another"
             ) from e
 
     @property
     def address(self) -> str:
         """Where it listens, as `http://HOST:PORT`."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = f"[{self.access.host}]" if ":" in self.access.host else self.access.host
         return f"http://{host}:{self.port}"
 
     def close(self) -> None:
@@ -91,17 +98,21 @@ class Gateway:
 
     async def _start(self) -> web.AppRunner:
         self._client = ClientSession(timeout=ClientTimeout(total=None), read_bufsize=_LONGEST_EVENT)
-        app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[self._guarded])
+        app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[self._guard])
         app.router.add_get("/health", self._health)
         app.router.add_get("/v1/models", self._models)
         for name in _SERVED:
             app.router.add_post(f"/v1/{name}", self._completed)
         # A client that hangs up ends its handler, which hangs up on llama.cpp, which stops.
         runner = web.AppRunner(
-            app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1
+            app,
+            handler_cancellation=True,
+            access_log=logger if self._log else None,
+            access_log_format='%t %a "%r" %s %b %Tf',
+            shutdown_timeout=0.1,
         )
         await runner.setup()
-        site = web.TCPSite(runner, self.host, self.port)
+        site = web.TCPSite(runner, self.access.host, self.port)
         try:
             await site.start()
         except OSError:
@@ -109,25 +120,83 @@ class Gateway:
             await self._client.close()
             raise
         self.port = runner.addresses[0][1]
+        self._closing_idle = asyncio.create_task(self._close_idle(runner))
         return runner
 
+    async def _close_idle(self, runner: web.AppRunner) -> None:
+        """Close connections on which nothing is asked for, which would keep others out."""
+        idle_since: dict[Any, float] = {}
+        while True:
+            await asyncio.sleep(self._patience / 4)
+            now = self._loop.time()
+            server = runner.server
+            open_ones = (
+                {c.transport for c in server.connections if c.transport} if server else set()
+            )
+            idle_since = {t: idle_since.get(t, now) for t in open_ones - self._answering}
+            for transport, since in idle_since.items():
+                if now - since > self._patience:
+                    transport.abort()
+
     async def _end(self) -> None:
+        self._closing_idle.cancel()
         await self._runner.cleanup()
         await self._client.close()
 
     @web.middleware
-    async def _guarded(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        """Refuse what has no key, and give every fault OpenAI's form."""
-        if self.api_key is not None and request.path != "/health":
-            given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode(), self.api_key.encode()):
-                return _fault(401, "the API key is missing or wrong", "invalid_api_key")
+    async def _guard(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        """Refuse who may not ask, and give every fault OpenAI's form."""
+        origin = request.headers.get("Origin")
+        if refusal := self._refusal(request, origin):
+            return refusal
+        allowed = self.access.cross_origin_headers(origin)
+        if request.method == "OPTIONS":
+            return web.Response(status=204, headers=allowed)
+        self._answering.add(request.transport)
+        try:
+            response = await self._answer(request, handler)
+        finally:
+            self._answering.discard(request.transport)
+        if not response.prepared:
+            response.headers.update(allowed)
+        return response
+
+    def _refusal(self, request: web.Request, origin: str | None) -> web.Response | None:
+        """Return why a request is not looked at, or None."""
+        if not self.access.host_fits(request.host):
+            text = f"this server is {self.address}, not {request.host}"
+            return _fault(403, text, "host_not_allowed")
+        if not self.access.origin_fits(origin):
+            text = f"pages of {origin} may not ask; start the server with --allow-origin {origin}"
+            return _fault(403, text, "origin_not_allowed")
+        if request.method == "OPTIONS" or request.path == "/health":
+            return None
+        if not self.access.key_fits(request.headers.get("Authorization", "")):
+            return _fault(401, "the API key is missing or wrong", "invalid_api_key")
+        return None
+
+    async def _answer(self, request: web.Request, handler: Any) -> web.StreamResponse:
         try:
             return await handler(request)
         except web.HTTPRequestEntityTooLarge:
             return _fault(413, f"a request may have {_LARGEST_BODY // 2**20} MiB", "too_large")
         except web.HTTPException as e:
             return _fault(e.status, f"{request.method} {request.path}: {e.reason}", "not_served")
+
+    async def _body(self, request: web.Request) -> bytes:
+        """Return what a request carries.
+
+        Raises:
+            RequestError: it does not arrive in time, or is not compressed as it says.
+        """
+        try:
+            return await asyncio.wait_for(request.read(), self._patience)
+        except TimeoutError:
+            text = f"the request was not whole within {self._patience:.0f} s"
+            raise RequestError(text, "", "request_timeout") from None
+        except web.RequestPayloadError as e:
+            text = "the body is not compressed as its Content-Encoding says"
+            raise RequestError(text, "", "invalid_body") from e
 
     async def _health(self, request: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})
@@ -138,7 +207,9 @@ class Gateway:
 
     async def _completed(self, request: web.Request) -> web.StreamResponse:
         try:
-            body = json.loads(await request.read())
+            body = json.loads(await self._body(request))
+        except RequestError as e:
+            return _fault(408 if e.code == "request_timeout" else 400, str(e), e.code)
         except (ValueError, RecursionError) as e:
             return _fault(400, f"the request is not valid JSON: {e}", "invalid_json")
         if not isinstance(body, dict):
@@ -149,6 +220,7 @@ class Gateway:
             known = ", ".join(self.routes)
             return _fault(404, f"there is no model {name!r}; known are {known}", "model_not_found")
         try:
+            check_parameters(body, chat=request.path.endswith("chat/completions"))
             body = served_request(body, request.path, name, route.engine)
         except RequestError as e:
             return _fault(400, str(e), e.code, e.param)
@@ -157,21 +229,25 @@ class Gateway:
             del asked["lora"]
         try:
             url = f"{route.engine.address}{request.path}"
-            async with self._client.post(url, json=asked) as found:
-                if found.content_type == "text/event-stream":
-                    return await _passed_on(request, found.content, name)
-                made = json.loads(await found.read())
-                return web.json_response(_named(made, name), status=found.status)
+            headers = route.engine.headers
+            async with self._client.post(url, json=asked, headers=headers) as answer:
+                if answer.content_type == "text/event-stream":
+                    allowed = self.access.cross_origin_headers(request.headers.get("Origin"))
+                    return await _passed_on(request, answer.content, name, allowed)
+                answered = json.loads(await answer.read())
+                if answer.status >= 400:
+                    return _engine_fault(answer.status, answered)
+                return web.json_response(_named(answered, name))
         except ClientError as e:
             logger.warning("the engine of %s failed: %s", name, e)
             return _fault(502, f"the engine of {name} failed: {e}", "engine_failed")
 
 
 async def _passed_on(
-    request: web.Request, events: AsyncIterable[bytes], name: str
+    request: web.Request, events: AsyncIterable[bytes], name: str, headers: dict[str, str]
 ) -> web.StreamResponse:
     """Give a stream of events on as it comes."""
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **headers})
     response.headers["Cache-Control"] = "no-cache"
     await response.prepare(request)
     async for line in events:
@@ -186,6 +262,20 @@ async def _passed_on(
 def _named(made: dict[str, Any], name: str) -> dict[str, Any]:
     """Return an answer under the name the model was asked for by."""
     return {**made, "model": name} if "model" in made else made
+
+
+def _engine_fault(status: int, answer: Any) -> web.Response:
+    """Return what llama.cpp refuses in OpenAI's form, whose codes are texts.
+
+    It answers 500 to values that it cannot read; those are the client's, which would try 500 again.
+    """
+    error = answer.get("error") if isinstance(answer, dict) else None
+    error = error if isinstance(error, dict) else {}
+    kind = str(error.get("type") or "invalid_request_error")
+    message = str(error.get("message") or answer)
+    if status == 500:
+        status, kind = 400, "invalid_value"
+    return _fault(status, message, kind)
 
 
 def _fault(status: int, message: str, code: str, param: str | None = None) -> web.Response:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from strop.serving.access import Access
 from strop.serving.engine import CONTEXT, Engine, check_installed
 from strop.serving.served import find
 
@@ -37,24 +38,23 @@ class Server:
 def server(
     names: Sequence[str],
     *,
-    host: str = "127.0.0.1",
     port: int = 8080,
-    api_key: str | None = None,
+    access: Access | None = None,
     context: int = CONTEXT,
     slots: int = 4,
     uncertified: bool = False,
+    log: bool = False,
 ) -> Server:
     """Open the models, then listen for requests.
 
     Args:
         names: run folders, GGUF files or packaged models.
-        host: the address to listen on.
         port: 0 lets the system choose.
-        api_key: what requests must carry; None asks for none on loopback, and makes a key
-            elsewhere.
+        access: the address to listen on, and who may ask; None: programs on this machine.
         context: tokens a conversation may have.
         slots: conversations answered at the same time by each file.
         uncertified: take exports that are not certified, or changed since.
+        log: whether each request is logged.
 
     Raises:
         StropError: a model cannot be served, or the address cannot be listened on.
@@ -76,7 +76,7 @@ def server(
         for model in models:
             number = None if model.adapter is None else adapters[model.file].index(model.adapter)
             routes[model.name] = Route(engines[model.file], number)
-        gateway = Gateway(routes, host=host, port=port, api_key=api_key)
+        gateway = Gateway(routes, port=port, access=access, log=log)
         stack.callback(gateway.close)
         resources = stack.pop_all()
-    return Server(gateway.address, tuple(routes), gateway.api_key, resources)
+    return Server(gateway.address, tuple(routes), gateway.access.api_key, resources)
