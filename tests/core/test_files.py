@@ -1,0 +1,86 @@
+"""Files that are whole or absent, whatever happens to the process that writes them."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+
+import pytest
+from filelock import FileLock
+
+from strop.core.files import clear_leftovers, written_whole
+
+KILLED = """
+import os, pathlib, signal, sys
+from strop.core.files import written_whole
+with written_whole(pathlib.Path(sys.argv[1])) as scratch:
+    scratch.mkdir()
+    (scratch / "half").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def write(path, text):
+    with written_whole(path) as scratch:
+        scratch.mkdir()
+        (scratch / "file").write_text(text)
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_what_a_killed_process_left_is_cleared_and_what_is_others_stays(tmp_path):
+    write(tmp_path / "model", "old")
+    for others in (".model-mine", ".model-2024", "model-a"):
+        (tmp_path / others).mkdir()
+        (tmp_path / others / "notes").write_text("mine")
+    before = names(tmp_path)
+    done = subprocess.run([sys.executable, "-c", KILLED, tmp_path / "model"], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(names(tmp_path)) == len(before) + 1
+    assert (tmp_path / "model" / "file").read_text() == "old"
+    write(tmp_path / "model", "new")
+    assert names(tmp_path) == before
+    assert (tmp_path / "model" / "file").read_text() == "new"
+
+
+def test_a_folder_of_a_writer_at_work_is_not_cleared(tmp_path):
+    with written_whole(tmp_path / "model") as scratch:
+        clear_leftovers(tmp_path / "model")
+        scratch.mkdir()
+    assert names(tmp_path) == ["model"]
+
+
+def test_the_old_goes_back_where_a_process_died_between_its_two_renames(tmp_path):
+    write(tmp_path / "model", "old")
+    scratch = tmp_path / ".model-x"
+    scratch.mkdir()
+    with FileLock(scratch / "writer.lock"):
+        (tmp_path / "model").replace(scratch / "replaced")
+    (scratch / "writer.lock").touch()
+    clear_leftovers(tmp_path / "model")
+    assert names(tmp_path) == ["model"]
+    assert (tmp_path / "model" / "file").read_text() == "old"
+
+
+def test_an_error_leaves_the_old(tmp_path):
+    write(tmp_path / "model", "old")
+    with pytest.raises(TypeError):
+        write(tmp_path / "model", 5)
+    assert names(tmp_path) == ["model"]
+    assert (tmp_path / "model" / "file").read_text() == "old"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_others_may_read_what_the_umask_lets_them(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with written_whole(tmp_path / "file") as scratch:
+            scratch.touch(mode=0o600)
+            scratch.write_text("text")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~umask
