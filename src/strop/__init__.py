@@ -3,7 +3,9 @@
 Importing it is free: nothing heavy is loaded until a name below is used.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from strop.core.lazy import public
 
 if TYPE_CHECKING:
     from strop.exporting.exporter import export
@@ -24,27 +26,16 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Load a public name when it is first used (PEP 562)."""
-    if name == "data":
-        import strop.data
-
-        return strop.data
-    if name == "export":
-        from strop.exporting.exporter import export
-
-        return export
-    if name == "load":
-        from strop.models import load
-
-        return load
-    if name == "quantize":
-        from strop.models.quantized.folder import quantize
-
-        return quantize
-    if name in ("Run", "accelerate", "restore", "train"):
-        from strop import training
-
-        return getattr(training, name)
-    raise AttributeError(f"strop has no public name {name!r}; it has {', '.join(__all__)}")
+__getattr__ = public(
+    __name__,
+    {
+        "Run": "strop.runs.run",
+        "accelerate": "strop.training.acceleration",
+        "data": "strop.data",
+        "export": "strop.exporting.exporter",
+        "load": "strop.models.loading",
+        "quantize": "strop.models.quantized.folder",
+        "restore": "strop.training.acceleration",
+        "train": "strop.training.sft",
+    },
+)

@@ -2,10 +2,8 @@
 
 import contextlib
 import functools
-import logging
 import sys
 import threading
-import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,6 +16,7 @@ from strop.cli.flags import UsageError
 from strop.cli.output import fail, respond
 from strop.cli.settings_command import Command, with_settings
 from strop.core.errors import StropError
+from strop.core.quiet import quiet
 
 app = typer.Typer(
     name="strop",
@@ -43,9 +42,9 @@ Which = Annotated[
 def run() -> None:
     """Run the command line; errors end as one message and an exit code, 2 for wrong usage."""
     as_json = "--json" in sys.argv
-    _quieten()
     try:
-        app()
+        with quiet():
+            app()
     except SystemExit as e:
         if as_json and e.code == 2:
             fail("the command line cannot be used; standard error says why", as_json=True)
@@ -56,12 +55,6 @@ def run() -> None:
     except StropError as e:
         fail(str(e), as_json=as_json)
         sys.exit(1)
-
-
-def _quieten() -> None:
-    """Keep from the terminal what other packages say to programmers."""
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # PEFT imports it where it is there
 
 
 @app.callback(invoke_without_command=True)

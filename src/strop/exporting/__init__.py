@@ -3,7 +3,9 @@
 Importing it loads nothing else: the processes that open an export should load only what that takes.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from strop.core.lazy import public
 
 if TYPE_CHECKING:
     from strop.exporting.certify.certificate import Certificate
@@ -12,21 +14,12 @@ if TYPE_CHECKING:
 
 __all__ = ["TARGETS", "Certificate", "Exported", "export"]
 
-
-def __getattr__(name: str) -> Any:
-    """Load a public name when it is first used (PEP 562)."""
-    if name == "Certificate":
-        from strop.exporting.certify.certificate import Certificate
-
-        return Certificate
-    if name == "TARGETS":
-        from strop.exporting.targets import TARGETS
-
-        return TARGETS
-    if name in ("Exported", "export"):
-        from strop.exporting import exporter
-
-        return getattr(exporter, name)
-    raise AttributeError(
-        f"strop.exporting has no public name {name!r}; it has {', '.join(__all__)}"
-    )
+__getattr__ = public(
+    __name__,
+    {
+        "TARGETS": "strop.exporting.targets",
+        "Certificate": "strop.exporting.certify.certificate",
+        "Exported": "strop.exporting.exporter",
+        "export": "strop.exporting.exporter",
+    },
+)

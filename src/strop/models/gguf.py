@@ -10,6 +10,7 @@ import torch
 
 from strop.core.cache import made_once
 from strop.core.errors import DataError, UnsupportedError
+from strop.core.quiet import no_stderr, quiet
 from strop.models.packaged import PACKAGED, assemble, digest
 from strop.models.special_tokens import settle
 
@@ -84,7 +85,8 @@ def convert(file: Path, folder: Path, *, name: str, chat_template: str | None = 
     model = _model(file)
     model.config.name_or_path = name
     settle(model, tokenizer)
-    model.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 
@@ -92,9 +94,10 @@ def _model(file: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
     try:
-        read, report = AutoModelForCausalLM.from_pretrained(
-            file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
-        )
+        with quiet(), no_stderr():
+            read, report = AutoModelForCausalLM.from_pretrained(
+                file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
+            )
     except ValueError as e:
         raise UnsupportedError(f"{file} cannot be converted: {e}") from e
     if report["missing_keys"]:

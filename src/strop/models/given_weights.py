@@ -8,8 +8,8 @@ import torch
 from strop.core.disk import check_room
 from strop.core.errors import ConfigError, DataError
 from strop.core.files import written_whole
+from strop.core.quiet import quiet
 from strop.models.changed_by_hand import changed_by_hand
-from strop.models.files.opening import no_progress_bar
 from strop.models.loading import opened, resolve
 from strop.models.precision import bits_of, computes_in
 from strop.models.quantized.on_load import SHARD
@@ -62,7 +62,7 @@ def save(model: Any, tokenizer: Any, folder: Path) -> None:
     """
     check_room(folder.parent, {"the model that was given": model.get_memory_footprint()})
     settings = model.generation_config
-    with written_whole(folder) as scratch, no_progress_bar():
+    with written_whole(folder) as scratch, quiet():
         model.generation_config = type(settings)()  # saving it refuses what many models have
         try:
             model.save_pretrained(scratch, max_shard_size=SHARD)

@@ -1,12 +1,12 @@
 """A model without weights, laid out as training finds it: formats, adapter, ties."""
 
-import warnings
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from strop.core.quiet import quiet
 from strop.models.precision import Bits, hold
 from strop.models.quantized.hf_quantizer import empty_layer
 from strop.models.quantized.on_load import quantisable
@@ -48,9 +48,7 @@ def outline(
             hold(model, dtype)
         chosen = targets if isinstance(targets, str) else list(targets)
         lora = LoraConfig(r=rank, lora_alpha=rank, target_modules=chosen, task_type="CAUSAL_LM")
-        with warnings.catch_warnings():
-            # PEFT asks transformers by a name that transformers has deprecated.
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        with quiet():
             return get_peft_model(model, lora).train()
 
 

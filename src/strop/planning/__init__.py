@@ -1,6 +1,8 @@
 """Declares the settings; predicts memory and arithmetic of a training step without running it."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from strop.core.lazy import public
 
 if TYPE_CHECKING:
     from strop.planning.memory import simulate
@@ -8,15 +10,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Setup", "Step", "simulate"]
 
-
-def __getattr__(name: str) -> Any:
-    """Load a public name when it is first used (PEP 562): settings must stay cheap to read."""
-    if name == "simulate":
-        from strop.planning.memory import simulate
-
-        return simulate
-    if name in ("Setup", "Step"):
-        from strop.planning import step
-
-        return getattr(step, name)
-    raise AttributeError(f"strop.planning has no public name {name!r}; it has {', '.join(__all__)}")
+__getattr__ = public(
+    __name__,
+    {
+        "Setup": "strop.planning.step",
+        "Step": "strop.planning.step",
+        "simulate": "strop.planning.memory",
+    },
+)

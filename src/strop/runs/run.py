@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from strop.core.errors import ConfigError, DataError
 from strop.core.files import write_json
+from strop.core.quiet import quiet
 from strop.runs import checkpoints
 
 if TYPE_CHECKING:
@@ -180,11 +181,12 @@ class Run:
 
     def load(self) -> tuple[Any, Any]:
         """Return the model with the adapter of this run in it, in eval mode, and the tokenizer."""
-        from peft import PeftModel
-
         weights = self.weights()
         model, tokenizer = self.load_base()
-        return PeftModel.from_pretrained(model, weights).eval(), tokenizer
+        with quiet():
+            from peft import PeftModel
+
+            return PeftModel.from_pretrained(model, weights).eval(), tokenizer
 
     def load_base(self) -> tuple[Any, Any]:
         """Return the model this run was trained on, in eval mode, and the tokenizer of training.

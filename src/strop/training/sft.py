@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from strop.core.errors import ConfigError, DataError
 from strop.core.processes import check_single
+from strop.core.quiet import quiet
 from strop.core.tokens import IGNORE_INDEX
 from strop.data.reading.blend import sources_named
 from strop.models.lora import initialisation as lora_init
@@ -27,6 +27,7 @@ from strop.training.subject import check_causal, check_rows_of_embedding
 from strop.training.trainer import RunTrainer, arguments
 
 
+@quiet()
 def train(
     data: Any = None,
     *,
@@ -150,9 +151,7 @@ def build(
             "label_smoothing_factor out of trainer, or the weights out of the data"
         )
     try:
-        with warnings.catch_warnings():
-            # PEFT asks transformers by a name that transformers has deprecated.
-            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+        with quiet():
             trainer = Trainer(
                 model,
                 args=args,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from strop.core.errors import DataError, StropError
+from strop.core.quiet import quiet
 from strop.models.files.weight_files import StoredTensor
 
 PARTS = ("scale_codes", "factors", "table", "scale_table")
@@ -89,7 +90,7 @@ class Conversion:
         from transformers.conversion_mapping import get_model_conversion_mapping
         from transformers.core_model_loading import WeightConverter, WeightRenaming
 
-        with torch.device("meta"), _quiet(), faults_of_config(config.name_or_path):
+        with torch.device("meta"), quiet(warn=False), faults_of_config(config.name_or_path):
             self.model = AutoModelForCausalLM.from_config(config)
         mapping = get_model_conversion_mapping(self.model)
         self._renamings = [m for m in mapping if isinstance(m, WeightRenaming)]
@@ -273,16 +274,3 @@ def faults_of_config(folder: str | Path) -> Iterator[None]:
             f"transformers makes no model of the config.json in {folder}: "
             f"{' '.join(str(e).split())} ({type(e).__name__}); copy it again, or correct that value"
         ) from e
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers from warning of a model that nobody will run."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)

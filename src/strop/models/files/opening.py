@@ -1,6 +1,5 @@
 """A model folder opened by transformers, once every tensor in it is known to have a place."""
 
-import contextlib
 import copy
 import logging
 from collections.abc import Collection, Iterator, Mapping
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 
 from strop.core.errors import DataError, StropError
+from strop.core.quiet import quiet
 from strop.models.files.layout import Conversion, Layout, faults_of_config
 from strop.models.files.weight_files import StoredTensor, check_no_adapter, stored_tensors
 
@@ -88,7 +88,7 @@ def open_folder(folder: Path, config: Any, dtype: Any) -> Any:
     if getattr(config, "quantization_config", None) is None:
         check(folder, config)
     try:
-        with no_progress_bar():  # it takes a second, the files are local
+        with quiet():  # it takes a second, the files are local
             model, report = AutoModelForCausalLM.from_pretrained(
                 folder,
                 config=config,
@@ -227,17 +227,3 @@ def _read(tensor: StoredTensor, name: str) -> torch.Tensor:
     with safe_open(tensor.path, framework="pt") as file:
         found: torch.Tensor = file.get_tensor(name)
         return found
-
-
-@contextlib.contextmanager
-def no_progress_bar() -> Iterator[None]:
-    """Keep transformers from drawing bars of its own inside the block."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()

@@ -11,8 +11,9 @@ from strop.core.disk import check_room
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.core.files import write_json, written_whole
 from strop.core.progress import Progress, silent
+from strop.core.quiet import quiet
 from strop.models.dtype import default_device
-from strop.models.files.opening import no_progress_bar, open_folder, read_config
+from strop.models.files.opening import open_folder, read_config
 from strop.models.loading import resolve
 from strop.models.lora import initialisation as lora_init
 from strop.models.quantized.block_runner import take_apart
@@ -80,7 +81,7 @@ def quantize(
     report = as_json(found, model=str(model), text=str(calibrate or "packaged"))
     _put_in(loaded, found.compressed.packed, found.formats)
     try:
-        with written_whole(out) as scratch, no_progress_bar():
+        with written_whole(out) as scratch, quiet():
             loaded.save_pretrained(scratch, max_shard_size=SHARD)
             tokenizer.save_pretrained(scratch)
             write_json(scratch / "quantization.json", report)

@@ -11,6 +11,7 @@ from torch import nn
 
 from strop.core.cache import made_once
 from strop.core.errors import DataError, UnsupportedError
+from strop.core.quiet import quiet
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.models.dtype import default_device
 from strop.models.files.opening import open_folder, read_config
@@ -105,7 +106,8 @@ def _pack(folder: Path, out: Path) -> None:
         if type(module) is nn.Linear or isinstance(module, nn.Embedding):
             narrow(module)
     model.config.quantization_config = StropConfig(chosen)
-    model.save_pretrained(out, max_shard_size=SHARD)
+    with quiet():
+        model.save_pretrained(out, max_shard_size=SHARD)
 
 
 def _compressed(model: Any, tokenizer: Any, chosen: Mapping[str, str]) -> dict[str, Packed]:
