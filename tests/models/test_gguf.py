@@ -60,9 +60,10 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "models"
 
 
-def test_a_gguf_file_becomes_a_folder_with_its_weights_template_and_tokens(tmp_path, cache):
+def test_a_gguf_file_becomes_a_folder_with_its_weights_template_and_tokens(tmp_path, cache, capfd):
     values = write_llama(tmp_path / "tiny.gguf")
     model, tokenizer = load(tmp_path / "tiny.gguf")
+    assert capfd.readouterr() == ("", "")  # no bar of another library
     embedding = torch.from_numpy(values["token_embd"]).to(model.dtype)
     torch.testing.assert_close(model.model.embed_tokens.weight.cpu(), embedding)
     assert model.lm_head.weight.data_ptr() == model.model.embed_tokens.weight.data_ptr()
