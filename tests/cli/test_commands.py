@@ -126,16 +126,16 @@ def test_a_model_is_trained_measured_and_asked(command, rows, tiny_model, tmp_pa
 
     code, out, _ = command("chat", run, "--say", "1 plus 1?", "--max-tokens", "5", "--json")
     assert code == 0
-    assert json.loads(out)["asked"] == "1 plus 1?"
+    assert json.loads(out)["question"] == "1 plus 1?"
 
 
-def test_a_talk_goes_on_until_an_empty_line(command, tiny_model, monkeypatch):
+def test_a_conversation_goes_on_until_an_empty_line(command, tiny_model, monkeypatch):
     said = iter(["hello", "and again", ""])
     monkeypatch.setattr("builtins.input", lambda prompt: next(said))
     code, out, _ = command("chat", tiny_model, "--max-tokens", "3")
     assert code == 0
     assert next(said, None) is None
-    assert out.startswith("An empty line ends the talk.")
+    assert out.startswith("An empty line ends the conversation.")
 
 
 def test_quantize_says_what_it_did_in_words_and_in_json(command, tiny_model, tmp_path):

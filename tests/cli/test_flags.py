@@ -6,6 +6,7 @@ import pytest
 from strop.cli.flags import from_text, read_yaml, wrong_flags
 from strop.cli.train import settings_from
 from strop.core.errors import ConfigError
+from strop.training.opening import open_run
 
 
 @pytest.mark.parametrize(
@@ -72,7 +73,7 @@ def test_every_fault_in_flags_and_file_is_named_at_once(tmp_path: Path):
     config = tmp_path / "run.yaml"
     config.write_text("learning_rte: 1\nrank: 0\n")
     with pytest.raises(ConfigError) as failed:
-        settings_from({"epochs": "many"}, config)
+        open_run(settings_from({"epochs": "many"}, config))
     text = str(failed.value)
     assert "learning_rte is not a setting; did you mean learning_rate?" in text
     assert "rank is 0; it must be at least 1" in text

@@ -6,7 +6,7 @@ import openai
 import pytest
 
 import strop
-from strop.cli.chat import once
+from strop.actions.chat import answer
 from strop.exporting import export
 from strop.models.generation import reply
 from strop.serving.served import at_hand, find
@@ -74,5 +74,5 @@ def test_the_newest_export_is_what_is_served_and_talked_to(runs, tmp_path):
     assert at_hand(str(run.path), uncertified=True).adapter is None
     export(run, "gguf", quant="adapter-q8_0", certified=False)
     assert at_hand(str(run.path), uncertified=True).adapter.name == "adapter.gguf"
-    said = once(str(run.path), ASKED[0]["content"], max_tokens=8, uncertified=True)
+    said = answer(str(run.path), ASKED[0]["content"], max_tokens=8, uncertified=True)
     assert said["answer"] == "hill"

@@ -13,7 +13,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from strop.cli.chat import once
+from strop.actions.chat import answer
 from strop.core.errors import ConfigError, MissingPackageError
 from strop.models.packaged import PACKAGED, find_parts
 from strop.serving.served import find
@@ -171,7 +171,7 @@ def test_what_cannot_be_served_is_named(tmp_path):
 
 def test_chat_with_a_gguf_file_is_answered_by_the_same_engine():
     (file,) = find_parts(NAME, PACKAGED[NAME])
-    found = once(str(file), ASKED[0]["content"], max_tokens=16)
+    found = answer(str(file), ASKED[0]["content"], max_tokens=16)
     assert "Paris" in found["answer"]
 
 

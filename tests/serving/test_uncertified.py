@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from strop.cli.chat import once
+from strop.actions.chat import answer
 from strop.core.errors import DataError
 from strop.exporting import export
 from strop.exporting.certify.certificate import FILE, Certificate
@@ -73,11 +73,11 @@ def test_an_export_that_is_not_certified_is_served_only_if_asked_for(run, how):
     assert at_hand(str(run.path)).file == folder / "model.gguf"
     spoil(folder)
     for name in (str(run.path), str(folder / "model.gguf")):
-        for use in (lambda name: find([name]), lambda name: once(name, ASKED, max_tokens=2)):
+        for use in (lambda name: find([name]), lambda name: answer(name, ASKED, max_tokens=2)):
             with pytest.raises(DataError, match=rf"{reason}.*--uncertified"):
                 use(name)
         assert find([name], uncertified=True)[0].file.name == "model.gguf"
-    assert once(str(run.path), ASKED, max_tokens=8, uncertified=True)["answer"]
+    assert answer(str(run.path), ASKED, max_tokens=8, uncertified=True)["answer"]
 
 
 @pytest.mark.parametrize("how", ["failed", "missing", "one bit"])
@@ -86,8 +86,8 @@ def test_a_merged_folder_that_is_not_certified_is_not_talked_to(run, how):
     folder = run.path / "export" / "merged"
     spoil(folder)
     with pytest.raises(DataError, match=rf"{reason}.*--uncertified"):
-        once(str(folder), ASKED, max_tokens=2)
-    assert "answer" in once(str(folder), ASKED, max_tokens=2, uncertified=True)
+        answer(str(folder), ASKED, max_tokens=2)
+    assert "answer" in answer(str(folder), ASKED, max_tokens=2, uncertified=True)
 
 
 def test_the_commands_refuse_with_one_sentence_and_take_the_flag(run):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 import strop
-from strop.cli.evaluate import measure
+from strop.actions.evaluate import evaluate as evaluate_action
 from strop.core.errors import DataError
 from strop.data import Columns
 from strop.data.reading.read import read_by
@@ -50,8 +50,9 @@ def test_another_file_may_have_strops_columns_or_its_own_map(mapped, tmp_path):
     same = evaluate(run, plain)
     columns = Columns({"q": "prompt", "a": "completion"})
     assert evaluate(run, other, columns=columns).loss == same.loss
-    found = measure(str(run.path), other, limit=None, seed=0, columns=columns)
-    assert found["tuned"]["loss"]["value"] == same.loss.value
+    names = {"map": "q=prompt,a=completion"}
+    result = evaluate_action(str(run.path), other, columns=names)
+    assert result["tuned"]["loss"]["value"] == same.loss.value
     with pytest.raises(DataError, match="no column 'nope' to map"):
         evaluate(run, data, columns=Columns({"nope": "prompt"}))
     with pytest.raises(DataError, match="--map ask=prompt,reply=completion"):

@@ -10,10 +10,18 @@ from typing import Annotated, Any
 import typer
 
 import strop
-from strop.cli.columns import Ignored, Instruction, Names, as_given
 from strop.cli.data import data as data_commands
 from strop.cli.flags import UsageError
-from strop.cli.output import fail, respond
+from strop.cli.options import (
+    Ignored,
+    Instruction,
+    Json,
+    Names,
+    Target,
+    Uncertified,
+    columns,
+)
+from strop.cli.output import bars, fail, respond
 from strop.cli.settings_command import Command, with_settings
 from strop.core.errors import StropError
 from strop.core.quiet import quiet
@@ -31,12 +39,6 @@ app.add_typer(data_commands)
 
 STOPPED = 130
 """Exit code of a training that Ctrl-C ended before its last step, as shells have it."""
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Which = Annotated[
-    str,
-    typer.Argument(metavar="RUN|MODEL", help="A run folder, a packaged model, a folder or a name."),
-]
 
 
 def run() -> None:
@@ -59,14 +61,14 @@ def run() -> None:
 
 @app.callback(invoke_without_command=True)
 def version(
-    wanted: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    show: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
     as_json: Json = False,
 ) -> None:
     """Fine-tune open language models on the hardware people have."""
-    if wanted:
+    if show:
         respond(
             lambda: {"version": strop.__version__},
-            lambda found: typer.echo(f"strop {found['version']}"),
+            lambda result: typer.echo(f"strop {result['version']}"),
             as_json=as_json,
         )
         raise typer.Exit
@@ -75,7 +77,8 @@ def version(
 @app.command(cls=Command, epilog="Example: strop doctor")
 def doctor(as_json: Json = False) -> None:
     """Say what this machine has, how fast it is, and which packaged models are here."""
-    from strop.cli.doctor import examine, show
+    from strop.actions.doctor import examine
+    from strop.cli.doctor import show
 
     respond(examine, show, as_json=as_json)
 
@@ -101,19 +104,19 @@ def train(
     **given: Any,
 ) -> None:
     """Fine-tune a model on rows of data and keep everything in a run folder."""
-    from strop.cli.train import show, train_run
+    from strop.cli.train import run_training, show
 
     sources = data[0] if data and len(data) == 1 else data or None
-    own = {"data": sources, "model": model, "out": out}
-    given.update({name: value for name, value in own.items() if value is not None})
-    work = functools.partial(train_run, given, config=config, resume=resume)
+    arguments = {"data": sources, "model": model, "out": out}
+    given.update({name: value for name, value in arguments.items() if value is not None})
+    work = functools.partial(run_training, given, config=config, resume=resume)
     if not respond(work, show, as_json=as_json)["finished"]:
         raise typer.Exit(STOPPED)
 
 
 @app.command("eval", cls=Command, epilog="Example: strop eval runs/tone held_out.jsonl --limit 300")
 def evaluate(
-    which: Which,
+    target: Target,
     data: Annotated[Path, typer.Argument(metavar="DATA", help="JSONL, JSON, CSV or Parquet.")],
     limit: Annotated[int | None, typer.Option(help="Take only this many rows.")] = None,
     seed: Annotated[int, typer.Option(help="Of the choice of rows and the bootstrap.")] = 0,
@@ -123,11 +126,12 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a run, and the model it started from, on rows it has not seen."""
-    from strop.cli.evaluate import measure, show
+    from strop.actions import evaluate as action
+    from strop.cli.evaluate import show
 
-    columns = as_given(names, ignore_columns, instruction)
+    read_as = columns(names, ignore_columns, instruction)
     respond(
-        lambda: measure(which, data, limit=limit, seed=seed, columns=columns),
+        lambda: action.evaluate(target, data, limit=limit, seed=seed, columns=read_as),
         show,
         as_json=as_json,
     )
@@ -162,23 +166,27 @@ def quantize(
     as_json: Json = False,
 ) -> None:
     """Store a model in about 4 bits a weight, with more bits where they matter."""
-    from strop.cli.quantize import quantize_folder, show
+    from strop.actions import quantize as action
+    from strop.cli.quantize import show
 
-    work = functools.partial(
-        quantize_folder, model, out, budget, max_kl, calibrate, adapter_rank, quiet=as_json
-    )
+    def work() -> dict[str, Any]:
+        with bars(quiet=as_json) as progress:
+            return action.quantize(
+                model,
+                out,
+                budget=budget,
+                max_kl=max_kl,
+                calibrate=calibrate,
+                adapter_rank=adapter_rank,
+                progress=progress,
+            )
+
     respond(work, show, as_json=as_json)
-
-
-Uncertified = Annotated[
-    bool,
-    typer.Option("--uncertified", help="Take an export whose certificate failed or is missing."),
-]
 
 
 @app.command(cls=Command, epilog='Example: strop chat runs/tone --say "Shares rose sharply."')
 def chat(
-    which: Which,
+    target: Target,
     say: Annotated[
         str | None,
         typer.Option(help="Ask this once and stop; --json without it reads standard input."),
@@ -187,19 +195,20 @@ def chat(
     uncertified: Uncertified = False,
     as_json: Json = False,
 ) -> None:
-    """Talk to a run or a model; an empty line ends the talk."""
-    from strop.cli.chat import converse, once, show
+    """Chat with a run or a model; an empty line ends the conversation."""
+    from strop.actions.chat import answer
+    from strop.cli.chat import converse, question_from, show
 
     if say is None and not as_json:
-        converse(which, max_tokens=max_tokens, uncertified=uncertified)
-    else:
-        work = functools.partial(once, which, say, max_tokens=max_tokens, uncertified=uncertified)
-        respond(work, show, as_json=as_json)
+        converse(target, max_tokens=max_tokens, uncertified=uncertified)
+        return
+    work = functools.partial(answer, max_tokens=max_tokens, uncertified=uncertified)
+    respond(lambda: work(target, question_from(say)), show, as_json=as_json)
 
 
 @app.command(cls=Command, epilog="Example: strop serve runs/tone runs/style --port 8080")
 def serve(
-    which: Annotated[
+    targets: Annotated[
         list[str],
         typer.Argument(metavar="RUN|GGUF...", help="Run folders, GGUF files, packaged models."),
     ],
@@ -225,7 +234,8 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Answer OpenAI-style requests from runs and GGUF files, by llama.cpp, until stopped."""
-    from strop.cli.serve import described, set_on_signal, show
+    from strop.actions.serve import description
+    from strop.cli.serve import set_on_signal, show
     from strop.serving.access import Access
     from strop.serving.server import server
 
@@ -234,7 +244,7 @@ def serve(
 
         def work() -> dict[str, Any]:
             opened = server(
-                which,
+                targets,
                 port=port,
                 access=Access(host, api_key=api_key, origins=allow_origin or ()),
                 context=context,
@@ -244,7 +254,7 @@ def serve(
             )
             stack.enter_context(opened)
             set_on_signal(stopped)
-            return described(opened)
+            return description(opened)
 
         respond(work, show, as_json=as_json)
         sys.stdout.flush()
@@ -280,12 +290,16 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Write a run for other programs, and certify that each export agrees with the trained model."""
-    from strop.cli.export import show, write
+    from strop.actions import export as action
+    from strop.cli.export import show
 
-    settings = {"quant": quant, "out": out, "data": data, "dtype": dtype, "certified": certify}
-    result = respond(
-        lambda: write(run, to.split(","), quiet=as_json, **settings), show, as_json=as_json
-    )
+    options = {"quant": quant, "out": out, "data": data, "dtype": dtype, "certified": certify}
+
+    def work() -> dict[str, Any]:
+        with bars(quiet=as_json) as progress:
+            return action.export(run, to.split(","), progress=progress, **options)
+
+    result = respond(work, show, as_json=as_json)
     if not result["certified"]:
         raise typer.Exit(1)
 
@@ -300,6 +314,7 @@ def push(
     as_json: Json = False,
 ) -> None:
     """Upload a certified export to the Hugging Face hub, or the one that HF_ENDPOINT names."""
-    from strop.cli.push import show, upload
+    from strop.actions import push as action
+    from strop.cli.export import show_upload
 
-    respond(lambda: upload(folder, repo, public=public), show, as_json=as_json)
+    respond(lambda: action.push(folder, repo, public=public), show_upload, as_json=as_json)

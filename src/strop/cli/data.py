@@ -1,25 +1,20 @@
 """`strop data`: says what is wrong with data, and shows rows as the model will see them."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from strop.cli.columns import Ignored, Instruction, Names, as_given
 from strop.cli.flags import UsageError, flag
-from strop.cli.output import respond, visible
-from strop.cli.progress import bars, shown_in
+from strop.cli.options import Ignored, Instruction, Json, Names, columns
+from strop.cli.output import bars, respond, visible
 from strop.cli.settings_command import Command
-
-if TYPE_CHECKING:
-    from strop.data.reading.columns import Columns
 
 data = typer.Typer(name="data", no_args_is_help=True, help="Look at data before training on it.")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 File = Annotated[str, typer.Argument(metavar="FILE", help="A file, a folder, or hf:owner/name.")]
 Model = Annotated[str | None, typer.Option(help="The model to be trained: its tokens are counted.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Where training will cut rows, in tokens.")]
@@ -62,15 +57,28 @@ def check_command(
 ) -> None:
     """Say what is wrong with data, what is learned from it and what it costs; exit 1 if severe."""
     _check_options(model, fix, max_length=max_length, speed=speed, picture=picture)
-    columns = as_given(names, ignore_columns, instruction)
-    wanted = {"max_length": max_length, "held_out": held_out, "columns": columns}
-    result = respond(
-        lambda: _checked(
-            file, model, wanted, speed=speed, fix_to=fix, picture_to=picture, quiet=as_json
-        ),
-        _show_report,
-        as_json=as_json,
-    )
+    read_as = columns(names, ignore_columns, instruction)
+
+    def work() -> dict[str, Any]:
+        from strop.actions import data as actions
+
+        with bars(quiet=as_json) as progress:
+            report = actions.check(
+                file,
+                model,
+                max_length=max_length,
+                held_out=held_out,
+                columns=read_as,
+                speed=speed,
+                progress=progress,
+            )
+        if picture is not None and report["lengths"] is not None:
+            actions.draw_lengths(report["lengths"]["histogram"], picture)
+        if fix is not None:
+            report["fixed"] = actions.fix(file, fix, columns=read_as)
+        return report
+
+    result = respond(work, _show_report, as_json=as_json)
     if result["severe"]:
         raise typer.Exit(1)
 
@@ -96,12 +104,14 @@ def show_command(
     as_json: Json = False,
 ) -> None:
     """Show one row as the model will see it: learned, context, special tokens, cut off."""
-    columns = as_given(names, ignore_columns, instruction)
-    respond(
-        lambda: _shown(file, row, model, max_length, columns),
-        _show_pieces,
-        as_json=as_json,
-    )
+    read_as = columns(names, ignore_columns, instruction)
+
+    def work() -> dict[str, Any]:
+        from strop.actions import data as actions
+
+        return actions.show(file, row, model=model, max_length=max_length, columns=read_as)
+
+    respond(work, _show_pieces, as_json=as_json)
 
 
 def _check_options(model: str | None, fix: Path | None, **of_tokens: Any) -> None:
@@ -111,41 +121,6 @@ def _check_options(model: str | None, fix: Path | None, **of_tokens: Any) -> Non
         raise UsageError(f"{', '.join(given)} needs --model, whose tokens are counted")
     if fix is not None and fix.suffix != ".jsonl":
         raise UsageError(f"--fix {fix}: the cleaned rows are JSONL; end the name in .jsonl")
-
-
-def _checked(
-    file: str,
-    model: str | None,
-    wanted: dict[str, Any],
-    *,
-    speed: float | None,
-    fix_to: Path | None,
-    picture_to: Path | None,
-    quiet: bool,
-) -> dict[str, Any]:
-    from strop.core.files import written_whole
-    from strop.data import check, fix
-    from strop.data.checking.report import picture
-
-    tokenizer = _tokenizer(model) if model else None
-    with bars(quiet) as bar:
-        report = check(file, tokenizer, progress=shown_in(bar), **wanted)
-    if picture_to is not None and report.lengths is not None:
-        with written_whole(picture_to) as scratch:
-            scratch.write_text(picture(report.lengths.histogram()), encoding="utf-8")
-    result = {**report.as_json(), "severe": report.severe}
-    if speed:
-        result["minutes"] = report.minutes(speed)
-    if fix_to is not None:
-        changes = fix(file, fix_to, columns=wanted["columns"])
-        result["fixed"] = {"file": str(fix_to), "changes": len(changes)}
-    return result
-
-
-def _tokenizer(model: str) -> Any:
-    from strop.models.tokenizers import load_tokenizer
-
-    return load_tokenizer(model)
 
 
 def _show_report(result: dict[str, Any]) -> None:
@@ -202,20 +177,6 @@ def _show_lengths(console: Console, result: dict[str, Any]) -> None:
     for low, high, count in lengths["histogram"]:
         table.add_row(f"{low}-{high - 1}", "█" * round(40 * count / most), f"{count:,}")
     console.print(table)
-
-
-def _shown(
-    file: str, row: int | None, model: str, max_length: int | None, columns: "Columns"
-) -> dict[str, Any]:
-    from strop.data import show
-    from strop.data.preview import row_at
-
-    found = row_at(file, row, columns)
-    pieces = show(found, _tokenizer(model), max_length=max_length)
-    return {
-        "row": found.line,
-        "pieces": [{"text": p.text, "kind": p.kind, "tokens": p.tokens} for p in pieces],
-    }
 
 
 def _show_pieces(result: dict[str, Any]) -> None:

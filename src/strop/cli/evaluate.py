@@ -1,43 +1,9 @@
-"""`strop eval`: measures a run beside its base model, or one model, and shows the tables."""
+"""`strop eval`: tables of what was measured, with 95 % intervals."""
 
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-
-from strop.data.reading.columns import Columns
-
-
-def measure(
-    which: str, data: Path, *, limit: int | None, seed: int, columns: Columns
-) -> dict[str, Any]:
-    """Return plain results: `base` and `tuned` for a run, `model` for anything else.
-
-    Args:
-        which: a run or a model.
-        data: a file of rows.
-        limit: the most rows to take.
-        seed: of the rows drawn.
-        columns: how columns of the file are read, where not as those of the run's own data.
-
-    Raises:
-        StropError: the run, the model or the data cannot be used.
-    """
-    from strop.evaluation import compare, evaluate
-    from strop.training import Run
-
-    if not (Path(which) / "run.json").is_file():
-        found = evaluate(which, data, limit=limit, seed=seed, columns=columns)
-        return {"data": str(data), "model": found.plain()}
-    run = Run.open(which)
-    base, tuned = compare(run, data, limit=limit, seed=seed, columns=columns)
-    return {
-        "data": str(data),
-        "run": str(run.path),
-        "base": base.plain(),
-        "tuned": tuned.plain(),
-    }
 
 
 def show(result: dict[str, Any]) -> None:
@@ -59,13 +25,13 @@ def show(result: dict[str, Any]) -> None:
         console.print(_confusion(confusion, columns[-1]))
 
 
-def _estimate(found: dict[str, Any]) -> str:
-    low, high = found["interval"]
-    return f"{found['value']:.3f}  ({low:.3f} to {high:.3f})"
+def _estimate(measure: dict[str, Any]) -> str:
+    low, high = measure["interval"]
+    return f"{measure['value']:.3f}  ({low:.3f} to {high:.3f})"
 
 
-def _share(found: dict[str, Any]) -> str:
-    value, low, high = (100 * x for x in (found["value"], *found["interval"]))
+def _share(measure: dict[str, Any]) -> str:
+    value, low, high = (100 * x for x in (measure["value"], *measure["interval"]))
     return f"{value:.1f} %  ({low:.1f} to {high:.1f})"
 
 

@@ -1,11 +1,17 @@
-"""How a command answers: for people on the terminal, or as one JSON object for scripts."""
+"""Output of commands: text for people or one JSON object for scripts; bars while work goes on."""
 
 import contextlib
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn
+from rich.progress import Progress as Bars
+
+from strop.core.progress import Progress
 
 T = TypeVar("T", bound=dict[str, Any])
 
@@ -38,7 +44,7 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud8
 
 def visible(text: str) -> str:
     r"""Return a text from data so that a terminal shows it and obeys nothing in it, as `\x1b`."""
-    return _UNSEEN.sub(lambda found: ascii(found.group())[1:-1], text)
+    return _UNSEEN.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
 def fail(text: str, *, as_json: bool) -> None:
@@ -46,3 +52,25 @@ def fail(text: str, *, as_json: bool) -> None:
     if as_json:
         sys.stdout.write(_json({"error": text}))
     sys.stderr.write(f"strop: {visible(text)}\n")
+
+
+@contextlib.contextmanager
+def bars(quiet: bool) -> Iterator[Progress]:
+    """Show a bar on standard error for each stage of the work inside the block."""
+    display = Bars(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=quiet,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if stage not in tasks:
+            tasks[stage] = display.add_task(stage)
+        display.update(tasks[stage], completed=done, total=total or None)
+
+    with display:
+        yield progress

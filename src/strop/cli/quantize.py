@@ -1,44 +1,10 @@
-"""`strop quantize`: stores a model in few bits and shows what was chosen and what it costs."""
+"""`strop quantize`: tables of what was chosen for each layer and what it costs."""
 
-import time
 from collections import Counter
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-
-from strop.cli.progress import bars, shown_in
-
-
-def quantize_folder(
-    model: str,
-    out: str,
-    budget: float | None,
-    max_kl: float | None,
-    calibrate: str | None,
-    adapter_rank: int,
-    *,
-    quiet: bool,
-) -> dict[str, Any]:
-    """Quantise and return the report, with the folder and the seconds it took.
-
-    Raises:
-        StropError: the model, the text, the budget or the folder cannot be used.
-    """
-    from strop.models.quantized.folder import quantize
-
-    start = time.perf_counter()
-    with bars(quiet) as bar:
-        report = quantize(
-            model,
-            out,
-            budget=budget,
-            max_kl=max_kl,
-            calibrate=calibrate,
-            adapter_rank=adapter_rank,
-            progress=shown_in(bar),
-        )
-    return {"out": out, "seconds": round(time.perf_counter() - start, 1), **report}
 
 
 def show(result: dict[str, Any]) -> None:
@@ -49,8 +15,8 @@ def show(result: dict[str, Any]) -> None:
     sizes = Table(title=f"{result['model']}: {result['bytes_over_nf4']:.3f} × the bytes of NF4")
     for name in ("", "original", "NF4", "strop"):
         sizes.add_column(name, justify="left" if not name else "right")
-    nf4, own = (f"{result[name] / 1e6:,.1f} MB" for name in ("nf4_bytes", "bytes"))
-    sizes.add_row("linear layers", "", nf4, own)
+    nf4, ours = (f"{result[name] / 1e6:,.1f} MB" for name in ("nf4_bytes", "bytes"))
+    sizes.add_row("linear layers", "", nf4, ours)
     for line in summary(result["measured"]):
         sizes.add_row(*line)
     console.print(sizes)

@@ -1,20 +1,8 @@
-"""`strop serve`: answers OpenAI-style requests until it is stopped."""
+"""`strop serve`: where requests go, until the server is stopped."""
 
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from strop.serving.server import Server
-
-
-def described(server: "Server") -> dict[str, Any]:
-    """Return where requests go, and what they must carry."""
-    return {
-        "address": f"{server.address}/v1",
-        "models": list(server.models),
-        "api_key": server.api_key,
-    }
+from typing import Any
 
 
 def set_on_signal(stopped: threading.Event) -> None:

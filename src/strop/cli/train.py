@@ -1,6 +1,5 @@
-"""`strop train`: gathers the settings of a run, trains, and says where the result lies."""
+"""`strop train`: gathers the settings of a run, and shows where the run is."""
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,53 +7,42 @@ from typing import Any
 from rich.console import Console
 
 from strop.cli.flags import UsageError, from_text, read_yaml
-from strop.planning.settings import Settings, described
+from strop.planning.settings import described
 
 
 def settings_from(given: Mapping[str, Any], config: Path | None) -> dict[str, Any]:
     """Return the settings that a YAML file and flags name; flags win.
 
     Raises:
-        ConfigError: lists every setting that is unknown or cannot work.
+        ConfigError: the file holds no settings.
     """
     types = {name: hint for name, (hint, _, _) in described().items()}
     flags = {
         name: from_text(value, types[name]) if isinstance(value, str) else value
         for name, value in given.items()
     }
-    chosen = {**(read_yaml(config) if config else {}), **flags}
-    Settings.read(chosen)
-    return chosen
+    return {**(read_yaml(config) if config else {}), **flags}
 
 
-def train_run(
+def run_training(
     given: Mapping[str, Any], *, config: Path | None, resume: Path | None
 ) -> dict[str, Any]:
-    """Train or go on training, and return where the run is and what it cost.
+    """Train with the settings of a file and flags.
 
     Raises:
         UsageError: there is nothing to train on.
         StropError: the settings, the data or the model cannot be used.
     """
-    chosen = settings_from(given, config)
-    data = chosen.pop("data", None)
-    if data is None and resume is None:
-        raise UsageError("strop train needs DATA, as in: strop train rows.jsonl --out runs/tone")
-    from strop.training import train
+    from strop.actions.train import train
 
-    start = time.perf_counter()
-    run = train(data, resume=resume, **chosen)
-    seconds = round(time.perf_counter() - start, 1)
-    return {
-        "run": str(run.path),
-        "finished": run.finished,
-        "report": str(run.report),
-        "seconds": seconds,
-    }
+    settings = settings_from(given, config)
+    if settings.get("data") is None and resume is None:
+        raise UsageError("strop train needs DATA, as in: strop train rows.jsonl --out runs/tone")
+    return train(settings, resume=resume)
 
 
 def show(result: dict[str, Any]) -> None:
-    """Say where the run lies and what to do with it."""
+    """Print where the run is and what to do with it."""
     console = Console()
     run = result["run"]
     steps = f"strop eval {run} ROWS, or strop chat {run}"

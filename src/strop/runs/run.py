@@ -26,6 +26,11 @@ class Run:
     path: Path
     """The folder."""
 
+    @staticmethod
+    def is_at(path: str | Path) -> bool:
+        """Whether a folder holds a run."""
+        return (Path(path) / "run.json").is_file()
+
     @classmethod
     def open(cls, path: str | Path) -> "Run":
         """Return the run in folder `path`.

@@ -13,6 +13,7 @@ from transformers import TrainerCallback
 
 from strop.core.errors import UnsupportedError
 from strop.core.files import written_whole
+from strop.core.progress import Progress as Report
 from strop.runs import checkpoints
 from strop.runs.run import Run
 from strop.training import memory
@@ -132,6 +133,17 @@ class Keep(TrainerCallback):
         with checkpoints.saving(saved):
             checkpoints.seal(saved)
             self.tidy()
+
+
+class Steps(TrainerCallback):
+    """Reports each step to a function."""
+
+    def __init__(self, progress: Report) -> None:
+        self._progress = progress
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Report the step."""
+        self._progress("training", state.global_step, state.max_steps)
 
 
 class Show(TrainerCallback):

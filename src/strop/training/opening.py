@@ -46,7 +46,7 @@ def open_run(explicit: Mapping[str, Any], resume: str | Path | None = None) -> O
 def _new_run(explicit: dict[str, Any]) -> OpenRun:
     settings = Settings.read(explicit)
     path = Path(settings.out) if settings.out else _free_folder(settings)
-    if (path / "run.json").is_file():
+    if Run.is_at(path):
         raise ConfigError(
             f"{path} already holds a run; resume it with resume={path}, or give another out"
         )

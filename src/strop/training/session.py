@@ -10,6 +10,7 @@ from transformers import TrainerCallback, TrainingArguments
 
 from strop.core.errors import ConfigError
 from strop.core.files import written_whole
+from strop.core.progress import Progress
 from strop.models.lora import initialisation as lora_init
 from strop.models.lora.unmergeable import unmergeable
 from strop.models.precision import bits_of
@@ -18,7 +19,7 @@ from strop.planning.plan import StepPlan, plan_step
 from strop.runs import checkpoints, report
 from strop.training import memory
 from strop.training.acceleration import accelerate, restore
-from strop.training.callbacks import Keep, Record, Show
+from strop.training.callbacks import Keep, Record, Show, Steps
 from strop.training.dataset import TrainingData
 from strop.training.interrupt import Interrupt
 from strop.training.opening import OpenRun
@@ -41,7 +42,15 @@ class Session:
     Only the main process writes.
     """
 
-    def __init__(self, opened: OpenRun, model: Any, tokenizer: Any, *, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        opened: OpenRun,
+        model: Any,
+        tokenizer: Any,
+        *,
+        quiet: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
         """Load the model and the tokenizer.
 
         Args:
@@ -49,6 +58,7 @@ class Session:
             model: a transformers model, or None for that of the settings.
             tokenizer: of a model object, or instead of the model's; None takes the model's.
             quiet: show nothing on the terminal.
+            progress: called after each step, instead of a bar on the terminal.
 
         Raises:
             ConfigError: model, tokenizer and settings do not fit one another.
@@ -57,6 +67,7 @@ class Session:
         self.run = opened.run
         self.resumed = opened.resumed
         self.console = Console(stderr=True, quiet=quiet)
+        self._progress = progress
         settings = opened.settings
         if opened.resumed:
             self._subject = resumed(self.run, settings, model, tokenizer)
@@ -159,16 +170,18 @@ class Session:
         return lambda: restore(trainer)
 
     def _steps(self, trainer: RunTrainer) -> None:
-        show = Show(self.console) if self.console.is_terminal and not self.console.quiet else None
-        if show is not None:
-            trainer.add_callback(show)
+        bar = None
+        if self._progress is not None:
+            trainer.add_callback(Steps(self._progress))
+        elif self.console.is_terminal and not self.console.quiet:
+            trainer.add_callback(bar := Show(self.console))
         start = self._checkpoint
         try:
             with self._interrupt.listening(self.console):
                 trainer.train(resume_from_checkpoint=str(start) if start else None)
         finally:
-            if show is not None:
-                show.close()
+            if bar is not None:
+                bar.close()
 
     def _finish(self, trainer: RunTrainer) -> None:
         """Write what the run leaves: the adapter of the last step, or that of the best."""

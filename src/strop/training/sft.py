@@ -13,6 +13,7 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from strop.core.errors import ConfigError, DataError
 from strop.core.processes import check_single
+from strop.core.progress import Progress
 from strop.core.quiet import quiet
 from strop.core.tokens import IGNORE_INDEX
 from strop.data.reading.blend import sources_named
@@ -27,7 +28,6 @@ from strop.training.subject import check_causal, check_rows_of_embedding
 from strop.training.trainer import RunTrainer, arguments
 
 
-@quiet()
 def train(
     data: Any = None,
     *,
@@ -81,6 +81,7 @@ def train(
     return fine_tune(open_run(explicit, resume), rows, model, tokenizer, quiet=quiet)
 
 
+@quiet()
 def fine_tune(
     opened: OpenRun,
     rows: Any = None,
@@ -88,6 +89,7 @@ def fine_tune(
     tokenizer: Any = None,
     *,
     quiet: bool = False,
+    progress: Progress | None = None,
 ) -> Run:
     """Train the run that `open_run` returned; arguments and errors are those of `train`.
 
@@ -97,11 +99,12 @@ def fine_tune(
         model: an object, or None for the model that the settings name.
         tokenizer: of the model object, or instead of the model's.
         quiet: show nothing on the terminal.
+        progress: called after each step, instead of a bar on the terminal.
     """
     source = opened.settings.data if rows is None else rows
     if source is None:
         raise DataError("there is no data to train on; give a file, a dataset or a list of rows")
-    session = Session(opened, model, tokenizer, quiet=quiet)
+    session = Session(opened, model, tokenizer, quiet=quiet, progress=progress)
     limit = length_limit(session.settings, session.model.config)
     dataset = prepare(source, session.tokenizer, session.settings, limit)
     check_rows_of_embedding(dataset, session.model, session.tokenizer)

@@ -1,0 +1,40 @@
+"""Training of a run, new or resumed."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from strop.core.progress import Progress
+from strop.training.opening import open_run
+
+
+def train(
+    settings: Mapping[str, Any],
+    *,
+    resume: Path | None = None,
+    quiet: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train on the files that the settings name and return the run's folder and what it took.
+
+    Args:
+        settings: fields of `Settings` that are set, read once for the whole run.
+        resume: the folder of a run to go on with, which has its settings; None starts a new one.
+        quiet: show nothing on the terminal.
+        progress: called after each step, instead of a bar on the terminal.
+
+    Raises:
+        StropError: the settings, the data or the model cannot be used.
+    """
+    opened = open_run(settings, resume)
+    start = time.perf_counter()
+    from strop.training.sft import fine_tune
+
+    run = fine_tune(opened, quiet=quiet, progress=progress)
+    return {
+        "run": str(run.path),
+        "finished": run.finished,
+        "report": str(run.report),
+        "seconds": round(time.perf_counter() - start, 1),
+    }
