@@ -111,15 +111,24 @@ def _cast(value: Any) -> Any:
 
 @contextlib.contextmanager
 def _in_float64(trainer: Any) -> Iterator[None]:
-    """Let the models of a trainer be of float64 for a while."""
+    """Let the models of a trainer be of float64 for a while; 4-bit layers compute in float32.
+
+    bitsandbytes unpacks weights to no wider type.
+    """
     models = [m for m in (trainer.model, getattr(trainer, "ref_model", None)) if m is not None]
+    quantized = [m for model in models for m in model.modules() if hasattr(m, "compute_dtype")]
+    dtypes = [layer.compute_dtype for layer in quantized]
     tensors = [t for m in models for t in (*m.parameters(), *m.buffers()) if t.is_floating_point()]
     before = [t.data for t in tensors]
     for tensor in tensors:
         tensor.data = tensor.data.double()
+    for layer in quantized:
+        layer.compute_dtype = torch.float32
     try:
         yield
     finally:
+        for layer, dtype in zip(quantized, dtypes, strict=True):
+            layer.compute_dtype = dtype
         for tensor, data in zip(tensors, before, strict=True):
             tensor.data = data
 

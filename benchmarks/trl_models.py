@@ -22,8 +22,6 @@ from transformers.utils import is_torchvision_available, is_vision_available
 
 from strop.core.files import write_json
 
-NOT_BUILT = "not_built.json"
-"""File of the scripts that built nothing, and why."""
 ORGANIZATION = "trl-internal-testing"
 """Name of TRL's models and data on a hub."""
 SPECIAL = [
@@ -244,11 +242,11 @@ def build_texts(checkout: Path, into: Path) -> None:
 
 
 def main() -> None:
-    """Run `trl_models.py CHECKOUT FOLDER`: build all, and write why a script built nothing."""
-    checkout, into = Path(sys.argv[1]).resolve(), Path(sys.argv[2]).resolve()
+    """Run `trl_models.py CHECKOUT FOLDER NOT_BUILT`: build all, write why a script built nothing."""
+    checkout, into, not_built = (Path(word).resolve() for word in sys.argv[1:])
     build_data(checkout, into)
     build_texts(checkout, into)
-    write_json(into / NOT_BUILT, build(checkout, into))
+    write_json(not_built, build(checkout, into))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from trl_comparison import ROUNDING, beyond_rounding, errors_of, lines
-from trl_models import NOT_BUILT
 
 import strop
 from strop.core import versions
@@ -63,7 +62,7 @@ def differing(line: dict[str, Any]) -> dict[str, Any]:
     double = worst(errors_of(c["float64"]) for c in apart)
     return {
         "errors": {n: e for n, e in errors.items() if not e <= ROUNDING},
-        "float64": {n: e for n, e in double.items() if not errors[n] <= ROUNDING},
+        "float64": {n: e for n, e in double.items() if not errors.get(n, 0.0) <= ROUNDING},
         "gradient_from_float64": {
             who: max(c["against_float64"][who]["gradient"] for c in apart)
             for who in ("strop", "trl")
@@ -159,10 +158,16 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=600)
     options = parser.parse_args()
     folder, checkout = options.work.resolve(), options.checkout.resolve()
-    refused = folder / NOT_BUILT
+    refused = folder / "not_built.json"
     if not refused.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        models = [sys.executable, str(HERE / "trl_models.py"), str(checkout), str(folder)]
+        models = [
+            sys.executable,
+            str(HERE / "trl_models.py"),
+            str(checkout),
+            str(folder),
+            str(refused),
+        ]
         subprocess.run([*OFFLINE, *models], cwd=folder, check=True)
     records = folder / code()
     records.mkdir(exist_ok=True)

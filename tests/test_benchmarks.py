@@ -3,12 +3,16 @@
 import random
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import compare
 import floor
+import trl_comparison
+import trl_tests
 
 from strop.forward.compaction import SHORTEST_PREFIX
 
@@ -59,3 +63,34 @@ def test_curves_are_compared_step_by_step_relative_to_the_first_mode():
     found = compare.differences_of(other, plain, None)
     assert found == pytest.approx({"loss": 1e-3, "grad_norm": 2e-2})
     assert compare.differences_of(other, plain, 10.0)["loss"] == pytest.approx(1e-4)
+
+
+def test_dropout_that_drops_nothing_leaves_every_number_and_its_rate_afterwards():
+    dropout, numbers = torch.nn.Dropout(0.5), torch.randn(1000)
+    with trl_comparison._dropping_nothing([dropout]):
+        assert dropout.p > 0
+        assert torch.equal(dropout(numbers), numbers)
+    assert dropout.p == 0.5
+    assert not torch.equal(dropout(numbers), numbers)
+
+
+def test_models_in_float64_compute_their_4_bit_layers_in_float32():
+    layer = torch.nn.Linear(3, 2)
+    layer.compute_dtype = torch.float16
+    weight = layer.weight.data
+    with trl_comparison._in_float64(SimpleNamespace(model=layer)):
+        assert layer.weight.dtype == torch.float64
+        assert layer.compute_dtype == torch.float32
+    assert torch.equal(layer.weight.data, weight)
+    assert layer.compute_dtype == torch.float16
+
+
+def test_a_metric_that_differs_in_float64_alone_is_no_error():
+    compared = {"loss": 0.0, "gradient": 1e-3, "norm": 1.0, "metrics": {}}
+    double = compared | {"gradient": 1e-9, "metrics": {"entropy": 1e-9}}
+    apart = {"strop": double, "trl": double}
+    line = {"compared": [compared | {"float64": double, "against_float64": apart}]}
+    differing = trl_tests.differing(line)
+    assert differing["errors"] == {"gradient": 1e-3}
+    assert differing["float64"] == {"gradient": 1e-9}
+    assert differing["rounding"]
