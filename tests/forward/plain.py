@@ -4,6 +4,7 @@ import torch
 from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
 
 from strop.forward.compact import base_model, install
+from strop.testing import check_error
 
 KEYS = ("input_ids", "attention_mask", "labels")
 OUTPUTS = ("log_probs", "entropy", "is_top1")
@@ -74,3 +75,24 @@ def compare(model, batch, *, tolerance=1e-9, slope=None, said=(), **settings):
     assert len(reported) == len(said), reported
     assert all(text in line for text, line in zip(sorted(said), reported, strict=True)), reported
     assert_same(ours, wanted, tolerance)
+
+
+def compare_with_eager(model, batch, *, widen=lambda model: model, **settings):
+    """Hold strop's outputs and gradients to eager's own error: truth is the plain path in float64.
+
+    The model is float64 afterwards, and `widen` lets it compute all of itself so.
+    """
+    add_fused_lm_head(base_model(model), outputs=OUTPUTS)
+    eager, eager_gradients = plain(model, batch)
+    compact, undo = install(model, **settings)
+    ours, gradients = step(model, batch)
+    undo()
+    truth, true_gradients = plain(widen(model.double()), batch)
+    check_error("log_probs", ours.log_probs.double(), truth.log_probs, eager.log_probs.double())
+    assert gradients.keys() == true_gradients.keys()
+    size = max(g.abs().max() for g in true_gradients.values())
+    for name, gradient in gradients.items():
+        theirs, true = eager_gradients[name].double(), true_gradients[name]
+        error, allowed = (gradient - true).norm(), (theirs - true).norm()
+        assert error <= 1.5 * allowed + 5e-7 * size * true.numel() ** 0.5, name
+    return compact

@@ -40,6 +40,8 @@ def test_equals_the_plain_path(family, side):
             *((family, "keep") for family in tiny.FAMILIES),
             ("llama", "checkpoint"),
             ("gemma2", "offload"),
+            ("qwen3.5", "offload"),
+            ("lfm2", "checkpoint"),
         ],
     ),
 )
@@ -50,10 +52,10 @@ def test_fused_halves_equal_the_plain_path(family, activations):
 @pytest.mark.parametrize(
     ("family", "activations", "fuse"),
     combined(
-        ["llama", "gemma2"],
+        ["llama", "gemma2", *tiny.HYBRID],
         ["keep", "checkpoint"],
         ["always", "never"],
-        quick=[("llama", "keep", "always")],
+        quick=[("llama", "keep", "always"), ("lfm2", "checkpoint", "always")],
     ),
 )
 def test_shared_prefixes_and_pieces_change_nothing(family, activations, fuse):

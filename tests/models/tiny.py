@@ -5,6 +5,7 @@ import functools
 import torch
 import transformers
 from peft import LoraConfig, get_peft_model
+from torch.nn import functional as F
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 COMMON = {
@@ -53,7 +54,28 @@ FAMILIES = {
             "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
         },
     ),
+    "qwen3.5": (
+        "Qwen3_5TextConfig",
+        {
+            "head_dim": 16,
+            "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+            "linear_num_key_heads": 2,
+            "linear_num_value_heads": 4,
+            "linear_key_head_dim": 8,
+            "linear_value_head_dim": 12,
+        },
+    ),
+    "lfm2": (
+        "Lfm2Config",
+        {
+            "layer_types": ["conv", "full_attention", "conv"],
+            "block_auto_adjust_ff_dim": False,
+            "tie_word_embeddings": True,
+        },
+    ),
 }
+HYBRID = ("qwen3.5", "lfm2")
+"""Families with blocks that carry a state from token to token."""
 UNKNOWN = {
     "olmo2": ("Olmo2Config", {}),  # norms after the blocks; strop has no row for it
     "granite": ("GraniteConfig", {"logits_scaling": 4.0, "residual_multiplier": 0.7}),
@@ -104,15 +126,17 @@ def exact_attention(module, query, key, value, attention_mask, **settings):
 
 
 def widen(model):
-    """Let norms and rotary angles be float64 too: transformers rounds them to float32."""
+    """Let norms, angles and delta nets be float64 too: transformers rounds them to float32."""
     for module in model.modules():
         name = type(module).__name__
         if name.endswith("RMSNorm"):
-            offset = 1.0 if name.startswith("Gemma") else 0.0
+            offset = 1.0 if name.startswith(("Gemma", "Qwen3_5")) else 0.0
             eps = module.eps if hasattr(module, "eps") else module.variance_epsilon
             module.forward = functools.partial(_norm, module, offset, eps)
         elif name.endswith("RotaryEmbedding"):
             module.forward = functools.partial(_angles, module)
+        elif name.endswith("GatedDeltaNet"):
+            module.forward = functools.partial(_delta_net, module)
     return model
 
 
@@ -120,7 +144,42 @@ def _norm(module, offset, eps, x):
     return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * (offset + module.weight)
 
 
+def _delta_net(module, hidden_states, attention_mask=None, **_):
+    """Gated delta net (Yang et al. 2024, arXiv:2412.06464), token by token, in the dtype of its input."""
+    B, T, _ = hidden_states.shape
+    if attention_mask is not None:
+        hidden_states = hidden_states * attention_mask[..., None]
+    mixed = F.silu(module.conv1d(module.in_proj_qkv(hidden_states).mT)[..., :T]).mT
+    widths = [module.key_dim, module.key_dim, module.value_dim]
+    q, k, v = (part.view(B, T, -1, C) for part, C in zip(
+        mixed.split(widths, -1), (module.head_k_dim, module.head_k_dim, module.head_v_dim), strict=True
+    ))  # fmt: skip
+    groups = module.num_v_heads // module.num_k_heads
+    q, k = (
+        (t * torch.rsqrt(t.square().sum(-1, keepdim=True) + 1e-6)).repeat_interleave(groups, 2)
+        for t in (q, k)
+    )
+    beta = module.in_proj_b(hidden_states).sigmoid()
+    step = F.softplus(module.in_proj_a(hidden_states) + module.dt_bias)
+    decay = (-module.A_log.exp() * step).exp()
+    state, rows = q.new_zeros(B, module.num_v_heads, module.head_k_dim, module.head_v_dim), []
+    for t in range(T):
+        state = state * decay[:, t, :, None, None]
+        delta = (v[:, t] - (state * k[:, t, ..., None]).sum(-2)) * beta[:, t, :, None]
+        state = state + k[:, t, ..., None] * delta[..., None, :]
+        rows.append((state * q[:, t, ..., None]).sum(-2) * module.head_k_dim**-0.5)
+    gate = module.in_proj_z(hidden_states).view(B, T, -1, module.head_v_dim)
+    norm = module.norm
+    normed = _norm(norm, 0.0, norm.variance_epsilon, torch.stack(rows, 1)) * F.silu(gate)
+    return module.out_proj(normed.flatten(2))
+
+
+_delta_net.__module__ = "transformers.models.qwen3_5.modeling_qwen3_5"  # whose place it takes
+
+
 def _angles(module, x, position_ids, layer_type=None):
+    if position_ids.ndim == 3:  # time, height and width, which are the same for text
+        position_ids = position_ids[0]
     prefix = "" if layer_type is None else f"{layer_type}_"
     frequencies = getattr(module, f"{prefix}inv_freq").double()
     scaling = getattr(module, f"{prefix}attention_scaling")

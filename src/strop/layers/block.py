@@ -20,20 +20,40 @@ numbers at once, in float32 without dropout or a post-norm and not counting what
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
 from strop.core.spill import Spill
-from strop.layers.attention_half import AttentionHalf
 from strop.layers.mlp_half import MlpHalf
 from strop.ops.lora_linear import cpu as linear
 from strop.ops.lora_linear.cpu import Gradients
 
-Half = AttentionHalf | MlpHalf
 Masks = tuple[linear.Masks, linear.Masks]
+
+
+class Half(Protocol):
+    """`AttentionHalf` or `MlpHalf`, or what stands in the place of the first."""
+
+    @property
+    def trained(self) -> tuple[Tensor, ...]:
+        """The tensors that can want a gradient, in the order of `gradients`."""
+
+    def masks(self, x: Tensor) -> Any:
+        """Draw what decides the dropout inside."""
+
+    def run(
+        self, x: Tensor, masks: Any, *, finish: bool = True
+    ) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+        """Return y [N, D] and what `gradients` needs beside x."""
+
+    def gradients(
+        self, dy: Tensor, x: Tensor, kept: tuple[Tensor, ...], masks: Any, *, x_needs_grad: bool
+    ) -> tuple[Tensor | None, Gradients]:
+        """Return the gradient of x [N, D], or None, and those of `trained`."""
+
 
 CHUNK = 2048
 """Largest number of tokens of a chunk: enough that making the dense weights again costs little."""
@@ -43,7 +63,7 @@ CHUNK = 2048
 class Block:
     """The two halves of a block, and the file for its input where activations are offloaded."""
 
-    attention: AttentionHalf
+    attention: Half
     mlp: MlpHalf
     spill: Spill | None = None
 

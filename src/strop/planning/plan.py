@@ -39,7 +39,7 @@ ROWS = {"keep": (1, 2), "checkpoint": (4, 8), "offload": (4, 8)}
 """Rows of `LENGTH` tokens simulated: the lean modes run the MLP in chunks of 2,048 tokens."""
 LENGTH = 768
 UNKNOWN = 4096
-"""Token budget for blocks of no known family, whose memory is not simulated."""
+"""Token budget for blocks that are of no known family or not all alike, whose memory is not simulated."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def plan_step(
     if not _known(model):
         budget = micro_batch_tokens or (UNKNOWN if most > UNKNOWN else None)
         lean = "keep" if activations == "auto" else activations
-        text = "memory is not predicted for blocks of no known family; " + _words(lean, budget)
+        text = "memory is not predicted for blocks of this kind; " + _words(lean, budget)
         return StepPlan(lean, budget, None, free.bytes, text)
     modes = ACTIVATIONS if activations == "auto" else (activations,)
     budgets = BUDGETS if micro_batch_tokens is None else (micro_batch_tokens,)
@@ -130,8 +130,10 @@ def _words(activations: str, budget: int | None) -> str:
 
 
 def _known(model: Any) -> bool:
-    blocks = getattr(model.base_model, "layers", None)
-    return blocks is not None and all(type(block).__name__ in FAMILIES for block in blocks)
+    """Say whether the model's blocks are of one known family and all alike."""
+    blocks = getattr(model.base_model, "layers", None) or ()
+    families = [FAMILIES.get(type(block).__name__) for block in blocks]
+    return len(families) > 0 and all(f is not None and not f.hybrid for f in families)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from strop.forward.compaction import KeptTokens
 from strop.forward.decoder import attention, blocks, mixers, modified
 from strop.forward.decoder.adapters import drops_out
 from strop.forward.decoder.block_families import FAMILIES
-from strop.layers.attention_half import Attended
-from strop.layers.block import CHUNK, run_block, run_half, run_mlp
+from strop.forward.decoder.mixers import MixerHalf
+from strop.layers.block import CHUNK, Block, run_block, run_half, run_mlp
 from strop.ops.lora_linear.parts import Workspace
 from strop.ops.rms_norm import rms_norm
 from strop.ops.segment_attention.segments import Segments
@@ -79,7 +79,7 @@ class Backbone:
             decoded = decoder(
                 inputs_embeds=embedded[None],
                 position_ids=kept.positions[None],
-                attention_mask=_no_mask(embedded),
+                attention_mask=attention.no_mask(embedded),
                 use_cache=False,
                 segments=kept.segments,
             )
@@ -153,26 +153,26 @@ class Backbone:
                 self._report(f"a block runs as transformers wrote it: {why}")
                 hidden = self._one_as_written(block, hidden, kept, (cos, sin))
                 continue
-            P = cos.shape[-1] // 2
-            attended = Attended(kept.segments, cos[0, :, :P], sin[0, :, :P])
-            read = blocks.read(block, attended, self.workspace, spill)
+            read = blocks.read(block, kept, (cos, sin), self.workspace, spill)
             if i == len(decoder.layers) - 1:  # above it only the scored rows are of use
-                hidden = run_half(read.attention, hidden).index_select(0, kept.scored)
+                hidden = _mixed(read, hidden).index_select(0, kept.scored)
                 if self._lean and len(hidden) > CHUNK:
                     hidden = run_mlp(read.mlp, hidden)
                 else:
                     hidden = run_half(read.mlp, hidden)
                 return self._normed(decoder, hidden.index_select(0, kept.places))
-            if self._lean:
-                hidden = run_block(read, hidden)
+            if not self._lean:
+                hidden = run_half(read.mlp, _mixed(read, hidden))
+            elif isinstance(read.attention, MixerHalf) and not torch.is_grad_enabled():
+                hidden = run_mlp(read.mlp, read.attention(hidden))
             else:
-                hidden = run_half(read.mlp, run_half(read.attention, hidden))
+                hidden = run_block(read, hidden)
         return self._normed(decoder, hidden.index_select(0, kept.rows))
 
     def _normed(self, decoder: Any, hidden: Tensor) -> Tensor:
-        norm = blocks.last_norm(decoder)
+        norm = blocks.read_last_norm(decoder)
         if norm is None or torch.promote_types(norm.weight.dtype, hidden.dtype) != hidden.dtype:
-            normed: Tensor = decoder.norm(hidden)
+            normed: Tensor = blocks.last_norm(decoder)(hidden)
             return normed
         return rms_norm(hidden, norm.weight, eps=norm.eps, unit_offset=norm.unit_offset)
 
@@ -182,7 +182,7 @@ class Backbone:
         with self._as_written(kept):
             decoded = block(
                 hidden[None],
-                attention_mask=_no_mask(hidden),
+                attention_mask=attention.no_mask(hidden),
                 position_ids=kept.positions[None],
                 position_embeddings=angles,
                 segments=kept.segments,
@@ -218,9 +218,11 @@ def attach(model: nn.Module, *, activations: str, fuse: str) -> Backbone:
     return Backbone(model, activations, fuse)
 
 
-def _no_mask(like: Tensor) -> Tensor:
-    """Return an empty 4-d mask: transformers passes those on as they are."""
-    return like.new_empty(1, 1, 0, 0)
+def _mixed(block: Block, hidden: Tensor) -> Tensor:
+    """Run the first half of a block, which keeps for backward what it needs there."""
+    if isinstance(block.attention, MixerHalf):
+        return block.attention(hidden)
+    return run_half(block.attention, hidden)
 
 
 def _angles(

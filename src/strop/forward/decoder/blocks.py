@@ -2,11 +2,15 @@
 
 from typing import Any
 
+import torch
+from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from strop.core.spill import Spill
+from strop.forward.compaction import KeptTokens
 from strop.forward.decoder import adapters, modified
 from strop.forward.decoder.block_families import ACTIVATIONS, FAMILIES, Family
+from strop.forward.decoder.mixers import MixerHalf
 from strop.layers.attention_half import Attended, AttentionHalf
 from strop.layers.block import Block
 from strop.layers.mlp_half import MlpHalf
@@ -28,23 +32,25 @@ def obstacle(block: Any, *, rebound_norms: bool = False) -> str | None:
     family = FAMILIES.get(type(block).__name__)
     if family is None:
         return f"{type(block).__name__} is not a known kind of block"
-    attention, mlp = block.self_attn, block.mlp
+    attention, mlp = _plain_attention(block, family), getattr(block, family.mlp)
     norms = _norms(block, family)
     if any(p.requires_grad for norm in norms for p in norm.parameters()):
         return "its norms are trained"
-    originals = [modified.is_original(part) for part in (block, attention, mlp)]
+    modules = [block, mlp] if attention is None else [block, attention, mlp]
+    originals = [modified.is_original(module) for module in modules]
     originals += [modified.is_original(norm, rebound=rebound_norms) for norm in norms]
     if not all(originals):
-        part = [block, attention, mlp, *norms][originals.index(False)]
+        part = [*modules, *norms][originals.index(False)]
         return f"{type(part).__name__} is not as transformers wrote it"
-    if activation_of(block) is None or not _activates_as_configured(block):
-        return f"the activation of {type(block.mlp).__name__} is not known"
-    if block.training and _dropouts(block):
+    if activation_of(block) is None or not _activates_as_configured(mlp, family):
+        return f"the activation of {type(mlp).__name__} is not known"
+    if attention is not None and block.training and _drops_out(attention):
         return "it drops activations at random"
     if getattr(attention, "is_causal", True) is False:
         return "its attention is not causal"
-    linears = [getattr(attention, n) for n in (*family.qkv, "o_proj")]
-    linears += [getattr(mlp, n) for n in (*family.gate_up, "down_proj")]
+    linears = [getattr(mlp, n) for n in (*family.gate_up, family.down)]
+    if attention is not None:
+        linears += [getattr(attention, n) for n in (*family.qkv, family.o)]
     for linear in linears:
         if (why := adapters.obstacle(linear)) is not None:
             return f"one of its linear layers cannot be taken apart: {why}"
@@ -52,45 +58,101 @@ def obstacle(block: Any, *, rebound_norms: bool = False) -> str | None:
     return "it carries forward hooks" if hooked else None
 
 
-def _activates_as_configured(block: Any) -> bool:
-    """Say whether the MLP's activation is still the one that the configuration names."""
-    config = block.self_attn.config
+def _plain_attention(block: Any, family: Family) -> Any:
+    """Return the module that `AttentionHalf` stands for, or None where a `MixerHalf` runs."""
+    if not family.plain_attention:
+        return None
+    return getattr(block, "self_attn", None)
+
+
+def _activation_name(config: Any) -> str | None:
     name = getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", None)
-    function = getattr(block.mlp, "act_fn", None) or getattr(block.mlp, "activation_fn", None)
-    return type(function) is type(ACT2FN[name]) and not vars(function).get("forward")
+    return None if name is None else str(name)
+
+
+def _activates_as_configured(mlp: Any, family: Family) -> bool:
+    """Say whether the MLP's activation is still the one that the configuration names."""
+    if family.activation is not None:
+        return True
+    function = getattr(mlp, "act_fn", None) or getattr(mlp, "activation_fn", None)
+    return type(function) is type(ACT2FN[_activation_name(mlp.config)]) and not vars(function).get(
+        "forward"
+    )
 
 
 def activation_of(block: Any) -> str | None:
     """Return the name `ops.glu` has for the block's activation, or None."""
-    config = block.self_attn.config
-    name = getattr(config, "hidden_activation", None) or getattr(config, "hidden_act", None)
-    return ACTIVATIONS.get(str(name))
-
-
-def read(block: Any, attended: Attended, workspace: Workspace, spill: Spill | None) -> Block:
-    """Read a block that has no obstacle, as it is now."""
     family = FAMILIES[type(block).__name__]
-    activation = activation_of(block)
+    if family.activation is not None:
+        return family.activation
+    return ACTIVATIONS.get(str(_activation_name(getattr(block, family.mlp).config)))
+
+
+def read(
+    block: Any,
+    kept: KeptTokens,
+    angles: tuple[Tensor, Tensor],
+    workspace: Workspace,
+    spill: Spill | None,
+) -> Block:
+    """Read a block that has no obstacle, as it is now.
+
+    Args:
+        block: of a known family.
+        kept: the N tokens it runs on.
+        angles: cosines and sines [1, N, 2 P] of their positions.
+        workspace: buffers shared by all blocks.
+        spill: where the block's input goes, or None.
+    """
+    family = FAMILIES[type(block).__name__]
+    module, activation = getattr(block, family.mlp), activation_of(block)
     assert activation is not None
     mlp = MlpHalf(
         norm=_norm(getattr(block, family.mlp_norm), family),
-        gate_up=tuple(adapters.read(getattr(block.mlp, n)) for n in family.gate_up),
-        down=adapters.read(block.mlp.down_proj),
+        gate_up=tuple(adapters.read(getattr(module, n)) for n in family.gate_up),
+        down=adapters.read(getattr(module, family.down)),
         activation=activation,
         post_norm=_maybe(block, family.post_mlp_norm, family),
         workspace=workspace,
     )
+    if _plain_attention(block, family) is None:
+        return Block(_mixer(block, family, kept, angles), mlp, spill)
+    cos, sin = angles
+    P = cos.shape[-1] // 2
+    attended = Attended(kept.segments, cos[0, :, :P], sin[0, :, :P])
     return Block(_attention(block, family, attended, workspace), mlp, spill)
 
 
-def last_norm(decoder: Any) -> Norm | None:
+def last_norm(decoder: Any) -> nn.Module:
+    """Return the norm after the last block of a decoder whose blocks are all of known families."""
+    norm: nn.Module = getattr(decoder, FAMILIES[type(decoder.layers[-1]).__name__].last_norm)
+    return norm
+
+
+def read_last_norm(decoder: Any) -> Norm | None:
     """Read the norm after the last block, or None where it is of another kind than the blocks' own."""
-    block, norm = decoder.layers[-1], decoder.norm
-    family = FAMILIES.get(type(block).__name__)
+    block, norm = decoder.layers[-1], last_norm(decoder)
+    family = FAMILIES[type(block).__name__]
     known = modified.is_original(norm) and type(norm).__name__.endswith("RMSNorm")
-    if family is None or not known or type(norm) is not type(block.input_layernorm):
+    if not known or type(norm) is not type(getattr(block, family.input_norm)):
         return None
     return _norm(norm, family)
+
+
+def _mixer(
+    block: Any, family: Family, kept: KeptTokens, angles: tuple[Tensor, Tensor]
+) -> MixerHalf:
+    recurrent = family.recurrent is not None and hasattr(block, family.recurrent)
+    kind = angles[0].device.type
+    return MixerHalf(
+        norm=getattr(block, family.input_norm),
+        mixer=getattr(block, str(family.recurrent) if recurrent else "self_attn"),
+        recurrent=recurrent,
+        segments=kept.segments,
+        positions=kept.positions,
+        angles=angles,
+        autocast=(torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)),
+    )
 
 
 def _attention(
@@ -100,18 +162,19 @@ def _attention(
     window = None
     if family.window_of is not None:
         window = (module if family.window_of == "attention" else config).sliding_window
+    q_norm, k_norm = _head_norms(block, family) or (None, None)
     return AttentionHalf(
-        norm=_norm(block.input_layernorm, family),
+        norm=_norm(getattr(block, family.input_norm), family),
         qkv=tuple(adapters.read(getattr(module, n)) for n in family.qkv),
-        o=adapters.read(module.o_proj),
+        o=adapters.read(getattr(module, family.o)),
         heads=config.num_attention_heads,
         key_heads=config.num_key_value_heads,
         features=module.head_dim,
         scale=module.scaling,
         window=window,
         softcap=module.attn_logit_softcapping if family.softcap else None,
-        q_norm=_norm(module.q_norm, family) if family.head_norms else None,
-        k_norm=_norm(module.k_norm, family) if family.head_norms else None,
+        q_norm=None if q_norm is None else _norm(q_norm, family),
+        k_norm=None if k_norm is None else _norm(k_norm, family),
         post_norm=_maybe(block, family.post_attention_norm, family),
         attended=attended,
         workspace=workspace,
@@ -128,13 +191,23 @@ def _maybe(block: Any, name: str | None, family: Family) -> Norm | None:
     return None if name is None else _norm(getattr(block, name), family)
 
 
+def _head_norms(block: Any, family: Family) -> list[Any]:
+    return [getattr(block.self_attn, name) for name in family.head_norms]
+
+
 def _norms(block: Any, family: Family) -> list[Any]:
-    names = ["input_layernorm", family.mlp_norm, family.post_attention_norm, family.post_mlp_norm]
-    found = [getattr(block, name) for name in names if name is not None]
-    return found + ([block.self_attn.q_norm, block.self_attn.k_norm] if family.head_norms else [])
+    """Return the norms whose weights are read in place of their forward."""
+    names = [family.mlp_norm, family.post_mlp_norm]
+    if _plain_attention(block, family) is None:
+        return [getattr(block, name) for name in names if name is not None]
+    names += [family.input_norm, family.post_attention_norm]
+    return [
+        *(getattr(block, name) for name in names if name is not None),
+        *_head_norms(block, family),
+    ]
 
 
-def _dropouts(block: Any) -> bool:
-    shares = [block.self_attn.attention_dropout]
-    shares += [getattr(block.self_attn.config, "resid_pdrop", 0.0)]
+def _drops_out(attention: Any) -> bool:
+    shares = [getattr(attention, "attention_dropout", 0.0)]
+    shares += [getattr(attention.config, "resid_pdrop", 0.0)]
     return any(share > 0 for share in shares)

@@ -10,11 +10,14 @@ call.
 import contextlib
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from strop.forward.decoder import attention
+from strop.forward.decoder.adapters import drops_out
 from strop.ops.segment_attention.segments import Segments
 
 
@@ -64,3 +67,81 @@ def _run_by_run(
         parts.append(mixed[:, -length:])
     joined = torch.cat(parts, 1)
     return (joined, *others) if others else joined
+
+
+@dataclass(frozen=True, slots=True)
+class MixerHalf:
+    """The first half of a block with the mixer that transformers wrote: y = x + mixer(norm(x)).
+
+    Autograd differentiates it and keeps what the mixer's operations keep. What `layers.block` runs
+    again for backward draws the same dropout and computes under the autocast of the forward.
+    """
+
+    norm: nn.Module
+    mixer: nn.Module
+    recurrent: bool
+    """It carries a state from token to token; else it attends."""
+    segments: Segments
+    positions: Tensor
+    """[N]"""
+    angles: tuple[Tensor, Tensor]
+    """cosines and sines [1, N, 2 P]"""
+    autocast: tuple[torch.dtype, bool]
+    """dtype and switch of the autocast around the block."""
+
+    @property
+    def trained(self) -> tuple[Tensor, ...]:
+        """The tensors that want a gradient, in the order of `gradients`."""
+        parameters = (*self.norm.parameters(), *self.mixer.parameters())
+        return tuple(p for p in parameters if p.requires_grad)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return y [N, D]."""
+        hidden = self.norm(x)[None]
+        if self.recurrent:
+            return x + _run_by_run(self.mixer, self.segments, hidden_states=hidden)[0]
+        with attention.in_use(self.mixer):
+            attended, _ = self.mixer(
+                hidden_states=hidden,
+                attention_mask=attention.no_mask(hidden),
+                position_ids=self.positions[None],
+                position_embeddings=self.angles,
+                segments=self.segments,
+            )
+        return x + attended[0]
+
+    def masks(self, x: Tensor) -> int | None:
+        """Draw a seed of the dropout inside, or None where there is none."""
+        return int(torch.randint(2**63 - 1, ())) if drops_out(self.mixer) else None
+
+    def run(
+        self, x: Tensor, masks: int | None, *, finish: bool = True
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return y [N, D] and, for backward, x and y with the graph between them."""
+        kind, devices = x.device.type, [x.device] if x.device.type == "cuda" else []
+        leaf = x.detach().requires_grad_()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(torch.enable_grad())
+            stack.enter_context(torch.autocast(kind, *self.autocast, cache_enabled=False))
+            if masks is not None:
+                stack.enter_context(torch.random.fork_rng(devices))
+                torch.manual_seed(masks)
+            y = self(leaf)
+        return y.detach(), (leaf, y)
+
+    def gradients(
+        self,
+        dy: Tensor,
+        x: Tensor,
+        kept: tuple[Tensor, ...],
+        masks: int | None,
+        *,
+        x_needs_grad: bool,
+    ) -> tuple[Tensor | None, list[Tensor | None]]:
+        """Return the gradient of x [N, D], or None, and those of `trained`."""
+        leaf, y = kept
+        inputs = (leaf, *self.trained) if x_needs_grad else self.trained
+        gradients: list[Tensor | None] = []
+        if inputs:
+            gradients += torch.autograd.grad(y, inputs, dy, allow_unused=True)
+        return (gradients.pop(0) if x_needs_grad else None), gradients
