@@ -6,7 +6,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import nn
 
 from strop.forward.decoder import adapters
-from strop.ops.lora_linear import cpu, lora_linear
+from strop.ops.lora_linear import eager, lora_linear
 from strop.ops.lora_linear.parts import Workspace
 
 KINDS = {
@@ -37,7 +37,7 @@ def both_ways(layer):
     x = torch.randn(20, 12, generator=rng, dtype=torch.float64).requires_grad_()
     dy = torch.randn(20, 9, generator=rng, dtype=torch.float64)
     parts = adapters.read(layer)
-    ours, theirs = lora_linear(x, parts, impl="cpu"), layer(x)
+    ours, theirs = lora_linear(x, parts, impl="eager"), layer(x)
     wanted = [x, *(t for t in parts.trained if t.requires_grad)]
     return [(y, *torch.autograd.grad(y, wanted, dy)) for y in (ours, theirs)]
 
@@ -92,14 +92,14 @@ def test_with_the_same_mask_dropout_does_what_peft_s_does(rank_stabilised):
     x = torch.randn(20, 12, generator=rng, dtype=torch.float64).requires_grad_()
     dy = torch.randn(20, 9, generator=rng, dtype=torch.float64)
     parts = (adapters.read(layer),)
-    masks = cpu.draw_masks(x, parts)
+    masks = eager.draw_masks(x, parts)
     layer.lora_dropout["default"] = Drawn(0.3, masks[0])
     y = layer(x)
     wanted = torch.autograd.grad(y, [x, *parts[0].trained], dy)
     with torch.no_grad():
-        torch.testing.assert_close(cpu.forward(x, parts, masks, Workspace()), y)
-        dx = cpu.input_gradient(dy, parts, masks, Workspace())
-        gradients = cpu.adapter_gradients(dy, x, parts, masks, Workspace())
+        torch.testing.assert_close(eager.forward(x, parts, masks, Workspace()), y)
+        dx = eager.input_gradient(dy, parts, masks, Workspace())
+        gradients = eager.adapter_gradients(dy, x, parts, masks, Workspace())
     for ours, theirs in zip([dx, *gradients], wanted, strict=True):
         torch.testing.assert_close(ours, theirs)
 

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import strop.models
 from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.forward.compact import install
-from strop.layers.held import HeldEmbedding, HeldLinear
+from strop.layers.narrow import NarrowEmbedding, NarrowLinear
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.models.precision import bits_of, computes_in, described, hold
 from strop.models.quantized.on_load import packed_folder
@@ -154,8 +154,8 @@ def test_4_bits_are_made_once_and_then_opened_from_the_cache_file_by_file(tmp_pa
     layers = [m for m in second.modules() if isinstance(m, QuantizedLinear)]
     assert len(layers) == 3 * 7
     assert all(in_file(m.weight) and in_file(m.scale_codes) for m in layers)
-    assert isinstance(second.lm_head, HeldLinear)
-    assert isinstance(second.model.embed_tokens, HeldEmbedding)
+    assert isinstance(second.lm_head, NarrowLinear)
+    assert isinstance(second.model.embed_tokens, NarrowEmbedding)
     assert second.name_or_path == str(folder)
     ids = batch()["input_ids"]
     assert torch.equal(first(ids).logits, second(ids).logits)

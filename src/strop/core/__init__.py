@@ -1,1 +1,1 @@
-"""What every other package stands on: errors, environment, dispatch, settings, versions, files."""
+"""Foundations of every other package: errors, environment, dispatch, settings, files."""

@@ -26,10 +26,10 @@ class Config:
             ConfigError: lists every unknown name, wrong type and impossible value.
         """
         wrong: list[str] = []
-        made = _build(cls, settings, wrong)
-        if made is None or wrong:
+        config = _build(cls, settings, wrong)
+        if config is None or wrong:
             raise ConfigError("the settings cannot be used:\n  " + "\n  ".join(wrong))
-        return made
+        return config
 
     def plain(self) -> dict[str, Any]:
         """Return the settings as plain data, ready for JSON or YAML."""
@@ -60,9 +60,9 @@ def _build(cls: type[C], settings: Mapping[str, Any], wrong: list[str]) -> C | N
     wrong.extend(f"{name} is missing" for name in sorted(required - set(settings)))
     if required - set(values):
         return None
-    made = cls(**values)
-    wrong.extend(made.problems())
-    return made
+    config = cls(**values)
+    wrong.extend(config.problems())
+    return config
 
 
 _UNFIT = object()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def has_data(tensor: Tensor) -> bool:
-    """Say whether there are numbers behind a tensor."""
+    """Return whether there are numbers behind a tensor."""
     return tensor.untyped_storage().device.type != "meta"
 
 
@@ -16,7 +16,7 @@ _LAUNCHED = False
 
 
 def launches(tensor: Tensor) -> bool:
-    """Say whether a GPU kernel is launched on a tensor; without data it has nothing to do."""
+    """Return whether a GPU kernel is launched on a tensor; without data it has nothing to do."""
     return _LAUNCHED or has_data(tensor)
 
 

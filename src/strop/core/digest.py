@@ -17,7 +17,7 @@ _SETTLED = 2_000_000_000
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file, in hex.
 
-    It is kept in the cache by the file's path, size, times of change and place on the disk, so that
+    The digest is cached by the file's path, size, times of change and place on the disk, so that
     reading many gigabytes is paid for once.
     """
     path = path.resolve()
@@ -26,9 +26,9 @@ def file_digest(path: Path) -> str:
     name = hashlib.sha256(str(path).encode()).hexdigest()[:32]
     entry = env.cache_folder() / "digests" / f"{name}.json"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads(entry.read_text(encoding="utf-8"))
-        if kept["state"] == state:
-            return str(kept["sha256"])
+        cached = json.loads(entry.read_text(encoding="utf-8"))
+        if cached["state"] == state:
+            return str(cached["sha256"])
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLED:

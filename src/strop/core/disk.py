@@ -1,4 +1,4 @@
-"""Looks whether there is room before anything is written."""
+"""Room on the disk, checked before anything is written."""
 
 import shutil
 from pathlib import Path
@@ -35,5 +35,5 @@ def free_bytes(path: Path) -> int:
 
 
 def spoken_size(count: float) -> str:
-    """Return a number of bytes as people say it."""
+    """Return a number of bytes as GB or MB."""
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

@@ -7,6 +7,7 @@ import functools
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -21,41 +22,84 @@ KERNEL_DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True, slots=True)
 class Impl:
-    """One way to run an operation."""
+    """One implementation of an operation."""
 
     name: str
-    """What a user writes in ``impl=``."""
-    load: Callable[[], Callable[..., Tensor]]
-    """Imports and returns the function; called only when this implementation is chosen."""
+    """Name in ``impl=``."""
+    load: Callable[[], Callable[..., Any]]
+    """Returns the function, imported where needed; called when this implementation is chosen."""
     obstacle: Callable[..., str | None] = lambda *tensors: None
-    """Says why these tensors cannot be taken, or None when they can."""
+    """Returns why it cannot take these tensors, or None when it can."""
 
 
-def choose(impls: Sequence[Impl], wanted: str | None, *tensors: Tensor) -> Callable[..., Tensor]:
-    """Return the function to run: the wanted one, or else the first that can take the tensors.
+def choose(impls: Sequence[Impl], name: str | None, *tensors: Tensor) -> Callable[..., Any]:
+    """Return the function to run: the named one, or else the first that can take the tensors.
 
     Args:
         impls: fastest first; the last one takes any tensors.
-        wanted: a name, or None. A wanted implementation is never replaced by another.
+        name: of an implementation, which is never replaced by another; None takes the first.
         *tensors: the tensors of the call.
 
     Raises:
-        UnsupportedError: the wanted implementation is unknown or cannot take the tensors.
+        UnsupportedError: the named implementation is unknown or cannot take the tensors.
     """
-    wanted = wanted or env.FORCED_IMPL
-    if wanted is None:
+    name = name or env.FORCED_IMPL
+    if name is None:
         return next(i for i in impls if i.obstacle(*tensors) is None).load()
     for impl in impls:
-        if impl.name == wanted:
+        if impl.name == name:
             if (obstacle := impl.obstacle(*tensors)) is not None:
-                raise UnsupportedError(f"impl={wanted!r} cannot run here: {obstacle}")
+                raise UnsupportedError(f"impl={name!r} cannot run here: {obstacle}")
             return impl.load()
     known = ", ".join(repr(i.name) for i in impls)
-    raise UnsupportedError(f"impl={wanted!r} is not known; this operation has {known}")
+    raise UnsupportedError(f"impl={name!r} is not known; this operation has {known}")
+
+
+Passes = TypeVar("Passes")
+
+
+def differentiable(
+    function: Callable[..., Tensor],
+    triton: Callable[[], Passes],
+    eager: Passes,
+    reference: Callable[..., Tensor],
+) -> tuple[tuple[Impl, ...], Callable[..., Passes]]:
+    """Return the implementations of an operation whose passes are differentiated by hand.
+
+    Args:
+        function: of the passes and the call's arguments; autograd sees it as one step.
+        triton: imports the passes that are kernels.
+        eager: the passes that run on any device.
+        reference: the definition.
+
+    Returns:
+        The implementations, fastest first, and the function that chooses the passes for tensors:
+        kernels where they run, else the eager ones.
+    """
+    run_eager = functools.partial(function, eager)
+    impls = (
+        Impl("triton", lambda: functools.partial(function, triton()), triton_obstacle),
+        Impl("eager", lambda: run_eager, compile_obstacle),
+        Impl("reference", lambda: reference),
+    )
+    return impls, lambda *tensors: triton() if triton_obstacle(*tensors) is None else eager
+
+
+def compile_obstacle(*tensors: Tensor) -> str | None:
+    """Return why `torch.compile` takes no autograd function or C++ of ours, or None outside it."""
+    return "torch.compile cannot see into it" if torch.compiler.is_compiling() else None
+
+
+def cpu_obstacle(*tensors: Tensor) -> str | None:
+    """Return why our C++ for CPUs cannot take these tensors, or None when it can."""
+    for t in tensors:
+        if t.device.type != "cpu":
+            return f"it needs CPU tensors, one is on {t.device.type}"
+    return compile_obstacle()
 
 
 def triton_obstacle(*tensors: Tensor) -> str | None:
-    """Say why Triton kernels cannot take these tensors, or None when they can.
+    """Return why Triton kernels cannot take these tensors, or None when they can.
 
     They run on NVIDIA, AMD and Intel GPUs (PyTorch calls the first two "cuda"), in float32,
     float16 and bfloat16; whole numbers may be of any width.

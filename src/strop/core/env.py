@@ -17,12 +17,12 @@ CXX = os.environ.get("CXX") or "g++"  # noqa: TID251
 
 
 def cache_folder() -> Path:
-    """Return where converted models and fetched data are kept.
+    """Return the folder of converted models and fetched data.
 
     `STROP_CACHE` if it is set, else `$XDG_CACHE_HOME/strop`, else `~/.cache/strop`.
     """
-    if own := os.environ.get("STROP_CACHE"):  # noqa: TID251
-        return Path(own)
+    if folder := os.environ.get("STROP_CACHE"):  # noqa: TID251
+        return Path(folder)
     base = os.environ.get("XDG_CACHE_HOME")  # noqa: TID251
     return (Path(base) if base else Path.home() / ".cache") / "strop"
 

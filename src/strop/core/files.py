@@ -19,7 +19,7 @@ _LOCK, _REPLACED, _PLAIN = "writer.lock", "replaced", "plain"
 
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; rename it to `path` if the block succeeds.
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
 
     Works for a file and for a folder. After an error what stood there before stands there still.
     What is renamed is on the disk, so that a loss of power leaves the old or the new, whole, and may

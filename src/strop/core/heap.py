@@ -1,4 +1,4 @@
-"""How the C library's heap gives memory back."""
+"""Settings of the C library's heap that return freed memory to the system."""
 
 import ctypes
 import platform
@@ -9,7 +9,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
 def return_large_blocks() -> bool:
-    """Let glibc give each block of 1 MB and more back to the system as soon as it is freed.
+    """Make glibc return each block of 1 MB and more to the system as soon as it is freed.
 
     By itself glibc raises that bound up to 32 MB as it sees large blocks freed; what is below lies
     in one heap, whose holes stay with the process. A step that keeps little makes and frees many

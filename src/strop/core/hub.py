@@ -1,4 +1,4 @@
-"""Asks whether the Hugging Face hub can be reached, shortly and quietly."""
+"""A short and quiet check that the Hugging Face hub can be reached."""
 
 import http.client
 import threading
@@ -6,18 +6,18 @@ import urllib.error
 import urllib.request
 
 _HUB_SECONDS = 5.0
-"""How long the hub may take to answer at all before it counts as out of reach."""
+"""Seconds after which a hub that has not answered counts as out of reach."""
 
 
 def hub_problem() -> str | None:
-    """Say why the hub cannot be asked, or None; takes seconds at most, whatever the network."""
+    """Return why the hub cannot be reached, or None; takes seconds at most, whatever the network."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
         return "is switched off by HF_HUB_OFFLINE"
     answer = [f"did not answer within {_HUB_SECONDS:.0f} seconds"]
 
-    def ask() -> None:
+    def request() -> None:
         # Not by huggingface_hub, which tries five times and says so each time.
         try:
             urllib.request.urlopen(constants.ENDPOINT, timeout=_HUB_SECONDS).close()
@@ -28,7 +28,9 @@ def hub_problem() -> str | None:
         else:
             answer.append("")
 
-    asking = threading.Thread(target=ask, daemon=True)  # a name server may hang beyond any timeout
-    asking.start()
-    asking.join(_HUB_SECONDS + 1)
+    thread = threading.Thread(
+        target=request, daemon=True
+    )  # a name server may hang beyond any timeout
+    thread.start()
+    thread.join(_HUB_SECONDS + 1)
     return answer[-1] or None

@@ -16,9 +16,9 @@ def check_single(what: str) -> None:
         UnsupportedError: the environment, or a process group of torch, says that this is one
             process of several.
     """
-    if said := env.launched_with() or _process_group():
+    if launcher := env.launched_with() or _process_group():
         raise UnsupportedError(
-            f"{what} runs in one process, and {said} says that a launcher started several, which "
+            f"{what} runs in one process, and {launcher} says that a launcher started several, which "
             "would all do the same work and write the same files. Start it without "
             "torchrun, accelerate launch, mpirun or srun (srun --ntasks=1 is one process); to train "
             "in several processes, launch a script of your own with TRL's trainer and "

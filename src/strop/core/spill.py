@@ -1,7 +1,7 @@
-"""Tensors put aside, so that they take no memory where they came from until they are wanted again.
+"""Tensors moved out of memory until they are needed again.
 
-What lies in the machine's memory goes to a file. What lies on a card goes to the machine's memory, in
-page-locked pages: neither copy is waited for, and each is done before what the card is asked for next.
+Tensors of the machine's memory go to a file. Tensors of a card go to the machine's memory, in
+page-locked pages: neither copy is waited for, and each is done before the card's next operation.
 """
 
 import os
@@ -18,7 +18,7 @@ from strop.core.errors import UnsupportedError
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor lies: in the file, or beside the card."""
+    """Place of a tensor: in the file, or beside the card."""
 
     offset: int
     shape: torch.Size
@@ -29,7 +29,7 @@ class Place:
 
 
 class Spill:
-    """Holds tensors last in, first out: those of the machine's memory in a nameless temporary file.
+    """Stack of tensors, those of the machine's memory in a nameless temporary file.
 
     Args:
         user: who needs it, for messages.
@@ -46,7 +46,7 @@ class Spill:
         self._end = 0
 
     def put(self, tensor: Tensor) -> Place:
-        """Put a tensor aside and return its place.
+        """Write a tensor and return its place.
 
         Raises:
             UnsupportedError: the disk is full.
@@ -76,12 +76,12 @@ class Spill:
         """Return a tensor; places in the file taken after it was put are free again."""
         if place.beside is not None:
             return place.beside.to(place.device, non_blocking=True)
-        found = torch.empty(place.shape, dtype=place.dtype)
-        if not has_data(found):
-            return found
-        raw, at = found.flatten().view(torch.uint8).numpy().data, place.offset
+        tensor = torch.empty(place.shape, dtype=place.dtype)
+        if not has_data(tensor):
+            return tensor
+        raw, at = tensor.flatten().view(torch.uint8).numpy().data, place.offset
         while raw:
             read = os.preadv(self._file, [raw], at)
             raw, at = raw[read:], at + read
         self._end = place.offset
-        return found
+        return tensor

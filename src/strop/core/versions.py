@@ -1,4 +1,4 @@
-"""Which versions of what are at hand; every question about a version is answered here."""
+"""Versions of Python, packages and strop itself; the only place that reads any."""
 
 import functools
 import importlib.metadata
@@ -11,13 +11,13 @@ PACKAGES = ("strop", "torch", "transformers", "trl", "peft", "accelerate", "data
 
 def installed() -> dict[str, str]:
     """Return the version of each package a result depends on; absent ones are left out."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 @functools.cache

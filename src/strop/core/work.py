@@ -1,4 +1,4 @@
-"""How much arithmetic is done where PyTorch's own counter cannot see it: in our C++."""
+"""Arithmetic that PyTorch's own counter cannot see: that of our C++."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -8,14 +8,14 @@ _COUNTER: ContextVar[Callable[[int], None] | None] = ContextVar("counter", defau
 
 
 def did(flops: int) -> None:
-    """Tell whoever counts of so many floating-point operations; nobody listens in training."""
+    """Add floating-point operations to the counter, if there is one; in training there is none."""
     if (counter := _COUNTER.get()) is not None:
         counter(flops)
 
 
 @contextlib.contextmanager
 def counted(counter: Callable[[int], None]) -> Iterator[None]:
-    """Give `counter` what `did` is told inside the block."""
+    """Call `counter` with the operations that `did` adds inside the block."""
     token = _COUNTER.set(counter)
     try:
         yield

@@ -7,15 +7,15 @@ from torch import Tensor
 
 from strop.layers.norm import Norm
 from strop.ops import rope
-from strop.ops.lora_linear import cpu as linear
+from strop.ops.lora_linear import eager as linear
 from strop.ops.lora_linear.parts import LinearParts, Workspace
-from strop.ops.segment_attention import cpu as attention
+from strop.ops.segment_attention import eager as attention
 from strop.ops.segment_attention.segments import Segments
 
 
 @dataclass(frozen=True, slots=True)
 class Attended:
-    """Which tokens see each other and under which angle; the same for all blocks of one kind."""
+    """Segments and rotary angles of the tokens; the same for all blocks of one kind."""
 
     segments: Segments
     cos: Tensor
@@ -26,7 +26,7 @@ class Attended:
 
 @dataclass(frozen=True, slots=True)
 class AttentionHalf:
-    """What one block's attention half computes.
+    """The attention half of one block.
 
         h = norm(x);  q, k, v = W_qkv h;  q, k = rope(head_norm(q, k))
         y = x + post_norm(W_o attend(q, k, v))
@@ -75,33 +75,33 @@ class AttentionHalf:
         Args:
             x: [N, D].
             masks: from `masks`.
-            finish: False leaves out y, when only what backward needs is wanted again.
+            finish: False leaves out y, when only the tensors for backward are needed again.
         """
         h, scale = self.norm.forward(x, out=self.workspace.take("normed", x.shape, x))
         qkv = linear.forward(h, self.qkv, masks[0], self.workspace)
         q, k, v, _ = self._rotated(qkv, fresh=True)
         out, lse = attention.forward(q, k, v, *self._settings())
-        kept = (scale, qkv, out, lse)
+        saved = (scale, qkv, out, lse)
         flat = out.flatten(1)
         if self.post_norm is None:
             if not finish:
-                return None, kept
-            return linear.forward(flat, (self.o,), masks[1], self.workspace, add_to=x), kept
+                return None, saved
+            return linear.forward(flat, (self.o,), masks[1], self.workspace, add_to=x), saved
         projected = linear.forward(flat, (self.o,), masks[1], self.workspace)
         y, post_scale = self.post_norm.forward(projected)
-        return y.add_(x), (*kept, projected, post_scale)
+        return y.add_(x), (*saved, projected, post_scale)
 
     def gradients(
         self,
         dy: Tensor,
         x: Tensor,
-        kept: tuple[Tensor, ...],
+        saved: tuple[Tensor, ...],
         masks: tuple[linear.Masks, linear.Masks],
         *,
         x_needs_grad: bool,
     ) -> tuple[Tensor | None, linear.Gradients]:
         """Return the gradient of x [N, D], or None, and those of `trained`."""
-        scale, qkv, out, lse, *post = kept
+        scale, qkv, out, lse, *post = saved
         above = dy
         if self.post_norm is not None:
             above = self.post_norm.backward(dy, *post)
@@ -114,10 +114,10 @@ class AttentionHalf:
         attention.backward(dout.view(out.shape), q, k, v, out, lse, *self._settings(), into=parts)
         self._rotate(self._q_and_k(dqkv), inverse=True)
         before = self._split(qkv)
-        for i, own_scale in enumerate(scales):
-            own = self.q_norm if i == 0 else self.k_norm
-            assert own is not None
-            own.backward(parts[i], before[i], own_scale, out=parts[i])
+        for i, head_scale in enumerate(scales):
+            head_norm = self.q_norm if i == 0 else self.k_norm
+            assert head_norm is not None
+            head_norm.backward(parts[i], before[i], head_scale, out=parts[i])
         h, _ = self.norm.forward(x, out=self.workspace.take("normed", x.shape, x))
         gradients = linear.adapter_gradients(dqkv, h, self.qkv, masks[0], self.workspace)
         gradients += o_gradients
@@ -150,10 +150,12 @@ class AttentionHalf:
                 self._rotate(self._q_and_k(qkv))
             return q, k, v, ()
         turned = []
-        for name, part, own in (("queries", q, self.q_norm), ("keys", k, self.k_norm)):
-            unit, own_scale = own.forward(part, out=self.workspace.take(name, part.shape, part))
+        for name, part, head_norm in (("queries", q, self.q_norm), ("keys", k, self.k_norm)):
+            unit, head_scale = head_norm.forward(
+                part, out=self.workspace.take(name, part.shape, part)
+            )
             turned.append(self._rotate(unit))
-            scales.append(own_scale)
+            scales.append(head_scale)
         return turned[0], turned[1], v, tuple(scales)
 
     def _rotate(self, x: Tensor, *, inverse: bool = False) -> Tensor:

@@ -5,7 +5,7 @@ checkpoint  the block keeps its input [N, D] only and computes itself again in b
 offload     as checkpoint, with the input in a file and nothing in memory; of a block on a card the input
             is in the machine's memory, and nothing on the card
 
-What is computed has the dtype of the input: an autocast around the block is not heeded.
+All computation is in the dtype of the input: a surrounding autocast is ignored.
 Dropout's masks are kept in every mode of activations. A block that nothing is trained in, on an input that
 needs no gradient, keeps nothing.
 
@@ -28,8 +28,8 @@ from torch.autograd import Function
 
 from strop.core.spill import Spill
 from strop.layers.mlp_half import MlpHalf
-from strop.ops.lora_linear import cpu as linear
-from strop.ops.lora_linear.cpu import Gradients
+from strop.ops.lora_linear import eager as linear
+from strop.ops.lora_linear.eager import Gradients
 
 Masks = tuple[linear.Masks, linear.Masks]
 
@@ -94,19 +94,19 @@ class _KeptHalf(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, half: Half, *trained: Tensor) -> Tensor:
         masks = half.masks(x)
-        y, kept = half.run(x, masks)
+        y, saved = half.run(x, masks)
         assert y is not None
         if any(ctx.needs_input_grad):
             ctx.half, ctx.masks = half, masks
-            ctx.save_for_backward(x, *kept)
+            ctx.save_for_backward(x, *saved)
         return y
 
     @staticmethod
     def backward(ctx: Any, *dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, *kept = ctx.saved_tensors
+        x, *saved = ctx.saved_tensors
         needs = ctx.needs_input_grad[0]
-        dx, gradients = ctx.half.gradients(dy[0], x, tuple(kept), ctx.masks, x_needs_grad=needs)
-        return dx, None, *_wanted(gradients, ctx.needs_input_grad[2:])
+        dx, gradients = ctx.half.gradients(dy[0], x, tuple(saved), ctx.masks, x_needs_grad=needs)
+        return dx, None, *_needed(gradients, ctx.needs_input_grad[2:])
 
 
 class _CheckpointedBlock(Function):
@@ -130,7 +130,7 @@ class _CheckpointedBlock(Function):
         block: Block = ctx.block
         x = ctx.saved_tensors[0] if block.spill is None else block.spill.take(ctx.place)
         attention_masks, mlp_masks = ctx.masks
-        middle, kept = block.attention.run(x, attention_masks)
+        middle, saved = block.attention.run(x, attention_masks)
         assert middle is not None
         dmiddle, mlp_gradients = _chunk_gradients(
             block.mlp, dy[0], middle, mlp_masks, x_needs_grad=True
@@ -139,9 +139,9 @@ class _CheckpointedBlock(Function):
         assert dmiddle is not None
         needs = ctx.needs_input_grad[0]
         dx, gradients = block.attention.gradients(
-            dmiddle, x, kept, attention_masks, x_needs_grad=needs
+            dmiddle, x, saved, attention_masks, x_needs_grad=needs
         )
-        return dx, None, *_wanted(gradients + mlp_gradients, ctx.needs_input_grad[2:])
+        return dx, None, *_needed(gradients + mlp_gradients, ctx.needs_input_grad[2:])
 
 
 class _CheckpointedMlp(Function):
@@ -158,7 +158,7 @@ class _CheckpointedMlp(Function):
         (x,) = ctx.saved_tensors
         needs = ctx.needs_input_grad[0]
         dx, gradients = _chunk_gradients(ctx.half, dy[0], x, ctx.masks, x_needs_grad=needs)
-        return dx, None, *_wanted(gradients, ctx.needs_input_grad[2:])
+        return dx, None, *_needed(gradients, ctx.needs_input_grad[2:])
 
 
 def _chunks(x: Tensor, masks: Masks) -> Iterator[tuple[slice, Masks]]:
@@ -180,8 +180,8 @@ def _run_chunks(half: MlpHalf, x: Tensor, masks: Masks) -> Tensor:
         assert y is not None
         return y
     out = x.new_empty(x.shape)
-    for rows, own in _chunks(x, masks):
-        y = half.run(x[rows], own)[0]
+    for rows, chunk_masks in _chunks(x, masks):
+        y = half.run(x[rows], chunk_masks)[0]
         assert y is not None
         out[rows] = y
         del y  # else it lives while the next chunk runs
@@ -194,15 +194,17 @@ def _chunk_gradients(
     """Run the half again and return the gradient of x [N, D], or None, and those of `trained`."""
     dx = x.new_empty(x.shape) if x_needs_grad and len(x) > CHUNK else None
     total: Gradients = []
-    for rows, own in _chunks(x, masks):
-        _, kept = half.run(x[rows], own, finish=False)
-        part, gradients = half.gradients(dy[rows], x[rows], kept, own, x_needs_grad=x_needs_grad)
+    for rows, chunk_masks in _chunks(x, masks):
+        _, saved = half.run(x[rows], chunk_masks, finish=False)
+        part, gradients = half.gradients(
+            dy[rows], x[rows], saved, chunk_masks, x_needs_grad=x_needs_grad
+        )
         if part is not None and dx is None:
             dx = part
         elif part is not None and dx is not None:
             dx[rows] = part
         total = [*map(_sum, total, gradients)] if total else gradients
-        del kept, part  # else they live while the next chunk runs
+        del saved, part  # else they live while the next chunk runs
     return dx, total
 
 
@@ -212,5 +214,5 @@ def _sum(total: Tensor | None, part: Tensor | None) -> Tensor | None:
     return total.add_(part)
 
 
-def _wanted(gradients: Gradients, needed: Sequence[bool]) -> Gradients:
-    return [g if wanted else None for g, wanted in zip(gradients, needed, strict=True)]
+def _needed(gradients: Gradients, needed: Sequence[bool]) -> Gradients:
+    return [g if needs else None for g, needs in zip(gradients, needed, strict=True)]

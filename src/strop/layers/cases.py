@@ -20,7 +20,7 @@ ADAPTERS = ("none", "lora", "some", "dora", "dropout")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a half is made of."""
+    """Shape, adapters and dtype of a half."""
 
     adapter: str = "lora"
     post_norm: bool = False

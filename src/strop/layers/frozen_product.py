@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from strop.ops.lora_linear.parts import PackedWeight, write_dense
+from strop.ops.dequantize.packed import Packed
+from strop.ops.lora_linear.parts import write_dense
 
 
-def product(x: Tensor, weight: Tensor | PackedWeight) -> Tensor:
+def product(x: Tensor, weight: Tensor | Packed) -> Tensor:
     """Return x W^T [..., E] for x [..., D], with a gradient for x only.
 
     The weight is made dense in the dtype of `x` for each product, forward and backward, and not
@@ -21,7 +22,7 @@ def product(x: Tensor, weight: Tensor | PackedWeight) -> Tensor:
 
 class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor | PackedWeight) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor | Packed) -> Tensor:
         ctx.weight = weight
         return F.linear(x, write_dense(weight, x.new_empty(weight.shape)))
 

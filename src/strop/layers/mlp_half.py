@@ -6,13 +6,13 @@ from torch import Tensor
 
 from strop.layers.norm import Norm
 from strop.ops import glu
-from strop.ops.lora_linear import cpu as linear
+from strop.ops.lora_linear import eager as linear
 from strop.ops.lora_linear.parts import LinearParts, Workspace
 
 
 @dataclass(frozen=True, slots=True)
 class MlpHalf:
-    """What one block's MLP half computes.
+    """The MLP half of one block.
 
         h = norm(x);  y = x + post_norm(W_down (act(W_gate h) * W_up h))
 
@@ -48,27 +48,27 @@ class MlpHalf:
         """Return y [N, D] and what backward needs beside x; see `AttentionHalf.run`."""
         h, scale = self.norm.forward(x, out=self.workspace.take("normed", x.shape, x))
         gate_up = linear.forward(h, self.gate_up, masks[0], self.workspace)
-        kept = (scale, gate_up)
+        saved = (scale, gate_up)
         if not finish and self.post_norm is None:
-            return None, kept
+            return None, saved
         act = glu.passes(gate_up).forward(gate_up, self.activation, out=self._activations(gate_up))
         if self.post_norm is None:
-            return linear.forward(act, (self.down,), masks[1], self.workspace, add_to=x), kept
+            return linear.forward(act, (self.down,), masks[1], self.workspace, add_to=x), saved
         projected = linear.forward(act, (self.down,), masks[1], self.workspace)
         y, post_scale = self.post_norm.forward(projected)
-        return y.add_(x), (*kept, projected, post_scale)
+        return y.add_(x), (*saved, projected, post_scale)
 
     def gradients(
         self,
         dy: Tensor,
         x: Tensor,
-        kept: tuple[Tensor, ...],
+        saved: tuple[Tensor, ...],
         masks: tuple[linear.Masks, linear.Masks],
         *,
         x_needs_grad: bool,
     ) -> tuple[Tensor | None, linear.Gradients]:
         """Return the gradient of x [N, D], or None, and those of `trained`."""
-        scale, gate_up, *post = kept
+        scale, gate_up, *post = saved
         above = dy
         if self.post_norm is not None:
             above = self.post_norm.backward(dy, *post)
@@ -88,8 +88,8 @@ class MlpHalf:
     def _activations(self, gate_up: Tensor) -> Tensor:
         """Return where the activation [N, F] of gate and up is written, from layer to layer the same.
 
-        Made anew it would lie between what is kept, and its place afterwards be too small for the
-        next one: glibc looks for more than was asked for where tensors must begin at whole 64 bytes.
+        A fresh buffer would lie between tensors kept for backward, and its place would then be too
+        small for the next one: glibc needs more than the size where tensors begin at whole 64 bytes.
         """
         N, width = gate_up.shape
         return self.workspace.take("activation", (N, width // 2), gate_up)

@@ -17,11 +17,11 @@ class Norm:
     unit_offset: bool
 
     def forward(self, x: Tensor, *, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return y, in `out` if given, and the row scales; see `ops.rms_norm.cpu.forward`."""
+        """Return y, in `out` if given, and the row scales; see `ops.rms_norm.eager.forward`."""
         return passes(x).forward(x, self.weight, self.eps, self.unit_offset, out=out)
 
     def backward(
         self, dy: Tensor, x: Tensor, scale: Tensor, *, out: Tensor | None = None
     ) -> Tensor:
-        """Return the gradient of x, in `out` if given; see `ops.rms_norm.cpu.backward`."""
+        """Return the gradient of x, in `out` if given; see `ops.rms_norm.eager.backward`."""
         return passes(x).backward(dy, x, self.weight, scale, self.unit_offset, out=out)[0]

@@ -53,13 +53,13 @@ class QuantizedLinear(nn.Linear):
         wide = torch.float32  # whatever the default is while a model is built
         factors = torch.empty(-(-blocks // scale_group), dtype=wide) if nested else None
         self.register_buffer("factors", factors)
-        own = torch.empty(2**bits, dtype=wide) if table is None else table
-        self.register_buffer("table", own, persistent=keeps_tables)
+        table = torch.empty(2**bits, dtype=wide) if table is None else table
+        self.register_buffer("table", table, persistent=keeps_tables)
         scales = torch.empty(256, dtype=wide) if scale_table is None else scale_table
         self.register_buffer("scale_table", scales if nested else None, persistent=keeps_tables)
         self.offset = 0.0
-        own_bias = nn.Parameter(torch.empty(shape[0]), requires_grad=False) if bias else None
-        self.register_parameter("bias", own_bias)
+        row = nn.Parameter(torch.empty(shape[0]), requires_grad=False) if bias else None
+        self.register_parameter("bias", row)
 
     @property
     def shape(self) -> torch.Size:
@@ -70,16 +70,16 @@ class QuantizedLinear(nn.Linear):
     def packed(self) -> Packed:
         """Return the weight as it is stored."""
         return Packed(
-            self.weight,
-            self.table,
-            self.scale_codes,
-            self.scale_table,
-            self.factors,
-            self.shape,
-            self.bits,
-            self.group,
-            self.scale_group,
-            self.offset,
+            codes=self.weight,
+            table=self.table,
+            scale_codes=self.scale_codes,
+            scale_table=self.scale_table,
+            factors=self.factors,
+            shape=self.shape,
+            bits=self.bits,
+            group=self.group,
+            scale_group=self.scale_group,
+            offset=self.offset,
         )
 
     @property
@@ -101,7 +101,7 @@ class QuantizedLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return y [..., E] for x [..., D]; see `product`."""
-        y = product(x, self)
+        y = product(x, self.packed)
         return y if self.bias is None else y + self.bias.to(y.dtype)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:

@@ -1,4 +1,4 @@
-"""What each mode of activations keeps, and that none of them changes a result."""
+"""Bytes that each mode of activations keeps; none of them changes a result."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def wide(dtype):
     return max(4, dtype.itemsize)
 
 
-def kept_by(kind, case):
+def saved_by(kind, case):
     """Return the bytes that the docstring of a half says it keeps."""
     size, one = case.dtype.itemsize, wide(case.dtype)
     if kind == "attention":
@@ -44,7 +44,7 @@ def kept_by(kind, case):
 def test_a_half_keeps_what_its_docstring_says(kind, case, dtype):
     case = with_dtype(case, dtype)
     half, x = HALVES[kind](case), case.x().requires_grad_()
-    assert saved_bytes(lambda: run_half(half, x)) == kept_by(kind, case)
+    assert saved_bytes(lambda: run_half(half, x)) == saved_by(kind, case)
 
 
 @pytest.mark.parametrize(("kind", "numbers"), [("attention", 3 * D + H * C), ("mlp", 2 * D + F)])
@@ -73,7 +73,7 @@ def test_blocks_below_the_lowest_trained_one_keep_nothing():
         hidden = run_block(Block(frozen.attention(), frozen.mlp()), hidden)
         return run_half(trained.mlp(), run_half(trained.attention(), hidden))
 
-    assert saved_bytes(run) == kept_by("attention", trained) + kept_by("mlp", trained)
+    assert saved_bytes(run) == saved_by("attention", trained) + saved_by("mlp", trained)
 
 
 def test_a_frozen_block_puts_nothing_into_the_file():
@@ -87,25 +87,25 @@ def test_a_frozen_block_puts_nothing_into_the_file():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("x_needs_grad", [True, False])
 @pytest.mark.parametrize("case", [*map(Case, ADAPTERS[1:]), *SHAPES[2:]], ids=str)
-def test_what_is_kept_changes_no_bit_of_the_result(case, x_needs_grad, dtype, offload):
+def test_every_mode_of_activations_gives_the_same_bits(case, x_needs_grad, dtype, offload):
     case = with_dtype(case, dtype)
     blocks = [(case.attention(), case.mlp()) for _ in range(3)]
     x = case.x().requires_grad_(x_needs_grad)
     leaves = [x] * x_needs_grad + [t for block in blocks for half in block for t in half.trained]
 
-    def result(spill, *, kept):
+    def result(spill, *, keep):
         torch.manual_seed(3)
         hidden = x
         for attention, mlp in blocks:
-            if kept:
+            if keep:
                 hidden = run_half(mlp, run_half(attention, hidden))
             else:
                 hidden = run_block(Block(attention, mlp, spill), hidden)
         return hidden, *torch.autograd.grad(hidden.square().sum(), leaves)
 
     spill = Spill() if offload else None
-    for ours, wanted in zip(result(spill, kept=False), result(None, kept=True), strict=True):
-        assert torch.equal(ours, wanted)
+    for ours, expected in zip(result(spill, keep=False), result(None, keep=True), strict=True):
+        assert torch.equal(ours, expected)
     assert spill is None or spill.put(x).offset == 0
 
 
@@ -137,8 +137,8 @@ def test_chunks_of_tokens_change_nothing(case, chunk, x_needs_grad, monkeypatch)
 
     whole = [*results()]
     monkeypatch.setattr(block_file, "CHUNK", chunk)
-    for ours, wanted in zip(results(), whole, strict=True):
-        torch.testing.assert_close(ours, wanted)
+    for ours, expected in zip(results(), whole, strict=True):
+        torch.testing.assert_close(ours, expected)
 
 
 def test_only_tensors_that_want_a_gradient_get_one_in_chunks(monkeypatch):

@@ -75,20 +75,20 @@ def both_ways(kind, case):
     torch.manual_seed(5)
     masks = half.masks(x)
     torch.manual_seed(5)
-    found = []
+    results = []
     for y in (run_half(half, x), plain(half, x, masks)):
         dy = torch.randn(N, D, generator=torch.Generator().manual_seed(6)).to(x)
         above = dy.clone()
-        found.append((y, torch.autograd.grad(y, [x, *half.trained], dy)))
+        results.append((y, torch.autograd.grad(y, [x, *half.trained], dy)))
         assert torch.equal(dy, above)
     assert torch.equal(x, before)
-    return found
+    return results
 
 
 @pytest.mark.parametrize(("kind", "case"), EVERY, ids=str)
 def test_a_half_equals_its_parts_one_after_the_other(kind, case):
-    (y, gradients), (wanted, exact) = both_ways(kind, case)
-    torch.testing.assert_close(y, wanted)
+    (y, gradients), (expected, exact) = both_ways(kind, case)
+    torch.testing.assert_close(y, expected)
     for ours, theirs in zip(gradients, exact, strict=True):
         torch.testing.assert_close(ours, theirs)
 
@@ -96,8 +96,8 @@ def test_a_half_equals_its_parts_one_after_the_other(kind, case):
 @pytest.mark.parametrize("kind", HALVES)
 @pytest.mark.parametrize("case", FLOAT32, ids=str)
 def test_in_float32_a_half_equals_its_parts_to_rounding(kind, case):
-    (y, gradients), (wanted, exact) = both_ways(kind, case)
-    assert (y - wanted).norm() <= 1e-5 * wanted.norm()
+    (y, gradients), (expected, exact) = both_ways(kind, case)
+    assert (y - expected).norm() <= 1e-5 * expected.norm()
     for ours, theirs in zip(gradients, exact, strict=True):
         assert (ours - theirs).norm() <= 1e-5 * theirs.norm()
 
@@ -105,8 +105,8 @@ def test_in_float32_a_half_equals_its_parts_to_rounding(kind, case):
 @pytest.mark.parametrize("kind", HALVES)
 @pytest.mark.parametrize("adapter", ["lora", "dora", "dropout"])
 def test_in_bfloat16_a_half_equals_its_parts_to_rounding(kind, adapter):
-    (y, gradients), (wanted, exact) = both_ways(kind, Case(adapter, dtype=torch.bfloat16))
-    assert (y - wanted).norm() <= 0.02 * wanted.norm()
+    (y, gradients), (expected, exact) = both_ways(kind, Case(adapter, dtype=torch.bfloat16))
+    assert (y - expected).norm() <= 0.02 * expected.norm()
     for ours, theirs in zip(gradients, exact, strict=True):
         assert (ours - theirs).norm() <= 0.08 * theirs.norm()  # measured: up to 0.051
 

@@ -32,9 +32,9 @@ def test_computes_what_a_dense_layer_computes_with_a_gradient_for_the_input(bits
     (got,) = torch.autograd.grad(y.square().sum(), x)
     dense = dequantize(layer.packed, dtype=dtype)
     expected = F.linear(x, dense) + layer.bias.to(dtype)
-    (wanted,) = torch.autograd.grad(expected.square().sum(), x)
+    (expected_gradient,) = torch.autograd.grad(expected.square().sum(), x)
     torch.testing.assert_close(y, expected)
-    torch.testing.assert_close(got, wanted)
+    torch.testing.assert_close(got, expected_gradient)
 
 
 def test_is_a_frozen_linear_layer_that_lora_linear_takes_packed():
@@ -42,7 +42,7 @@ def test_is_a_frozen_linear_layer_that_lora_linear_takes_packed():
     assert isinstance(layer, nn.Linear)
     assert not any(p.requires_grad for p in layer.parameters())
     x, a, b = torch.randn(3, 64), torch.randn(2, 64), torch.randn(24, 2)
-    packed = lora_linear(x, LinearParts(layer, None, a, b, 0.5))
+    packed = lora_linear(x, LinearParts(layer.packed, None, a, b, 0.5))
     dense = lora_linear(x, LinearParts(dequantize(layer.packed), None, a, b, 0.5))
     torch.testing.assert_close(packed, dense)
 

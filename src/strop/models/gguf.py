@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from strop.core.cache import made_once
+from strop.core.cache import cached_folder
 from strop.core.errors import DataError, UnsupportedError
 from strop.core.quiet import no_stderr, quiet
 from strop.models.packaged import PACKAGED, assemble, digest
@@ -60,7 +60,7 @@ def _cached(name: str, sha256: str, find: Callable[[], Path], template: str | No
         logging.getLogger(__name__).info("converting %s to safetensors, once", name)
         convert(file, folder, name=name, chat_template=template)
 
-    return made_once(name, {"sha256": sha256, "rules": _RULES}, write)
+    return cached_folder(name, {"sha256": sha256, "rules": _RULES}, write)
 
 
 def convert(file: Path, folder: Path, *, name: str, chat_template: str | None = None) -> None:

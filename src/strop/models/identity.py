@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from strop.core.cache import made_from_of
+from strop.core.cache import key_of
 from strop.core.digest import file_digest
 from strop.core.errors import DataError
 from strop.models.files.weight_files import weight_files
@@ -24,7 +24,7 @@ def base_identity(folder: Path) -> dict[str, str]:
     time, the file's own digest counts.
     """
     weights = weights_identity(folder)
-    if source := (made_from_of(folder) or {}).get("sha256"):
+    if source := (key_of(folder) or {}).get("sha256"):
         return {"weights": weights, "the GGUF file": source}
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config = {name: value for name, value in config.items() if name not in _UNREAD}

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from strop.layers.held import HeldEmbedding, HeldLinear
+from strop.layers.narrow import NarrowEmbedding, NarrowLinear
 from strop.layers.quantized_linear import QuantizedLinear
 
 Bits = Literal[4, 16, 32]
@@ -30,10 +30,10 @@ def hold(model: nn.Module, dtype: torch.dtype = torch.float32) -> bool:
         for name, child in parent.named_children():
             if type(child) is nn.Linear:
                 rounded |= narrow(child)
-                setattr(parent, name, HeldLinear(child))
+                setattr(parent, name, NarrowLinear(child))
             elif isinstance(child, nn.Embedding) and (scale := _scale(child)) is not None:
                 rounded |= narrow(child)
-                setattr(parent, name, HeldEmbedding(child, dtype, scale))
+                setattr(parent, name, NarrowEmbedding(child, dtype, scale))
     _widen_rest(model, dtype)
     return rounded
 
@@ -57,7 +57,7 @@ def _widen_rest(model: nn.Module, dtype: torch.dtype) -> None:
     for module in model.modules():
         if isinstance(module, QuantizedLinear):
             continue
-        held = isinstance(module, HeldLinear | HeldEmbedding)
+        held = isinstance(module, NarrowLinear | NarrowEmbedding)
         for name, parameter in [*module.named_parameters(recurse=False)]:
             if parameter.dtype in NARROW and not (held and name == "weight"):
                 parameter.data = parameter.data.to(dtype)
@@ -69,7 +69,7 @@ def _widen_rest(model: nn.Module, dtype: torch.dtype) -> None:
 def computes_in(model: Any) -> torch.dtype:
     """Return the dtype that the model's products run in."""
     embedding = model.get_input_embeddings()
-    if isinstance(embedding, HeldEmbedding):
+    if isinstance(embedding, NarrowEmbedding):
         return embedding.dtype
     dtype: torch.dtype = embedding.weight.dtype
     return dtype

@@ -163,7 +163,7 @@ def _step(
     phases: list[dict[str, int]] = []
     before = seen.total
     with Flops() as flops:
-        with _phase(seen, phases), seen.kept_for_backward("kept"):
+        with _phase(seen, phases), seen.saved_for_backward("kept"):
             loss = compact.answer(pieces, labels, None).loss
         with _phase(seen, phases):
             loss.backward()

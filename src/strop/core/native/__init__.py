@@ -24,14 +24,14 @@ HEADERS = Path(__file__).parent
 COMPILE = ["-c", "-x", "c++", "-std=c++17", "-O3", "-march=native", "-fPIC", "-fopenmp"]
 COMPILE += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
 LINK = ["-shared"]
-"""Without -fopenmp: its symbols are found in the OpenMP runtime that PyTorch has loaded, so there
+"""Without -fopenmp: its symbols are those of the OpenMP runtime that PyTorch has loaded, so there
 is one pool of threads. Without -ffast-math: that would switch off denormals in the whole process.
 """
 SECONDS = 120
 
 
 class Pointer(ctypes.c_void_p):
-    """Where the numbers of a tensor lie; None for no tensor."""
+    """Address of a tensor's numbers; None for no tensor."""
 
     @classmethod
     def from_param(cls, tensor: Tensor | None) -> "Pointer":
@@ -66,13 +66,13 @@ def function(source: Path, name: str, signature: str) -> Callable[..., None] | N
 def _function(source: Path, name: str, signature: str) -> Callable[..., None] | None:
     if (loaded := library(source)) is None:
         return None
-    found = loaded[name]
-    found.argtypes = [KINDS[letter] for letter in signature]
-    found.restype = None
+    compiled = loaded[name]
+    compiled.argtypes = [KINDS[letter] for letter in signature]
+    compiled.restype = None
 
     def run(first: Tensor, *others: Tensor | float | None) -> None:
         if has_data(first):
-            found(first, *others)
+            compiled(first, *others)
 
     return run
 
@@ -80,7 +80,7 @@ def _function(source: Path, name: str, signature: str) -> Callable[..., None] | 
 def library(source: Path) -> ctypes.CDLL | None:
     """Return the compiled C++ file, or None where that cannot be had.
 
-    The result is kept in the cache folder under a name made from source, flags, compiler and
+    The result lies in the cache folder under a hash of source, flags, compiler and
     processor; processes that compile the same file at once do not disturb each other. Why there
     is none is logged once. Calls release the GIL.
 
@@ -154,5 +154,5 @@ def _processor() -> str:
     if not table.exists():
         return platform.processor()
     lines = table.read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-    kept = ("model", "cpu family", "vendor_id", "flags", "Features", "CPU part")
-    return "\n".join(line for line in lines if line.startswith(kept))
+    fields = ("model", "cpu family", "vendor_id", "flags", "Features", "CPU part")
+    return "\n".join(line for line in lines if line.startswith(fields))

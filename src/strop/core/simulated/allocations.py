@@ -1,4 +1,4 @@
-"""What tensors hold, and the most they held at one time: every storage followed from its first use."""
+"""Bytes of live tensors and their peak: every storage is followed from its first use."""
 
 import contextlib
 import weakref
@@ -28,12 +28,12 @@ class Allocations(TorchDispatchMode):
     def __init__(self, device: str | None = None) -> None:
         super().__init__()
         self.device = device
-        self.held: Counter[str] = Counter()
+        self.live: Counter[str] = Counter()
         """Bytes by kind, as they are now."""
         self.total = 0
         self.peak = 0
         self.at_peak: dict[str, int] = {}
-        """Bytes by kind when most was held."""
+        """Bytes by kind at the peak."""
         self.resident = 0
         """Most bytes of the process: what a C library got for small blocks it does not give back
         (see `strop.core.heap`), and large ones find no room between them. Never forgotten."""
@@ -47,7 +47,7 @@ class Allocations(TorchDispatchMode):
                 self._count(t.untyped_storage(), kind)
 
     @contextlib.contextmanager
-    def kept_for_backward(self, kind: str) -> Iterator[None]:
+    def saved_for_backward(self, kind: str) -> Iterator[None]:
         """Count as `kind` what autograd saves inside the block and nothing else has claimed."""
 
         def keep(t: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Allocations(TorchDispatchMode):
 
     def start_anew(self) -> None:
         """Forget the peak so far."""
-        self.peak, self.at_peak = self.total, dict(self.held)
+        self.peak, self.at_peak = self.total, dict(self.live)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run an operation and meet its tensors."""
@@ -98,14 +98,14 @@ class Allocations(TorchDispatchMode):
         self._hold(kind, -size)
 
     def _hold(self, kind: str, size: int) -> None:
-        self.held[kind] += size
+        self.live[kind] += size
         self.total += size
         if abs(size) < LARGE:
             self._small += size
 
     def _look(self) -> None:
-        """Keep what is held if it is the most so far."""
+        """Record the current bytes if they are the most so far."""
         if self.total > self.peak:
-            self.peak, self.at_peak = self.total, dict(self.held)
+            self.peak, self.at_peak = self.total, dict(self.live)
         self._most_small = max(self._most_small, self._small)
         self.resident = max(self.resident, self.total + self._most_small - self._small)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from strop.core import env
-from strop.core.cache import is_made, made_once
+from strop.core.cache import cached_folder, is_cached
 from strop.core.disk import check_room
 from strop.core.progress import Written, nowhere
 from strop.exporting.gguf.writer import GgufFile
@@ -54,7 +54,7 @@ class GgufBase:
         Raises:
             UnsupportedError: it does not fit.
         """
-        if not is_made(self._name, self._made_from):
+        if not is_cached(self._name, self._made_from):
             check_room(env.cache_folder(), {self._name: self.nbytes})
 
     def file(self, written: Written = nowhere) -> Path:
@@ -69,4 +69,4 @@ class GgufBase:
             folder.mkdir()
             self.contents.write(folder / _MODEL, written)
 
-        return made_once(self._name, self._made_from, write) / _MODEL
+        return cached_folder(self._name, self._made_from, write) / _MODEL

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from strop.forward.decoder import modified
-from strop.layers.held import HeldLinear
+from strop.layers.narrow import NarrowLinear
 from strop.layers.quantized_linear import QuantizedLinear
-from strop.ops.lora_linear.parts import LinearParts, PackedWeight
+from strop.ops.dequantize.packed import Packed
+from strop.ops.lora_linear.parts import LinearParts
 
-DENSE = (nn.Linear, HeldLinear)
+DENSE = (nn.Linear, NarrowLinear)
 """Kinds of linear layers whose weight is a matrix."""
 FROZEN = (*DENSE, QuantizedLinear)
 """Kinds of linear layers whose weight is read in place of their forward; no subclasses of them."""
@@ -83,9 +84,9 @@ def _share_dropped(layer: Any, name: str) -> float:
     return float(getattr(layer.lora_dropout[name], "p", 0.0)) if layer.training else 0.0
 
 
-def _weight(layer: Any) -> Tensor | PackedWeight:
+def _weight(layer: Any) -> Tensor | Packed:
     if isinstance(layer, QuantizedLinear):
-        return layer
+        return layer.packed
     weight: Tensor = layer.weight
     return weight
 

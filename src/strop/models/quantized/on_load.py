@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from strop.core.cache import made_once
+from strop.core.cache import cached_folder
 from strop.core.errors import DataError, UnsupportedError
 from strop.core.quiet import quiet
 from strop.layers.quantized_linear import QuantizedLinear
@@ -59,7 +59,7 @@ def packed_folder(folder: Path) -> Path:
     config = (folder / "config.json").read_text(encoding="utf-8")
     made_from = {"files": stats, "config": config, "rules": _RULES}
     name = f"{folder.name}-4bit-{_sample(files)}"
-    return made_once(name, made_from, lambda out: _pack(folder, out))
+    return cached_folder(name, made_from, lambda out: _pack(folder, out))
 
 
 def codes_identity(folder: Path) -> str | None:

@@ -45,14 +45,14 @@ def packed(form: str | BnbState, shape: tuple[int, int], parts: Mapping[str, Ten
     else:
         bits, group, scale_group, offset = 4, form.group, form.scale_group, form.offset
     return Packed(
-        parts["weight"],
-        parts["table"],
-        parts["scale_codes"],
-        parts.get("scale_table"),
-        parts.get("factors"),
-        torch.Size(shape),
-        bits,
-        group,
-        scale_group,
-        offset,
+        codes=parts["weight"],
+        table=parts["table"],
+        scale_codes=parts["scale_codes"],
+        scale_table=parts.get("scale_table"),
+        factors=parts.get("factors"),
+        shape=torch.Size(shape),
+        bits=bits,
+        group=group,
+        scale_group=scale_group,
+        offset=offset,
     )

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from strop.core.dispatch import Impl, choose, triton_obstacle
 from strop.core.errors import ShapeError
+from strop.ops.add_low_rank import eager, reference
 
 
 def add_low_rank_(
@@ -53,21 +54,9 @@ def _load_triton() -> Callable[..., Tensor]:
     return add_low_rank_
 
 
-def _load_cpu() -> Callable[..., Tensor]:
-    from strop.ops.add_low_rank.cpu import add_low_rank_
-
-    return add_low_rank_
-
-
-def _load_reference() -> Callable[..., Tensor]:
-    from strop.ops.add_low_rank.reference import add_low_rank_
-
-    return add_low_rank_
-
-
 IMPLS = (
     Impl("triton", _load_triton, _kernel_obstacle),
-    Impl("cpu", _load_cpu),
-    Impl("reference", _load_reference),
+    Impl("eager", lambda: eager.add_low_rank_),
+    Impl("reference", lambda: reference.add_low_rank_),
 )
-"""Fastest first; "cpu" is a matrix product and runs on any device."""
+"""Fastest first; "eager" is a matrix product and runs on any device."""

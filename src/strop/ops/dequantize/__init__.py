@@ -5,8 +5,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from strop.core.dispatch import Impl, choose, triton_obstacle
+from strop.core.dispatch import Impl, choose, cpu_obstacle, triton_obstacle
 from strop.core.errors import ShapeError
+from strop.ops.dequantize import cpu, reference
 from strop.ops.dequantize.packed import BITS, Packed, code_bytes
 
 
@@ -67,35 +68,15 @@ def _check(weight: Packed) -> None:
         )
 
 
-def _cpu_obstacle(codes: Tensor, out: Tensor) -> str | None:
-    if codes.device.type != "cpu":
-        return f"it needs CPU tensors, the codes are on {codes.device.type}"
-    if torch.compiler.is_compiling():
-        return "torch.compile cannot see into it"
-    return None
-
-
 def _load_triton() -> Callable[..., Tensor]:
     from strop.ops.dequantize.triton import dequantize
 
     return dequantize
 
 
-def _load_cpu() -> Callable[..., Tensor]:
-    from strop.ops.dequantize.cpu import dequantize
-
-    return dequantize
-
-
-def _load_reference() -> Callable[..., Tensor]:
-    from strop.ops.dequantize.reference import dequantize
-
-    return dequantize
-
-
 IMPLS = (
     Impl("triton", _load_triton, triton_obstacle),
-    Impl("cpu", _load_cpu, _cpu_obstacle),
-    Impl("reference", _load_reference),
+    Impl("cpu", lambda: cpu.dequantize, cpu_obstacle),
+    Impl("reference", lambda: reference.dequantize),
 )
 """Fastest first."""

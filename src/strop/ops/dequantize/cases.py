@@ -24,8 +24,8 @@ class Case:
         rng = torch.Generator().manual_seed(0)
 
         def some(count: int) -> torch.Tensor:
-            made = torch.randint(0, 256, (count,), dtype=torch.uint8, generator=rng)
-            return made.to(device)
+            codes = torch.randint(0, 256, (count,), dtype=torch.uint8, generator=rng)
+            return codes.to(device)
 
         def normal(count: int) -> torch.Tensor:
             return torch.randn(count, generator=rng).to(device)

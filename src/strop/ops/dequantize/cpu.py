@@ -39,11 +39,11 @@ def _plain(codes: Tensor, weight: Packed, out: Tensor) -> Tensor:
     for start in range(0, count, step):
         end = min(start + step, count)
         if weight.bits == 4:
-            found = pairs[codes.view(-1)[start // 2 : (end + 1) // 2].int()].view(-1)
+            values = pairs[codes.view(-1)[start // 2 : (end + 1) // 2].int()].view(-1)
         else:
-            found = weight.table[_index(codes.view(-1), weight.bits, count, start, end)]
+            values = weight.table[_index(codes.view(-1), weight.bits, count, start, end)]
         scale = scales[start // G : -(-end // G)].repeat_interleave(G)[: end - start]
-        flat[start:end] = found[: end - start].mul_(scale)
+        flat[start:end] = values[: end - start].mul_(scale)
     return out
 
 

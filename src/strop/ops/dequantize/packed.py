@@ -18,7 +18,7 @@ from strop.core.errors import ShapeError
 BITS = (4, 5, 6, 8)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Packed:
     """A weight [E, D] in few bits."""
 

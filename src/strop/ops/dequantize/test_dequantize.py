@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -50,9 +51,9 @@ def test_nf4_is_bit_equal_to_bitsandbytes(impl, dtype, nested, group, device_for
                                      quant_type="nf4")  # fmt: skip
     inner = state.state2
     weight = Packed(
-        codes, state.code, state.absmax, inner.code if nested else None,
-        inner.absmax if nested else None, w.shape, 4, group,
-        offset=float(state.offset) if nested else 0.0,
+        codes=codes, table=state.code, scale_codes=state.absmax,
+        scale_table=inner.code if nested else None, factors=inner.absmax if nested else None,
+        shape=w.shape, bits=4, group=group, offset=float(state.offset) if nested else 0.0,
     )  # fmt: skip
     assert torch.equal(
         dequantize(weight, dtype=dtype, impl=impl), bnb.dequantize_4bit(codes, state)
@@ -82,8 +83,7 @@ def test_writes_into_the_buffer_it_is_given():
 
 def test_parts_that_do_not_fit_are_named_with_their_sizes():
     weight = Case(40, 96, 5, 32).weight()
-    short = Packed(weight.codes[1:], weight.table, weight.scale_codes, weight.scale_table,
-                   weight.factors, weight.shape, 5, 32)  # fmt: skip
+    short = dataclasses.replace(weight, codes=weight.codes[1:])
     with pytest.raises(ShapeError, match=r"weight \[40, 96\] do not fit: codes has 2399, not 2400"):
         dequantize(short)
     with pytest.raises(ShapeError, match=r"out is \[96, 40\]"):

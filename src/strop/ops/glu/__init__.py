@@ -1,15 +1,12 @@
 """Gated linear unit: SwiGLU and GEGLU."""
 
-from collections.abc import Callable
-from functools import partial
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor
 
-from strop.core.dispatch import Impl, choose, triton_obstacle
+from strop.core.dispatch import choose, differentiable
 from strop.core.errors import ShapeError, UnsupportedError
-from strop.ops.glu import autograd
+from strop.ops.glu import autograd, eager, reference
 
 Activation = Literal["silu", "gelu_tanh", "gelu"]
 """`gelu_tanh` is the approximation that transformers calls `gelu_pytorch_tanh`."""
@@ -42,40 +39,12 @@ def glu(gate_up: Tensor, activation: Activation, *, impl: str | None = None) -> 
     return choose(IMPLS, impl, gate_up)(gate_up, activation)
 
 
-def _cpu_obstacle(gate_up: Tensor) -> str | None:
-    if gate_up.device.type != "cpu":
-        return f"it needs CPU tensors, gate_up is on {gate_up.device.type}"
-    if torch.compiler.is_compiling():
-        return "torch.compile cannot see into it"
-    return None
-
-
 def _triton() -> autograd.Passes:
     from strop.ops.glu import triton
 
     return triton
 
 
-def _cpu() -> autograd.Passes:
-    from strop.ops.glu import cpu
-
-    return cpu
-
-
-def _load_reference() -> Callable[..., Tensor]:
-    from strop.ops.glu.reference import glu
-
-    return glu
-
-
-IMPLS = (
-    Impl("triton", lambda: partial(autograd.glu, _triton()), triton_obstacle),
-    Impl("cpu", lambda: partial(autograd.glu, _cpu()), _cpu_obstacle),
-    Impl("reference", _load_reference),
-)
-"""Fastest first."""
-
-
-def passes(gate_up: Tensor) -> autograd.Passes:
-    """Return the module whose passes run on tensors like `gate_up`: kernels on a GPU, else "cpu"."""
-    return _triton() if triton_obstacle(gate_up) is None else _cpu()
+_eager: autograd.Passes = eager
+IMPLS, passes = differentiable(autograd.glu, _triton, _eager, reference.glu)
+"""Implementations, fastest first; passes for tensors, as the halves of a block call them."""

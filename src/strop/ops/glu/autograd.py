@@ -1,4 +1,4 @@
-"""The gated linear unit that PyTorch can differentiate, whichever implementation runs its passes."""
+"""Gated linear unit that PyTorch can differentiate, whichever implementation runs its passes."""
 
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ class Passes(Protocol):
     """The passes of the gated linear unit without autograd, as the halves of a block call them."""
 
     def forward(self, gate_up: Tensor, activation: str, *, out: Tensor | None = None) -> Tensor:
-        """Return act; see `strop.ops.glu.cpu.forward`."""
+        """Return act; see `strop.ops.glu.eager.forward`."""
 
     def backward(
         self,
@@ -21,7 +21,7 @@ class Passes(Protocol):
         act: Tensor | None = None,
         overwrite: bool = False,
     ) -> Tensor:
-        """Return the gradient of gate_up, and write act; see `strop.ops.glu.cpu.backward`."""
+        """Return the gradient of gate_up, and write act; see `strop.ops.glu.eager.backward`."""
 
 
 class _GLU(torch.autograd.Function):

@@ -5,5 +5,5 @@ from strop.ops.glu.cases import TIMED
 from strop.testing import bench
 
 if __name__ == "__main__":
-    for line in bench.run(glu, "cpu", TIMED):
+    for line in bench.run(glu, "eager", TIMED):
         print(line, flush=True)

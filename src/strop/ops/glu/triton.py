@@ -89,7 +89,7 @@ def backward(
     act: Tensor | None = None,
     overwrite: bool = False,
 ) -> Tensor:
-    """Return the gradient of `gate_up`, and write act; see `ops.glu.cpu.backward`."""
+    """Return the gradient of `gate_up`, and write act; see `ops.glu.eager.backward`."""
     N, F = dact.shape
     dgate_up = gate_up if overwrite else gate_up.new_empty(gate_up.shape)
     if dact.numel() and launches(gate_up):

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from strop.core.dataless import has_data
-from strop.core.dispatch import Impl, choose, triton_obstacle
+from strop.core.dispatch import Impl, choose, cpu_obstacle, triton_obstacle
 from strop.core.errors import ShapeError
+from strop.ops.linear_log_prob import cpu, reference
 from strop.ops.linear_log_prob.log_probs import LogProbs
 
 __all__ = ["IMPLS", "LogProbs", "linear_log_prob"]
@@ -60,7 +61,7 @@ def linear_log_prob(
     """
     _check(hidden, weight, targets, bias)
     run = choose(IMPLS, impl, hidden, weight, *(() if bias is None else (bias,)))
-    scored: LogProbs = run(hidden, weight, targets, bias, scale, softcap)  # type: ignore[assignment]
+    scored: LogProbs = run(hidden, weight, targets, bias, scale, softcap)
     return scored
 
 
@@ -90,35 +91,15 @@ def _check(hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None)
         )
 
 
-def _cpu_obstacle(hidden: Tensor, *head: Tensor) -> str | None:
-    if hidden.device.type != "cpu":
-        return f"it needs CPU tensors, hidden is on {hidden.device.type}"
-    if torch.compiler.is_compiling():
-        return "torch.compile cannot see into it"
-    return None
-
-
 def _load_triton() -> Callable[..., Any]:
     from strop.ops.linear_log_prob.triton import linear_log_prob
 
     return linear_log_prob
 
 
-def _load_cpu() -> Callable[..., Any]:
-    from strop.ops.linear_log_prob.cpu import linear_log_prob
-
-    return linear_log_prob
-
-
-def _load_reference() -> Callable[..., Any]:
-    from strop.ops.linear_log_prob.reference import linear_log_prob
-
-    return linear_log_prob
-
-
 IMPLS = (
     Impl("triton", _load_triton, triton_obstacle),
-    Impl("cpu", _load_cpu, _cpu_obstacle),
-    Impl("reference", _load_reference),
+    Impl("cpu", lambda: cpu.linear_log_prob, cpu_obstacle),
+    Impl("reference", lambda: reference.linear_log_prob),
 )
 """Fastest first."""

@@ -48,11 +48,11 @@ def _score(padded: Tensor, V: int, rows: Rows, settings: Settings, *, gradient: 
         z.div_(settings.softcap).tanh_().mul_(settings.softcap)
     top, best = z.max(-1, keepdim=True)
     shifted = z - top
-    wanted = shifted.gather(-1, rows.targets[:, None])[:, 0]
+    target_logit = shifted.gather(-1, rows.targets[:, None])[:, 0]
     weights = shifted.exp()
     total = weights.sum(-1)
     log_total = total.log()
-    rows.log_prob.copy_(wanted - log_total)
+    rows.log_prob.copy_(target_logit - log_total)
     rows.entropy.copy_(log_total - weights.mul_(shifted).sum(-1) / total)
     rows.is_top1.copy_(best[:, 0] == rows.targets)
     if gradient:

@@ -1,4 +1,4 @@
-"""What a call of `linear_log_prob` returns."""
+"""Result of `linear_log_prob`."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class LogProbs(NamedTuple):
-    """What is known of each target token; see `strop.ops.linear_log_prob`."""
+    """Scores of each target token; see `strop.ops.linear_log_prob`."""
 
     log_prob: Tensor
     entropy: Tensor

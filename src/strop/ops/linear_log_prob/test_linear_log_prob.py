@@ -113,7 +113,7 @@ def test_a_nan_in_a_row_spoils_that_row_only(impl, native, device_for, monkeypat
     assert not out.is_top1[2]
 
 
-def test_without_gradients_nothing_is_kept():
+def test_without_gradients_nothing_is_saved():
     hidden, weight, targets = Case(4, 7, 50).inputs("cpu")
     hidden.requires_grad_()
     with torch.no_grad():
@@ -129,18 +129,18 @@ def test_a_temperature_is_a_scale_and_a_softcap():
 
 
 @pytest.mark.parametrize(
-    "wanted", [(True, False, False), (False, True, False), (False, False, True)]
+    "needs", [(True, False, False), (False, True, False), (False, False, True)]
 )
 @pytest.mark.parametrize("impl", [i.name for i in IMPLS])
-def test_gives_only_the_gradients_asked_for(impl, wanted, device_for):
+def test_gives_only_the_gradients_that_are_needed(impl, needs, device_for):
     case = Case(5, 7, 11, has_bias=True)
     hidden, weight, targets = case.inputs(device_for(impl))
     bias = case.settings(device_for(impl))["bias"]
     tensors = (hidden, weight, bias)
-    for tensor, needed in zip(tensors, wanted, strict=True):
+    for tensor, needed in zip(tensors, needs, strict=True):
         tensor.requires_grad_(needed)
     linear_log_prob(hidden, weight, targets, bias=bias, impl=impl).log_prob.sum().backward()
-    assert tuple(t.grad is not None for t in tensors) == wanted
+    assert tuple(t.grad is not None for t in tensors) == needs
 
 
 def test_keeps_one_gradient_of_the_hidden_rows_when_the_head_is_frozen():
@@ -152,8 +152,8 @@ def test_keeps_one_gradient_of_the_hidden_rows_when_the_head_is_frozen():
 def test_keeps_only_its_inputs_when_the_head_is_trained():
     hidden, weight, targets = Case(64, 16, 515).inputs("cpu")
     weight.requires_grad_()
-    kept = saved_bytes(lambda: linear_log_prob(hidden, weight, targets))
-    assert kept == hidden.nbytes + weight.nbytes + targets.nbytes
+    saved = saved_bytes(lambda: linear_log_prob(hidden, weight, targets))
+    assert saved == hidden.nbytes + weight.nbytes + targets.nbytes
 
 
 def test_rejects_a_target_outside_the_vocabulary():

@@ -19,7 +19,7 @@ ALIGNED = 64
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What belongs to the rows of one tile beside their products."""
+    """Rows of one tile: targets, bias, upstream gradient and scores, beside their products."""
 
     targets: Tensor
     """[R] contiguous."""
@@ -36,7 +36,7 @@ class Rows:
 
 
 class Scorer(Protocol):
-    """What makes scores of a tile of products."""
+    """Function from a tile of products to scores."""
 
     def __call__(
         self, padded: Tensor, V: int, rows: Rows, settings: "Settings", *, gradient: bool
@@ -54,7 +54,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is not a tensor."""
+    """Settings of a call."""
 
     scale: float
     softcap: float | None
@@ -132,11 +132,11 @@ def _trained_head_backward(
         if dhidden is not None:
             dhidden[rows] = _times_head(dz, weight, hidden.dtype, ctx.settings.slice_bytes)
         if dweight is not None:
-            own = hidden[rows].to(dz.dtype)
+            inputs = hidden[rows].to(dz.dtype)
             if dz.dtype == dweight.dtype:
-                dweight.addmm_(dz.T, own)
+                dweight.addmm_(dz.T, inputs)
             else:
-                dweight += torch.mm(dz.T, own)
+                dweight += torch.mm(dz.T, inputs)
         if dbias is not None:
             dbias += dz.sum(0, dtype=dbias.dtype)
     return (
@@ -187,8 +187,8 @@ class _Tiles:
         hidden, V = hidden.to(padded.dtype), len(self.weight)
         for tokens, dense in _slices(self.weight, padded.dtype, self.settings.slice_bytes):
             torch.mm(hidden, dense.T, out=padded[:, tokens])
-        own = Rows(self.targets[rows], self.bias, upstream, *(score[rows] for score in scores))
-        return self.settings.score(padded, V, own, self.settings, gradient=gradient)
+        tile = Rows(self.targets[rows], self.bias, upstream, *(score[rows] for score in scores))
+        return self.settings.score(padded, V, tile, self.settings, gradient=gradient)
 
 
 def _product_dtype(hidden: Tensor, weight: Tensor) -> torch.dtype:

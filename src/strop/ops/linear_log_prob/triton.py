@@ -1,6 +1,6 @@
 """Log-probabilities under a head on a GPU: a program reads a row of products once for its scores.
 
-Where the gradient is wanted, it goes over the row again, most of it still in the cache, and puts
+Where the gradient is needed, it goes over the row again, most of it still in the cache, and puts
 the gradient in its place. The products are PyTorch's, in the dtype of hidden rows and head; rows of
 them are held in that dtype only.
 """
@@ -59,10 +59,10 @@ def _score_kernel(
     z_row = Z + row * z_r
     target = tl.load(Targets + row, mask=there, other=-1)
     known = (target >= 0) & (target < V)
-    wanted = tl.load(z_row + target, mask=known, other=float("nan")).to(tl.float32)
+    target_logit = tl.load(z_row + target, mask=known, other=float("nan")).to(tl.float32)
     if HAS_BIAS:
-        wanted += tl.load(Bias + target, mask=known, other=0.0).to(tl.float32)
-    wanted = _logits(wanted, scale, softcap, SOFTCAP)[0]
+        target_logit += tl.load(Bias + target, mask=known, other=0.0).to(tl.float32)
+    target_logit = _logits(target_logit, scale, softcap, SOFTCAP)[0]
 
     top = -3.4028234663852886e38
     total = 0.0
@@ -71,17 +71,19 @@ def _score_kernel(
     for start in range(0, V, BLOCK):
         cols = start + tl.arange(0, BLOCK)
         z = _tile(z_row, Bias, cols, z_r, V, scale, softcap, HAS_BIAS, SOFTCAP)[0]
-        beaten |= ((z > wanted) | ((z == wanted) & (cols < target))).to(tl.int32)
+        beaten |= ((z > target_logit) | ((z == target_logit) & (cols < target))).to(tl.int32)
         higher = tl.maximum(top, tl.max(z, axis=0))
         shrink = tl.exp(top - higher)
         shifted = z - higher
         share = tl.exp(shifted)
-        own = tl.sum(share * tl.maximum(shifted, -1e4), axis=0)  # 0 for what is infinitely low
-        weighted = shrink * (weighted + (top - higher) * total) + own
+        block_weighted = tl.sum(
+            share * tl.maximum(shifted, -1e4), axis=0
+        )  # 0 for what is infinitely low
+        weighted = shrink * (weighted + (top - higher) * total) + block_weighted
         total = shrink * total + tl.sum(share, axis=0)
         top = higher
     log_total = tl.log(total)
-    tl.store(LogProb + row, wanted - top - log_total, mask=there)
+    tl.store(LogProb + row, target_logit - top - log_total, mask=there)
     tl.store(Entropy + row, log_total - weighted / total, mask=there)
     is_top1 = known & (tl.max(beaten, axis=0) == 0) & (total == total)  # not of a row with NaN
     tl.store(IsTop1 + row, is_top1, mask=there)

@@ -1,11 +1,10 @@
 """A frozen linear layer with a low-rank adapter."""
 
-from collections.abc import Callable
-
 from torch import Tensor
 
 from strop.core.dispatch import Impl, choose
 from strop.core.errors import ShapeError
+from strop.ops.lora_linear import eager, reference
 from strop.ops.lora_linear.parts import LinearParts
 
 
@@ -47,17 +46,5 @@ def lora_linear(x: Tensor, part: LinearParts, *, impl: str | None = None) -> Ten
     return choose(IMPLS, impl, x)(x, part)
 
 
-def _load_cpu() -> Callable[..., Tensor]:
-    from strop.ops.lora_linear.cpu import lora_linear
-
-    return lora_linear
-
-
-def _load_reference() -> Callable[..., Tensor]:
-    from strop.ops.lora_linear.reference import lora_linear
-
-    return lora_linear
-
-
-IMPLS = (Impl("cpu", _load_cpu), Impl("reference", _load_reference))
-"""Fastest first; "cpu" is made of matrix products and runs on any device."""
+IMPLS = (Impl("eager", lambda: eager.lora_linear), Impl("reference", lambda: reference.lora_linear))
+"""Fastest first; "eager" consists of matrix products and runs on any device."""

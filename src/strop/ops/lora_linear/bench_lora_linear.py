@@ -41,5 +41,5 @@ def lora_linear(
 
 
 if __name__ == "__main__":
-    for line in bench.run(lora_linear, "cpu", [Trained(case) for case in TIMED]):
+    for line in bench.run(lora_linear, "eager", [Trained(case) for case in TIMED]):
         print(line, flush=True)

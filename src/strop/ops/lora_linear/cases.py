@@ -32,8 +32,8 @@ class Case:
     def inputs(self, device: str) -> tuple[Tensor, ...]:
         """Return `x` [N, D], the same one each time."""
         rng = torch.Generator(device).manual_seed(0)
-        made = torch.randn(self.N, self.D * self.gap, generator=rng, device=device)
-        return (made.to(self.dtype)[:, :: self.gap],)
+        x = torch.randn(self.N, self.D * self.gap, generator=rng, device=device)
+        return (x.to(self.dtype)[:, :: self.gap],)
 
     def frozen(self, device: str) -> tuple[Tensor, Tensor | None]:
         """Return the weight [E, D] and the bias [E]."""
@@ -52,8 +52,8 @@ class Case:
         b = torch.randn(self.E, self.R, generator=rng, device=device) / 4
         magnitude = torch.rand(self.E, generator=rng, device=device) + 0.5
         dtype = self.adapter_dtype or self.dtype
-        found = (a, b, magnitude) if self.dora else (a, b)
-        return tuple(t.to(dtype) for t in found)
+        trained = (a, b, magnitude) if self.dora else (a, b)
+        return tuple(t.to(dtype) for t in trained)
 
     def part(self, *trained: Tensor, device: str = "cpu", dropout: float = 0.0) -> LinearParts:
         """Return the layer with the tensors of `trained`, or others in their place."""

@@ -1,28 +1,19 @@
 """A linear layer taken apart: a frozen weight, and what an adapter adds to it."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-
-class PackedWeight(Protocol):
-    """A frozen weight [E, D] that is stored in few bits."""
-
-    @property
-    def shape(self) -> torch.Size:
-        """Return [E, D]."""
-
-    def dense(self, out: Tensor) -> Tensor:
-        """Write the weight into `out` [E, D] and return it."""
+from strop.ops.dequantize import dequantize
+from strop.ops.dequantize.packed import Packed
 
 
 @dataclass(frozen=True, slots=True)
 class LinearParts:
     """One linear layer: y = x W^T + bias + scale * drop(x) A^T B^T, or DoRA's form of it."""
 
-    weight: Tensor | PackedWeight
+    weight: Tensor | Packed
     """[E, D] frozen, in any dtype or packed."""
     bias: Tensor | None = None
     """[E] frozen."""
@@ -39,12 +30,12 @@ class LinearParts:
 
     @property
     def trained(self) -> tuple[Tensor, ...]:
-        """The tensors that can want a gradient: A, B, magnitude."""
+        """Tensors that may need a gradient: A, B, magnitude."""
         return tuple(t for t in (self.a, self.b, self.magnitude) if t is not None)
 
 
 class Workspace:
-    """Buffers that are reused from layer to layer, one per name, as large as was ever asked for."""
+    """Buffers that are reused from layer to layer, one per name, each as large as its largest use."""
 
     def __init__(self) -> None:
         self._flat: dict[tuple[str, torch.dtype, torch.device], Tensor] = {}
@@ -59,8 +50,8 @@ class Workspace:
         return flat[:size].view(shape)
 
 
-def write_dense(weight: Tensor | PackedWeight, out: Tensor) -> Tensor:
+def write_dense(weight: Tensor | Packed, out: Tensor) -> Tensor:
     """Write a weight of any storage into `out` [E, D], in the dtype of `out`."""
     if isinstance(weight, Tensor):
         return out.copy_(weight)
-    return weight.dense(out)
+    return dequantize(weight, out=out)

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from strop.core.dispatch import Impl, choose, triton_obstacle
 from strop.core.errors import ShapeError
+from strop.ops.mixed_product import reference
 
 
 def mixed_product(
@@ -51,11 +52,8 @@ def _load_triton() -> Callable[..., Tensor]:
     return mixed_product
 
 
-def _load_reference() -> Callable[..., Tensor]:
-    from strop.ops.mixed_product.reference import mixed_product
-
-    return mixed_product
-
-
-IMPLS = (Impl("triton", _load_triton, _kernel_obstacle), Impl("reference", _load_reference))
+IMPLS = (
+    Impl("triton", _load_triton, _kernel_obstacle),
+    Impl("reference", lambda: reference.mixed_product),
+)
 """Fastest first; the reference widens the narrower matrix and leaves the rest to a library."""

@@ -16,7 +16,7 @@ class Case:
     left: torch.dtype = torch.bfloat16
     right: torch.dtype = torch.float32
     transposed: tuple[bool, bool] = (False, True)
-    """Which of the two are views of transposed tensors."""
+    """Whether `left` and `right` are views of transposed tensors."""
     beside: int = 0
     """Columns of something else between neighbouring rows of `left`, as between q and k."""
 

@@ -29,6 +29,6 @@ def test_rejects_shapes_that_do_not_fit():
         mixed_product(torch.zeros(2, 3), torch.zeros(4, 5))
 
 
-def test_a_kernel_is_not_made_for_one_format():
+def test_there_is_no_kernel_for_one_format():
     with pytest.raises(UnsupportedError, match="a library multiplies matrices of one format"):
         mixed_product(torch.zeros(2, 3), torch.zeros(3, 2), impl="triton")

@@ -1,14 +1,10 @@
 """Root-mean-square normalisation."""
 
-from collections.abc import Callable
-from functools import partial
-
-import torch
 from torch import Tensor
 
-from strop.core.dispatch import Impl, choose, triton_obstacle
+from strop.core.dispatch import choose, differentiable
 from strop.core.errors import ShapeError
-from strop.ops.rms_norm import autograd
+from strop.ops.rms_norm import autograd, eager, reference
 
 
 def rms_norm(
@@ -50,40 +46,12 @@ def rms_norm(
     return choose(IMPLS, impl, x, weight)(x, weight, eps, unit_offset)
 
 
-def _cpu_obstacle(x: Tensor, weight: Tensor) -> str | None:
-    if x.device.type != "cpu":
-        return f"it needs CPU tensors, x is on {x.device.type}"
-    if torch.compiler.is_compiling():
-        return "torch.compile cannot see into it"
-    return None
-
-
 def _triton() -> autograd.Passes:
     from strop.ops.rms_norm import triton
 
     return triton
 
 
-def _cpu() -> autograd.Passes:
-    from strop.ops.rms_norm import cpu
-
-    return cpu
-
-
-def _load_reference() -> Callable[..., Tensor]:
-    from strop.ops.rms_norm.reference import rms_norm
-
-    return rms_norm
-
-
-IMPLS = (
-    Impl("triton", lambda: partial(autograd.rms_norm, _triton()), triton_obstacle),
-    Impl("cpu", lambda: partial(autograd.rms_norm, _cpu()), _cpu_obstacle),
-    Impl("reference", _load_reference),
-)
-"""Fastest first."""
-
-
-def passes(x: Tensor) -> autograd.Passes:
-    """Return the module whose passes run on tensors like `x`: kernels on a GPU, else "cpu"."""
-    return _triton() if triton_obstacle(x) is None else _cpu()
+_eager: autograd.Passes = eager
+IMPLS, passes = differentiable(autograd.rms_norm, _triton, _eager, reference.rms_norm)
+"""Implementations, fastest first; passes for tensors, as the halves of a block call them."""

@@ -18,7 +18,7 @@ class Passes(Protocol):
         *,
         out: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return y and the row scales; see `strop.ops.rms_norm.cpu.forward`."""
+        """Return y and the row scales; see `strop.ops.rms_norm.eager.forward`."""
 
     def backward(
         self,
@@ -31,7 +31,7 @@ class Passes(Protocol):
         weight_needs_grad: bool = False,
         out: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the gradients of x and weight; see `strop.ops.rms_norm.cpu.backward`."""
+        """Return the gradients of x and weight; see `strop.ops.rms_norm.eager.backward`."""
 
     def weight_gradient(
         self, dy: Tensor, x: Tensor, weight: Tensor, scale: Tensor, unit_offset: bool

@@ -5,5 +5,5 @@ from strop.ops.rms_norm.cases import TIMED
 from strop.testing import bench
 
 if __name__ == "__main__":
-    for line in bench.run(rms_norm, "cpu", TIMED):
+    for line in bench.run(rms_norm, "eager", TIMED):
         print(line, flush=True)

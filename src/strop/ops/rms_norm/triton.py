@@ -141,7 +141,7 @@ def _weight_kernel(
 def forward(
     x: Tensor, weight: Tensor, eps: float, unit_offset: bool, *, out: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return y and the row scales in float32, without autograd; see `ops.rms_norm.cpu.forward`."""
+    """Return y and the row scales in float32, without autograd; see `ops.rms_norm.eager.forward`."""
     out = x.new_empty(x.shape) if out is None else out
     scale = x.new_empty(x.shape[:-1], dtype=torch.float32)
     tile = _tile(x)
@@ -163,7 +163,7 @@ def backward(
     weight_needs_grad: bool = False,
     out: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the gradients of `x` and `weight`, without autograd; see `ops.rms_norm.cpu.backward`."""
+    """Return the gradients of `x` and `weight`, without autograd; see `ops.rms_norm.eager.backward`."""
     dweight = weight_gradient(dy, x, weight, scale, unit_offset) if weight_needs_grad else None
     out = x.new_empty(x.shape) if out is None else out
     tile = _tile(x)

@@ -1,14 +1,10 @@
 """Rotary position embedding."""
 
-from collections.abc import Callable
-from functools import partial
-
-import torch
 from torch import Tensor
 
-from strop.core.dispatch import Impl, choose, triton_obstacle
+from strop.core.dispatch import choose, differentiable
 from strop.core.errors import ShapeError
-from strop.ops.rope import autograd
+from strop.ops.rope import autograd, eager, reference
 
 
 def rope(x: Tensor, cos: Tensor, sin: Tensor, *, impl: str | None = None) -> Tensor:
@@ -49,40 +45,12 @@ def rope(x: Tensor, cos: Tensor, sin: Tensor, *, impl: str | None = None) -> Ten
     return choose(IMPLS, impl, x, cos, sin)(x, cos.detach(), sin.detach())
 
 
-def _cpu_obstacle(x: Tensor, cos: Tensor, sin: Tensor) -> str | None:
-    if x.device.type != "cpu":
-        return f"it needs CPU tensors, x is on {x.device.type}"
-    if torch.compiler.is_compiling():
-        return "torch.compile cannot see into it"
-    return None
-
-
 def _triton() -> autograd.Passes:
     from strop.ops.rope import triton
 
     return triton
 
 
-def _cpu() -> autograd.Passes:
-    from strop.ops.rope import cpu
-
-    return cpu
-
-
-def _load_reference() -> Callable[..., Tensor]:
-    from strop.ops.rope.reference import rope
-
-    return rope
-
-
-IMPLS = (
-    Impl("triton", lambda: partial(autograd.rope, _triton()), triton_obstacle),
-    Impl("cpu", lambda: partial(autograd.rope, _cpu()), _cpu_obstacle),
-    Impl("reference", _load_reference),
-)
-"""Fastest first."""
-
-
-def passes(x: Tensor) -> autograd.Passes:
-    """Return the module whose passes run on tensors like `x`: kernels on a GPU, else "cpu"."""
-    return _triton() if triton_obstacle(x) is None else _cpu()
+_eager: autograd.Passes = eager
+IMPLS, passes = differentiable(autograd.rope, _triton, _eager, reference.rope)
+"""Implementations, fastest first; passes for tensors, as the halves of a block call them."""

@@ -10,7 +10,7 @@ class Passes(Protocol):
     """The rotation without autograd, as the halves of a block call it."""
 
     def rotate_(self, x: Tensor, cos: Tensor, sin: Tensor, inverse: bool = False) -> Tensor:
-        """Rotate x in place; see `strop.ops.rope.cpu.rotate_`."""
+        """Rotate x in place; see `strop.ops.rope.eager.rotate_`."""
 
     def rotated(self, x: Tensor, cos: Tensor, sin: Tensor, inverse: bool) -> Tensor:
         """Return the rotation of x, contiguous; x stays as it is."""

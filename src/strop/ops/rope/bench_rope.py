@@ -5,5 +5,5 @@ from strop.ops.rope.cases import TIMED
 from strop.testing import bench
 
 if __name__ == "__main__":
-    for line in bench.run(rope, "cpu", TIMED):
+    for line in bench.run(rope, "eager", TIMED):
         print(line, flush=True)

@@ -40,7 +40,7 @@ def _rotation_kernel(
 
 
 def rotate_(x: Tensor, cos: Tensor, sin: Tensor, inverse: bool = False) -> Tensor:
-    """Rotate `x` [N, H, C] in place, without autograd; see `ops.rope.cpu.rotate_`."""
+    """Rotate `x` [N, H, C] in place, without autograd; see `ops.rope.eager.rotate_`."""
     _rotate(x, x, cos, sin, inverse)
     return x
 

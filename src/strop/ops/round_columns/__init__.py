@@ -1,11 +1,11 @@
 """The columns of one group of a weight rounded to few levels, one after another."""
 
-from collections.abc import Callable
-
+import torch
 from torch import Tensor
 
-from strop.core.dispatch import Impl, choose
+from strop.core.dispatch import Impl, choose, cpu_obstacle
 from strop.core.errors import ShapeError
+from strop.ops.round_columns import cpu, reference
 from strop.ops.round_columns.rounded import Rounded
 
 __all__ = ["IMPLS", "Rounded", "round_columns"]
@@ -69,36 +69,24 @@ def round_columns(
             f"{None if feedback is None else list(feedback.shape)} and {list(factor.shape)}"
         )
     run = choose(IMPLS, impl, group, table)
-    found: Rounded = run(group, energy, feedback, factor, table, steps, multiples)  # type: ignore[assignment]
-    return found
+    rounded: Rounded = run(group, energy, feedback, factor, table, steps, multiples)
+    return rounded
 
 
 def _cpu_obstacle(group: Tensor, table: Tensor) -> str | None:
-    from strop.ops.round_columns.cpu import UNEVEN, available, evenly_spaced
-
-    if group.device.type != "cpu":
-        return f"it needs CPU tensors, group is on {group.device.type}"
-    if str(group.dtype) != "torch.float32":
+    if (obstacle := cpu_obstacle(group)) is not None:
+        return obstacle
+    if group.dtype != torch.float32:
         return f"it needs float32, group is {group.dtype}"
-    if len(table) not in UNEVEN and not evenly_spaced(table):
-        return f"it takes {UNEVEN} levels where they are not evenly spaced, table has {len(table)}"
-    return None if available() else "there is no C++ compiler"
-
-
-def _load_cpu() -> Callable[..., Rounded]:
-    from strop.ops.round_columns.cpu import round_columns
-
-    return round_columns
-
-
-def _load_reference() -> Callable[..., Rounded]:
-    from strop.ops.round_columns.reference import round_columns
-
-    return round_columns
+    if len(table) not in cpu.UNEVEN and not cpu.evenly_spaced(table):
+        return (
+            f"it takes {cpu.UNEVEN} levels where they are not evenly spaced, table has {len(table)}"
+        )
+    return None if cpu.available() else "there is no C++ compiler"
 
 
 IMPLS = (
-    Impl("cpu", _load_cpu, _cpu_obstacle),  # type: ignore[arg-type]
-    Impl("reference", _load_reference),  # type: ignore[arg-type]
+    Impl("cpu", lambda: cpu.round_columns, _cpu_obstacle),
+    Impl("reference", lambda: reference.round_columns),
 )
 """Fastest first."""

@@ -11,12 +11,12 @@ from strop.ops.round_columns.rounded import Rounded
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
 UNEVEN = (16, 32, 64)
-"""How many levels there may be wherever they lie; any other number is evenly spaced."""
+"""Numbers of levels that may lie anywhere; any other number must be evenly spaced."""
 SIGNATURE = "ppppppppppppqqqiiii"
 
 
 def available() -> bool:
-    """Say whether the C++ is compiled or can be."""
+    """Return whether the C++ is compiled or can be."""
     return _function() is not None
 
 
@@ -25,7 +25,7 @@ def _function() -> Callable[..., None] | None:
 
 
 def evenly_spaced(table: Tensor) -> bool:
-    """Say whether levels go from -1 in even steps up to the last before 1."""
+    """Return whether levels go from -1 in even steps up to the last before 1."""
     half = len(table) // 2
     return torch.equal(table, (torch.arange(2 * half, device=table.device) - half).float() / half)
 
@@ -43,7 +43,7 @@ def round_columns(
     run = _function()
     assert run is not None
     G, E = group.shape
-    found = Rounded(
+    rounded = Rounded(
         torch.empty(G, E, dtype=torch.uint8), torch.empty(E, dtype=torch.uint8),
         torch.zeros_like(group),
     )  # fmt: skip
@@ -57,7 +57,7 @@ def round_columns(
         bounds = torch.nn.functional.pad(between, (0, 1), value=torch.inf)
     inputs = (group, energy, feedback, factor, table, bounds, steps, middles, multiples)
     run(
-        *inputs, *found, G, E, 0 if feedback is None else feedback.stride(0), len(table), len(steps),
+        *inputs, *rounded, G, E, 0 if feedback is None else feedback.stride(0), len(table), len(steps),
         len(multiples), torch.get_num_threads(),
     )  # fmt: skip
-    return found
+    return rounded

@@ -1,4 +1,4 @@
-"""What rounding the columns of a group gives."""
+"""Codes, scales and errors of a group's rounded columns."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Rounded(NamedTuple):
-    """What `round_columns` returns."""
+    """Result of `round_columns`."""
 
     codes: Tensor
     """[G, E] uint8, places in the table."""

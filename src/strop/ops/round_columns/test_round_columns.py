@@ -32,9 +32,9 @@ def test_passing_errors_on_leaves_less_of_the_output_wrong():
     feedback = torch.linalg.cholesky(inverse, upper=True).float()
     group, _, _, factor, *levels = Case(32, 50, 4, True).inputs("cpu")
 
-    def wrong(found):
+    def wrong(rounded):
         table, steps, _ = levels
-        stored = table[found.codes.int()] * (steps[found.scales.int()] * factor)
+        stored = table[rounded.codes.int()] * (steps[rounded.scales.int()] * factor)
         rest = (group - stored).T
         return float((rest @ gram * rest).sum())
 
@@ -43,7 +43,7 @@ def test_passing_errors_on_leaves_less_of_the_output_wrong():
     assert fed < plain
 
 
-def test_what_does_not_fit_is_said_with_sizes():
+def test_tensors_that_do_not_fit_are_named_with_sizes():
     group, energy, *rest = Case(16, 9, 4, False).inputs("cpu")
     with pytest.raises(ShapeError, match=r"got \[16, 9\], \[15\], None and \[9\]"):
         round_columns(group, energy[1:], *rest)

@@ -1,11 +1,10 @@
 """Attention among runs of tokens that may share prefixes, without a mask."""
 
-from collections.abc import Callable
-
 from torch import Tensor
 
 from strop.core.dispatch import Impl, choose
 from strop.core.errors import ShapeError
+from strop.ops.segment_attention import eager, reference
 from strop.ops.segment_attention.segments import Segments
 
 
@@ -20,7 +19,7 @@ def segment_attention(
     softcap: float | None = None,
     impl: str | None = None,
 ) -> Tensor:
-    """Let each token attend to its ancestors' tokens and causally to its own run.
+    """Attention of each token to its ancestors' tokens and causally to its own run.
 
         s[h, n, m] = softcap * tanh(scale * <q[n, h], k[m, h * K // H]> / softcap)
         y[n, h] = sum over visible m of softmax(s[h, n, :])[m] * v[m, h * K // H]
@@ -67,21 +66,9 @@ def _flash_obstacle(q: Tensor, *_: Tensor) -> str | None:
     return None if kind in ("cuda", "xpu") else f"it needs tensors on a GPU, q is on {kind}"
 
 
-def _load_cpu() -> Callable[..., Tensor]:
-    from strop.ops.segment_attention.cpu import segment_attention
-
-    return segment_attention
-
-
-def _load_reference() -> Callable[..., Tensor]:
-    from strop.ops.segment_attention.reference import segment_attention
-
-    return segment_attention
-
-
 IMPLS = (
-    Impl("flash", _load_cpu, _flash_obstacle),
-    Impl("cpu", _load_cpu, _cpu_obstacle),
-    Impl("reference", _load_reference),
+    Impl("flash", lambda: eager.segment_attention, _flash_obstacle),
+    Impl("cpu", lambda: eager.segment_attention, _cpu_obstacle),
+    Impl("reference", lambda: reference.segment_attention),
 )
 """Fastest first; "flash" is the same code on a GPU, with the kernels PyTorch ships for it."""

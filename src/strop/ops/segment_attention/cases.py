@@ -35,8 +35,8 @@ class Case:
         rng = torch.Generator(device).manual_seed(0)
         heads = [self.H, self.K, self.K]
         shape = sum(self.lengths), sum(heads), self.C
-        made = torch.randn(shape, generator=rng, device=device).to(self.dtype)
-        q, k, v = made.split(heads, 1)
+        qkv = torch.randn(shape, generator=rng, device=device).to(self.dtype)
+        q, k, v = qkv.split(heads, 1)
         return (q, k, v) if self.buffer else (q.contiguous(), k.contiguous(), v.contiguous())
 
     def settings(self, device: str) -> dict[str, Any]:
@@ -79,7 +79,7 @@ FLASH_IN_16_BITS = [
     Case(_TREE, _PARENTS, K=4, dtype=torch.bfloat16),
     Case((300, 100, 50), (None, 0, 0), K=4, dtype=torch.float16, buffer=True),
 ]
-"""Held to what PyTorch's flash attention does with a mask: it rounds more than the reference does."""
+"""Compared with PyTorch's flash attention under a mask, which rounds more than the reference."""
 TIMED = [
     Case((2048,), H=9, K=3, C=64, buffer=True),
     Case((512,) * 4, H=9, K=3, C=64, buffer=True),

@@ -1,57 +1,38 @@
-"""Attention among runs. In float32, and with a compiler, by C++ of our own (`compiled`).
+"""Attention in float32 by C++ of our own: every run, parent, window and soft-cap in one call."""
 
-Otherwise by the kernels PyTorch ships (`flash`): each run over itself, each subtree over the run above
-it. Where there is none, and with a soft-cap or a window that cuts, in tiles of plain PyTorch (`tiles`).
-
-The results of the calls merge by their log-sum-exp; in backward every call is given the merged
-output and log-sum-exp, so that its gradients are those of the whole (flash attention 2, section 3.1).
-Grouped-query heads are not repeated: the kernel takes fewer key heads.
-"""
-
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from strop.ops.segment_attention import compiled, tiles
-from strop.ops.segment_attention.flash import Kernel, kernel_for
+from strop.core import native, work
 from strop.ops.segment_attention.segments import Segments
 from strop.ops.segment_attention.settings import Settings
 
+SOURCE = Path(__file__).with_name("cpu.cpp")
+_FORWARD = "pppppp" + "qqqqq" + "qqq" + "qffi"
+_BACKWARD = "pppppp" + "pppp" + "qqqqq" + "p" + "qffi"
 
-def forward(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    segments: Segments,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
-) -> tuple[Tensor, Tensor]:
-    """Return the output [N, H, C] and the log-sum-exp [H, N] that backward needs."""
-    settings = Settings(segments, scale, window, softcap)
-    if compiled.can_run(q):
-        return compiled.forward(q, k, v, settings)
-    kernel = None if _needs_tiles(segments, window, softcap) else kernel_for(q)
-    if kernel is None:
-        return tiles.forward(q, k, v, settings)
-    N, H, C = q.shape
-    out = torch.empty(N, H, C, dtype=q.dtype, device=q.device)
-    wide = torch.promote_types(q.dtype, torch.float32)
-    lse = torch.empty(H, N, dtype=wide, device=q.device)
-    q, k, v = (_heads_first(t) for t in (q, k, v))
-    for start, length in zip(segments.starts, segments.lengths, strict=True):
-        own = slice(start, start + length)
-        part, part_lse = kernel.forward(q[:, :, own], k[:, :, own], v[:, :, own], True, scale)
-        out[own] = part[0].transpose(0, 1)
-        lse[:, own] = part_lse[0]
-    for own, below in _prefixes(segments):
-        part, part_lse = kernel.forward(q[:, :, below], k[:, :, own], v[:, :, own], False, scale)
-        merged = torch.logaddexp(lse[:, below], part_lse[0])
-        keep = torch.exp(lse[:, below] - merged).T[..., None].to(out.dtype)
-        take = torch.exp(part_lse[0] - merged).T[..., None].to(out.dtype)
-        out[below].mul_(keep).addcmul_(part[0].transpose(0, 1), take)
-        lse[:, below] = merged
+
+def can_run(q: Tensor) -> bool:
+    """Return whether there is compiled code for tensors like `q`."""
+    return (
+        q.device.type == "cpu" and q.dtype == torch.float32 and native.library(SOURCE) is not None
+    )
+
+
+def forward(q: Tensor, k: Tensor, v: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
+    """Return the output [N, H, C] and the log-sum-exp [H, N]."""
+    (N, H, C), K = q.shape, k.shape[1]
+    out, lse = q.new_empty(N, H, C), q.new_empty(H, N)
+    q, k, v = (_by_rows(t) for t in (q, k, v))
+    runs = _runs(settings.segments)
+    work.did(4 * H * C * settings.pairs())
+    _function("attention_forward", _FORWARD)(
+        q, k, v, out, lse, runs, len(runs), N, H, K, C, q.stride(0), k.stride(0), v.stride(0),
+        settings.window or 0, settings.scale, settings.softcap or 0.0, torch.get_num_threads(),
+    )  # fmt: skip
     return out, lse
 
 
@@ -62,112 +43,39 @@ def backward(
     v: Tensor,
     out: Tensor,
     lse: Tensor,
-    segments: Segments,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
-    into: tuple[Tensor, Tensor, Tensor] | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of q [N, H, C], k and v [N, K, C].
-
-    Args:
-        dout: [N, H, C] gradient of the output.
-        q: as given to `forward`, likewise `k`, `v`, `segments`, `scale`, `window`, `softcap`.
-        k: see `q`.
-        v: see `q`.
-        out: as returned by `forward`, likewise `lse`.
-        lse: see `out`.
-        segments: see `q`.
-        scale: see `q`.
-        window: see `q`.
-        softcap: see `q`.
-        into: write into these three tensors, which may be views of one buffer, and return them.
-    """
-    dq, dk, dv = into or (torch.empty_like(q), torch.empty_like(k), torch.empty_like(v))
-    settings = Settings(segments, scale, window, softcap)
-    if compiled.can_run(q):
-        compiled.backward(dout, q, k, v, out, lse, settings, (dq, dk, dv))
-        return dq, dk, dv
-    kernel = None if _needs_tiles(segments, window, softcap) else kernel_for(q)
-    if kernel is None:
-        tiles.backward(dout, q, k, v, out, lse, settings, (dq, dk, dv))
-        return dq, dk, dv
-    q, k, v, dout, out = (_heads_first(t) for t in (q, k, v, dout, out))
-    whole = dout, q, k, v, out, lse
-    for start, length in zip(segments.starts, segments.lengths, strict=True):
-        own = slice(start, start + length)
-        parts = _part_gradients(kernel, whole, own, own, True, scale)
-        for gradient, part in zip((dq, dk, dv), parts, strict=True):
-            gradient[own] = part[0].transpose(0, 1)
-    for own, below in _prefixes(segments):
-        parts = _part_gradients(kernel, whole, below, own, False, scale)
-        for gradient, part, rows in zip((dq, dk, dv), parts, (below, own, own), strict=True):
-            gradient[rows] += part[0].transpose(0, 1)
-    return dq, dk, dv
+    settings: Settings,
+    into: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    """Write the gradients of q, k and v into the three tensors of `into`."""
+    (N, H, C), K = q.shape, k.shape[1]
+    dout, out = dout.contiguous(), out.contiguous()
+    q, k, v = (_by_rows(t) for t in (q, k, v))
+    by_rows = tuple(_by_rows(t) for t in into)
+    strides = torch.tensor([t.stride(0) for t in (q, k, v, *by_rows)])
+    runs = _runs(settings.segments)
+    work.did(10 * H * C * settings.pairs())
+    _function("attention_backward", _BACKWARD)(
+        dout, q, k, v, out, lse, *by_rows, runs, len(runs), N, H, K, C, strides,
+        settings.window or 0, settings.scale, settings.softcap or 0.0, torch.get_num_threads(),
+    )  # fmt: skip
+    for target, written in zip(into, by_rows, strict=True):
+        if written is not target:
+            target.copy_(written)
 
 
-class _SegmentAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, settings: tuple[Any, ...]) -> Tensor:
-        out, lse = forward(q, k, v, *settings)
-        ctx.settings = settings
-        ctx.save_for_backward(q, k, v, out, lse)
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *dout: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = backward(dout[0], *ctx.saved_tensors, *ctx.settings)
-        needed = zip(gradients, ctx.needs_input_grad[:3], strict=True)
-        return *(g if wanted else None for g, wanted in needed), None
+def _function(name: str, signature: str) -> Callable[..., None]:
+    compiled = native.function(SOURCE, name, signature)
+    assert compiled is not None
+    return compiled
 
 
-def segment_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    segments: Segments,
-    scale: float,
-    window: int | None,
-    softcap: float | None,
-) -> Tensor:
-    """See `strop.ops.segment_attention`."""
-    attended: Tensor = _SegmentAttention.apply(q, k, v, (segments, scale, window, softcap))
-    return attended
+def _by_rows(x: Tensor) -> Tensor:
+    """Return x [N, H, C], copied where its heads do not stand side by side in each row."""
+    return x if x.stride()[1:] == (x.shape[2], 1) else x.contiguous()
 
 
-def _needs_tiles(segments: Segments, window: int | None, softcap: float | None) -> bool:
-    return softcap is not None or (window is not None and segments.depth_reach() > window)
-
-
-def _prefixes(segments: Segments) -> list[tuple[slice, slice]]:
-    """Return for each run that has descendants its own rows and the rows of those descendants."""
-    found = []
-    for start, length, end in zip(segments.starts, segments.lengths, segments.ends, strict=True):
-        if end > start + length:
-            found.append((slice(start, start + length), slice(start + length, end)))
-    return found
-
-
-def _heads_first(x: Tensor) -> Tensor:
-    """View [N, H, C] as the [1, H, N, C] that the kernels take."""
-    return x.transpose(0, 1)[None]
-
-
-def _part_gradients(
-    kernel: Kernel,
-    whole: tuple[Tensor, ...],
-    queries: slice,
-    keys: slice,
-    causal: bool,
-    scale: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what the keys of some rows give to the gradients of the queries of others."""
-    dout, q, k, v, out, lse = whole
-    kept = (
-        q[:, :, queries],
-        k[:, :, keys],
-        v[:, :, keys],
-        out[:, :, queries],
-        lse[None, :, queries],
-    )
-    return kernel.backward(dout[:, :, queries], kept, causal, scale)
+def _runs(segments: Segments) -> Tensor:
+    """Return start, length, depth and parent (-1: none) of each run [R, 4]."""
+    parents = (-1 if parent is None else parent for parent in segments.parents)
+    rows = zip(segments.starts, segments.lengths, segments.offsets, parents, strict=True)
+    return torch.tensor(list(rows), dtype=torch.int64).view(len(segments.lengths), 4)

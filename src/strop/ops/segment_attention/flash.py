@@ -29,9 +29,9 @@ class Kernel(Protocol):
         """Return the output [1, H, n, C] and the log-sum-exp [1, H, n]."""
 
     def backward(
-        self, dout: Tensor, kept: tuple[Tensor, ...], causal: bool, scale: float
+        self, dout: Tensor, saved: tuple[Tensor, ...], causal: bool, scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients of q, k and v; kept are q, k, v, the output and the log-sum-exp."""
+        """Return the gradients of q, k and v; saved are q, k, v, the output and the log-sum-exp."""
 
 
 def kernel_for(q: Tensor) -> Kernel | None:
@@ -54,7 +54,7 @@ def kernel_for(q: Tensor) -> Kernel | None:
 
 
 def _is_ampere_or_newer(q: Tensor) -> bool:
-    """Say so of the card that `q` is on; one that is only pretended is, and AMD's count as such."""
+    """Return whether the card of `q` is Ampere or newer; fake devices and AMD's cards count as such."""
     if not has_data(q) or torch.version.hip is not None:
         return True
     return torch.cuda.get_device_capability(q.device) >= (8, 0)
@@ -73,10 +73,10 @@ class _Cpu:
         return out, lse
 
     def backward(
-        self, dout: Tensor, kept: tuple[Tensor, ...], causal: bool, scale: float
+        self, dout: Tensor, saved: tuple[Tensor, ...], causal: bool, scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         backward = _aten._scaled_dot_product_flash_attention_for_cpu_backward
-        dq, dk, dv = backward(dout, *kept, 0.0, causal, scale=scale)
+        dq, dk, dv = backward(dout, *saved, 0.0, causal, scale=scale)
         return dq, dk, dv
 
 
@@ -91,9 +91,9 @@ class _Flash:
         return out, lse
 
     def backward(
-        self, dout: Tensor, kept: tuple[Tensor, ...], causal: bool, scale: float
+        self, dout: Tensor, saved: tuple[Tensor, ...], causal: bool, scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v, out, lse = kept
+        q, k, v, out, lse = saved
         seed = torch.empty(2, dtype=torch.uint64, device=q.device)  # read with dropout only
         dq, dk, dv = _aten._scaled_dot_product_flash_attention_backward(
             dout, q, k, v, out, lse.contiguous(), None, None, q.shape[2], k.shape[2], 0.0, causal,
@@ -116,9 +116,9 @@ class _MemoryEfficient:
         return out, lse[:, :, : q.shape[2]]
 
     def backward(
-        self, dout: Tensor, kept: tuple[Tensor, ...], causal: bool, scale: float
+        self, dout: Tensor, saved: tuple[Tensor, ...], causal: bool, scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        q, k, v, out, lse = kept
+        q, k, v, out, lse = saved
         K, H = k.shape[1], q.shape[1]
         seed = torch.empty((), dtype=torch.int64, device=q.device)  # read with dropout only
         padding = 0 if torch.version.hip else -lse.shape[2] % 32

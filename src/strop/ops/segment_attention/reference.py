@@ -12,12 +12,12 @@ def visible(segments: Segments, window: int | None, device: torch.device) -> Ten
     mask = torch.zeros(N, N, dtype=torch.bool, device=device)
     depth = torch.empty(N, dtype=torch.int64, device=device)
     for run, (start, length) in enumerate(zip(segments.starts, segments.lengths, strict=True)):
-        own = slice(start, start + length)
-        depth[own] = torch.arange(length, device=device) + segments.offsets[run]
-        mask[own, own] = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+        rows = slice(start, start + length)
+        depth[rows] = torch.arange(length, device=device) + segments.offsets[run]
+        mask[rows, rows] = torch.ones(length, length, dtype=torch.bool, device=device).tril()
         for above in segments.ancestors(run):
             first = segments.starts[above]
-            mask[own, first : first + segments.lengths[above]] = True
+            mask[rows, first : first + segments.lengths[above]] = True
     if window is not None:
         mask &= depth[:, None] - depth[None, :] < window
     return mask

@@ -1,4 +1,4 @@
-"""Which tokens see which: runs of tokens in depth-first order, each with its parent run."""
+"""Segments of tokens in depth-first order, each with its parent: which tokens see which."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,11 +40,11 @@ class Segments:
     @cached_property
     def starts(self) -> tuple[int, ...]:
         """First row of each run."""
-        found, at = [], 0
+        starts, at = [], 0
         for length in self.lengths:
-            found.append(at)
+            starts.append(at)
             at += length
-        return tuple(found)
+        return tuple(starts)
 
     @property
     def size(self) -> int:
@@ -54,19 +54,19 @@ class Segments:
     @cached_property
     def offsets(self) -> tuple[int, ...]:
         """Tokens of all ancestors of each run: the depth of its first token."""
-        found: list[int] = []
+        offsets: list[int] = []
         for parent in self.parents:
-            found.append(0 if parent is None else found[parent] + self.lengths[parent])
-        return tuple(found)
+            offsets.append(0 if parent is None else offsets[parent] + self.lengths[parent])
+        return tuple(offsets)
 
     @cached_property
     def ends(self) -> tuple[int, ...]:
         """Row after the last descendant of each run."""
-        found = [s + n for s, n in zip(self.starts, self.lengths, strict=True)]
-        for run in reversed(range(len(found))):
+        ends = [s + n for s, n in zip(self.starts, self.lengths, strict=True)]
+        for run in reversed(range(len(ends))):
             if (parent := self.parents[run]) is not None:
-                found[parent] = max(found[parent], found[run])
-        return tuple(found)
+                ends[parent] = max(ends[parent], ends[run])
+        return tuple(ends)
 
     def ancestors(self, run: int) -> Iterator[int]:
         """Yield the runs above `run`, nearest first."""

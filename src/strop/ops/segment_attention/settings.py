@@ -1,4 +1,4 @@
-"""What a call of attention among runs is given beside its tensors."""
+"""Settings of attention among runs: all of a call but its tensors."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from strop.ops.segment_attention.segments import Segments
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is not a tensor."""
+    """Settings of a call."""
 
     segments: Segments
     scale: float
@@ -16,10 +16,10 @@ class Settings:
 
     def pairs(self) -> int:
         """Return how many pairs of a query and a key see each other."""
-        segments, found = self.segments, 0
+        segments, count = self.segments, 0
         for length, offset in zip(segments.lengths, segments.offsets, strict=True):
             full = offset * length + length * (length + 1) // 2
             beyond = 0 if self.window is None else offset + length - self.window
             steps = max(0, min(beyond, length))  # queries that miss a key, the last one `beyond`
-            found += full - (steps * beyond - steps * (steps - 1) // 2 if steps else 0)
-        return found
+            count += full - (steps * beyond - steps * (steps - 1) // 2 if steps else 0)
+        return count

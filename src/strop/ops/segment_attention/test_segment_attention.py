@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from strop.core import env, work
 from strop.core.errors import ShapeError, UnsupportedError
 from strop.core.simulated.allocations import Allocations
-from strop.ops.segment_attention import IMPLS, cpu, segment_attention, tiles
+from strop.ops.segment_attention import IMPLS, eager, segment_attention, tiles
 from strop.ops.segment_attention.cases import FLASH_IN_16_BITS, TESTED, Case
 from strop.ops.segment_attention.reference import visible
 from strop.ops.segment_attention.settings import Settings
@@ -70,14 +70,14 @@ def test_a_window_counts_along_the_path_and_not_along_the_rows():
 
 
 @pytest.mark.parametrize("case", [FLASH, TILED], ids=["flash", "tiles"])
-@pytest.mark.parametrize("wanted", ["q", "k", "v"])
+@pytest.mark.parametrize("name", ["q", "k", "v"])
 @pytest.mark.parametrize("impl", [i.name for i in IMPLS])
-def test_gives_only_the_gradients_asked_for(impl, wanted, case, device_for):
+def test_gives_only_the_gradients_that_are_needed(impl, name, case, device_for):
     device = device_for(impl)
     named = dict(zip("qkv", case.inputs(device), strict=True))
-    named[wanted].requires_grad_()
+    named[name].requires_grad_()
     segment_attention(**named, **case.settings(device), impl=impl).sum().backward()
-    assert [name for name, t in named.items() if t.grad is not None] == [wanted]
+    assert [name for name, t in named.items() if t.grad is not None] == [name]
 
 
 @pytest.mark.parametrize("case", [FLASH, TILED], ids=["flash", "tiles"])
@@ -94,8 +94,8 @@ def test_the_gradient_from_above_may_have_any_strides(case, upstream, dtype):
             dout = dout[:1, :1, :1].expand(N, H, C)
         return torch.autograd.grad(out, leaves, dout)
 
-    for ours, wanted in zip(gradients("cpu"), gradients("reference"), strict=True):
-        torch.testing.assert_close(ours, wanted)
+    for ours, expected in zip(gradients("cpu"), gradients("reference"), strict=True):
+        torch.testing.assert_close(ours, expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
@@ -104,9 +104,9 @@ def test_keeps_q_k_v_the_output_and_one_number_per_query_and_head(dtype, softcap
     case = Case((40, 20, 4), (None, 0, 0), H=6, K=2, C=8, dtype=dtype, buffer=True)
     q, k, v = case.inputs("cpu")
     q.requires_grad_()
-    kept = saved_bytes(lambda: segment_attention(q, k, v, case.segments(), softcap=softcap))
+    saved = saved_bytes(lambda: segment_attention(q, k, v, case.segments(), softcap=softcap))
     N, wide = 64, torch.promote_types(dtype, torch.float32)
-    assert kept == N * (2 * 6 + 2 * 2) * 8 * dtype.itemsize + N * 6 * wide.itemsize
+    assert saved == N * (2 * 6 + 2 * 2) * 8 * dtype.itemsize + N * 6 * wide.itemsize
 
 
 @pytest.mark.parametrize("case", [FLASH, TILED], ids=["flash", "tiles"])
@@ -114,22 +114,22 @@ def test_gradients_are_written_into_views_of_a_buffer_and_nowhere_else(case):
     q, k, v = case.inputs("cpu")
     segments, scale = case.segments(), 0.25
     call = segments, scale, case.window, case.softcap
-    out, lse = cpu.forward(q, k, v, *call)
+    out, lse = eager.forward(q, k, v, *call)
     dout = torch.randn(out.shape, generator=torch.Generator().manual_seed(2))
-    expected = cpu.backward(dout, q, k, v, out, lse, *call)
+    expected = eager.backward(dout, q, k, v, out, lse, *call)
     beside = 3
     buffer = torch.full((len(q), (4 + 2 + 2) + beside, 16), 7.0)
     into = buffer.split([4, 2, 2, beside], 1)[:3]
-    assert cpu.backward(dout, q, k, v, out, lse, *call, into=into) == into
-    for written, wanted in zip(into, expected, strict=True):
-        assert torch.equal(written, wanted)
+    assert eager.backward(dout, q, k, v, out, lse, *call, into=into) == into
+    for written, reference in zip(into, expected, strict=True):
+        assert torch.equal(written, reference)
     assert (buffer[:, 8:] == 7).all()
 
 
 @pytest.mark.parametrize("case", [FLASH, TILED], ids=["flash", "tiles"])
-def test_the_kept_number_is_the_log_of_the_sum_of_the_exponentials(case):
+def test_the_saved_number_is_the_log_of_the_sum_of_the_exponentials(case):
     q, k, v = (t.double() for t in case.inputs("cpu"))
-    _, lse = cpu.forward(q, k, v, case.segments(), 0.25, case.window, case.softcap)
+    _, lse = eager.forward(q, k, v, case.segments(), 0.25, case.window, case.softcap)
     scores = torch.einsum("nhc,mhc->hnm", q, k.repeat_interleave(2, 1)) * 0.25
     if case.softcap is not None:
         scores = case.softcap * torch.tanh(scores / case.softcap)
@@ -170,7 +170,7 @@ def test_huge_scores_stay_finite(softcap, native, monkeypatch):
         ((300, 200, 333, 70), (None, 0, 1, 0), 150),
     ],
 )
-def test_tiles_that_are_skipped_without_data_need_no_more_memory_and_their_arithmetic_is_told(
+def test_tiles_skipped_without_data_need_no_more_memory_and_their_arithmetic_is_counted(
     lengths, parents, window
 ):
     case = Case(lengths, parents, window=window, softcap=2.0)
@@ -178,23 +178,23 @@ def test_tiles_that_are_skipped_without_data_need_no_more_memory_and_their_arith
 
     def measure(q, k, v):
         """Return the peak of both passes, and their arithmetic; count the products that ran."""
-        told, seen, counter = [], Allocations(), FlopCounterMode(display=False)
-        made = [torch.empty_like(t) for t in (q, k, v)]
-        with work.counted(told.append), counter, seen:
+        skipped_flops, seen, counter = [], Allocations(), FlopCounterMode(display=False)
+        gradients = [torch.empty_like(t) for t in (q, k, v)]
+        with work.counted(skipped_flops.append), counter, seen:
             out, lse = tiles.forward(q, k, v, settings)
-            tiles.backward(out, q, k, v, out, lse, settings, made)
-        return seen.peak, counter.get_total_flops() + sum(told), len(told)
+            tiles.backward(out, q, k, v, out, lse, settings, gradients)
+        return seen.peak, counter.get_total_flops() + sum(skipped_flops), len(skipped_flops)
 
     peak, flops, skipped = measure(*case.inputs("cpu"))
     assert skipped == 0
     with FakeTensorMode():
-        *found, skipped = measure(*case.inputs("cpu"))
-    assert found == [peak, flops]
+        *measured, skipped = measure(*case.inputs("cpu"))
+    assert measured == [peak, flops]
     assert skipped > 0
 
 
 @pytest.mark.parametrize(
-    ("q", "k", "v", "found"),
+    ("q", "k", "v", "message"),
     [
         ((5, 4, 8), (5, 3, 8), (5, 3, 8), r"q \[5, 4, 8\], k \[5, 3, 8\], v \[5, 3, 8\] and 5 tok"),
         ((5, 4, 8), (5, 2, 8), (5, 2, 6), r"v \[5, 2, 6\]"),
@@ -205,8 +205,8 @@ def test_tiles_that_are_skipped_without_data_need_no_more_memory_and_their_arith
     ],
     ids=["heads do not divide", "v differs", "k is narrow", "no key heads", "flat", "N differs"],
 )
-def test_tensors_that_do_not_fit_are_named(q, k, v, found):
-    with pytest.raises(ShapeError, match=found):
+def test_tensors_that_do_not_fit_are_named(q, k, v, message):
+    with pytest.raises(ShapeError, match=message):
         segment_attention(*map(torch.zeros, (q, k, v)), Case((3, 2)).segments())
 
 

@@ -26,7 +26,7 @@ class _Tile:
     keys: slice | Tensor
     """The rows of the keys they can see, by depth."""
     top: int
-    """Which of these keys is the first query's own."""
+    """Index among these keys of the first query's own."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -122,8 +122,8 @@ def _capped(heads: Tensor, settings: Settings) -> tuple[Tensor, Tensor | None]:
 def _hidden(heads: Tensor, tile: _Tile, settings: Settings) -> Tensor:
     """Return [n, m] bool: which keys a query does not see."""
     n, m = heads.shape[1:]
-    own = torch.arange(n, device=heads.device)[:, None] + tile.top
-    gap = own - torch.arange(m, device=heads.device)[None, :]
+    depth = torch.arange(n, device=heads.device)[:, None] + tile.top
+    gap = depth - torch.arange(m, device=heads.device)[None, :]
     hidden = gap < 0
     return hidden if settings.window is None else hidden | (gap >= settings.window)
 
@@ -131,8 +131,8 @@ def _hidden(heads: Tensor, tile: _Tile, settings: Settings) -> Tensor:
 def _worth_running(settings: Settings, q: Tensor, flops: int) -> Iterator[_Tile]:
     """Yield the tiles; where q has no data, only those that decide how much memory is needed.
 
-    That are those which no other exceeds in queries and in keys, and their neighbours, since what a
-    tile leaves behind lies beside what the next one makes. The others' arithmetic is told.
+    These are the tiles that no other exceeds in queries and in keys, and their neighbours, since a
+    tile's last tensors live beside the first of the next. The arithmetic of the others is counted.
 
     Args:
         settings: the runs, and who sees whom.

@@ -1,4 +1,4 @@
-"""Which tensors a compiled kernel reads, and which it writes."""
+"""Tensors that a compiled kernel reads and writes."""
 
 import re
 from typing import Any
@@ -21,7 +21,7 @@ def accesses(kernel: Any) -> dict[str, tuple[bool, bool]]:
     """
     text = kernel.asm["ttir"]
     origin = {name: {name} for name in _ARGUMENT.findall(text)}
-    found = dict.fromkeys(origin, (False, False))
+    accesses = dict.fromkeys(origin, (False, False))
     for line in text.splitlines():
         if derived := _DERIVED.search(line):
             sources = [origin.get(name, set()) for name in _NAME.findall(derived[2])]
@@ -32,6 +32,6 @@ def accesses(kernel: Any) -> dict[str, tuple[bool, bool]]:
         for pattern, at in ((_LOAD, 0), (_STORE, 1)):
             if touched := pattern.search(line):
                 for name in origin.get(touched[1], ()):
-                    reads, writes = found[name]
-                    found[name] = (reads or at == 0, writes or at == 1)
-    return {name.removeprefix("%"): touched for name, touched in found.items()}
+                    reads, writes = accesses[name]
+                    accesses[name] = (reads or at == 0, writes or at == 1)
+    return {name.removeprefix("%"): touched for name, touched in accesses.items()}

@@ -1,4 +1,4 @@
-"""What a compiled kernel needs of a card, read out of its machine code."""
+"""Resources that a compiled kernel needs, read out of its machine code."""
 
 import re
 import subprocess
@@ -44,9 +44,9 @@ class Needs:
     """Load instructions from global memory, by bytes a thread gets from each."""
     tensor_core_instructions: int
     products: list[str]
-    """Which 16-bit numbers it multiplies matrices of: f16, bf16."""
+    """16-bit formats of its matrix products: f16, bf16."""
     pointers: str
-    """What its pointers point to."""
+    """Types that its pointers point to."""
 
 
 def needs(kernel: Any, card: str) -> Needs:
@@ -97,17 +97,17 @@ def _nvidia_width(instruction: str) -> int:
 
 def _amd(assembly: str) -> tuple[int, int, list[str]]:
     def number(key: str) -> int:
-        found = re.search(rf"\.{key}:\s+(\d+)", assembly)
-        assert found is not None, key
-        return int(found[1])
+        match = re.search(rf"\.{key}:\s+(\d+)", assembly)
+        assert match is not None, key
+        return int(match[1])
 
     spilled = number("private_segment_fixed_size") + 4 * number("vgpr_spill_count")
     return number("vgpr_count"), spilled, _AMD_INSTRUCTION.findall(assembly)
 
 
 def _amd_width(instruction: str) -> int:
-    found = re.match(r"(?:global|buffer)_load_(\w+)", instruction)
-    if not found:
+    match = re.match(r"(?:global|buffer)_load_(\w+)", instruction)
+    if not match:
         return 0
-    kind = found[1].removesuffix("_d16").removesuffix("_d16_hi")
+    kind = match[1].removesuffix("_d16").removesuffix("_d16_hi")
     return next((width for name, width in _AMD_WIDTH.items() if name in kind), 1)

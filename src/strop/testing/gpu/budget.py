@@ -1,4 +1,4 @@
-"""What the kernels may need of a card."""
+"""Budget of the kernels on a card."""
 
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ NO_HALF_PRODUCTS = {"sm_75": ("bf16",)}
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What one kernel may need; nothing may ever spill."""
+    """Resources one kernel may need; nothing may ever spill."""
 
     registers: int
     """Of a thread, on NVIDIA's cards."""
@@ -36,15 +36,15 @@ def faults(kernels: Iterable[Mapping[str, Any]], budgets: Mapping[str, Budget]) 
         kernels: lines that `strop.testing.gpu.launching` prints.
         budgets: by kernel; a kernel without one is a fault.
     """
-    found = []
+    faults = []
     for kernel in kernels:
         budget = budgets.get(kernel["kernel"])
         if budget is None:
-            found.append(f"{kernel['kernel']} has no budget")
+            faults.append(f"{kernel['kernel']} has no budget")
             continue
         where = f"{kernel['kernel']} on {kernel['card']} for {kernel['launch']}"
-        found += [f"{where}: {fault}" for fault in _faults(kernel, budget)]
-    return found
+        faults += [f"{where}: {fault}" for fault in _faults(kernel, budget)]
+    return faults
 
 
 def wide_share(loads: Mapping[str, int]) -> float:
@@ -56,18 +56,18 @@ def wide_share(loads: Mapping[str, int]) -> float:
 
 def _faults(kernel: Mapping[str, Any], budget: Budget) -> list[str]:
     nvidia = kernel["card"].startswith("sm_")
-    found = []
+    faults = []
     if kernel["spilled"]:
-        found.append(f"spills {kernel['spilled']} bytes of a thread")
+        faults.append(f"spills {kernel['spilled']} bytes of a thread")
     registers = budget.registers if nvidia else budget.amd_registers
     if kernel["registers"] > registers:
-        found.append(f"takes {kernel['registers']} registers, its budget is {registers}")
+        faults.append(f"takes {kernel['registers']} registers, its budget is {registers}")
     if kernel["shared"] > SHARED_MEMORY[kernel["card"]]:
-        found.append(f"takes {kernel['shared']} bytes of shared memory, more than the card has")
+        faults.append(f"takes {kernel['shared']} bytes of shared memory, more than the card has")
     share = wide_share(kernel["loads"])
     if kernel["aligned"] and share < budget.wide:
-        found.append(f"loads {share:.0%} of its bytes 16 at a time, not {budget.wide:.0%}")
+        faults.append(f"loads {share:.0%} of its bytes 16 at a time, not {budget.wide:.0%}")
     halves = set(kernel["products"]) - set(NO_HALF_PRODUCTS.get(kernel["card"], ()))
     if halves and not kernel["tensor_core_instructions"]:
-        found.append("multiplies matrices without tensor cores")
-    return found
+        faults.append("multiplies matrices without tensor cores")
+    return faults

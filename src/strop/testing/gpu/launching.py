@@ -98,23 +98,23 @@ def compiled_kernels(card: str, launches: list[Launch]) -> Iterator[dict[str, An
     """Call every launch for a card and yield what each of its kernels needs, each kernel once."""
     triton.runtime.driver.set_active(NoCard(card))
     number = list(binaries.SHARED_MEMORY).index(card)
-    found: list[dict[str, Any]] = []
+    kernels: list[dict[str, Any]] = []
 
     def compiled(*, fn: Any, compile: dict[str, Any], **_: Any) -> None:
         kernel = fn.jit_function.device_caches[number][0][compile["key"]]
         *_, operation, _ = fn.module.split(".")
         name = {"kernel": f"{operation}.{fn.name.split('.')[-1]}", "card": card}
-        found.append(name | dataclasses.asdict(binaries.needs(kernel, card)))
+        kernels.append(name | dataclasses.asdict(binaries.needs(kernel, card)))
 
     triton.knobs.runtime.jit_post_compile_hook = compiled
     for launch in launches:
         start = time.perf_counter()
         with torch.autograd.set_multithreading_enabled(False), FakeCuda():
             launch.call()
-        for line in found:
-            seconds = round((time.perf_counter() - start) / len(found), 2)
+        for line in kernels:
+            seconds = round((time.perf_counter() - start) / len(kernels), 2)
             yield line | {"launch": launch.name, "aligned": launch.aligned, "seconds": seconds}
-        found.clear()
+        kernels.clear()
 
 
 def main() -> None:

@@ -35,12 +35,12 @@ class RoundingBuilder(interpreter.InterpreterBuilder):
 
     def cast_impl(self, src: Any, dst_type: Any) -> Any:
         """Convert numbers to another type."""
-        source, wanted = src.dtype.scalar, dst_type.scalar
-        if wanted == tl.bfloat16 and source != tl.bfloat16:
-            return interpreter.TensorHandle(narrowed(src.data.astype(np.float32)), wanted)
-        if source == tl.bfloat16 and wanted != tl.bfloat16:
-            numbers = widened(src.data).astype(interpreter._get_np_dtype(wanted))
-            return interpreter.TensorHandle(numbers, wanted)
+        source, target = src.dtype.scalar, dst_type.scalar
+        if target == tl.bfloat16 and source != tl.bfloat16:
+            return interpreter.TensorHandle(narrowed(src.data.astype(np.float32)), target)
+        if source == tl.bfloat16 and target != tl.bfloat16:
+            numbers = widened(src.data).astype(interpreter._get_np_dtype(target))
+            return interpreter.TensorHandle(numbers, target)
         return super().cast_impl(src, dst_type)
 
     def create_fp_to_fp(self, src: Any, dst_type: Any, rounding_mode: Any) -> Any:

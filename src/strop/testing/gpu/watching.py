@@ -18,7 +18,7 @@ UNTOUCHED, SEVERAL = -1, -2
 
 
 def install() -> None:
-    """Let every launch in this process be watched, and bfloat16 round as on a GPU.
+    """Watch every launch in this process, and round bfloat16 as a GPU does.
 
     Kernels may be defined before or after, but none launched before.
     """
@@ -53,7 +53,7 @@ class Block:
         self.loaded = np.full(size, UNTOUCHED, np.int32)
 
     def add(self, tensor: Any) -> None:
-        """Let the elements of a tensor be touched."""
+        """Allow access to the elements of a tensor."""
         if tensor.numel() == 0:
             return
         size = tensor.element_size()
@@ -113,18 +113,20 @@ class WatchingBuilder(RoundingBuilder):
 
     def _race(self, kind: str, block: Block, at: Any, size: int) -> None:
         (x, y, z), (_, height, depth) = self.grid_idx, self.grid_dim
-        own = (x * height + y) * depth + z
+        program = (x * height + y) * depth + z
         stored, loaded = block.stored[at], block.loaded[at]
-        by_others = (stored >= 0) & (stored != own)
+        by_others = (stored >= 0) & (stored != program)
         if kind == "load":
             if by_others.any():
                 raise KernelError(
                     f"race: program {self.grid_idx} reads what another stores in "
                     f"{block.name}, element {int(at[by_others][0]) // size}"
                 )
-            block.loaded[at] = np.where((loaded == UNTOUCHED) | (loaded == own), own, SEVERAL)
+            block.loaded[at] = np.where(
+                (loaded == UNTOUCHED) | (loaded == program), program, SEVERAL
+            )
         elif kind == "store":
-            by_others |= (loaded != UNTOUCHED) & (loaded != own)
+            by_others |= (loaded != UNTOUCHED) & (loaded != program)
             if by_others.any():
                 raise KernelError(
                     f"race: program {self.grid_idx} stores what another touches in "
@@ -135,7 +137,7 @@ class WatchingBuilder(RoundingBuilder):
                     f"race: two lanes of program {self.grid_idx} store the same "
                     f"element of {block.name}"
                 )
-            block.stored[at] = own
+            block.stored[at] = program
 
 
 def _blocks(arguments: dict[str, Any]) -> list[Block]:

@@ -41,7 +41,7 @@ def forward(
         x: [N, D].
         parts: layers with the same D.
         masks: from `draw_masks`.
-        workspace: where dense weights are made.
+        workspace: buffers for dense weights.
         add_to: [N, E] added to the result, of a single layer.
     """
     if folds(x, masks):
@@ -52,8 +52,8 @@ def forward(
     out = x.new_empty(len(x), sum(widths))
     scaled = any(part.magnitude is not None for part in parts)
     start = None if scaled else add_to
-    for part, mask, own in zip(parts, masks, out.split(widths, 1), strict=True):
-        _separate(x, part, mask, workspace, own, start)
+    for part, mask, output in zip(parts, masks, out.split(widths, 1), strict=True):
+        _separate(x, part, mask, workspace, output, start)
     _add_bias(out, parts)
     return out if start is add_to or add_to is None else out.add_(add_to)
 
@@ -66,10 +66,10 @@ def input_gradient(
     if folds(dy, masks):
         return torch.mm(dy, _folded(parts, dy.new_empty(0, D), workspace))
     dx = dy.new_empty(len(dy), D)
-    for i, (own, part, mask) in enumerate(zip(_outputs(dy, parts), parts, masks, strict=True)):
+    for i, (dy_part, part, mask) in enumerate(zip(_outputs(dy, parts), parts, masks, strict=True)):
         weight = _dense(part, dx, workspace)
         factor = _row_factor(part, weight)
-        upstream = own if factor is None else own * factor.T.to(own.dtype)
+        upstream = dy_part if factor is None else dy_part * factor.T.to(dy_part.dtype)
         if i == 0:
             torch.mm(upstream, weight, out=dx)
         else:
@@ -95,8 +95,8 @@ def adapter_gradients(
     if folds(x, masks):
         return _folded_gradients(slices, x, parts, workspace)
     gradients: Gradients = []
-    for own, part, mask in zip(slices, parts, masks, strict=True):
-        gradients += _separate_gradients(own, x, part, mask, workspace)
+    for dy_part, part, mask in zip(slices, parts, masks, strict=True):
+        gradients += _separate_gradients(dy_part, x, part, mask, workspace)
     return gradients
 
 
@@ -105,7 +105,7 @@ def _outputs(dy: Tensor, parts: Sequence[LinearParts]) -> tuple[Tensor, ...]:
 
 
 def folds(x: Tensor, masks: Masks) -> bool:
-    """Say whether adapters are added to the weight before the product."""
+    """Return whether adapters are added to the weight before the product."""
     return x.dtype in (torch.float32, torch.float64) and all(mask is None for mask in masks)
 
 
@@ -117,10 +117,10 @@ def _folded(parts: Sequence[LinearParts], x: Tensor, workspace: Workspace) -> Te
         return plain
     heights = [part.weight.shape[0] for part in parts]
     weight = workspace.take("weight", (sum(heights), x.shape[1]), x)
-    for part, own in zip(parts, weight.split(heights), strict=True):
-        _fold_one(part, own)
+    for part, rows in zip(parts, weight.split(heights), strict=True):
+        _fold_one(part, rows)
         if part.magnitude is not None:
-            own.mul_((part.magnitude / torch.linalg.vector_norm(own, dim=1))[:, None])
+            rows.mul_((part.magnitude / torch.linalg.vector_norm(rows, dim=1))[:, None])
     return weight
 
 
@@ -144,16 +144,16 @@ def _folded_gradients(
     at = 0
     gradients: Gradients = []
     places: list[tuple[int, LinearParts, slice]] = []
-    for own, part in zip(slices, parts, strict=True):
+    for dy_part, part in zip(slices, parts, strict=True):
         if part.a is None or part.b is None:
             continue
         if part.magnitude is not None:
-            gradients += _dora_gradients(own, x, part, workspace)
+            gradients += _dora_gradients(dy_part, x, part, workspace)
             continue
         R = part.a.shape[0]
         ranks = slice(at, at + R)
-        lifted[:, ranks] = torch.mm(own, part.b.to(x.dtype))
-        db = torch.mm(own.T, narrow[:, ranks]).mul_(part.scale).to(part.b.dtype)
+        lifted[:, ranks] = torch.mm(dy_part, part.b.to(x.dtype))
+        db = torch.mm(dy_part.T, narrow[:, ranks]).mul_(part.scale).to(part.b.dtype)
         places.append((len(gradients), part, ranks))
         gradients += [None, db]
         at += R
@@ -178,8 +178,8 @@ def _dora_gradients(dy: Tensor, x: Tensor, part: LinearParts, workspace: Workspa
     dweight.mul_((part.magnitude / norm)[:, None])
     da = torch.mm(part.b.to(x.dtype).T, dweight).mul_(part.scale)
     db = torch.mm(dweight, part.a.to(x.dtype).T).mul_(part.scale)
-    made = zip((da, db, dmagnitude), (part.a, part.b, part.magnitude), strict=True)
-    return [gradient.to(tensor.dtype) for gradient, tensor in made]
+    pairs = zip((da, db, dmagnitude), (part.a, part.b, part.magnitude), strict=True)
+    return [gradient.to(tensor.dtype) for gradient, tensor in pairs]
 
 
 def _add_bias(out: Tensor, parts: Sequence[LinearParts]) -> Tensor:
@@ -276,8 +276,8 @@ class _LoraLinear(torch.autograd.Function):
         needed = ctx.needs_input_grad[2:]
         if not any(needed):
             return dx, None, *(None for _ in needed)
-        made = zip(adapter_gradients(dy[0], x, *call), needed, strict=True)
-        return dx, None, *(gradient if wanted else None for gradient, wanted in made)
+        pairs = zip(adapter_gradients(dy[0], x, *call), needed, strict=True)
+        return dx, None, *(gradient if needs else None for gradient, needs in pairs)
 
 
 def lora_linear(x: Tensor, part: LinearParts) -> Tensor:

@@ -1,4 +1,4 @@
-"""Layers whose weights are held in 16 bits and computed in a wider format."""
+"""Layers that store weights in 16 bits and compute in a wider format."""
 
 import torch
 import torch.nn.functional as F
@@ -7,13 +7,13 @@ from torch import Tensor, nn
 from strop.layers.frozen_product import product
 
 
-class HeldLinear(nn.Linear):
-    """y = x W^T + bias in the dtype of x, whatever W is held in.
+class NarrowLinear(nn.Linear):
+    """y = x W^T + bias in the dtype of x, whatever the dtype of W.
 
-    A frozen weight is widened for each product and not kept; a trained one is widened by autograd.
+    A frozen weight is widened for each product and then dropped; a trained one is widened by autograd.
 
     Args:
-        linear: whose weight and bias it takes over, the same objects.
+        linear: the layer whose weight and bias it takes over, the same objects.
     """
 
     def __init__(self, linear: nn.Linear) -> None:
@@ -30,8 +30,8 @@ class HeldLinear(nn.Linear):
         return y if bias is None else y + bias
 
 
-class HeldEmbedding(nn.Embedding):
-    """y = scale * W[ids] in `dtype`, whatever W is held in.
+class NarrowEmbedding(nn.Embedding):
+    """y = scale * W[ids] in `dtype`, whatever the dtype of W.
 
     Args:
         embedding: whose weight it takes over, the same object, which a tied head shares.

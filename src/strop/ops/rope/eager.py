@@ -1,4 +1,7 @@
-"""Rotary position embedding on CPU: one pass, and its own backward with the angle negated."""
+"""Rotary position embedding on any device: one pass; its backward is that with the angle negated.
+
+In float32 on a CPU by C++ (`cpu.cpp`), else in plain PyTorch.
+"""
 
 from pathlib import Path
 

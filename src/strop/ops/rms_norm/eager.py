@@ -1,4 +1,7 @@
-"""RMS normalisation on CPU: one pass over each row and direction, derivatives by hand."""
+"""RMS normalisation on any device: one pass over each row and direction, derivatives by hand.
+
+In float32 on a CPU by C++ (`cpu.cpp`), else in plain PyTorch.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Gated linear unit on CPU: one pass forward, one backward that recomputes the activation."""
+"""Gated linear unit on any device: one pass forward, one backward that recomputes the activation.
+
+In float32 on a CPU by C++ (`cpu.cpp`), else in plain PyTorch.
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,7 +16,7 @@ from strop.core import native
 SOURCE = Path(__file__).with_name("cpu.cpp")
 SIGNATURES = {"glu_forward": "ppqqqqii", "glu_backward": "ppppqqqqqqii"}
 NUMBERS = {"silu": 0, "gelu_tanh": 1, "gelu": 2}
-"""What cpu.cpp calls the activations."""
+"""Numbers of the activations in cpu.cpp."""
 
 BLOCK_BYTES = 1_000_000
 """Rows taken at once by the plain formulas, so that their temporaries stay in the cache."""
