@@ -21,6 +21,17 @@ def installed() -> dict[str, str]:
 
 
 @functools.cache
+def processor() -> str:
+    """Return the name of the processor and of what it can do: the same text, the same last bits."""
+    table = Path("/proc/cpuinfo")
+    if not table.exists():
+        return platform.processor()
+    lines = table.read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    names = ("model", "cpu family", "vendor_id", "flags", "Features", "CPU part")
+    return "\n".join(line for line in lines if line.startswith(names))
+
+
+@functools.cache
 def commit() -> str | None:
     """Return the commit strop runs from, with `-dirty` where files differ, or None if unknown."""
     try:

@@ -1,12 +1,18 @@
 """Choose the number format to compute in by timing it."""
 
 import functools
+import hashlib
+import json
 import statistics
 import time
 
 import torch
+from filelock import FileLock
 
-_ROWS, _WIDTH, _ROUNDS = 128, 768, 5
+from strop.core import env, versions
+from strop.core.files import write_json
+
+_ROWS, _WIDTH, _ROUNDS = 128, 768, 25
 _CLEARLY = 0.8
 """bf16 must take less than this share of the fp32 time; below that its rounding is not worth it."""
 
@@ -14,8 +20,9 @@ _CLEARLY = 0.8
 def compute_dtype(device: torch.device | str | None = None) -> torch.dtype:
     """Return the format matrix products should run in on `device`.
 
-    On a CPU both formats are timed once per process (well under 0.2 s): bf16 is twice as fast
-    where the processor has a bf16 unit, and eight to ten times slower where it has none.
+    On a CPU both formats are timed (well under 0.5 s) once for its processor, its number of threads
+    and the version of torch, and the choice is kept in the cache: bf16 is twice as fast where the
+    processor has a bf16 unit, and eight to ten times slower where it has none.
 
     Args:
         device: None means CUDA where there is one, else the CPU.
@@ -47,6 +54,24 @@ def gflops(device: torch.device | str | None = None) -> dict[str, float]:
 
 @functools.cache
 def _faster_on_cpu() -> torch.dtype:
+    machine = f"{versions.processor()}\n{torch.get_num_threads()} {torch.__version__}"
+    digest = hashlib.sha256(machine.encode()).hexdigest()[:16]
+    file = env.cache_folder() / "compute_dtype" / f"{digest}.json"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_suffix(".lock")):  # processes that start at once choose the same
+            try:
+                choice = json.loads(file.read_text(encoding="utf-8"))["dtype"]
+                return {"float32": torch.float32, "bfloat16": torch.bfloat16}[choice]
+            except (FileNotFoundError, ValueError, KeyError, TypeError):  # not there, or damaged
+                dtype = _timed_on_cpu()
+                write_json(file, {"dtype": str(dtype).removeprefix("torch.")})
+                return dtype
+    except (OSError, NotImplementedError):  # a cache that cannot be written, or that knows no locks
+        return _timed_on_cpu()
+
+
+def _timed_on_cpu() -> torch.dtype:
     median = _seconds(torch.device("cpu"))
     faster = median[torch.bfloat16] < _CLEARLY * median[torch.float32]
     return torch.bfloat16 if faster else torch.float32

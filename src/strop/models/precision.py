@@ -13,6 +13,7 @@ from strop.layers.narrow import NarrowEmbedding, NarrowLinear
 from strop.layers.quantized_linear import QuantizedLinear
 
 Bits = Literal[4, 16, 32]
+Dtype = Literal["float32", "bfloat16", "float16"]
 NARROW = (torch.bfloat16, torch.float16)
 
 
@@ -73,6 +74,16 @@ def computes_in(model: Any) -> torch.dtype:
         return embedding.dtype
     dtype: torch.dtype = embedding.weight.dtype
     return dtype
+
+
+def dtype_name(model: Any) -> Dtype:
+    """Return the name of the dtype that the model's products run in."""
+    names: dict[torch.dtype, Dtype] = {
+        torch.float32: "float32",
+        torch.bfloat16: "bfloat16",
+        torch.float16: "float16",
+    }
+    return names[computes_in(model)]
 
 
 def bits_of(model: nn.Module) -> Bits:

@@ -74,6 +74,8 @@ class Settings(Config):
     """Steps between losses on the held-out rows; without it after every epoch."""
     bits: Literal[4, 16, 32] = 4
     """Bits in which the frozen weights are held; 4 stores linear layers in 4, the rest in 16."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Number format of products; auto: the faster on this machine, timed once and remembered."""
     accelerate: bool = True
     """Compute each token once, without padding; false trains the plain TRL way."""
     activations: Literal["auto", "keep", "checkpoint", "offload"] = "auto"
@@ -102,6 +104,8 @@ class Settings(Config):
             yield f"held_out is {self.held_out}; a share is below 1, a number of rows is whole"
         if self.max_length is not None and self.max_length < 2:
             yield f"max_length is {self.max_length}; a row needs at least 2 tokens"
+        if self.bits == 32 and self.dtype not in ("auto", "float32"):
+            yield f"dtype is {self.dtype}; weights of 32 bits compute in float32, so take other bits"
         if self.map is not None or self.data is not None:
             from strop.data.reading.blend import source_faults
             from strop.data.reading.columns import mapping_fault

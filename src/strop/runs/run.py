@@ -200,10 +200,14 @@ class Run:
             StropError: the model is no longer found.
             DataError: another model lies there now, or the tokenizer is not the one trained with.
         """
+        import torch
+
         from strop.models import load
 
         assets = self.assets()
-        model, _ = load(self.model, bits=self.settings["bits"])
+        model, _ = load(
+            self.model, bits=self.settings["bits"], dtype=getattr(torch, self.settings["dtype"])
+        )
         assets.govern(model)
         if (codes := self.record.get("base", {}).get("codes")) is not None:
             from strop.models.quantized.on_load import codes_identity

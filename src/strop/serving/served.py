@@ -42,7 +42,7 @@ def find(names: Sequence[str], *, uncertified: bool = False) -> list[Served]:
     """
     there = {name: at_hand(name, uncertified=uncertified) for name in names}
     fresh = [run for name in names if there[name] is None and (run := _run(name)) is not None]
-    bases = Counter((run.model, run.settings["bits"]) for run in fresh)
+    bases = Counter(_base(run) for run in fresh)
     shared = {base for base, count in bases.items() if count > 1}
     made = [there[name] or _made(name, shared, uncertified) for name in names]
     twice = sorted({m.name for m in made if sum(m.name == other.name for other in made) > 1})
@@ -90,10 +90,14 @@ def _run(name: str) -> Run | None:
     return Run.open(path) if (path / "run.json").is_file() else None
 
 
-def _made(name: str, shared: set[tuple[str, int]], uncertified: bool) -> Served:
+def _base(run: Run) -> tuple[str, int, str]:
+    """Return what two runs have in common whose adapters may share one base."""
+    return run.model, run.settings["bits"], run.settings["dtype"]
+
+
+def _made(name: str, shared: set[tuple[str, int, str]], uncertified: bool) -> Served:
     if (run := _run(name)) is not None:
-        alone = (run.model, run.settings["bits"]) in shared
-        return _exported(run, "adapter" if alone else "f16", uncertified)
+        return _exported(run, "adapter" if _base(run) in shared else "f16", uncertified)
     if name in PACKAGED:
         return Served(name, _packaged(name))
     near = nearest(name)

@@ -2,13 +2,16 @@
 
 import dataclasses
 import datetime
+import hashlib
 import logging
 from collections.abc import Mapping
 from typing import Any
 
-from strop.core import versions
+import torch
+
+from strop.core import native, versions
 from strop.core.errors import DataError, UnsupportedError
-from strop.models.precision import bits_of, computes_in, described
+from strop.models.precision import bits_of, described, dtype_name
 from strop.planning.plan import StepPlan
 from strop.planning.settings import Settings
 from strop.runs.left_out import left_out
@@ -31,7 +34,7 @@ def first_record(
         "model": {
             "family": model.config.model_type,
             "parameters": weights["parameters"],
-            "dtype": _dtype(model),
+            "dtype": dtype_name(model),
             "device": str(model.device),
             "weights": weights,
         },
@@ -39,6 +42,7 @@ def first_record(
         "steps": steps(settings, len(data.token_ids))[1],
         "planned": None if plan is None else dataclasses.asdict(plan),
         "versions": versions.installed(),
+        "machine": _machine(),
         "commit": versions.commit(),
         "samples": [[dataclasses.asdict(piece) for piece in row] for row in data.samples],
     }
@@ -61,21 +65,20 @@ def check_unchanged(record: Mapping[str, Any], model: Any, facts: Mapping[str, A
             f"{facts['source']} no longer gives the tokens this run was started with; "
             "restore the data, or start a new run"
         )
-    if record["model"]["dtype"] != (dtype := _dtype(model)):
+    if record["model"]["dtype"] != (dtype := dtype_name(model)):
         raise UnsupportedError(
-            f"the run was started in {record['model']['dtype']} and the model is now "
-            f"{dtype}, the faster format by a timing; try again while the machine is "
-            "quiet, or resume on the machine it was started on"
+            f"the run was started in {record['model']['dtype']} and the model that was given "
+            f"computes in {dtype}; leave the model out, and that of the run is loaded"
         )
     if record["settings"]["bits"] != (bits := bits_of(model)):
         raise UnsupportedError(
             f"the run was started with weights in {record['settings']['bits']} bits and the model "
             f"now has them in {bits}; load it with bits={record['settings']['bits']}"
         )
-    before = {**record["versions"], "commit": record["commit"]}
-    now = {**versions.installed(), "commit": versions.commit()}
+    before = {**record["versions"], **record["machine"], "commit": record["commit"]}
+    now = {**versions.installed(), **_machine(), "commit": versions.commit()}
     changed = [
-        f"{name} was {before[name]} and is now {now.get(name)}"
+        f"{name} was {before[name]!r} and is now {now.get(name)!r}"
         for name in before
         if before[name] != now.get(name)
     ]
@@ -105,9 +108,14 @@ def weights_sentence(model: Any) -> str:
     return (
         f"weights of {weights['parameters'] / 1e6:,.0f} million held in {weights['bits']} bits "
         f"({exact:g} a linear weight), {weights['bytes'] / 1e6:,.0f} MB in all; "
-        f"computed in {_dtype(model)}"
+        f"computed in {dtype_name(model)}"
     )
 
 
-def _dtype(model: Any) -> str:
-    return str(computes_in(model)).removeprefix("torch.")
+def _machine() -> dict[str, Any]:
+    """Return what of a machine decides the last bits of a product."""
+    return {
+        "processor": hashlib.sha256(versions.processor().encode()).hexdigest()[:16],
+        "threads": torch.get_num_threads(),
+        "compiled code": native.is_at_hand(),
+    }

@@ -13,7 +13,7 @@ from strop.core.files import written_whole
 from strop.core.progress import Progress
 from strop.models.lora import initialisation as lora_init
 from strop.models.lora.unmergeable import unmergeable
-from strop.models.precision import bits_of
+from strop.models.precision import bits_of, dtype_name
 from strop.models.quantized.activation_stats import input_energies
 from strop.planning.plan import StepPlan, plan_step
 from strop.runs import checkpoints, report
@@ -80,7 +80,13 @@ class Session:
                 f"bits is {settings.bits}, but the weights of the model are held in {bits}; load "
                 f"it with strop.load(..., bits={settings.bits}) or leave bits out"
             )
-        self.settings = dataclasses.replace(settings, bits=bits)
+        dtype = dtype_name(self.model)
+        if opened.explicit.get("dtype", "auto") not in ("auto", dtype):
+            raise ConfigError(
+                f"dtype is {settings.dtype}, but the model computes in {dtype}; load it with "
+                f"strop.load(..., dtype=torch.{settings.dtype}) or leave dtype out"
+            )
+        self.settings = dataclasses.replace(settings, bits=bits, dtype=dtype)
         if settings.lora_init == "quantization_error":
             lora_init.check(self.model, settings.rank)
         self._interrupt = Interrupt()

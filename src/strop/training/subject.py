@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from strop.core.errors import ConfigError, DataError, StropError
 from strop.core.files import write_json
 from strop.models import load, resolve
@@ -46,7 +48,8 @@ def fresh(settings: Settings, model: Any, tokenizer: Any) -> Subject:
     if model is None or isinstance(model, str | Path):
         if settings.modules != ALL_LINEAR:
             target_modules.check_folder(resolve(settings.model), settings.modules)
-        loaded, own = load(settings.model, bits=settings.bits)
+        dtype = None if settings.dtype == "auto" else getattr(torch, settings.dtype)
+        loaded, own = load(settings.model, bits=settings.bits, dtype=dtype)
         if tokenizer is None:
             return Subject(loaded, own)
         tokenizer = _copied(tokenizer)

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from strop.core import env
+from strop.core import env, versions
 from strop.core.dataless import has_data
 from strop.core.errors import UnsupportedError
 from strop.core.files import written_whole
@@ -77,6 +77,11 @@ def _function(source: Path, name: str, signature: str) -> Callable[..., None] | 
     return run
 
 
+def is_at_hand() -> bool:
+    """Say whether C++ can be compiled here and is not switched off."""
+    return env.NATIVE and _compiler_version() is not None
+
+
 def library(source: Path) -> ctypes.CDLL | None:
     """Return the compiled C++ file, or None where that cannot be had.
 
@@ -115,7 +120,7 @@ def _folder() -> Path:
 
 def _fingerprint(source: Path) -> str:
     flags = [*COMPILE, *_machine_flags(), *LINK]
-    parts = [*flags, env.CXX, _compiler_version() or "", _processor()]
+    parts = [*flags, env.CXX, _compiler_version() or "", versions.processor()]
     digest = hashlib.sha256("\0".join(parts).encode())
     for file in (source, *sorted(HEADERS.glob("*.h"))):
         digest.update(file.read_bytes())
@@ -146,13 +151,3 @@ def _compile(source: Path, compiled: Path) -> None:
 def _run(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS)
     return done.stdout
-
-
-def _processor() -> str:
-    """Return what `-march=native` depends on."""
-    table = Path("/proc/cpuinfo")
-    if not table.exists():
-        return platform.processor()
-    lines = table.read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-    fields = ("model", "cpu family", "vendor_id", "flags", "Features", "CPU part")
-    return "\n".join(line for line in lines if line.startswith(fields))

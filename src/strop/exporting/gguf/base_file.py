@@ -12,7 +12,6 @@ from strop.core.progress import Written, nowhere
 from strop.exporting.gguf.writer import GgufFile
 from strop.exporting.weights.base_weights import held_base
 from strop.exporting.weights.tuned import BaseWeights
-from strop.models import compute_dtype
 from strop.models.assets import ModelAssets
 from strop.models.files.weight_files import weight_files
 from strop.models.identity import tokenizer_identity
@@ -36,7 +35,7 @@ class GgufBase:
         self._made_from = {
             "folder": str(assets.folder.absolute()),
             "files": [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in weights],
-            "held": [settings["bits"], str(compute_dtype())],
+            "held": [settings["bits"], settings["dtype"]],
             "tokenizer": tokenizer_identity(assets.tokenizer),
             "ends": assets.ends,
         }

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from strop.core.errors import UnsupportedError
 from strop.exporting.weights.streaming import CODES
-from strop.models import compute_dtype
 from strop.models.assets import ModelAssets
 from strop.models.files.layout import Conversion, Group, Layout
 from strop.models.files.opening import conversion
@@ -165,18 +164,19 @@ class Files:
 class QuantizedBase:
     """The weights of a model that training held in few bits, some rows dequantised at a time."""
 
-    def __init__(self, assets: ModelAssets, stored: Base | None) -> None:
+    def __init__(self, assets: ModelAssets, computed: torch.dtype, stored: Base | None) -> None:
         """Look at the files of codes, which are made if they are not there.
 
         Args:
             assets: of the model.
+            computed: format of the products of training.
             stored: the same model as its own files have it; None where they hold few bits.
         """
         folder = assets.folder if stored is None else packed_folder(assets.folder)
         self.layout = assets.layout or conversion(assets.folder).layout
         self._stored = stored
         tensors = {**stored_tensors(assets.folder), **stored_tensors(folder)}
-        self._files = Files(tensors, **_rounding())
+        self._files = Files(tensors, **_rounding(computed))
         self._forms = {self._layer(name): form for name, form in forms_of(folder).items()}
         self._parts: dict[str, dict[str, str]] = {name: {} for name in self._forms}
         for key in tensors:
@@ -188,7 +188,6 @@ class QuantizedBase:
             from strop.models.meta_model import shapes
 
             self._shapes = shapes(folder, self._forms)
-        computed = compute_dtype()
         self._read: tuple[str, Packed] | None = None
         self._dtype = computed if computed in NARROW else assets.config.dtype or torch.float32
 
@@ -253,16 +252,18 @@ def bases(settings: dict[str, Any], assets: ModelAssets) -> dict[str, Base]:
         settings: of the run.
         assets: of the base model.
     """
+    computed = getattr(torch, settings["dtype"])
     if settings["bits"] == 4:
         stored = StoredBase(assets)
         if stored.plain:
-            return {DEQUANTISED: QuantizedBase(assets, stored), ORIGINAL: stored}
-        return {DEQUANTISED: QuantizedBase(assets, None)}
-    return {"": StoredBase(assets) if settings["bits"] == 32 else StoredBase(assets, **_rounding())}
+            return {DEQUANTISED: QuantizedBase(assets, computed, stored), ORIGINAL: stored}
+        return {DEQUANTISED: QuantizedBase(assets, computed, None)}
+    rounding = {} if settings["bits"] == 32 else _rounding(computed)
+    return {"": StoredBase(assets, **rounding)}
 
 
-def _rounding() -> dict[str, torch.dtype | None]:
-    """Return how `load` rounds weights below 32 bits."""
-    if (computed := compute_dtype()) == torch.float32:
+def _rounding(computed: torch.dtype) -> dict[str, torch.dtype | None]:
+    """Return how `load` rounds weights below 32 bits for products in a format."""
+    if computed == torch.float32:
         return {"held": None, "matrices": torch.bfloat16}
     return {"held": computed, "matrices": None}
