@@ -78,7 +78,7 @@ def check_unchanged(record: Mapping[str, Any], model: Any, facts: Mapping[str, A
     before = {**record["versions"], **record["machine"], "commit": record["commit"]}
     now = {**versions.installed(), **_machine(), "commit": versions.commit()}
     changed = [
-        f"{name} was {before[name]!r} and is now {now.get(name)!r}"
+        f"{name} was {before[name]} and is now {now.get(name)}"
         for name in before
         if before[name] != now.get(name)
     ]
