@@ -75,15 +75,13 @@ class Engine:
                 "count; ask for less, as the model's own context"
             )
         self.file = file
-        self.context, self.slots = context, slots
+        self.slots = slots
         self._key = secrets.token_urlsafe(24)
         """Its port is open to every program and every web page here; the key to this process."""
         self._server = _opened(file, adapters, context, slots, self._key)
-        known = self._model().get("n_ctx_train") or context
-        if known < context:
-            self.context = known
-            del self._server
-            self._server = _opened(file, adapters, known, slots, self._key)
+        self._get("/lora-adapters")  # by its loop; one that is stopped before it runs never ends
+        meta = self._get("/v1/models")["data"][0].get("meta") or {}
+        self.context = min(context, meta.get("n_ctx_train") or context)  # as llama.cpp limits it
         self.adapters = len(adapters)
         self.writes_tools = self._renders(tools=[_TOOL])
         self.writes_calls = self._renders(called=True)
@@ -162,10 +160,10 @@ class Engine:
         except urllib.error.HTTPError:  # many templates refuse what they have no place for
             return False
 
-    def _model(self) -> dict[str, Any]:
-        request = urllib.request.Request(f"{self.address}/v1/models", headers=self.headers)
+    def _get(self, route: str) -> Any:
+        request = urllib.request.Request(self.address + route, headers=self.headers)
         with urllib.request.urlopen(request) as answer:
-            return dict(json.loads(answer.read())["data"][0].get("meta") or {})
+            return json.loads(answer.read())
 
 
 def _said(event: dict[str, Any]) -> Iterator[str]:
