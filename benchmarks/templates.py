@@ -22,8 +22,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from strop.data import DataError, Row, encode
-from strop.data.encoding.encode import coder
-from strop.data.encoding.templates import FAMILIES, family_template
+from strop.data.encoding.prepared_tokenizer import prepare
+from strop.data.encoding.templates import CHAT_TEMPLATES, family_template
 
 RESULTS = Path(__file__).parent / "results" / "templates.json"
 MARK = re.compile(
@@ -121,7 +121,7 @@ def tokenizers_of(folders: list[str]) -> Iterator[tuple[str, Any]]:
     for file in sorted((Path(trl.__file__).parent / "chat_templates").glob("*.jinja")):
         if not file.stem.endswith("_training"):
             yield f"TRL: {file.stem}", tokenizer_with(file.read_text("utf-8"))
-    for family in FAMILIES:
+    for family in CHAT_TEMPLATES:
         yield f"strop: {family}", tokenizer_with(family_template(family))
     for folder in map(Path, folders):
         package = json.loads((folder.parent / "package.json").read_text("utf-8"))["name"]
@@ -148,8 +148,7 @@ def verdict(tokenizer: Any, feature: str) -> str:
     lost = sorted({kind for kind in words.values() if kind in example.dropped})
     if lost:
         return "left out: " + ", ".join(lost)
-    renderer = coder(tokenizer).renderer(tools)
-    ways = renderer.form(messages, tools).ways if renderer else ()
+    ways = prepare(tokenizer).renderer(tools).form(messages, tools).ways
     return f"written ({', '.join(ways)})" if ways else "written"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from strop.data import read
 from strop.data.checking.finding_kinds import KINDS
-from strop.data.encoding.templates import FAMILIES
+from strop.data.encoding.templates import CHAT_TEMPLATES
 from strop.data.formats.classification import MOST_NAMED
 from strop.data.formats.known import FORMATS
 from strop.data.formats.questions import BESIDE, REASONING
@@ -252,7 +252,7 @@ def page() -> str:
         examples="\n".join(_example(*pair) for pair in EXAMPLES),
         settings="\n".join(settings),
         meaning="; ".join(MEANING.values()),
-        families=", ".join(FAMILIES),
+        families=", ".join(CHAT_TEMPLATES),
         findings="\n".join(findings),
     )
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from strop.data import DataError, Row, Supervision, encode, encode_all, prompt, read
+from strop.data import DataError, Fit, Row, Supervision, encode, encode_all, prompt, read
 from tests.data import oracle, small
 
 SMALL = {trim: small.small_tokenizer(trim_offsets=trim) for trim in (True, False)}
@@ -198,12 +198,14 @@ def test_what_is_cut_off_is_counted(tokenizer):
 def test_rows_left_without_loss_are_all_reported(tokenizer):
     rows = read([{"prompt": p, "completion": "yes"} for p in ("long " * 100, "hi", "wide " * 100)])
     with pytest.raises(DataError, match=r"lines 1, 3: no token carries loss.*first 80 tokens"):
-        encode_all(rows, tokenizer, 80)
+        encode_all(rows, tokenizer, fit=Fit(80))
 
 
 def test_encoding_many_rows_equals_encoding_each(tokenizer):
     rows = read([{"prompt": f"what {i}", "completion": f"yes {i}"} for i in range(40)])
-    assert encode_all(rows, tokenizer, 70) == [encode(r, tokenizer, max_length=70) for r in rows]
+    assert encode_all(rows, tokenizer, fit=Fit(70)) == [
+        encode(r, tokenizer, max_length=70) for r in rows
+    ]
 
 
 def test_the_prompt_is_what_the_answer_follows_in_training(tokenizer):

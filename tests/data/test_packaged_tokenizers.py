@@ -7,7 +7,7 @@ import trl
 
 from strop.core.errors import StropError
 from strop.data import DataError, Row, check, encode, family_template
-from strop.data.encoding.templates import FAMILIES
+from strop.data.encoding.templates import CHAT_TEMPLATES
 from strop.models.packaged import PACKAGED
 from strop.models.tokenizers import load_tokenizer
 from tests.data import small
@@ -55,7 +55,7 @@ def packaged(request):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CHAT_TEMPLATES)
 def test_a_familys_template_marks_the_answers(family, packaged):
     check_answers(packaged, family_template(family))
 

@@ -3,7 +3,7 @@ import pytest
 
 from strop.core.errors import ConfigError
 from strop.data import DataError, Row, Supervision, encode, family_of, family_template
-from strop.data.encoding.templates import FAMILIES
+from strop.data.encoding.templates import CHAT_TEMPLATES
 from tests.data import small
 
 CHAT = [
@@ -78,10 +78,10 @@ def test_a_family_renders_as_its_makers_write(family, tokenizer):
 
 
 def test_every_family_is_compared_with_something():
-    assert {f for f, _ in ORIGINALS} | set(BY_HAND) == set(FAMILIES)
+    assert {f for f, _ in ORIGINALS} | set(BY_HAND) == set(CHAT_TEMPLATES)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", CHAT_TEMPLATES)
 @pytest.mark.parametrize("messages", [CHAT, SYSTEM], ids=["chat", "system"])
 def test_every_family_marks_the_answers_with_their_ends(family, messages, tokenizer):
     tokenizer.chat_template = family_template(family)
@@ -94,9 +94,9 @@ def test_every_family_marks_the_answers_with_their_ends(family, messages, tokeni
     assert "".join(words).replace("<think></think>", "") == "twofour"
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if FAMILIES[f].marks])
+@pytest.mark.parametrize("family", [f for f in CHAT_TEMPLATES if CHAT_TEMPLATES[f].marks])
 def test_a_family_is_recognised_by_its_tokens(family):
-    made = small.small_tokenizer(specials=["<|endoftext|>", "<s>", *FAMILIES[family].marks])
+    made = small.small_tokenizer(specials=["<|endoftext|>", "<s>", *CHAT_TEMPLATES[family].marks])
     assert family_of(made) == family
     chat = Row(1, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
     assert encode(chat, made).ids
@@ -130,5 +130,5 @@ def test_a_misspelt_family_is_corrected():
 
 
 def test_every_template_is_valid_jinja():
-    for family in FAMILIES:
+    for family in CHAT_TEMPLATES:
         jinja2.Environment(extensions=["jinja2.ext.loopcontrols"]).parse(family_template(family))

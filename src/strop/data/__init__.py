@@ -1,10 +1,11 @@
-"""Reads any usual format, checks it, renders it, marks exactly which tokens carry loss."""
+"""Data: reads any usual format, checks it, renders it, labels exactly the supervised tokens."""
 
 from strop.core.errors import DataError
 from strop.data.checking.checker import check
 from strop.data.checking.fix import Change, fix
 from strop.data.checking.report import Finding, Lengths, Report
 from strop.data.encoding.encode import encode, encode_all, prompt
+from strop.data.encoding.length import Fit
 from strop.data.encoding.supervision import Supervision
 from strop.data.encoding.templates import family_of, family_template, template_of
 from strop.data.preview import Piece, as_html, show
@@ -21,6 +22,7 @@ __all__ = [
     "Example",
     "Fault",
     "Finding",
+    "Fit",
     "Lengths",
     "Message",
     "Piece",

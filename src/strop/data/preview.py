@@ -1,13 +1,17 @@
-"""Shows a row as the model will see it: what is learned, what is context, special, cut off."""
+"""Preview of a row as the model will see it: supervised, context, special tokens, cut off."""
 
 import html
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from strop.core.errors import DataError
 from strop.core.tokens import IGNORE_INDEX
-from strop.data.encoding.encode import coder, example_of, planned
+from strop.data.encoding.encode import labelled
+from strop.data.encoding.length import Fit
+from strop.data.encoding.prepared_tokenizer import prepare
+from strop.data.encoding.supervised_text import supervised_text
 from strop.data.encoding.supervision import EVERYTHING, Supervision
 from strop.data.reading.columns import Columns
 from strop.data.reading.read import examine
@@ -23,7 +27,7 @@ MEANING: dict[Kind, str] = {
     "special": "special token, only read",
     "cut": "cut off",
 }
-"""What becomes of each kind of piece, in words."""
+"""Kind of piece -> its description."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,48 +46,42 @@ def show(
     max_length: int | None = None,
     supervision: Supervision = EVERYTHING,
 ) -> list[Piece]:
-    """Return the row's text in pieces, each with what becomes of it in training.
+    """Return the row's text in pieces of one kind each.
 
     The pieces together are the whole text, also where tokens share a character. A plain text is
-    never cut: what is beyond `max_length` is learned as a row of its own. A row of which nothing
-    would be learned is shown as well.
+    never cut: what is beyond `max_length` becomes another example. A row without a supervised
+    token is shown as well.
 
     Raises:
         DataError: the chat template refuses the row.
     """
-    prepared = coder(tokenizer)
-    plan = planned(row, tokenizer, prepared, supervision, True)
-    code = prepared.fast.encode(plan.text, add_special_tokens=False)
-    example = example_of(row, plan, code, prepared)
-    lead = len(plan.begins)
+    prepared = prepare(tokenizer)
+    text = supervised_text(row, prepared, supervision, verify=True)
+    encoding = prepared.backend.encode(text.text, add_special_tokens=False)
+    example = labelled(row, text, encoding, prepared)
+    visible = Fit(max_length).visible(example)
+    lead = len(text.begin_ids)
     pieces: list[Piece] = []
     at = 0
     for i, (token, label) in enumerate(zip(example.ids, example.labels, strict=True)):
-        if lead <= i < lead + len(code.ids):
-            end = max(at, code.offsets[i - lead][1])
-            text, at = plan.text[at:end], end
+        if lead <= i < lead + len(encoding.ids):
+            end = max(at, encoding.offsets[i - lead][1])
+            characters, at = text.text[at:end], end
         else:
-            text = tokenizer.convert_ids_to_tokens(token)
+            characters = tokenizer.convert_ids_to_tokens(token)
         kind: Kind = "supervised" if label != IGNORE_INDEX else "context"
-        if token in prepared.specials:
+        if token in prepared.special_ids:
             kind = "special" if label == IGNORE_INDEX else "special_supervised"
-        if max_length is not None and i >= max_length and row.messages is not None:
+        if i >= visible:
             kind = "cut"
-        pieces.append(Piece(text, kind, 1))
+        pieces.append(Piece(characters, kind, 1))
     return list(_joined(pieces))
 
 
 def _joined(pieces: Iterable[Piece]) -> Iterable[Piece]:
-    held: Piece | None = None
-    for piece in pieces:
-        if held is not None and held.kind == piece.kind:
-            held = Piece(held.text + piece.text, held.kind, held.tokens + piece.tokens)
-            continue
-        if held is not None:
-            yield held
-        held = piece
-    if held is not None:
-        yield held
+    for kind, group in itertools.groupby(pieces, key=lambda piece: piece.kind):
+        same = list(group)
+        yield Piece("".join(p.text for p in same), kind, sum(p.tokens for p in same))
 
 
 def row_at(source: Any, line: int | None = None, columns: Columns | None = None) -> Row:
@@ -92,14 +90,15 @@ def row_at(source: Any, line: int | None = None, columns: Columns | None = None)
     Raises:
         DataError: no row begins there, or it cannot be used.
     """
-    found = examine(source, columns)
-    starts = sorted({row.line for row in found.rows} | {fault.line for fault in found.faults})
+    examined = examine(source, columns)
+    lines = {row.line for row in examined.rows} | {fault.line for fault in examined.faults}
+    starts = sorted(lines)
     line = starts[0] if line is None else line
-    for row in found.rows:
+    for row in examined.rows:
         if row.line == line:
             return row
     name = source_name(source)
-    if reasons := [fault.reason for fault in found.faults if fault.line == line]:
+    if reasons := [fault.reason for fault in examined.faults if fault.line == line]:
         raise DataError(f"{name}: the row at line {line} cannot be used: {reasons[0]}")
     raise DataError(
         f"{name} has no row at line {line}; its rows stand at {starts[0]} to {starts[-1]}"
@@ -113,7 +112,7 @@ STYLE = """<style>
 .row-text .special_supervised{background:#86d39a;color:#14532d;font-style:italic}
 .row-text .cut{color:#9ca3af;text-decoration:line-through}
 </style>"""
-"""What `as_html` needs once on a page."""
+"""Style sheet for `as_html`, once on a page."""
 
 
 def as_html(pieces: Iterable[Piece]) -> str:
@@ -127,6 +126,6 @@ def as_html(pieces: Iterable[Piece]) -> str:
 
 
 def legend() -> str:
-    """Return as HTML what the colours mean."""
+    """Return the legend of the colours as HTML."""
     words = (f'<span class="{kind}">{text}</span>' for kind, text in MEANING.items())
     return f'<p class="row-text">{" &nbsp; ".join(words)}</p>'

@@ -49,6 +49,8 @@ class Example:
     """Loss weight of each token, if the row has any; None weighs each 1."""
     dropped: tuple[str, ...] = ()
     """Kinds of the findings about parts of the row that the chat template leaves out."""
+    divisible: bool = False
+    """Whether the row is a plain text, of which every part is an example too."""
 
 
 @dataclass(frozen=True, slots=True)

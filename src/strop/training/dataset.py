@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from strop.core.errors import ConfigError, DataError
 from strop.core.tokens import IGNORE_INDEX
-from strop.data import Example, Fault, Piece, Row, Rows, Supervision, encode_all, show, split
-from strop.data.encoding.encode import divided, limited
+from strop.data import Example, Fit, Piece, Row, Rows, Supervision, encode_all, show, split
 from strop.data.encoding.parts import LEFT_OUT
 from strop.data.reading.blend import Blend, read_blend, spoken_parts
 from strop.data.reading.columns import Columns, columns_of, spoken_values
-from strop.data.rows import BrokenRowsError
 from strop.planning.settings import Settings
 
 if TYPE_CHECKING:
@@ -137,10 +135,10 @@ def prepare(source: Any, tokenizer: Any, settings: Settings, limit: int | None) 
     rows = blend.rows
     both = [*train, *held_out]
     wanted = Supervision(settings.answers, settings.end_token, settings.reasoning)
-    whole = encode_all(both, tokenizer, None, wanted)
+    whole = encode_all(both, tokenizer, supervision=wanted)
     lengths = [len(example.ids) for example in whole]
     max_length = settings.max_length or length_for(lengths, limit)
-    fitted = _fitted(both, whole, max_length, rows.source)
+    fitted = Fit(max_length).each(whole, rows.source)
     first, second = (
         list(itertools.chain.from_iterable(part))
         for part in (fitted[: len(train)], fitted[len(train) :])
@@ -224,26 +222,6 @@ def _wanted(rows: Rows) -> tuple[Rows, list[int]]:
             "can be learned by imitation; train on it with KTO, or add wanted answers"
         )
     return dataclasses.replace(rows, rows=kept), unwanted
-
-
-def _fitted(
-    rows: Sequence[Row], whole: Sequence[Example], max_length: int, source: str
-) -> list[list[Example]]:
-    """Return for each row what is seen of it: all, what is left when cut, or a text's pieces."""
-    made: list[list[Example]] = []
-    faults: list[Fault] = []
-    for row, example in zip(rows, whole, strict=True):
-        if row.messages is None:
-            made.append(divided(example, max_length))
-            continue
-        seen = limited(row, example, max_length)
-        if isinstance(seen, Fault):
-            faults.append(seen)
-        else:
-            made.append([seen])
-    if faults:
-        raise BrokenRowsError(source, faults, len(rows))
-    return made
 
 
 def _table(examples: list[Example], weighted: bool) -> "datasets.Dataset":

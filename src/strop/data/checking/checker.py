@@ -1,4 +1,4 @@
-"""Checks data: what is wrong with it, what will be learned from it, and what it costs."""
+"""Check of a data set: faults, findings, tokens and lengths."""
 
 import dataclasses
 from collections import Counter, defaultdict
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from strop.core.progress import Progress, silent
-from strop.data.checking.content_checks import SIGNS, signs_in
+from strop.data.checking.content_checks import PATTERNS, patterns_in
 from strop.data.checking.languages import language
-from strop.data.checking.near_duplicates import Likeness
+from strop.data.checking.near_duplicates import NearDuplicates
 from strop.data.checking.report import Finding, Report, excerpt, finding, ordered
 from strop.data.checking.token_checks import TokenCheck
-from strop.data.checking.turn_checks import Answers, asks_only, disorder
+from strop.data.checking.turn_checks import Answers, is_prompt_only, role_problems
 from strop.data.encoding.supervision import EVERYTHING, Supervision
 from strop.data.message_text import content_text, full_text
 from strop.data.reading.columns import Columns, spoken_values
@@ -21,14 +21,12 @@ from strop.data.reading.read import examine
 from strop.data.reading.sources import source_name
 from strop.data.rows import BrokenRowsError, Fault, Row
 
-"""Called with the stage, the rows done and the rows in all."""
-
 _STEP = 1000
 
 
 @dataclass(slots=True)
-class _Found:
-    """Findings that grow row by row."""
+class _Occurrences:
+    """Lines of the rows of one finding, and one example."""
 
     lines: list[int] = field(default_factory=list)
     example: str = ""
@@ -44,16 +42,16 @@ def check(
     supervision: Supervision = EVERYTHING,
     progress: Progress = silent,
 ) -> Report:
-    """Say what is wrong with data, what is learned from it, and what it costs.
+    """Return a report on data: what is wrong with it, what is supervised, and its lengths.
 
     Args:
         source: what `read` takes.
-        tokenizer: the model's tokenizer; None leaves out what needs tokens.
+        tokenizer: the model's tokenizer; None leaves out the checks of tokens.
         max_length: the length at which training would cut rows.
-        held_out: the data to be tested on, to find rows that stand in both.
-        columns: how its columns are read; None takes them as they are called.
-        supervision: which parts of the answers carry loss.
-        progress: called with each stage.
+        held_out: the test data, to find rows that are in both.
+        columns: how its columns are read; None for their own names.
+        supervision: which parts of the answers are supervised.
+        progress: called with the stage, the rows done and all rows.
 
     Raises:
         DataError: the source cannot be read at all.
@@ -64,14 +62,14 @@ def check(
     findings = [*_of_faults(faults)]
     if rows:
         findings += _of_columns(layout)
-        likeness = Likeness()
+        duplicates = NearDuplicates()
         languages: Counter[str] = Counter()
-        findings += _of_rows(rows, likeness, languages, progress)
+        findings += _of_rows(rows, duplicates, languages, progress)
         findings += _of_merged(rows)
-        findings += _of_likeness(likeness)
+        findings += _of_duplicates(duplicates)
         findings += _of_languages(languages, len(rows))
         if held_out is not None:
-            findings += _of_leaks(likeness, held_out, dataclasses.replace(columns, strict=False))
+            findings += _of_leaks(duplicates, held_out, dataclasses.replace(columns, strict=False))
     tokens = None
     if rows and tokenizer is not None:
         tokens = TokenCheck(tokenizer, max_length, supervision)
@@ -91,12 +89,12 @@ def check(
 
 
 def _examined(source: Any, columns: Columns) -> tuple[list[Row], list[Fault], Layout | None, int]:
-    """Return `examine`'s parts, also where no row can be read."""
+    """Return rows, faults, layout and number of rows, also where no row can be read."""
     try:
-        found = examine(source, columns)
+        examined = examine(source, columns)
     except BrokenRowsError as e:
         return [], e.faults, None, e.total
-    return found.rows, found.faults, found.layout, found.total
+    return examined.rows, examined.faults, examined.layout, examined.total
 
 
 def _of_columns(layout: Layout | None) -> Iterator[Finding]:
@@ -122,59 +120,59 @@ def _of_faults(faults: list[Fault]) -> Iterator[Finding]:
     kinds: dict[str, list[Fault]] = defaultdict(list)
     for fault in faults:
         kinds[fault.kind].append(fault)
-    for kind, found in kinds.items():
-        reasons = list(dict.fromkeys(fault.reason for fault in found))
+    for kind, same in kinds.items():
+        reasons = list(dict.fromkeys(fault.reason for fault in same))
         more = f", and {len(reasons) - 1} more reasons" if len(reasons) > 1 else ""
-        lines = sorted({fault.line for fault in found})
+        lines = sorted({fault.line for fault in same})
         yield finding(kind, lines, reasons[0] + more, reasons[0])
 
 
 def _of_rows(
-    rows: list[Row], likeness: Likeness, languages: Counter[str], progress: Progress
+    rows: list[Row], duplicates: NearDuplicates, languages: Counter[str], progress: Progress
 ) -> Iterator[Finding]:
-    signs: dict[str, _Found] = defaultdict(_Found)
-    orders: dict[str, _Found] = defaultdict(_Found)
-    unasked = _Found()
-    mixed = _Found()
+    patterns: dict[str, _Occurrences] = defaultdict(_Occurrences)
+    orders: dict[str, _Occurrences] = defaultdict(_Occurrences)
+    promptless = _Occurrences()
+    mixed = _Occurrences()
     answers = Answers()
     for done, row in enumerate(rows, 1):
         for text, answer in _texts(row):
-            for sign, (start, end) in signs_in(text, answer):
-                found = signs[sign.kind]
-                if not found.lines or found.lines[-1] != row.line:
-                    found.lines.append(row.line)
-                found.example = found.example or excerpt(text, start, end)
-        for problem in disorder(row):
+            for pattern, (start, end) in patterns_in(text, answer):
+                rows_with = patterns[pattern.kind]
+                if not rows_with.lines or rows_with.lines[-1] != row.line:
+                    rows_with.lines.append(row.line)
+                rows_with.example = rows_with.example or excerpt(text, start, end)
+        for problem in role_problems(row):
             orders[problem].lines.append(row.line)
         if row.messages and not any(
             m["role"] in ("user", "tool") and content_text(m).strip() for m in row.messages
         ):
-            unasked.lines.append(row.line)
-        _take_language(row, languages, mixed)
+            promptless.lines.append(row.line)
+        _add_language(row, languages, mixed)
         answers.add(row)
-        likeness.add(row)
+        duplicates.add(row)
         if done % _STEP == 0 or done == len(rows):
             progress("contents", done, len(rows))
-    for sign in SIGNS:
-        if sign.kind in signs:
-            lines = signs[sign.kind].lines
-            message = f"{_rows(len(lines))} {sign.message}"
-            yield finding(sign.kind, lines, message, signs[sign.kind].example)
-    for problem, found in orders.items():
-        message = f"in {_rows(len(found.lines))} {problem}"
-        yield finding("roles_out_of_order", found.lines, message)
-    if unasked.lines:
-        message = f"{_rows(len(unasked.lines))} have an answer but nothing that asks for it"
-        yield finding("empty_prompts", unasked.lines, message)
+    for pattern in PATTERNS:
+        if pattern.kind in patterns:
+            lines = patterns[pattern.kind].lines
+            message = f"{_rows(len(lines))} {pattern.message}"
+            yield finding(pattern.kind, lines, message, patterns[pattern.kind].example)
+    for problem, occurrences in orders.items():
+        message = f"in {_rows(len(occurrences.lines))} {problem}"
+        yield finding("roles_out_of_order", occurrences.lines, message)
+    if promptless.lines:
+        message = f"{_rows(len(promptless.lines))} have an answer but nothing that asks for it"
+        yield finding("empty_prompts", promptless.lines, message)
     if mixed.lines:
         message = f"{_rows(len(mixed.lines))} answer in another language than they are asked in"
         yield finding("answers_in_another_language", mixed.lines, message)
-    if alone := [row.line for row in rows if asks_only(row)]:
+    if alone := [row.line for row in rows if is_prompt_only(row)]:
         message = f"{_rows(len(alone))} ask and have no answer"
         yield finding("prompts_alone", alone, message)
-    if unwanted := [row.line for row in rows if row.label is False]:
-        message = f"{_rows(len(unwanted))} have an answer that is marked as not wanted"
-        yield finding("unwanted_answers", unwanted, message)
+    if undesirable := [row.line for row in rows if row.label is False]:
+        message = f"{_rows(len(undesirable))} have an answer that is marked as not wanted"
+        yield finding("unwanted_answers", undesirable, message)
     if pairs := sum(row.rejected is not None for row in rows):
         message = f"{_rows(pairs)} have a rejected answer too, from which imitation learns nothing"
         yield finding("preference_pairs", [], message)
@@ -196,16 +194,16 @@ def _texts(row: Row) -> Iterator[tuple[str, bool]]:
         yield full_text(row.rejected[-1]), False
 
 
-def _take_language(row: Row, languages: Counter[str], mixed: _Found) -> None:
+def _add_language(row: Row, languages: Counter[str], mixed: _Occurrences) -> None:
     if row.messages is None:
-        said = [(language(row.text or ""), False)]
+        detected = [(language(row.text or ""), False)]
     else:
-        said = [(language(content_text(m)), m["role"] == "assistant") for m in row.messages]
-    last = said[-1][0]
+        detected = [(language(content_text(m)), m["role"] == "assistant") for m in row.messages]
+    last = detected[-1][0]
     if last is not None:
         languages[last] += 1
-    asked = {name for name, answer in said if name is not None and not answer}
-    if row.messages and last is not None and asked and last not in asked:
+    before = {name for name, answer in detected if name is not None and not answer}
+    if row.messages and last is not None and before and last not in before:
         mixed.lines.append(row.line)
 
 
@@ -214,8 +212,8 @@ def _rows(count: int) -> str:
 
 
 def _of_languages(languages: Counter[str], total: int) -> Iterator[Finding]:
-    told = languages.total()
-    several = {name: n for name, n in languages.items() if n >= 5 and n >= 0.01 * told}
+    share = 0.01 * languages.total()
+    several = {name: n for name, n in languages.items() if n >= 5 and n >= share}
     if len(several) > 1 and total >= 20:
         shares = ", ".join(f"{n:,} {name}" for name, n in languages.most_common(6))
         yield finding(
@@ -225,8 +223,8 @@ def _of_languages(languages: Counter[str], total: int) -> Iterator[Finding]:
         )
 
 
-def _of_likeness(likeness: Likeness) -> Iterator[Finding]:
-    if equal := likeness.equal():
+def _of_duplicates(duplicates: NearDuplicates) -> Iterator[Finding]:
+    if equal := duplicates.equal():
         extra = sorted(line for lines in equal for line in lines[1:])
         yield finding(
             "duplicates",
@@ -234,13 +232,13 @@ def _of_likeness(likeness: Likeness) -> Iterator[Finding]:
             f"{_rows(len(extra))} repeat an earlier one word for word",
             f"lines {equal[0][0]} and {equal[0][1]}",
         )
-    if not likeness.sketching:
+    if not duplicates.sketching:
         yield finding(
             "near_duplicates_not_checked",
             [],
             "rows that are nearly equal were not looked for, as rensa is not installed",
         )
-    if near := likeness.nearly_equal():
+    if near := duplicates.nearly_equal():
         extra = sorted({line for lines in near for line in lines[1:]})
         yield finding(
             "near_duplicates",
@@ -248,8 +246,8 @@ def _of_likeness(likeness: Likeness) -> Iterator[Finding]:
             f"{_rows(len(extra))} are nearly equal to another one",
             f"lines {near[0][0]} and {near[0][1]}",
         )
-    if differing := likeness.contradicting():
-        lines = sorted(line for found in differing for line in found)
+    if differing := duplicates.contradicting():
+        lines = sorted(line for group in differing for line in group)
         yield finding(
             "contradictory_answers",
             lines,
@@ -258,12 +256,12 @@ def _of_likeness(likeness: Likeness) -> Iterator[Finding]:
         )
 
 
-def _of_leaks(likeness: Likeness, held_out: Any, columns: Columns) -> Iterator[Finding]:
-    others = Likeness()
+def _of_leaks(duplicates: NearDuplicates, held_out: Any, columns: Columns) -> Iterator[Finding]:
+    others = NearDuplicates()
     for row in examine(held_out, columns).rows:
         others.add(row)
     shared = sorted(
-        line for key, lines in likeness.whole.items() if key in others.whole for line in lines
+        line for key, lines in duplicates.whole.items() if key in others.whole for line in lines
     )
     if shared:
         yield finding(
@@ -271,7 +269,7 @@ def _of_leaks(likeness: Likeness, held_out: Any, columns: Columns) -> Iterator[F
             shared,
             f"{_rows(len(shared))} stand in the held-out part as well, so the test tells nothing",
         )
-    near = sorted({lines[0] for lines in likeness.nearly_equal(others)} - set(shared))
+    near = sorted({lines[0] for lines in duplicates.nearly_equal(others)} - set(shared))
     if near:
         yield finding(
             "near_leak",

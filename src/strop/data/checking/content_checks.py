@@ -1,4 +1,4 @@
-"""Looks into single texts: what should not be learned, and what got broken on the way."""
+"""Checks of single texts: secrets, personal data, refusals, broken characters."""
 
 import re
 import zlib
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
-    """Something to look for in a text."""
+class Pattern:
+    """Pattern to search for in a text."""
 
     kind: str
     message: str
     find: Callable[[str], tuple[int, int] | None]
-    """Returns where it is, or None."""
+    """Returns start and end of an occurrence, or None."""
     answers: bool = False
-    """Whether only answers are looked at."""
+    """Whether only answers are searched."""
 
 
-def _pattern(pattern: str, needs: str, flags: int = 0) -> Callable[[str], tuple[int, int] | None]:
+def _search(pattern: str, needs: str, flags: int = 0) -> Callable[[str], tuple[int, int] | None]:
     """Return a search for a pattern, skipped where none of the characters of `needs` occurs."""
     compiled = re.compile(pattern, flags)
     marks = needs.split()
@@ -29,8 +29,8 @@ def _pattern(pattern: str, needs: str, flags: int = 0) -> Callable[[str], tuple[
                 break
         else:
             return None
-        found = compiled.search(text)
-        return found.span() if found else None
+        match = compiled.search(text)
+        return match.span() if match else None
 
     return find
 
@@ -63,31 +63,31 @@ def _is_iban(text: str) -> bool:
 
 def _personal(text: str) -> tuple[int, int] | None:
     if "@" in text:
-        for found in _EMAIL.finditer(text):
-            if not re.search(r"@(?:[\w-]+\.)*(?:example|test|localhost)\b", found.group()):
-                return found.span()
+        for match in _EMAIL.finditer(text):
+            if not re.search(r"@(?:[\w-]+\.)*(?:example|test|localhost)\b", match.group()):
+                return match.span()
     # Counting digits is much faster than looking for patterns that need some.
     digits = sum(map(text.count, "0123456789")) if text.isascii() else len(_DIGITS.findall(text))
     if digits >= 13:
-        for found in _CARD.finditer(text):
-            if _luhn(re.sub(r"\D", "", found.group())):
-                return found.span()
+        for match in _CARD.finditer(text):
+            if _luhn(re.sub(r"\D", "", match.group())):
+                return match.span()
     if digits >= 2:
-        for found in _IBAN.finditer(text):
-            if _is_iban(found.group()):
-                return found.span()
+        for match in _IBAN.finditer(text):
+            if _is_iban(match.group()):
+                return match.span()
     number = (_SSN.search(text) or _PHONE.search(text)) if digits >= 8 else None
     return number.span() if number else None
 
 
-_KEY = _pattern(
+_KEY = _search(
     r"\bAKIA[0-9A-Z]{16}\b|\bgh[pousr]_[A-Za-z0-9]{36}\b|\bgithub_pat_\w{40,}"
     r"|\bsk-(?:proj-|ant-)?[A-Za-z0-9_-]{24,}|\bxox[abprs]-[A-Za-z0-9-]{10,}"
     r"|\bAIza[0-9A-Za-z_-]{35}\b|\bhf_[A-Za-z0-9]{30,}\b|\bglpat-[\w-]{20}\b"
     r"|-----BEGIN (?:[A-Z]+ )?PRIVATE KEY-----|\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}",
     needs="AKIA ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ sk- xox AIza hf_ glpat- PRIVATE eyJ",
 )
-_PASSWORD = _pattern(
+_PASSWORD = _search(
     r"\b(?:password|passwd|api[_-]?key|secret)\s*[:=]\s*[\"'][^\s\"']{8,}[\"']",
     needs="' \"",
     flags=re.IGNORECASE,
@@ -95,15 +95,15 @@ _PASSWORD = _pattern(
 
 
 def _secret(text: str) -> tuple[int, int] | None:
-    if found := _KEY(text):
-        return found
+    if place := _KEY(text):
+        return place
     low = text.lower()
     named = "passw" in low or "secret" in low or ("api" in low and "key" in low)
     return _PASSWORD(text) if named else None
 
 
 def _repeats(text: str) -> tuple[int, int] | None:
-    """Find texts that say the same again and again: they shrink to almost nothing."""
+    """Locate repetition: such texts compress to almost nothing."""
     if len(text) < 400:
         return None
     raw = text[:20_000].encode("utf-8", "replace")
@@ -114,8 +114,8 @@ _BROKEN = re.compile("Ã[\x80-\xbf]|Â[\xa0-\xbf]|â€[\x80-\xbf™œ˜“”¢
 
 
 def _mojibake(text: str) -> tuple[int, int] | None:
-    found = None if text.isascii() else _BROKEN.search(text)
-    return found.span() if found else None
+    match = None if text.isascii() else _BROKEN.search(text)
+    return match.span() if match else None
 
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ufeff]")
@@ -127,21 +127,21 @@ _PLACEHOLDERS = frozenset(
     )
 )
 
-SIGNS = (
-    Sign(
+PATTERNS = (
+    Pattern(
         "secrets",
         "hold what looks like a key or a password",
         _secret,
     ),
-    Sign(
+    Pattern(
         "personal_data",
         "hold what looks like an e-mail address, a telephone, card, account or insurance number",
         _personal,
     ),
-    Sign(
+    Pattern(
         "refusals",
         "answer with a refusal",
-        _pattern(
+        _search(
             r"\A\W*(?:i'?m|i am|we are|we're)? ?(?:very |so |truly )?(?:sorry|apologi[sz]e)[,.]? "
             r"?(?:but )?(?:as an ai|i (?:can(?:no|')?t|am (?:not able|unable)|'?m (?:not able|unable)))"
             r"|\bas an? (?:ai|artificial intelligence)(?: language)? (?:model|assistant)\b"
@@ -152,31 +152,31 @@ SIGNS = (
         ),
         answers=True,
     ),
-    Sign(
+    Pattern(
         "placeholder_answers",
         "have an answer that stands for none",
         lambda text: (0, len(text)) if len(text) < 24 and text.strip() in _PLACEHOLDERS else None,
         answers=True,
     ),
-    Sign(
+    Pattern(
         "mojibake",
         "hold broken characters, as Ã© for é",
         _mojibake,
     ),
-    Sign(
+    Pattern(
         "control_characters",
         "hold invisible control characters",
-        lambda text: found.span() if (found := _CONTROL.search(text)) else None,
+        lambda text: match.span() if (match := _CONTROL.search(text)) else None,
     ),
-    Sign(
+    Pattern(
         "repetition",
         "say the same again and again",
         _repeats,
     ),
-    Sign(
+    Pattern(
         "template_markers",
         "hold the markers of a chat template in their text",
-        _pattern(
+        _search(
             r"<\|(?:im_start|im_end|eot_id|start_header_id|end_header_id|endoftext|user|assistant|"
             r"system|end|begin_of_text|end_of_text)\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>"
             r"|(?m:^### (?:Instruction|Response|Input):)|</?s>",
@@ -186,22 +186,22 @@ SIGNS = (
 )
 
 
-def signs_in(text: str, answer: bool) -> Iterator[tuple[Sign, tuple[int, int]]]:
-    """Yield each sign found in a text, and where."""
-    for sign in SIGNS:
-        if (answer or not sign.answers) and (place := sign.find(text)):
-            yield sign, place
+def patterns_in(text: str, answer: bool) -> Iterator[tuple[Pattern, tuple[int, int]]]:
+    """Yield each pattern that occurs in a text, and its place."""
+    for pattern in PATTERNS:
+        if (answer or not pattern.answers) and (place := pattern.find(text)):
+            yield pattern, place
 
 
 def repaired(text: str) -> str:
-    """Return the text without control characters and with broken characters set right."""
+    """Return the text without control characters and with broken characters repaired."""
     if not text.isascii() and _BROKEN.search(text):
         text = _unbroken(text)
     return _CONTROL.sub("", text)
 
 
 def _unbroken(text: str) -> str:
-    """Undo the reading of UTF-8 as a one-byte encoding, where that gives sense."""
+    """Return the text with UTF-8 that was decoded as a one-byte encoding decoded correctly."""
     for encoding in ("cp1252", "latin-1"):
         try:
             return text.encode(encoding).decode("utf-8")
@@ -210,8 +210,8 @@ def _unbroken(text: str) -> str:
     return re.sub("[Ââãð][\x80-\xff€™œ˜“”¢¦Ÿ]{1,3}|Ã.", _unbroken_part, text)
 
 
-def _unbroken_part(found: re.Match[str]) -> str:
+def _unbroken_part(match: re.Match[str]) -> str:
     try:
-        return found.group().encode("cp1252").decode("utf-8")
+        return match.group().encode("cp1252").decode("utf-8")
     except UnicodeError:
-        return found.group()
+        return match.group()

@@ -1,4 +1,4 @@
-"""Every kind of finding: how severe it is, what it means, and what to do about it."""
+"""Kinds of findings: severity, meaning and remedy of each."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -13,9 +13,9 @@ class Kind:
     severity: Severity
     """`error`: training on it fails or goes wrong. `warning`: look at it. `info`: good to know."""
     meaning: str
-    """What is found, in a few words."""
+    """Meaning in a few words."""
     remedy: str
-    """What to do."""
+    """Action to take."""
 
 
 _CORRECT = "Correct the rows or take them out; --fix takes them out."
@@ -256,4 +256,4 @@ KINDS = {
         "info", "the chat template ends answers with no special token", "Nothing."
     ),
 }
-"""Every kind, the severe first."""
+"""All kinds, by severity."""

@@ -1,4 +1,4 @@
-"""Writes a cleaned copy of data and lists every change."""
+"""Cleaned copy of a data set, with a list of every change."""
 
 import json
 from collections import Counter, defaultdict
@@ -10,7 +10,7 @@ from typing import Any
 from strop.core.errors import DataError
 from strop.core.files import written_whole
 from strop.data.checking.content_checks import repaired
-from strop.data.checking.turn_checks import Answers, asks_only
+from strop.data.checking.turn_checks import Answers, is_prompt_only
 from strop.data.reading.columns import Columns
 from strop.data.reading.read import examine
 from strop.data.reading.sources import source_name
@@ -19,14 +19,14 @@ from strop.data.rows import Message, Row
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What was done to one row."""
+    """A change of one row."""
 
     line: int
-    """Its line in the source."""
+    """Line of the row in the source."""
     action: str
     """`dropped` or `changed`."""
     reason: str
-    """Why, and for a change what it was before."""
+    """Reason, and for a change the text before it."""
 
 
 def fix(source: Any, out: Path, *, columns: Columns | None = None) -> list[Change]:
@@ -45,8 +45,8 @@ def fix(source: Any, out: Path, *, columns: Columns | None = None) -> list[Chang
         raise DataError(f"{out} is written as JSONL; give it a name that ends in .jsonl")
     if isinstance(source, (str, Path)) and out.resolve() == Path(source).resolve():
         raise DataError(f"{out} is the source itself; give another name for the cleaned file")
-    found = examine(source, columns)
-    rows, faults, total = found.rows, found.faults, found.total
+    examined = examine(source, columns)
+    rows, faults, total = examined.rows, examined.faults, examined.total
     changes = [Change(fault.line, "dropped", fault.reason) for fault in faults]
     spelling = _spellings(rows)
     first_of: dict[str, int] = {}
@@ -84,29 +84,29 @@ def _spellings(rows: list[Row]) -> dict[str, str]:
 
 
 def _cleaned(row: Row, spelling: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the record to write for a row, and what was changed."""
+    """Return the record to write for a row, and the reasons of its changes."""
     reasons: list[str] = []
     if row.messages is None:
         return {"text": _text(row.text or "", "the text", reasons)}, reasons
     messages = _repaired(row.messages, "message", reasons)
     rejected = row.rejected and _repaired(row.rejected, "rejected message", reasons)
     last = messages[-1]
-    wanted = spelling.get(last["content"].strip(), last["content"])
-    if last["role"] == "assistant" and wanted != last["content"]:
-        reasons.append(f"the answer {last['content']!r} is spelt {wanted!r}")
-        last["content"] = wanted
+    spelt = spelling.get(last["content"].strip(), last["content"])
+    if last["role"] == "assistant" and spelt != last["content"]:
+        reasons.append(f"the answer {last['content']!r} is spelt {spelt!r}")
+        last["content"] = spelt
     for message, weight in zip(messages, row.weights or (), strict=False):
         message["weight"] = weight
     return dict(_record(row, messages, rejected)), reasons
 
 
 def _repaired(messages: list[Message], name: str, reasons: list[str]) -> list[Message]:
-    made = [dict(m) for m in messages]
-    for number, message in enumerate(made, 1):
+    copies = [dict(m) for m in messages]
+    for number, message in enumerate(copies, 1):
         for key in ("content", "reasoning_content"):
             if message.get(key):
                 message[key] = _text(message[key], f"{name} {number}", reasons)
-    return made
+    return copies
 
 
 def _record(
@@ -114,7 +114,7 @@ def _record(
 ) -> Iterator[tuple[str, Any]]:
     if row.rejected is not None:
         yield from (("chosen", messages), ("rejected", rejected))
-    elif asks_only(row):
+    elif is_prompt_only(row):
         yield "prompt", messages
     else:
         yield "messages", messages

@@ -1,4 +1,4 @@
-"""Tells the language of a text, roughly: by its script, and for Latin letters by common words."""
+"""Rough detection of a text's language: by its script, for Latin letters by common words."""
 
 import re
 
@@ -30,7 +30,7 @@ for _language, _words in _WORDS.items():
 
 
 def language(text: str) -> str | None:
-    """Return the language or script of a text, or None where it cannot be told."""
+    """Return the language or script of a text, or None if it is unclear."""
     head = text[:600]
     if not head.isascii() and _ANY_SCRIPT.search(head):
         letters = sum(map(str.isalpha, head))

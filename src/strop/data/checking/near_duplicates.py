@@ -1,4 +1,4 @@
-"""Finds rows that are equal, nearly equal, or answer the same question differently."""
+"""Rows that are equal, nearly equal, or answer the same question differently."""
 
 import hashlib
 import importlib.util
@@ -14,12 +14,12 @@ from strop.data.rows import Row
 PERMUTATIONS = 64
 BANDS = 8
 _MOST_COMPARED = 64
-ALIKE = 0.85
-"""Share of common word triples from which two rows count as nearly equal."""
+SIMILARITY = 0.85
+"""Estimated Jaccard similarity of word triples from which two rows count as nearly equal."""
 
 
 def digest(text: str) -> bytes:
-    """Return a short fingerprint of a text, blind to case and spaces."""
+    """Return a short digest of a text that ignores case and white space."""
     return _digest_of(text.lower().split())
 
 
@@ -28,36 +28,36 @@ def _digest_of(words: list[str]) -> bytes:
 
 
 def question_of(row: Row) -> str:
-    """Return what stands before the last answer of a row."""
+    """Return the messages before the last one of a row as one text."""
     messages = row.messages or []
     return "\n".join(f"{m['role']}: {content_text(m)}" for m in messages[:-1])
 
 
 def text_of_row(row: Row) -> str:
-    """Return all a row says, and in KTO data whether it is wanted."""
+    """Return all text of a row, in KTO data with its label."""
     if row.messages is None:
         return row.text or ""
-    said = [full_text(m) for m in (*row.messages, *(row.rejected or ()))]
-    return "\n".join(said if row.label is None else (*said, str(row.label)))
+    texts = [full_text(m) for m in (*row.messages, *(row.rejected or ()))]
+    return "\n".join(texts if row.label is None else (*texts, str(row.label)))
 
 
 @dataclass(slots=True)
-class Likeness:
-    """Collects fingerprints of rows, then says which are alike."""
+class NearDuplicates:
+    """Digests and MinHash sketches of rows, by which equal and similar ones are known."""
 
     whole: dict[bytes, list[int]] = field(default_factory=lambda: defaultdict(list))
     answers: dict[bytes, tuple[bytes, int]] = field(default_factory=dict)
-    """Of each question the first answer and its line."""
+    """Digest of a question -> its first answer and the line."""
     others: dict[bytes, dict[bytes, int]] = field(default_factory=lambda: defaultdict(dict))
-    """Of questions with several answers, the others and their first lines."""
+    """Digest of a question with several answers -> the others and their first lines."""
     shingles: list[list[str]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     sketching: bool = field(default_factory=lambda: importlib.util.find_spec("rensa") is not None)
-    """Whether the package that finds near-duplicates is installed."""
+    """Whether the package that computes sketches is installed."""
     sketches: list[NDArray[np.uint32]] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
-        """Take a row in."""
+        """Add a row."""
         words = text_of_row(row).lower().split()
         key = _digest_of(words)
         first = key not in self.whole
@@ -78,8 +78,8 @@ class Likeness:
     def _sketch(self) -> None:
         import rensa
 
-        made = rensa.RMinHash.digests_from_token_sets(self.shingles, PERMUTATIONS, 42)
-        self.sketches.append(np.array(made, np.uint32))
+        sketches = rensa.RMinHash.digests_from_token_sets(self.shingles, PERMUTATIONS, 42)
+        self.sketches.append(np.array(sketches, np.uint32))
         self.shingles.clear()
 
     def equal(self) -> list[list[int]]:
@@ -89,27 +89,27 @@ class Likeness:
     def contradicting(self) -> list[list[int]]:
         """Return the lines of rows with the same question and different answers."""
         return [
-            sorted((self.answers[question][1], *found.values()))
-            for question, found in self.others.items()
+            sorted((self.answers[question][1], *lines.values()))
+            for question, lines in self.others.items()
         ]
 
-    def nearly_equal(self, other: "Likeness | None" = None) -> list[list[int]]:
+    def nearly_equal(self, other: "NearDuplicates | None" = None) -> list[list[int]]:
         """Return the lines of rows that are nearly equal, group by group.
 
         Args:
-            other: give groups of one row of this and the rows of that which are like it instead;
-                the first line is of this one.
+            other: rows to compare with instead; each group is then one row of these, and the rows
+                of the others that are similar to it.
         """
         mine, theirs = self._table(), (other or self)._table()
         lines = (other or self).lines
         near = _candidates(mine, None if other is None else theirs)
         groups: list[list[int]] = []
         taken: set[int] = set()
-        for i, found in near.items():
-            after = [j for j in found if other is not None or (j > i and j not in taken)]
+        for i, candidates in near.items():
+            after = [j for j in candidates if other is not None or (j > i and j not in taken)]
             if not after or (other is None and i in taken):
                 continue
-            alike = (theirs[after] == mine[i]).mean(axis=1) >= ALIKE
+            alike = (theirs[after] == mine[i]).mean(axis=1) >= SIMILARITY
             same = sorted(j for j, fits in zip(after, alike, strict=True) if fits)
             if same:
                 taken.update(same)
@@ -117,16 +117,16 @@ class Likeness:
         return groups
 
     def _table(self) -> NDArray[np.uint32]:
-        """Return the sketches, one row for each different row of the data."""
+        """Return the sketches [N, PERMUTATIONS] of the distinct rows."""
         if self.shingles:
             self._sketch()
         return np.concatenate(self.sketches) if self.sketches else np.empty((0, 64), np.uint32)
 
 
 def _candidates(mine: NDArray[np.uint32], theirs: NDArray[np.uint32] | None) -> dict[int, set[int]]:
-    """Return the rows that share a band with a row, which may be nearly equal to it.
+    """Return for each row the rows that share a band with it, which may be nearly equal.
 
-    Of many rows alike only the first ones are compared with all.
+    Of many similar rows only the first ones are compared with all.
 
     Args:
         mine: [N, PERMUTATIONS] sketches.
@@ -135,21 +135,21 @@ def _candidates(mine: NDArray[np.uint32], theirs: NDArray[np.uint32] | None) -> 
     near: dict[int, set[int]] = defaultdict(set)
     for band in range(BANDS):
         keys = _keys(mine, band)
-        held = keys if theirs is None else _keys(theirs, band)
-        order = np.argsort(held, kind="stable")
-        ranked = held[order]
+        others = keys if theirs is None else _keys(theirs, band)
+        order = np.argsort(others, kind="stable")
+        ranked = others[order]
         first, last = (np.searchsorted(ranked, keys, side) for side in ("left", "right"))
         for i in np.flatnonzero(last - first > (theirs is None)).tolist():
-            found = order[first[i] : last[i]]
+            same = order[first[i] : last[i]]
             if theirs is not None:
-                near[i].update(found[:_MOST_COMPARED].tolist())
-            elif i in found[:_MOST_COMPARED]:
-                near[i].update(found.tolist())
+                near[i].update(same[:_MOST_COMPARED].tolist())
+            elif i in same[:_MOST_COMPARED]:
+                near[i].update(same.tolist())
     return near
 
 
 def _keys(table: NDArray[np.uint32], band: int) -> NDArray[np.uint64]:
-    """Return a number for each row [N] that rows with an equal band have in common."""
+    """Return a number [N] for each row that is the same for rows with an equal band."""
     width = PERMUTATIONS // BANDS
     part = table[:, band * width : (band + 1) * width].astype(np.uint64)
     odd = np.uint64(0x9E3779B97F4A7C15) ** np.arange(1, width + 1, dtype=np.uint64)

@@ -1,4 +1,4 @@
-"""What a check of data found: findings, counts and lengths."""
+"""Report of a check of data: findings, counts and lengths."""
 
 import bisect
 from collections.abc import Iterable, Sequence
@@ -12,36 +12,36 @@ ORDER: dict[Severity, int] = {"error": 0, "warning": 1, "info": 2}
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing to know about the data."""
+    """One fact about the data to know."""
 
     kind: str
     """A short name for programs, such as `near_duplicates`."""
     severity: Severity
     """`error`: training on it fails or goes wrong. `warning`: look at it. `info`: good to know."""
     rows: list[int]
-    """The lines of the rows it is about; none if it is about the whole."""
+    """Lines of the rows that it is about; empty if it is about the whole."""
     message: str
-    """What was found."""
+    """Sentence about the finding."""
     remedy: str
-    """What to do."""
+    """Action to take."""
     example: str = ""
-    """One place where it is to be seen."""
+    """One occurrence."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """How long the rows are, in tokens."""
+    """Lengths of the rows, in tokens."""
 
     counts: list[int]
-    """The length of each row, ascending."""
+    """Length of each row, ascending."""
     supervised: int
-    """Tokens that carry loss, over all rows."""
+    """Number of supervised tokens of all rows."""
     cut: int
-    """Tokens beyond the length limit, over all rows."""
+    """Number of tokens beyond the length limit, of all rows."""
 
     @property
     def total(self) -> int:
-        """Tokens of an epoch."""
+        """Number of tokens of an epoch."""
         return sum(self.counts)
 
     def quantile(self, share: float) -> int:
@@ -55,28 +55,28 @@ class Lengths:
         width = -(-width // unit) * unit
         edges = range(0, self.counts[-1] + width, width)
         at = [bisect.bisect_left(self.counts, edge) for edge in (*edges, edges[-1] + width)]
-        made = [(e, e + width, at[i + 1] - at[i]) for i, e in enumerate(edges)]
-        return made[:-1] if made[-1][2] == 0 and len(made) > 1 else made
+        bars = [(e, e + width, at[i + 1] - at[i]) for i, e in enumerate(edges)]
+        return bars[:-1] if bars[-1][2] == 0 and len(bars) > 1 else bars
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The result of a check."""
+    """Report of a check."""
 
     source: str
     format: str
-    """How the columns were understood; empty if they were not."""
+    """Format of the columns; empty if no row could be read."""
     total: int
-    """Rows in the source."""
+    """Number of rows in the source."""
     usable: int
-    """Rows that can be trained on."""
+    """Number of rows that can be trained on."""
     columns: dict[str, int]
-    """How many rows have each column: the evidence for the format."""
+    """Number of rows with each column: the evidence for the format."""
     findings: list[Finding]
     lengths: Lengths | None = None
     """Lengths in tokens, if a tokenizer was given."""
     languages: dict[str, int] = field(default_factory=dict)
-    """How many rows are in which language or script, as far as told."""
+    """Number of rows in each language or script, where it is clear."""
 
     @property
     def severe(self) -> bool:
@@ -122,7 +122,7 @@ def finding(kind: str, rows: list[int], message: str, example: str = "") -> Find
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """Return the findings, the severe first and those about many rows first."""
+    """Return the findings by severity, then by number of rows, descending."""
     return sorted(findings, key=lambda f: (ORDER[f.severity], -len(f.rows), f.kind))
 
 

@@ -1,5 +1,6 @@
-"""Checks what the model will see: lengths, limits, begin and end tokens, the template's fit."""
+"""Checks of token ids: lengths, limits, begin and end tokens, fit of the template."""
 
+import itertools
 import re
 from array import array
 from collections import defaultdict
@@ -8,12 +9,14 @@ from typing import Any
 
 from strop.core.tokens import IGNORE_INDEX
 from strop.data.checking.report import Finding, Lengths, excerpt, finding
-from strop.data.checking.turn_checks import asks_only
-from strop.data.encoding.encode import coder, encoded, limited
+from strop.data.checking.turn_checks import is_prompt_only
+from strop.data.encoding.encode import encoded
+from strop.data.encoding.length import Fit
 from strop.data.encoding.parts import LEFT_OUT
+from strop.data.encoding.prepared_tokenizer import prepare
 from strop.data.encoding.supervision import Supervision
 from strop.data.encoding.templates import family_of
-from strop.data.encoding.tokenizer_backend import called
+from strop.data.encoding.tokenizer_backend import tokenizer_name
 from strop.data.message_text import full_text
 from strop.data.rows import Example, Fault, Row
 
@@ -22,35 +25,35 @@ _MARK = re.compile(r"<\|[\w▁ -]+\|>|\[/?[A-Z_]{4,}\]|<(?:start|end)_of_turn>|<
 
 
 class TokenCheck:
-    """Encodes every row as training would, and keeps what is worth knowing."""
+    """Encodes every row as training would, and collects findings and lengths."""
 
     def __init__(self, tokenizer: Any, max_length: int | None, supervision: Supervision) -> None:
         self.tokenizer = tokenizer
-        self.max_length = max_length
         self.supervision = supervision
-        self.coder = coder(tokenizer)
+        self.prepared = prepare(tokenizer)
+        self.fit = Fit(max_length)
         self.counts = array("I")
         self.supervised = 0
         self.cut = 0
         self.unusable: list[int] = []
 
     def run(self, rows: list[Row], progress: Callable[[int], None]) -> list[Finding]:
-        """Encode the rows and return what was found."""
+        """Encode the rows and return the findings; `progress` is called with the rows done."""
         lines: dict[str, list[int]] = defaultdict(list)
         faults: dict[tuple[str, str], list[int]] = defaultdict(list)
-        examples = encoded(rows, self.tokenizer, None, self.supervision, verified=_VERIFIED)
+        examples = encoded(rows, self.tokenizer, self.supervision, verified=_VERIFIED)
         marks: dict[str, tuple[list[int], str]] = {}
         for done, (row, whole) in enumerate(zip(rows, examples, strict=True), 1):
-            made = whole
-            if isinstance(whole, Example) and row.messages is not None:
-                made = limited(row, whole, self.max_length)
-            if isinstance(made, Fault) and made.kind == "no_loss" and asks_only(row):
-                self.counts.append(len(self._asked(row)))
-            elif isinstance(made, Fault):
-                faults[made.kind, made.reason].append(row.line)
-                self.unusable.append(row.line)
-            else:
-                for kind in self._judged(made):
+            fitted = whole if isinstance(whole, Fault) else self.fit.examples(whole)
+            if isinstance(fitted, Fault):
+                if fitted.kind == "no_loss" and is_prompt_only(row):
+                    self.counts.append(self._prompt_length(row))
+                else:
+                    faults[fitted.kind, fitted.reason].append(row.line)
+                    self.unusable.append(row.line)
+            elif isinstance(whole, Example):
+                divided = len(fitted) > 1
+                for kind in self._kinds(whole if divided else fitted[0], divided=divided):
                     lines[kind].append(row.line)
             self._take_marks(row, marks)
             if done % 1000 == 0 or done == len(rows):
@@ -62,15 +65,14 @@ class TokenCheck:
             *self._of_marks(marks),
         ]
 
-    def _asked(self, row: Row) -> list[int]:
-        """Return the tokens of a row that only asks, as a model is given them to answer."""
-        renderer, messages = self.coder.renderer(row.tools), row.messages or []
-        assert renderer is not None  # without it the row could not be rendered before
-        text = renderer.prompt(messages, len(messages), row.tools)
-        ids: list[int] = self.coder.fast.encode(text, add_special_tokens=False).ids
-        return ids
+    def _prompt_length(self, row: Row) -> int:
+        """Return the number of tokens of a row without an answer, as the prompt for one."""
+        messages = row.messages or []
+        text = self.prepared.renderer(row.tools).prompt(messages, len(messages), row.tools)
+        return len(self.prepared.backend.encode(text, add_special_tokens=False).ids)
 
-    def _judged(self, example: Example) -> Iterator[str]:
+    def _kinds(self, example: Example, *, divided: bool) -> Iterator[str]:
+        """Count the tokens of a row and yield the kinds of its findings."""
         ids, labels = example.ids, example.labels
         yield from example.dropped
         self.counts.append(len(ids))
@@ -78,17 +80,17 @@ class TokenCheck:
         self.cut += example.cut
         if example.cut:
             yield "cut" if labels[-1] != IGNORE_INDEX else "context_cut"
-        elif self.max_length is not None and len(ids) > self.max_length:
+        elif divided:
             yield "divided"
-        bos, begins = self.tokenizer.bos_token_id, self.coder.begin
+        bos, begins = self.tokenizer.bos_token_id, self.prepared.begin_ids
         if bos is not None and len(ids) > 1 and ids[0] == ids[1] == bos:
             yield "double_begin"
         if begins and ids[0] != begins[0]:
             yield "missing_begin"
         last = next((label for label in reversed(labels) if label != IGNORE_INDEX), IGNORE_INDEX)
-        if self.supervision.end_token and not example.cut and last not in self.coder.specials:
+        if self.supervision.end_token and not example.cut and last not in self.prepared.special_ids:
             yield "missing_end"
-        eos = self.coder.eos
+        eos = self.prepared.eos
         if eos is not None and len(ids) > 1 and ids[-1] == ids[-2] == eos:
             yield "double_end"
 
@@ -100,10 +102,10 @@ class TokenCheck:
 
     def _of_faults(self, faults: dict[tuple[str, str], list[int]]) -> Iterator[Finding]:
         kinds: dict[str, dict[str, list[int]]] = defaultdict(dict)
-        for (kind, reason), found in faults.items():
-            kinds[kind][reason] = found
+        for (kind, reason), lines in faults.items():
+            kinds[kind][reason] = lines
         for kind, reasons in kinds.items():
-            lines = sorted(line for found in reasons.values() for line in found)
+            lines = sorted(itertools.chain.from_iterable(reasons.values()))
             more = f", and {len(reasons) - 1} more reasons" if len(reasons) > 1 else ""
             name = "no_supervised_token" if kind == "no_loss" else "template_refuses"
             yield finding(name, lines, next(iter(reasons)) + more)
@@ -113,17 +115,17 @@ class TokenCheck:
             if kind in lines:
                 count = len(lines[kind])
                 rows = "1 row" if count == 1 else f"{count:,} rows"
-                text = f"{rows} {message.format(limit=self.max_length)}"
+                text = f"{rows} {message.format(limit=self.fit.max_length)}"
                 yield finding(kind, lines[kind], text)
 
     def _take_marks(self, row: Row, marks: dict[str, tuple[list[int], str]]) -> None:
-        renderer = self.coder.renderer(row.tools)
+        renderer = self.prepared.find_renderer(row.tools)
         if renderer is None:
             return
         special = renderer.special
         for text in [full_text(m) for m in row.messages or ()] or [row.text or ""]:
-            if found := special.search(text):
-                lines, _ = marks.setdefault(found.group(), ([], excerpt(text, *found.span())))
+            if match := special.search(text):
+                lines, _ = marks.setdefault(match.group(), ([], excerpt(text, *match.span())))
                 if not lines or lines[-1] != row.line:
                     lines.append(row.line)
 
@@ -138,14 +140,14 @@ class TokenCheck:
             )
 
     def _of_template(self) -> Iterator[Finding]:
-        renderer = self.coder.renderer() or self.coder.renderer([])
+        renderer = self.prepared.find_renderer() or self.prepared.find_renderer([])
         if renderer is None:
             return
         if self.tokenizer.chat_template is None:
             yield finding(
                 "family_template",
                 [],
-                f"{called(self.tokenizer)} carries no chat template; that of its family "
+                f"{tokenizer_name(self.tokenizer)} carries no chat template; that of its family "
                 f"{family_of(self.tokenizer)} is taken",
             )
         known = self.tokenizer.get_vocab()

@@ -1,4 +1,4 @@
-"""Looks at the order of turns, and at answers taken together."""
+"""Checks of turns: order of roles, and the answers of all rows together."""
 
 import itertools
 from collections import Counter, defaultdict
@@ -10,8 +10,8 @@ from strop.data.message_text import content_text
 from strop.data.rows import Row
 
 
-def disorder(row: Row) -> Iterator[str]:
-    """Yield what is unusual in the order of a conversation's roles."""
+def role_problems(row: Row) -> Iterator[str]:
+    """Yield the problems with the order of a conversation's roles."""
     roles = [m["role"] for m in row.messages or ()]
     if any(role in ("system", "developer") for role in roles[1:]):
         yield "a system message stands behind the first place"
@@ -27,14 +27,14 @@ def disorder(row: Row) -> Iterator[str]:
         yield "a tool result stands before any tool call"
 
 
-def asks_only(row: Row) -> bool:
-    """Say whether a row is a conversation without any answer."""
+def is_prompt_only(row: Row) -> bool:
+    """Return whether a row is a conversation without an answer."""
     return row.messages is not None and not any(m["role"] == "assistant" for m in row.messages)
 
 
 @dataclass(slots=True)
 class Answers:
-    """Collects the answers of all rows, to judge them together."""
+    """Answers of all rows, for findings about all of them together."""
 
     short: Counter[str] = field(default_factory=Counter)
     lines: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -43,7 +43,7 @@ class Answers:
     unfinished: list[int] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
-        """Take a row's last answer in."""
+        """Add the last answer of a row."""
         if not row.messages or row.messages[-1]["role"] != "assistant":
             return
         answer = content_text(row.messages[-1]).strip()
@@ -57,17 +57,17 @@ class Answers:
                 self.unfinished.append(row.line)
 
     def labels(self) -> Counter[str] | None:
-        """Return the answers as labels, if there are few and each occurs again and again."""
+        """Return the answers as labels if they are few and repeat, else None."""
         few = len(self.short) <= max(2, min(50, self.answered // 10))
         if self.answered < 30 or not few or self.short.total() < 0.95 * self.answered:
             return None
         return self.short
 
     def findings(self) -> Iterator[Finding]:
-        """Yield what the answers show together."""
-        if found := self.labels():
-            yield from self._imbalance(found)
-            yield from self._variants(found)
+        """Yield the findings about all answers together."""
+        if labels := self.labels():
+            yield from self._imbalance(labels)
+            yield from self._variants(labels)
         if self.long >= 20 and 0 < len(self.unfinished) < 0.2 * self.long:
             yield finding(
                 "unfinished_answers",

@@ -1,8 +1,8 @@
-"""The parts of a row, traced one by one, and those of which a template writes nothing.
+"""Parts of a row, each traced through the template, and those that it leaves out.
 
-A part is what a row says in one place: the words of an answer, its reasoning, a call, one argument,
-a tool, a system message. A template that writes no character of a part, or not all of its words,
-leaves it out.
+A part is the content of one place in a row: the words of an answer, its reasoning, a call, one
+argument, a tool, a system message. A template that writes no character of a part, or not all of its
+words, leaves it out.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,28 +13,32 @@ from strop.data.encoding.tracing import (
     NO_MESSAGE,
     TOOLS,
     Traced,
-    owned,
-    owned_dict,
     owner_of,
     parts_of,
+    trace,
+    trace_dict,
 )
 from strop.data.rows import Message
 
 REASONING = ("reasoning_content", "thinking", "reasoning")
-"""Names under which templates read a message's reasoning."""
+"""Fields of a message from which templates read its reasoning."""
 
 _NAMES = frozenset(("role", "id", "type", "tool_call_id"))
-"""Fields that say what something is; they are no content of their own."""
+"""Fields without content: they identify something."""
 
-_THOUGHTS = (("<think>", "</think>"), ("[THINK]", "[/THINK]"), ("<|channel>thought", "<channel|>"))
-"""Marks around reasoning that stands in the content."""
+REASONING_MARKS = (
+    ("<think>", "</think>"),
+    ("[THINK]", "[/THINK]"),
+    ("<|channel>thought", "<channel|>"),
+)
+"""Opening and closing marks of reasoning inside a content."""
 
-_SPOKEN = {"user": "question", "tool": "tool_result", "assistant": "answer"}
+_KIND_OF_ROLE = {"user": "question", "tool": "tool_result", "assistant": "answer"}
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One thing that a row says."""
+    """Content of one place in a row."""
 
     kind: str
     """`answer`, `reasoning`, `earlier_reasoning`, `call`, `argument`, `tool_result`, `question`,
@@ -42,12 +46,12 @@ class Part:
     message: int
     """The position of its message, or `TOOLS`."""
     text: str = ""
-    """What is to be written but white space; without it a character of the part is enough."""
+    """Text of which all but white space is to be written; if empty, one character of the part is enough."""
 
 
 @dataclass(slots=True)
 class Parts:
-    """The parts of one row, in the order of their bits."""
+    """Parts of one row, in the order of their bits."""
 
     parts: list[Part] = field(default_factory=list)
 
@@ -55,18 +59,18 @@ class Parts:
         """Return the owner of a new part.
 
         Args:
-            kind: what it is.
+            kind: see `Part`.
             message: the position of its message.
-            text: all of which is to be written.
-            named: whether it is a name that templates repeat beside other messages.
+            text: see `Part`.
+            named: whether it is a name, which templates repeat beside other messages.
         """
         self.parts.append(Part(kind, message, text))
         return owner_of(NO_MESSAGE if named else message, len(self.parts) - 1)
 
     def calls_in(self, message: int) -> int:
         """Return the names of a message's calls as bits."""
-        found = (i for i, p in enumerate(self.parts) if p.kind == "call" and p.message == message)
-        return sum(1 << i for i in found)
+        calls = (i for i, p in enumerate(self.parts) if p.kind == "call" and p.message == message)
+        return sum(1 << i for i in calls)
 
     def unwritten(self, text: Traced) -> list[Part]:
         """Return the parts of which `text` has nothing, or fewer characters than they have."""
@@ -83,7 +87,7 @@ class Parts:
         ]
 
     def _cut(self, place: int, text: Traced) -> bool:
-        """Say whether `text` has less of a part than it has, white space aside."""
+        """Return whether `text` lacks some of a part's characters, white space aside."""
         at = size = 0
         for length, owner in text.runs:
             if parts_of(owner) >> place & 1:
@@ -93,14 +97,13 @@ class Parts:
 
 
 def traced(messages: Sequence[Message], tools: Any) -> tuple[list[dict[str, Any]], Any, Parts]:
-    """Return messages and tools with traced texts, and the parts they are traced to."""
+    """Return messages and tools with traced texts, and the parts to which they are traced."""
     parts = Parts()
     last = max((i for i, m in enumerate(messages) if m["role"] == "user"), default=-1)
     copies = [_traced_message(m, i, last, parts) for i, m in enumerate(messages)]
-    offered = tools
     if isinstance(tools, (list, tuple)):
-        offered = [owned(tool, parts.add("tools", TOOLS)) for tool in tools]
-    return copies, offered, parts
+        tools = [trace(tool, parts.add("tools", TOOLS)) for tool in tools]
+    return copies, tools, parts
 
 
 def _traced_message(message: Message, i: int, last: int, parts: Parts) -> dict[str, Any]:
@@ -112,16 +115,16 @@ def _traced_message(message: Message, i: int, last: int, parts: Parts) -> dict[s
         if key in _NAMES:
             copy[key] = value
         elif key == "name":
-            copy[key] = owned(value, parts.add("name", i, named=True)) if value else value
+            copy[key] = trace(value, parts.add("name", i, named=True)) if value else value
         elif key == "tool_calls" and isinstance(value, (list, tuple)):
             copy[key] = [_traced_call(call, i, parts) for call in value]
         elif key in REASONING and isinstance(value, str):
             copy[key] = _traced_text(value, i, reasoning, parts)
         elif key == "content":
-            kind = _SPOKEN.get(message["role"], "system")
+            kind = _KIND_OF_ROLE.get(message["role"], "system")
             copy[key] = _traced_content(value, i, (kind, reasoning), parts)
         else:
-            copy[key] = owned(value, owner_of(i))
+            copy[key] = trace(value, owner_of(i))
     return copy
 
 
@@ -130,20 +133,20 @@ def _traced_text(text: str, i: int, kind: str, parts: Parts) -> Traced:
 
 
 def _traced_content(content: Any, i: int, kinds: tuple[str, str], parts: Parts) -> Any:
-    """Return the content traced, reasoning within an answer as a part of its own."""
+    """Return the content traced, reasoning inside an answer as a separate part."""
     kind, reasoning = kinds
     if isinstance(content, list):
         return [
             {
-                k: _traced_content(v, i, kinds, parts) if k == "text" else owned(v, owner_of(i))
+                k: _traced_content(v, i, kinds, parts) if k == "text" else trace(v, owner_of(i))
                 for k, v in part.items()
             }
             if isinstance(part, dict) and part.get("type") == "text"
-            else owned(part, owner_of(i))
+            else trace(part, owner_of(i))
             for part in content
         ]
     if not isinstance(content, str):
-        return owned(content, owner_of(i))
+        return trace(content, owner_of(i))
     marks = _thought(content) if kind == "answer" else None
     if marks is None:
         return _traced_text(content, i, kind, parts)
@@ -162,8 +165,8 @@ def _traced_content(content: Any, i: int, kinds: tuple[str, str], parts: Parts) 
 
 
 def _thought(content: str) -> tuple[int, int, int, int] | None:
-    """Return where reasoning's opening mark, itself, its closing mark and what follows begin."""
-    for mark, close in _THOUGHTS:
+    """Return the starts of the opening mark, of the reasoning, of its closing mark and of the rest."""
+    for mark, close in REASONING_MARKS:
         closing = content.rfind(close)
         if closing >= 0:
             start = content.find(mark, 0, closing)
@@ -174,17 +177,17 @@ def _thought(content: str) -> tuple[int, int, int, int] | None:
 
 def _traced_call(call: Any, i: int, parts: Parts) -> Any:
     if not isinstance(call, dict):
-        return owned(call, parts.add("call", i))
+        return trace(call, parts.add("call", i))
     if isinstance(call.get("function"), dict):
         return {**call, "function": _traced_call(call["function"], i, parts)}
     copy = {}
     for key, value in call.items():
         if key == "name":
-            copy[key] = owned(value, parts.add("call", i, named=True))
+            copy[key] = trace(value, parts.add("call", i, named=True))
         elif key == "arguments" and isinstance(value, dict):
             copy[key] = _traced_arguments(value, i, parts)
         elif key == "arguments":
-            copy[key] = owned(value, parts.add("argument", i))
+            copy[key] = trace(value, parts.add("argument", i))
         else:
             copy[key] = value
     return copy
@@ -194,26 +197,26 @@ def _traced_arguments(arguments: dict[str, Any], i: int, parts: Parts) -> dict[s
     items = {}
     for key, value in arguments.items():
         owner = parts.add("argument", i)
-        items[owned(key, owner)] = owned(value, owner)
-    return owned_dict(items, owner_of(i))
+        items[trace(key, owner)] = trace(value, owner)
+    return trace_dict(items, owner_of(i))
 
 
 def _size(text: str) -> int:
     return len("".join(text.split()))
 
 
-def kinds_of(unwritten: Iterable[Part], taught: set[int]) -> tuple[str, ...]:
+def finding_kinds(unwritten: Iterable[Part], supervised: set[int]) -> tuple[str, ...]:
     """Return the kinds of findings about parts that a template leaves out.
 
     Args:
         unwritten: the parts.
-        taught: the positions of the messages that are to be learned.
+        supervised: the positions of the supervised messages.
     """
-    return tuple(sorted({_finding_of(part, taught) for part in unwritten}))
+    return tuple(sorted({_finding_kind(part, supervised) for part in unwritten}))
 
 
-def _finding_of(part: Part, taught: set[int]) -> str:
-    if part.kind in ("answer", "call", "argument") and part.message not in taught:
+def _finding_kind(part: Part, supervised: set[int]) -> str:
+    if part.kind in ("answer", "call", "argument") and part.message not in supervised:
         return "dropped_context"
     return f"dropped_{FINDINGS[part.kind]}"
 
@@ -230,7 +233,7 @@ FINDINGS = {
     "question": "questions",
     "name": "names",
 }
-"""The findings of `strop data check` behind `dropped_`, by kind of part."""
+"""Kind of part -> kind of finding, behind `dropped_`."""
 
 LEFT_OUT = {
     "dropped_answer": "words of the answer",
@@ -244,4 +247,4 @@ LEFT_OUT = {
     "dropped_earlier_reasoning": "the reasoning of earlier answers",
     "dropped_names": "the names of speakers or tools",
 }
-"""What a template leaves out, in words, by kind of finding."""
+"""Kind of finding -> description of the part that a template leaves out."""

@@ -1,8 +1,8 @@
-"""The sandbox chat templates run in: the one of transformers, and texts keep their origins.
+"""Sandbox for chat templates: that of transformers, with texts that keep their origins.
 
-Filters, operators and calls that would give back a plain text are wrapped here, so that what a
-template computes from a message's text still belongs to that message. Templates come from
-strangers, so loops and texts that grow without bound are refused.
+Filters, operators and calls that would return a plain text are wrapped here, so that a text that a
+template computes from a message still belongs to that message. Templates come from strangers, so
+loops and texts that grow without bound are refused.
 """
 
 import functools
@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import Any
 
 import jinja2
+import jinja2.compiler
 import jinja2.ext
 import jinja2.filters
 import jinja2.nodes
-from jinja2.compiler import CodeGenerator, Frame
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from strop.data.encoding.tracing import Traced, derived, joined, joined_by, joined_with, owners
@@ -24,23 +24,23 @@ from strop.data.encoding.tracing import Traced, derived, joined, joined_by, join
 _COUNTERS = ("tick", "tick_call")
 
 MOST_STEPS = 2_000_000
-"""Turns of loops and calls of macros one rendering may take."""
+"""Most iterations of loops and calls of macros in one rendering."""
 
 LONGEST_TEXT = 64 * 2**20
-"""Characters a text may reach while a template computes it."""
+"""Most characters of a text that a template computes."""
 
 _LARGEST_NUMBER = 1_000_000
 
 
-class _Generator(CodeGenerator):
-    """Writes the operator `~` as a call that keeps origins, and counts steps."""
+class _Generator(jinja2.compiler.CodeGenerator):
+    """Generates code in which `~` keeps origins and loops count steps."""
 
     def visit_EnvironmentAttribute(  # noqa: N802
-        self, node: jinja2.nodes.EnvironmentAttribute, frame: Frame
+        self, node: jinja2.nodes.EnvironmentAttribute, frame: jinja2.compiler.Frame
     ) -> None:
         self.write(f"environment.{node.name}" + ("()" if node.name in _COUNTERS else ""))
 
-    def visit_Concat(self, node: jinja2.nodes.Concat, frame: Frame) -> None:  # noqa: N802
+    def visit_Concat(self, node: jinja2.nodes.Concat, frame: jinja2.compiler.Frame) -> None:  # noqa: N802
         self.write("environment.concat((")
         for part in node.nodes:
             self.visit(part, frame)
@@ -49,12 +49,12 @@ class _Generator(CodeGenerator):
 
 
 class GenerationTag(jinja2.ext.Extension):
-    """Accepts `{% generation %}`, with which some templates mark what a model wrote."""
+    """Tag `{% generation %}`, with which some templates mark the model's text."""
 
     tags = {"generation"}  # noqa: RUF012 - the type jinja2 declares
 
     def parse(self, parser: Any) -> jinja2.nodes.Node:
-        """Return the block as a call that gives back what it holds."""
+        """Return the block as a call that returns its content."""
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return jinja2.nodes.CallBlock(self.call_method("_same"), [], [], body).set_lineno(line)
@@ -64,21 +64,21 @@ class GenerationTag(jinja2.ext.Extension):
 
 
 def _tracing(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the filter such that a text it computes from traced ones keeps their owner."""
+    """Return the filter, wrapped so that a text computed from traced ones keeps their owner."""
 
     @functools.wraps(function)
     def traced(*args: Any, **kwargs: Any) -> Any:
         _refuse_huge(args, kwargs)
-        made = function(*args, **kwargs)
-        if isinstance(made, str) and not isinstance(made, Traced) and owners((args, kwargs)):
-            return derived(made, (args, kwargs))
-        return made
+        value = function(*args, **kwargs)
+        if isinstance(value, str) and not isinstance(value, Traced) and owners((args, kwargs)):
+            return derived(value, (args, kwargs))
+        return value
 
     return traced
 
 
 class TracingEnvironment(ImmutableSandboxedEnvironment):
-    """The sandbox chat templates run in, with the settings and names transformers gives them."""
+    """Sandbox with the settings and names that transformers gives chat templates."""
 
     code_generator_class = _Generator
     intercepted_binops = frozenset(("%", "+", "*", "**"))
@@ -106,34 +106,34 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
         return tree
 
     def tick_call(self) -> None:
-        """Count one call of a macro, which takes as long as many turns of a loop."""
+        """Count one call of a macro, which takes as long as many iterations of a loop."""
         self.steps += 20
         self.tick()
 
     def tick(self) -> None:
-        """Count one turn of a loop, and refuse a rendering that takes too many."""
+        """Count one iteration of a loop; refuse a rendering with too many."""
         self.steps += 1
         if self.steps > MOST_STEPS:
             raise jinja2.TemplateError(f"it takes more than {MOST_STEPS:,} steps")
 
     def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Call `obj` for a template; a text it makes from traced texts keeps their owner."""
+        """Call `obj` for a template; a text computed from traced ones keeps their owner."""
         _refuse_huge(args, kwargs)
         text = getattr(obj, "__self__", None)
         if isinstance(text, str) and obj.__name__ == "join":
             return joined_by(text, args[0])
-        made = super().call(context, obj, *args, **kwargs)
-        if type(made) is str and owners((args, kwargs)):
-            return derived(made, (args, kwargs))
-        return made
+        value = super().call(context, obj, *args, **kwargs)
+        if type(value) is str and owners((args, kwargs)):
+            return derived(value, (args, kwargs))
+        return value
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Apply an operator; a text made from traced texts keeps their owner."""
+        """Apply an operator; a text computed from traced ones keeps their owner."""
         if operator == "+":
-            made = left + right
-            if isinstance(made, (str, list)) and len(made) > LONGEST_TEXT:
+            total = left + right
+            if isinstance(total, (str, list)) and len(total) > LONGEST_TEXT:
                 raise jinja2.TemplateError("it makes a text that grows without bound")
-            return made
+            return total
         _refuse_huge((left, right) if operator == "**" else (), {})
         if operator == "*" and not isinstance(left, (int, float)) | isinstance(right, float):
             left, right = right, left
@@ -142,17 +142,17 @@ class TracingEnvironment(ImmutableSandboxedEnvironment):
             raise jinja2.TemplateError("it makes a text that grows without bound")
         if operator == "%" and isinstance(left, str) and _WIDE.search(left):
             raise jinja2.TemplateError("it makes a text that grows without bound")
-        made = super().call_binop(context, operator, left, right)
-        if operator == "%" and isinstance(made, str) and owners((left, right)):
-            return derived(str.__str__(made), (left, right))
-        return made
+        value = super().call_binop(context, operator, left, right)
+        if operator == "%" and isinstance(value, str) and owners((left, right)):
+            return derived(str.__str__(value), (left, right))
+        return value
 
 
 def _bounded(parts: Iterable[Any]) -> Traced:
-    made = joined(parts)
-    if len(made) > LONGEST_TEXT:
+    text = joined(parts)
+    if len(text) > LONGEST_TEXT:
         raise jinja2.TemplateError("it makes a text that grows without bound")
-    return made
+    return text
 
 
 _WIDE = re.compile(r"%[^%a-zA-Z]*(\d{6}|\*)")

@@ -1,4 +1,4 @@
-"""Which of the model's own words carry loss."""
+"""Supervision: which of the model's words carry loss."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,55 +10,53 @@ from strop.data.rows import Message
 
 @dataclass(frozen=True, slots=True)
 class Supervision:
-    """What a model learns of the answers in a conversation."""
+    """Parts of the answers in a conversation that are supervised."""
 
     answers: Literal["all", "last"] = "all"
     """Every answer of a conversation, or only its last."""
     end_token: bool = True
-    """Whether the token that ends an answer is learned, so that the model learns to stop."""
+    """Whether the token that ends an answer is supervised, so that the model learns to stop."""
     reasoning: bool = True
-    """Whether the reasoning before an answer is learned."""
+    """Whether the reasoning before an answer is supervised."""
 
 
 EVERYTHING = Supervision()
 
 
-def taught(
-    messages: Sequence[Message], wanted: Supervision, weights: Sequence[float] | None
+def supervised_messages(
+    messages: Sequence[Message], supervision: Supervision, weights: Sequence[float] | None
 ) -> set[int]:
-    """Return the positions of the messages that are to be learned."""
+    """Return the positions of the supervised messages; answers of weight 0 are none."""
     answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
-    chosen = answers if wanted.answers == "all" else answers[-1:]
+    chosen = answers if supervision.answers == "all" else answers[-1:]
     return {i for i in chosen if weights is None or weights[i] > 0}
 
 
-def learned(
-    rendered: Rendered,
-    messages: Sequence[Message],
-    wanted: Supervision,
-    weights: Sequence[float] | None,
+def supervised_spans(
+    rendered: Rendered, messages: Sequence[Message], supervision: Supervision, chosen: set[int]
 ) -> list[Span]:
-    """Return the spans of the rendered conversation that carry loss.
+    """Return the spans of the rendered conversation that are supervised.
 
     Args:
         rendered: the conversation.
         messages: its messages.
-        wanted: which of the answers' parts carry loss.
-        weights: how much each message counts; answers that count 0 are left out.
+        supervision: which parts of the answers are supervised.
+        chosen: the positions of the supervised messages.
     """
-    chosen = taught(messages, wanted, weights)
-    spans = [span for span in rendered.spans if span.message in chosen]
-    made = []
-    for span in spans:
-        start = span.start if wanted.reasoning else _behind_reasoning(rendered.text, span, messages)
-        end = span.end if wanted.end_token else span.body
+    spans = []
+    for span in rendered.spans:
+        if span.message not in chosen:
+            continue
+        start, end = span.start, span.end if supervision.end_token else span.body
+        if not supervision.reasoning:
+            start = _behind_reasoning(rendered.text, span, messages)
         if start < end:
-            made.append(Span(start, end, span.message, min(span.body, end)))
-    return made
+            spans.append(Span(start, end, span.message, min(span.body, end)))
+    return spans
 
 
 def _behind_reasoning(text: str, span: Span, messages: Sequence[Message]) -> int:
-    """Return where the answer proper begins; the span holds only what the model itself wrote."""
+    """Return where the answer behind its reasoning begins in a span."""
     written = text[span.start : span.body]
     if (at := written.rfind("</think>")) >= 0:
         rest = written[at + len("</think>") :]

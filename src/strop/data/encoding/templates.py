@@ -1,6 +1,6 @@
-"""The chat templates of model families, for tokenizers that carry none.
+"""Chat templates of model families, for tokenizers that carry none.
 
-A family is a row of `FAMILIES` and a file in `families/`.
+A family is a row of `CHAT_TEMPLATES` and a file in `families/`.
 """
 
 import difflib
@@ -15,17 +15,17 @@ from strop.core.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """How one family of models writes conversations, and how its tokenizer is recognised."""
+    """Chat template of a family of models, and the marks of its tokenizers."""
 
     template: str
-    """The file in `families/`, without its suffix."""
+    """File in `families/`, without its suffix."""
     marks: tuple[str, ...] = ()
-    """Added tokens that its tokenizers all have; none where they have no tokens of their own."""
-    called: str = ""
-    """A pattern for the model's name, for families without tokens of their own."""
+    """Added tokens of all its tokenizers; empty if the family has no special tokens."""
+    name_pattern: str = ""
+    """Pattern of model names, for families without special tokens."""
 
 
-FAMILIES = {
+CHAT_TEMPLATES = {
     "phi4": Family("phi4", ("<|im_start|>", "<|im_sep|>", "<|im_end|>")),
     "qwen3": Family("qwen3", ("<|im_start|>", "<|im_end|>", "<think>", "</tool_response>")),
     "qwen2_5": Family("qwen2_5", ("<|im_start|>", "<|im_end|>", "<tool_call>", "<|fim_pad|>")),
@@ -42,13 +42,13 @@ FAMILIES = {
     "mistral_v7": Family("mistral_v7", ("[INST]", "[/INST]", "[SYSTEM_PROMPT]")),
     "mistral_v3_tekken": Family("mistral_v3_tekken", ("[INST]", "[/INST]", "<SPECIAL_20>")),
     "mistral_v3": Family("mistral_v3", ("[INST]", "[/INST]")),
-    "mistral_v1": Family("mistral_v1", called=r"mi[sx]tral.*v0\.[12]"),
-    "llama2": Family("llama2", called=r"llama-?_?2.*chat"),
-    "vicuna": Family("vicuna", called=r"vicuna"),
-    "zephyr": Family("zephyr", called=r"zephyr"),
-    "alpaca": Family("alpaca", called=r"alpaca"),
+    "mistral_v1": Family("mistral_v1", name_pattern=r"mi[sx]tral.*v0\.[12]"),
+    "llama2": Family("llama2", name_pattern=r"llama-?_?2.*chat"),
+    "vicuna": Family("vicuna", name_pattern=r"vicuna"),
+    "zephyr": Family("zephyr", name_pattern=r"zephyr"),
+    "alpaca": Family("alpaca", name_pattern=r"alpaca"),
 }
-"""Every family, the one whose tokenizers are told apart by more tokens first."""
+"""Name of each family -> its template; families with more marks come first."""
 
 
 @cache
@@ -58,31 +58,31 @@ def family_template(name: str) -> str:
     Raises:
         ConfigError: no family has this name.
     """
-    if name not in FAMILIES:
-        close = difflib.get_close_matches(name, FAMILIES, 1)
+    if name not in CHAT_TEMPLATES:
+        close = difflib.get_close_matches(name, CHAT_TEMPLATES, 1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ConfigError(
-            f"{name!r} is no family of templates; known are {', '.join(FAMILIES)}{hint}"
+            f"{name!r} is no family of templates; known are {', '.join(CHAT_TEMPLATES)}{hint}"
         )
     folder = resources.files("strop.data.encoding") / "families"
-    return (folder / f"{FAMILIES[name].template}.jinja").read_text("utf-8")
+    return (folder / f"{CHAT_TEMPLATES[name].template}.jinja").read_text("utf-8")
 
 
 def family_of(tokenizer: Any) -> str | None:
-    """Return the family whose tokens the tokenizer has, or whose name its name bears, or None."""
+    """Return the family that the tokenizer's added tokens or its name show, or None."""
     added = {token.content for token in tokenizer.added_tokens_decoder.values()}
-    for name, family in FAMILIES.items():
+    for name, family in CHAT_TEMPLATES.items():
         if family.marks and added.issuperset(family.marks):
             return name
     title = str(tokenizer.name_or_path or "").lower()
-    for name, family in FAMILIES.items():
-        if family.called and re.search(family.called, title):
+    for name, family in CHAT_TEMPLATES.items():
+        if family.name_pattern and re.search(family.name_pattern, title):
             return name
     return None
 
 
 def templates_of(tokenizer: Any) -> dict[str, str]:
-    """Return the chat templates that the tokenizer carries, by name; a single one is `default`."""
+    """Return the chat templates of the tokenizer by name; a single one is `default`."""
     carried = tokenizer.chat_template
     if isinstance(carried, str):
         return {"default": carried}
@@ -92,12 +92,11 @@ def templates_of(tokenizer: Any) -> dict[str, str]:
 
 
 def template_of(tokenizer: Any, *, tools: bool = False) -> str | None:
-    """Return the chat template that transformers would take, or the family's, or None.
+    """Return the chat template that transformers would take, else the family's, else None.
 
     Args:
-        tokenizer: with one template, several by name, or none; without any that of its family is
-            taken.
-        tools: whether the conversation may call tools; then the one named `tool_use` goes first.
+        tokenizer: with one template, several by name, or none.
+        tools: whether the conversation may call tools; then the one named `tool_use` comes first.
     """
     carried = templates_of(tokenizer)
     if tools and "tool_use" in carried:

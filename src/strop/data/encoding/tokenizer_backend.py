@@ -1,4 +1,4 @@
-"""The part of a tokenizer that cuts texts, without what it does beside that."""
+"""Backend of a tokenizer without truncation, padding and post-processing."""
 
 import contextlib
 import weakref
@@ -14,28 +14,28 @@ class Backend:
 
     fast: Any
     added: dict[int, Any]
-    """The added tokens by id, with their flags."""
+    """Added tokens by id, with their flags."""
     specials: dict[int, str]
-    """Those of them that are special, as texts."""
+    """Special ones among the added tokens, as texts."""
     parts: tuple[bytes | None, ...]
-    """The normalizer and pre-tokenizer it was made with, serialised."""
+    """Normalizer and pre-tokenizer that it was built with, serialised."""
 
 
 _backends: "weakref.WeakKeyDictionary[Any, Backend]" = weakref.WeakKeyDictionary()
 
 
-def called(tokenizer: Any) -> str:
-    """Return how texts call the tokenizer."""
+def tokenizer_name(tokenizer: Any) -> str:
+    """Return the name of the tokenizer in texts."""
     return str(tokenizer.name_or_path or type(tokenizer).__name__)
 
 
 def private_backend(tokenizer: Any) -> Backend:
-    """Return a backend that cuts texts as the tokenizer's does now, and does no more.
+    """Return a backend that only tokenizes, as the tokenizer's does now.
 
     It has no post-processor, as a byte-level one may leave spaces out of the offsets. Vocabulary
-    and merges are shared with the tokenizer's own backend, and everything else is compared with it
-    at each call, so any change of the tokenizer counts at once. A call costs as much as the added
-    tokens are many, whatever the size of the vocabulary.
+    and merges are shared with the tokenizer's backend, and everything else is compared with it at
+    each call, so any change of the tokenizer counts at once. The cost of a call grows with the
+    number of added tokens, not with the size of the vocabulary.
 
     Raises:
         DataError: the tokenizer gives no character offsets.
@@ -43,7 +43,7 @@ def private_backend(tokenizer: Any) -> Backend:
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise DataError(
-            f"the tokenizer {called(tokenizer)} gives no character offsets, which exact "
+            f"the tokenizer {tokenizer_name(tokenizer)} gives no character offsets, which exact "
             "supervision needs; load it with use_fast=True"
         )
     added = backend.get_added_tokens_decoder()
@@ -53,7 +53,7 @@ def private_backend(tokenizer: Any) -> Backend:
     )
     known = _backends.get(tokenizer)
     if known is not None and known.parts == parts and known.added == added:
-        with contextlib.suppress(RuntimeError):  # another thread cuts texts with it
+        with contextlib.suppress(RuntimeError):  # another thread is using it
             known.fast.model = backend.model
             return known
     specials = {i: token.content for i, token in added.items() if token.special}

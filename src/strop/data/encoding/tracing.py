@@ -1,9 +1,8 @@
-"""Texts that know, character by character, which message and which part of it they came from.
+"""Traced texts: strings that know for each character the message and the part it came from.
 
-A chat template is rendered with `Traced` texts in place of the plain ones. Their value is the
-same, so the template takes the same branches and the output is the same string; every operation a
-template can do on a text keeps the origin of each character. What the
-template wrote itself has no owner.
+A chat template is rendered with `Traced` texts in place of plain ones. Their value is the same, so
+the template takes the same branches and the output is the same string; every operation that a
+template can do on a text keeps the origin of each character. The template's own text has no owner.
 
 An owner is one number: a message in its low bits, and above them a bit for each part, such as the
 reasoning or one argument of a call. What is computed from several parts has the bits of all.
@@ -18,7 +17,7 @@ from typing import Any, SupportsIndex
 _BITS = 20
 _MESSAGE = (1 << _BITS) - 1
 NO_MESSAGE = -1
-"""In place of a message: what the template wrote itself, and names it may repeat anywhere."""
+"""In place of a message: the template's own text, and names that it may repeat anywhere."""
 TOOLS = -2
 """In place of a message: the tool descriptions."""
 
@@ -39,17 +38,17 @@ def parts_of(owner: int) -> int:
 
 
 TEMPLATE = owner_of(NO_MESSAGE)
-"""The owner of what the template wrote itself."""
+"""Owner of the template's own text."""
 
 Runs = tuple[tuple[int, int], ...]
 
 
 class UntraceableError(ValueError):
-    """The template did something to a text that mixes the origins of its characters."""
+    """Raised where a template mixes the origins of a text's characters."""
 
 
 class Traced(str):
-    """A text and the owner of each of its characters, as runs of (length, owner)."""
+    """Text with the owner of each character, as runs of (length, owner)."""
 
     __slots__ = ("runs",)
     runs: Runs
@@ -57,9 +56,9 @@ class Traced(str):
     def __new__(cls, text: str, runs: Runs | None = None) -> "Traced":
         if runs is None:  # the sandbox's own `format` makes its result this way
             raise UntraceableError("it uses a message's text as a format string")
-        made = super().__new__(cls, text)
-        made.runs = runs
-        return made
+        traced = super().__new__(cls, text)
+        traced.runs = runs
+        return traced
 
     @classmethod
     def owned(cls, text: str, owner: int) -> "Traced":
@@ -76,15 +75,15 @@ class Traced(str):
             at += length
         return Traced(str.__getitem__(self, slice(start, max(start, end))), tuple(runs))
 
-    def _found(self, parts: Iterable[str]) -> list[str]:
-        """Return `parts`, which stand in this text one after the other, as traced parts."""
-        made: list[str] = []
+    def _in_order(self, parts: Iterable[str]) -> list[str]:
+        """Return `parts`, which occur in this text in this order, as traced texts."""
+        traced: list[str] = []
         at = 0
         for part in parts:
             at = str.index(self, part, at)
-            made.append(self.part(at, at + len(part)))
+            traced.append(self.part(at, at + len(part)))
             at += len(part)
-        return made
+        return traced
 
     def __str__(self) -> "Traced":
         return self
@@ -134,7 +133,7 @@ class Traced(str):
 
     def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
         if sep is None:
-            return self._found(str.split(self, None, maxsplit))
+            return self._in_order(str.split(self, None, maxsplit))
         where, at, left = [], 0, maxsplit.__index__()
         str.split(self, sep, maxsplit)  # raises what a plain text raises
         while left != 0 and (at := str.find(self, sep, at)) >= 0:
@@ -144,7 +143,7 @@ class Traced(str):
 
     def rsplit(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
         if sep is None:
-            return self._found(str.rsplit(self, None, maxsplit))
+            return self._in_order(str.rsplit(self, None, maxsplit))
         where: list[int] = []
         end, left = len(self), maxsplit.__index__()
         str.rsplit(self, sep, maxsplit)
@@ -154,14 +153,14 @@ class Traced(str):
         return self._split_at(sep, where)
 
     def splitlines(self, keepends: bool = False) -> list[str]:
-        lines = self._found(str.splitlines(self, True))
+        lines = self._in_order(str.splitlines(self, True))
         if keepends:
             return lines
         bare = str.splitlines(self)
         return [line[: len(text)] for line, text in zip(lines, bare, strict=True)]
 
     def partition(self, sep: str, /) -> tuple[str, str, str]:
-        a, b, c = self._found(str.partition(self, sep))
+        a, b, c = self._in_order(str.partition(self, sep))
         return a, b, c
 
     def rpartition(self, sep: str, /) -> tuple[str, str, str]:
@@ -210,7 +209,7 @@ for _name in (
 
 
 def joined(parts: Iterable[Any]) -> Traced:
-    """Return the parts as one text; what is not traced belongs to the template."""
+    """Return the parts as one text; plain ones belong to the template."""
     texts: list[str] = []
     runs: list[tuple[int, int]] = []
     for part in parts:
@@ -228,7 +227,7 @@ def joined(parts: Iterable[Any]) -> Traced:
 
 
 def joined_by(separator: str, parts: Iterable[Any]) -> Traced:
-    """Return `separator.join(parts)` as texts have it.
+    """Return `separator.join(parts)`, traced.
 
     Raises:
         TypeError: one of the parts is no text.
@@ -244,7 +243,7 @@ def joined_with(separator: str, parts: Iterable[Any]) -> Traced:
 
 
 def owners(value: Any) -> set[int]:
-    """Return the owners of every traced text inside `value`."""
+    """Return the owners of all traced texts inside `value`."""
     if isinstance(value, Traced):
         return {owner for _, owner in value.runs}
     if isinstance(value, OwnedDict):
@@ -257,39 +256,41 @@ def owners(value: Any) -> set[int]:
 
 
 def derived(text: str, origins: Any) -> Traced:
-    """Return `text`, computed from `origins` as a whole, as owned by their one message.
+    """Return `text`, computed from `origins` as a whole, traced to their only message.
 
     Raises:
         UntraceableError: they are of more than one.
     """
-    found = owners(origins)
-    messages = {message_of(owner) for owner in found} - {NO_MESSAGE}
+    origin_owners = owners(origins)
+    messages = {message_of(owner) for owner in origin_owners} - {NO_MESSAGE}
     if len(messages) > 1:
         raise UntraceableError("it mixes the texts of several messages in one operation")
-    parts = functools.reduce(operator.or_, (parts_of(owner) for owner in found), 0)
+    parts = functools.reduce(operator.or_, (parts_of(owner) for owner in origin_owners), 0)
     message = messages.pop() if messages else NO_MESSAGE
     return Traced.owned(text, owner_of(message) | parts << _BITS)
 
 
 class OwnedDict(dict[str, Any]):
-    """A mapping from a message, such as a tool call's arguments, that knows its owner."""
+    """Dictionary with its owner, such as the arguments of a tool call."""
 
     owner: int
 
 
-def owned(value: Any, owner: int) -> Any:
+def trace(value: Any, owner: int) -> Any:
     """Return a copy of `value` in which each text is traced to `owner`."""
     if isinstance(value, str):
         return Traced.owned(value, owner)
     if isinstance(value, dict):
-        return owned_dict({k: owned(v, owner) for k, v in value.items()}, owner)
+        return trace_dict({k: trace(v, owner) for k, v in value.items()}, owner)
     if isinstance(value, (list, tuple)):
-        return [owned(item, owner) for item in value]
+        return [trace(item, owner) for item in value]
     return value
 
 
-def owned_dict(items: dict[Any, Any], owner: int) -> OwnedDict:
-    """Return a mapping of traced values whose keys are traced to `owner` unless they are already."""
-    made = OwnedDict({k if isinstance(k, Traced) else owned(k, owner): v for k, v in items.items()})
-    made.owner = owner
-    return made
+def trace_dict(items: dict[Any, Any], owner: int) -> OwnedDict:
+    """Return a dictionary of traced values whose plain keys are traced to `owner`."""
+    traced = OwnedDict(
+        {k if isinstance(k, Traced) else trace(k, owner): v for k, v in items.items()}
+    )
+    traced.owner = owner
+    return traced

@@ -1,0 +1,94 @@
+"""A tokenizer prepared for encoding: its backend, its special tokens, renderers of its templates."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+from strop.core.errors import DataError
+from strop.data.encoding.render import Renderer
+from strop.data.encoding.templates import template_of, templates_of
+from strop.data.encoding.tokenizer_backend import private_backend, tokenizer_name
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTokenizer:
+    """Everything that encoding needs of a tokenizer."""
+
+    tokenizer: Any
+    backend: Any
+    """Its `tokenizers` backend, private: neither cuts, pads nor moves offsets."""
+    renderers: tuple[Renderer | None, Renderer | None]
+    """Renderers of its templates without tools and with tools; mostly the same one."""
+    begin_ids: list[int]
+    """Token ids before a plain text: its begin token, or none."""
+    eos: int | None
+    special_ids: frozenset[int]
+
+    def renderer(self, tools: Any = None) -> Renderer:
+        """Return the renderer of conversations that may call `tools`.
+
+        Raises:
+            DataError: the tokenizer has no chat template for them.
+        """
+        renderer = self.find_renderer(tools)
+        if renderer is None:
+            raise DataError(_no_template(self.tokenizer))
+        return renderer
+
+    def find_renderer(self, tools: Any = None) -> Renderer | None:
+        """Return the renderer of conversations that may call `tools`, or None."""
+        return self.renderers[tools is not None]
+
+
+def prepare(tokenizer: Any) -> PreparedTokenizer:
+    """Prepare a tokenizer as it is now.
+
+    Caches of earlier calls have as their key everything they were built from, so that any change
+    of a tokenizer counts from the next call.
+
+    Raises:
+        DataError: it gives no character offsets, or its template is not valid.
+    """
+    backend = private_backend(tokenizer)
+    named = dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+    specials = {**backend.specials, **named}
+    title = f"the chat template of {tokenizer_name(tokenizer)}"
+    variables = tuple(tokenizer.special_tokens_map.items())
+
+    def renderer(template: str | None) -> Renderer | None:
+        if template is None:
+            return None
+        return _renderer(template, tuple(specials.values()), variables, title)
+
+    renderers = (renderer(template_of(tokenizer)), renderer(template_of(tokenizer, tools=True)))
+    begin, eos = _begin_ids(tokenizer), tokenizer.eos_token_id
+    return PreparedTokenizer(tokenizer, backend.fast, renderers, begin, eos, frozenset(specials))
+
+
+@functools.lru_cache(maxsize=32)
+def _renderer(
+    template: str, specials: tuple[str, ...], variables: tuple[tuple[str, Any], ...], title: str
+) -> Renderer:
+    return Renderer(template, specials, dict(variables), title)
+
+
+def _begin_ids(tokenizer: Any) -> list[int]:
+    ids = tokenizer("a")["input_ids"]
+    bos = tokenizer.bos_token_id
+    return [bos] if bos is not None and ids and ids[0] == bos else []
+
+
+def _no_template(tokenizer: Any) -> str:
+    """Return the error text for a tokenizer that cannot render conversations."""
+    if names := sorted(templates_of(tokenizer)):
+        return (
+            f"the tokenizer {tokenizer_name(tokenizer)} has the chat templates {', '.join(names)} "
+            "and none named default, so none is taken unasked; save the one you mean as "
+            "chat_template.jinja in the model's folder, or set tokenizer.chat_template to its text"
+        )
+    return (
+        f"the tokenizer {tokenizer_name(tokenizer)} has no chat template, "
+        "and its tokens are of no family strop knows, so conversations cannot be rendered; use the "
+        "instruct version of the model, set tokenizer.chat_template (strop.data.family_template has "
+        "some), or give the data as plain `text`"
+    )

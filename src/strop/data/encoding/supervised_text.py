@@ -1,0 +1,83 @@
+"""A row as text, with the characters that are supervised."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from strop.core.errors import DataError
+from strop.data.encoding.parts import finding_kinds
+from strop.data.encoding.prepared_tokenizer import PreparedTokenizer
+from strop.data.encoding.render import Rendered, Renderer, Span
+from strop.data.encoding.supervision import Supervision, supervised_messages, supervised_spans
+from strop.data.encoding.template import refusals
+from strop.data.rows import Row
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisedText:
+    """A row as text, with the characters that are supervised."""
+
+    text: str
+    spans: list[Span]
+    """The supervised characters."""
+    ends: bool
+    """Whether an end token is to be added."""
+    begin_ids: list[int]
+    """Token ids that precede those of the text."""
+    dropped: tuple[str, ...] = ()
+    """Kinds of the findings about parts that the template leaves out."""
+
+
+def supervised_text(
+    row: Row, prepared: PreparedTokenizer, supervision: Supervision, *, verify: bool
+) -> SupervisedText:
+    """Return the text of a row and the characters of it that are supervised.
+
+    Args:
+        row: the row.
+        prepared: the tokenizer.
+        supervision: which parts of the answers are supervised.
+        verify: whether to compare the text with what the tokenizer itself renders.
+
+    Raises:
+        DataError: there is no template, it refuses the row or leaves out an answer, or the texts
+            differ.
+    """
+    if row.messages is None:
+        return _plain_text(row.text or "", prepared)
+    renderer = prepared.renderer(row.tools)
+    rendered = renderer.render(row.messages, tools=row.tools)
+    if verify:
+        _verify(rendered, renderer, prepared.tokenizer)
+    chosen = supervised_messages(row.messages, supervision, row.weights)
+    for message, reason in rendered.silent.items():
+        if message in chosen:
+            remedy = "take a model whose template writes it, or put it into the text"
+            raise DataError(f"{reason}; {remedy}")
+    spans = supervised_spans(rendered, row.messages, supervision, chosen)
+    ends = not rendered.closed and len(row.messages) - 1 in {s.message for s in rendered.spans}
+    dropped = finding_kinds(rendered.form.unwritten, chosen)
+    return SupervisedText(rendered.text, spans, ends and supervision.end_token, [], dropped)
+
+
+def _plain_text(text: str, prepared: PreparedTokenizer) -> SupervisedText:
+    bos = prepared.tokenizer.bos_token
+    has_begin = bool(prepared.begin_ids) and text.startswith(bos)
+    start = len(bos) if has_begin else 0
+    begin_ids = [] if has_begin else prepared.begin_ids
+    return SupervisedText(text, [Span(start, len(text), 0)], True, begin_ids)
+
+
+def _verify(rendered: Rendered, renderer: Renderer, tokenizer: Any) -> None:
+    """Raise DataError unless transformers renders the same text."""
+    with refusals(renderer.title):
+        expected = tokenizer.apply_chat_template(
+            rendered.form.messages,
+            tools=rendered.form.tools,
+            chat_template=renderer.source,
+            tokenize=False,
+        )
+    if expected != rendered.text:
+        raise DataError(
+            f"{renderer.title} gives another text when its parts are tracked, so no exact "
+            "spans can be told; it may depend on the time or on chance"
+        )
