@@ -16,7 +16,8 @@ from strop.data.formats.known import FORMATS
 from strop.data.formats.questions import BESIDE, REASONING
 from strop.data.formats.survey import LONGEST_LABEL
 from strop.data.preview import MEANING
-from strop.data.reading.files import LONGEST_LINE, TEXT_SUFFIXES
+from strop.data.reading.documents import TEXT_SUFFIXES
+from strop.data.reading.files import LONGEST_LINE
 from strop.data.reading.sources import SUFFIXES
 from strop.planning.settings import described
 

@@ -14,8 +14,7 @@ from strop.data.encoding.prepared_tokenizer import prepare
 from strop.data.encoding.supervised_text import supervised_text
 from strop.data.encoding.supervision import EVERYTHING, Supervision
 from strop.data.reading.columns import Columns
-from strop.data.reading.read import examine
-from strop.data.reading.sources import source_name
+from strop.data.reading.read import examine, source_name
 from strop.data.rows import Row
 
 Kind = Literal["supervised", "context", "special", "special_supervised", "cut"]

@@ -12,8 +12,8 @@ from strop.core.errors import ConfigError, DataError
 from strop.core.tokens import IGNORE_INDEX
 from strop.data import Example, Fit, Piece, Row, Rows, Supervision, encode_all, show, split
 from strop.data.encoding.parts import LEFT_OUT
-from strop.data.reading.blend import Blend, read_blend, spoken_parts
-from strop.data.reading.columns import Columns, columns_of, spoken_values
+from strop.data.reading.blend import Blend, format_parts, read_blend
+from strop.data.reading.columns import Columns, columns_of, format_values
 from strop.planning.settings import Settings
 
 if TYPE_CHECKING:
@@ -151,7 +151,7 @@ def prepare(source: Any, tokenizer: Any, settings: Settings, limit: int | None) 
         "sources": [dataclasses.asdict(part) for part in blend.parts],
         "notes": [
             *rows.notes,
-            *(spoken_parts(blend.parts, train) if len(blend.parts) > 1 else ()),
+            *(format_parts(blend.parts, train) if len(blend.parts) > 1 else ()),
             *_spoken_pairs(both),
         ],
         "unwanted_lines": unwanted,
@@ -188,7 +188,7 @@ def _spoken_unread(rows: Rows) -> str:
     meaning = {"text": f"text=prompt,{first}=completion", "messages": f"{first}=system"}
     return (
         f"{rows.source}, read as {rows.format}, has columns with content that would not be read: "
-        f"{spoken_values(rows.unread)}. Say what they are, as in "
+        f"{format_values(rows.unread)}. Say what they are, as in "
         f"--map {meaning.get(rows.format, f'{first}=context')}, or train without them: "
         f"--ignore-columns {','.join(rows.unread)}"
         + ("; --map label=kto_tag if it marks answers as wanted" if "label" in rows.unread else "")

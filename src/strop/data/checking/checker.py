@@ -15,10 +15,9 @@ from strop.data.checking.token_checks import TokenCheck
 from strop.data.checking.turn_checks import Answers, is_prompt_only, role_problems
 from strop.data.encoding.supervision import EVERYTHING, Supervision
 from strop.data.message_text import content_text, full_text
-from strop.data.reading.columns import Columns, spoken_values
+from strop.data.reading.columns import Columns, format_values
 from strop.data.reading.layout import Layout
-from strop.data.reading.read import examine
-from strop.data.reading.sources import source_name
+from strop.data.reading.read import examine, source_name
 from strop.data.rows import BrokenRowsError, Fault, Row
 
 _STEP = 1000
@@ -102,7 +101,7 @@ def _of_columns(layout: Layout | None) -> Iterator[Finding]:
         return
     name = layout.format.name
     if layout.unread:
-        message = f"the format {name} does not read the columns {spoken_values(layout.unread)}"
+        message = f"the format {name} does not read the columns {format_values(layout.unread)}"
         yield finding("unread_content", [], message)
     if layout.unused:
         message = f"the format {name} does not read the columns {_first(layout.unused)}"

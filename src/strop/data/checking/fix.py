@@ -12,8 +12,7 @@ from strop.core.files import written_whole
 from strop.data.checking.content_checks import repaired
 from strop.data.checking.turn_checks import Answers, is_prompt_only
 from strop.data.reading.columns import Columns
-from strop.data.reading.read import examine
-from strop.data.reading.sources import source_name
+from strop.data.reading.read import examine, source_name
 from strop.data.rows import Message, Row
 
 

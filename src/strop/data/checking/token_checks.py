@@ -13,10 +13,9 @@ from strop.data.checking.turn_checks import is_prompt_only
 from strop.data.encoding.encode import encoded
 from strop.data.encoding.length import Fit
 from strop.data.encoding.parts import LEFT_OUT
-from strop.data.encoding.prepared_tokenizer import prepare
+from strop.data.encoding.prepared_tokenizer import prepare, tokenizer_name
 from strop.data.encoding.supervision import Supervision
 from strop.data.encoding.templates import family_of
-from strop.data.encoding.tokenizer_backend import tokenizer_name
 from strop.data.message_text import full_text
 from strop.data.rows import Example, Fault, Row
 

@@ -8,10 +8,9 @@ from typing import Any
 from strop.core.errors import DataError
 from strop.core.tokens import IGNORE_INDEX
 from strop.data.encoding.length import WHOLE, Fit
-from strop.data.encoding.prepared_tokenizer import PreparedTokenizer, prepare
+from strop.data.encoding.prepared_tokenizer import PreparedTokenizer, prepare, tokenizer_name
 from strop.data.encoding.supervised_text import SupervisedText, supervised_text
 from strop.data.encoding.supervision import EVERYTHING, Supervision
-from strop.data.encoding.tokenizer_backend import tokenizer_name
 from strop.data.message_text import content_text
 from strop.data.rows import Example, Fault, Row
 

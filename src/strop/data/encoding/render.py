@@ -14,8 +14,7 @@ from typing import Any
 
 from strop.core.errors import DataError
 from strop.core.tokens import common_prefix
-from strop.data.encoding.template import ChatTemplate
-from strop.data.encoding.template_form import Form, FormSearch
+from strop.data.encoding.template import ChatTemplate, Form
 from strop.data.encoding.tracing import NO_MESSAGE, Traced, message_of, parts_of
 from strop.data.rows import Message
 
@@ -66,7 +65,6 @@ class Renderer:
         self.source = source
         self.title = title
         self._template = ChatTemplate(source, variables, title)
-        self._forms = FormSearch(self._template)
         longest = sorted((s for s in specials if s), key=len, reverse=True)
         self.special = re.compile("|".join(map(re.escape, longest)) or r"(?!)")
         self._leads: dict[str, str | None] = {}
@@ -78,8 +76,8 @@ class Renderer:
         self.closing = (closing[: run.end()] if run else closing).strip()
 
     def form(self, messages: Sequence[Message], tools: Any) -> Form:
-        """Return the conversation in the form of which the template writes most; see `FormSearch`."""
-        return self._forms.best(messages, tools)
+        """Return the conversation in the form of which the template writes most; see `ChatTemplate`."""
+        return self._template.form(messages, tools)
 
     def text(
         self, messages: Sequence[Message], *, tools: Any = None, prompt: bool = False

@@ -1,5 +1,6 @@
 """A row as text, with the characters that are supervised."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,9 +8,9 @@ from strop.core.errors import DataError
 from strop.data.encoding.parts import finding_kinds
 from strop.data.encoding.prepared_tokenizer import PreparedTokenizer
 from strop.data.encoding.render import Rendered, Renderer, Span
-from strop.data.encoding.supervision import Supervision, supervised_messages, supervised_spans
+from strop.data.encoding.supervision import Supervision
 from strop.data.encoding.template import refusals
-from strop.data.rows import Row
+from strop.data.rows import Message, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +49,12 @@ def supervised_text(
     rendered = renderer.render(row.messages, tools=row.tools)
     if verify:
         _verify(rendered, renderer, prepared.tokenizer)
-    chosen = supervised_messages(row.messages, supervision, row.weights)
+    chosen = _supervised_messages(row.messages, supervision, row.weights)
     for message, reason in rendered.silent.items():
         if message in chosen:
             remedy = "take a model whose template writes it, or put it into the text"
             raise DataError(f"{reason}; {remedy}")
-    spans = supervised_spans(rendered, row.messages, supervision, chosen)
+    spans = _supervised_spans(rendered, row.messages, supervision, chosen)
     ends = not rendered.closed and len(row.messages) - 1 in {s.message for s in rendered.spans}
     dropped = finding_kinds(rendered.form.unwritten, chosen)
     return SupervisedText(rendered.text, spans, ends and supervision.end_token, [], dropped)
@@ -81,3 +82,47 @@ def _verify(rendered: Rendered, renderer: Renderer, tokenizer: Any) -> None:
             f"{renderer.title} gives another text when its parts are tracked, so no exact "
             "spans can be told; it may depend on the time or on chance"
         )
+
+
+def _supervised_messages(
+    messages: Sequence[Message], supervision: Supervision, weights: Sequence[float] | None
+) -> set[int]:
+    """Return the positions of the supervised messages; answers of weight 0 are none."""
+    answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+    chosen = answers if supervision.answers == "all" else answers[-1:]
+    return {i for i in chosen if weights is None or weights[i] > 0}
+
+
+def _supervised_spans(
+    rendered: Rendered, messages: Sequence[Message], supervision: Supervision, chosen: set[int]
+) -> list[Span]:
+    """Return the spans of the rendered conversation that are supervised.
+
+    Args:
+        rendered: the conversation.
+        messages: its messages.
+        supervision: which parts of the answers are supervised.
+        chosen: the positions of the supervised messages.
+    """
+    spans = []
+    for span in rendered.spans:
+        if span.message not in chosen:
+            continue
+        start, end = span.start, span.end if supervision.end_token else span.body
+        if not supervision.reasoning:
+            start = _behind_reasoning(rendered.text, span, messages)
+        if start < end:
+            spans.append(Span(start, end, span.message, min(span.body, end)))
+    return spans
+
+
+def _behind_reasoning(text: str, span: Span, messages: Sequence[Message]) -> int:
+    """Return where the answer behind its reasoning begins in a span."""
+    written = text[span.start : span.body]
+    if (at := written.rfind("</think>")) >= 0:
+        rest = written[at + len("</think>") :]
+        return span.start + len(written) - len(rest.lstrip())
+    thought = str(messages[span.message].get("reasoning_content") or "").strip()
+    if thought and (at := written.find(thought)) >= 0:
+        return span.start + at + len(thought)
+    return span.start

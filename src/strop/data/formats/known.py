@@ -1,9 +1,10 @@
-"""Formats of rows: the columns of each, and the builder that makes a row of a record."""
+"""Formats of rows: the columns of each, its rows, and the format that fits a source."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from strop.core.errors import DataError
 from strop.data.formats.builders import (
     PROMPTS,
     RowContent,
@@ -18,6 +19,7 @@ from strop.data.formats.builders import (
 )
 from strop.data.formats.cells import FaultyRecordError
 from strop.data.formats.classification import is_labelled, is_repeated
+from strop.data.formats.messages import SPEAKERS
 from strop.data.formats.questions import (
     ANSWERS,
     BESIDE,
@@ -26,7 +28,7 @@ from strop.data.formats.questions import (
     QUESTIONS,
     REASONING,
 )
-from strop.data.formats.record import Record
+from strop.data.formats.record import Record, Shapes, format_columns
 from strop.data.formats.survey import Survey
 from strop.data.formats.tool_calls import tools_in
 from strop.data.formats.turns import merged_turns, weights_of
@@ -52,10 +54,47 @@ class Format:
         columns = [next((c for c in names if c in record), None) for names in self.needs]
         return None if None in columns else [c for c in columns if c is not None]
 
-    def reads(self, record: Collection[str]) -> set[str]:
-        """Return the columns of a record that this format reads."""
+    def reads(self, record: Collection[str]) -> set[str] | None:
+        """Return the columns of a record that this format reads, or None if one is missing."""
+        if (columns := self.columns(record)) is None:
+            return None
         groups = (next((c for c in names if c in record), None) for names in self.also)
-        return {*(self.columns(record) or ()), *(c for c in groups if c is not None)}
+        return {*columns, *(c for c in groups if c is not None)}
+
+    def commonest(self, shapes: Shapes) -> list[str]:
+        """Return the required columns as most records name them; none if no record has them."""
+        counted = ((count, self.columns(shape)) for shape, count in shapes.items())
+        return max(((n, c) for n, c in counted if c), default=(0, []))[1]
+
+    def row(self, line: int, record: Record, instruction: str | None) -> Row | Fault:
+        """Return the row of a record, or its fault.
+
+        Args:
+            line: where the record begins.
+            record: the record.
+            instruction: what precedes each text of a classification.
+        """
+        columns = self.columns(record)
+        if columns is None:
+            return Fault(line, self._missing(record), "missing_column")
+        try:
+            content = self.build(record, columns, instruction)
+            tools = tools_in(record)
+            _check_texts((content.messages, content.text, tools, content.rejected))
+            messages = content.messages and merged_turns(content.messages)
+            rejected = content.rejected and merged_turns(content.rejected)
+            weights = weights_of(messages) if messages else None
+        except FaultyRecordError as e:
+            return Fault(line, str(e), e.kind)
+        merged = len(messages or ()) < len(content.messages or ())
+        return Row(line, messages, content.text, tools, rejected, content.label, weights, merged)
+
+    def _missing(self, record: Record) -> str:
+        missing = [
+            " or ".join(names) for names in self.needs if not any(n in record for n in names)
+        ]
+        has = format_columns(record) if record else "none"
+        return f"has no column {', '.join(missing)}, which the other rows have (its columns: {has})"
 
     def described(self) -> str:
         """Return the required columns, as in `prompt + completion`."""
@@ -181,29 +220,50 @@ _DEEPEST = 64
 KNOWN_COLUMNS = frozenset(name for f in FORMATS for names in (*f.needs, *f.also) for name in names)
 
 
-def row_of(
-    line: int, record: Record, layout: Format, columns: list[str], instruction: str | None = None
-) -> Row | Fault:
-    """Return the row of a record, or a fault.
+def format_of(shapes: Shapes, survey: Survey, name: str) -> tuple[Format, list[str]]:
+    """Return the format that most records fit, and its required columns as most of them name them.
 
     Args:
-        line: where the record begins.
-        record: the record.
-        layout: its format.
-        columns: the names of its required columns.
-        instruction: what precedes each text of a classification.
+        shapes: number of records with each tuple of columns.
+        survey: of the values of the columns.
+        name: of the source.
+
+    Raises:
+        DataError: no format fits.
     """
-    try:
-        content = layout.build(record, columns, instruction)
-        tools = tools_in(record)
-        _check_texts((content.messages, content.text, tools, content.rejected))
-        messages = content.messages and merged_turns(content.messages)
-        rejected = content.rejected and merged_turns(content.rejected)
-        merged = len(messages or ()) < len(content.messages or ())
-        weights = weights_of(messages) if messages else None
-        return Row(line, messages, content.text, tools, rejected, content.label, weights, merged)
-    except FaultyRecordError as e:
-        return Fault(line, str(e), e.kind)
+
+    def fits(layout: Format) -> int:
+        if layout.suits is not None:
+            columns = layout.commonest(shapes)
+            if not columns or not layout.suits(survey, columns):
+                return 0
+        return sum(count for shape, count in shapes.items() if layout.columns(shape) is not None)
+
+    best = max(FORMATS, key=fits)
+    if not fits(best):
+        columns = {column for shape in shapes for column in shape}
+        if not columns:
+            raise DataError(f"{name} has rows without anything in them: they have no columns")
+        known = "; ".join(dict.fromkeys(layout.described() for layout in FORMATS))
+        raise DataError(
+            f"{name} has the columns {format_columns(columns)}, which are no known format. Known are: "
+            f"{known}. Rename the columns, or map them to these names, as in "
+            "--map ask=prompt,reply=completion"
+        )
+    if best.name == "text" and _is_message_each(shapes, survey):
+        raise DataError(
+            f"{name} has one message a row (columns role and content or text), and nothing says "
+            "which belong together; put the messages of each conversation into one row, as "
+            '{"messages": [{"role": ..., "content": ...}, ...]}, or --ignore-columns role if each '
+            "is a text of its own"
+        )
+    return best, best.commonest(shapes)
+
+
+def _is_message_each(shapes: Shapes, survey: Survey) -> bool:
+    """Return whether each row is a message of a conversation, by a column with roles of speakers."""
+    beside = any({"role", text} <= set(shape) for shape in shapes for text in ("content", "text"))
+    return beside and all(role.lower() in SPEAKERS for role in survey["role"].distinct)
 
 
 def _check_texts(value: Any, depth: int = 0) -> None:

@@ -7,6 +7,8 @@ import json
 import math
 import re
 import tokenize
+from collections import Counter
+from collections.abc import Collection
 from typing import Any
 
 from strop.data.rows import Fault
@@ -14,6 +16,8 @@ from strop.data.rows import Fault
 Record = dict[str, Any]
 NumberedRecord = tuple[int, Record | Fault]
 """A line number, and its record or fault."""
+Shapes = Counter[tuple[str, ...]]
+"""Number of records with each tuple of columns."""
 
 
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
@@ -127,3 +131,10 @@ def _without_nulls(value: Any, feature: Any) -> Any:
         inner = getattr(inner, "feature", inner)
         return [_without_nulls(item, inner) for item in value]
     return value
+
+
+def format_columns(columns: Collection[Any]) -> str:
+    """Return the first dozen of the columns, sorted, as in `answer, question and 3 more`."""
+    ordered = sorted(map(str, columns))
+    more = f" and {len(ordered) - 12} more" if len(ordered) > 12 else ""
+    return ", ".join(ordered[:12]) + more

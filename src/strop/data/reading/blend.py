@@ -1,4 +1,4 @@
-"""Several sources as one: each with its weight, the share of its rows that an epoch takes."""
+"""Several sources as one, each with a weight: the share of its rows in an epoch."""
 
 import dataclasses
 import math
@@ -9,12 +9,12 @@ from typing import Any
 
 from strop.core.errors import DataError
 from strop.data.reading.columns import Columns, mapping_fault, mapping_of, names_in
-from strop.data.reading.read import REMEDY, examine
-from strop.data.reading.sources import HUB, source_name
-from strop.data.rows import BrokenRowsError, Row, Rows
+from strop.data.reading.read import examine_all
+from strop.data.reading.sources import HUB
+from strop.data.rows import Row, Rows
 
 KEYS = ("path", "weight", "map", "ignore_columns", "instruction")
-"""What a source may say of itself."""
+"""Keys of a source in a setting."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,17 +25,17 @@ class Source:
     weight: float = 1.0
     """1 takes each row once an epoch, 0.5 half of them, 2 each twice."""
     columns: Columns | None = None
-    """How its columns are read, where it says so itself."""
+    """Reading of its columns, if it has its own."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Part:
-    """What came of one source."""
+    """Rows of one source in a blend."""
 
     name: str
     weight: float
     before: int
-    """Lines of the sources before it: its first row stands at the line behind them."""
+    """Number of lines of the sources before it."""
     rows: int
     format: str
     instruction: str | None
@@ -43,16 +43,16 @@ class Part:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Blend:
-    """The rows of all sources, each once, and what came of each source."""
+    """Rows of all sources, each once, and a part for each source."""
 
     rows: Rows
     parts: list[Part]
 
     def weighed(self, rows: Rows, seed: int) -> Rows:
-        """Return those rows as often as the weights of their sources say.
+        """Return the rows of an epoch: of a source with `n` rows and weight `w`, `round(w * n)`.
 
-        Of `n` rows and a weight `w`, `round(w * n)` are taken: each `floor(w)` times, and the rest
-        drawn without putting back, by the seed and the place of the source.
+        Each row is taken `floor(w)` times; the rest is drawn without replacement, by the seed and
+        the position of the source.
         """
         if all(part.weight == 1 for part in self.parts):
             return rows
@@ -85,7 +85,7 @@ def sources_of(data: Any) -> list[Source]:
 
 
 def sources_named(data: Any) -> bool:
-    """Whether `data` names files, instead of being rows."""
+    """Return whether `data` names files, rather than holding rows."""
     if isinstance(data, (list, tuple)):
         return bool(data) and all(isinstance(i, (str, Path)) or is_source(i) for i in data)
     return isinstance(data, (str, Path)) or is_source(data)
@@ -102,16 +102,16 @@ def stem_of(data: Any) -> str:
 
 
 def is_source(item: Any) -> bool:
-    """Whether it is an object that names a file."""
+    """Return whether an item is an object that names a file."""
     return isinstance(item, Mapping) and "path" in item and set(item) <= set(KEYS)
 
 
 def source_faults(data: Any) -> Iterator[str]:
-    """Yield what is wrong with the sources in a setting."""
+    """Yield the faults of the sources in a setting."""
     for item in data if isinstance(data, (list, tuple)) else ():
         if isinstance(item, Mapping):
             if not is_source(item) or not isinstance(item["path"], str):
-                yield f"data has the source {dict(item)}; it has path, and may have {_spoken_keys()}"
+                yield f"data has the source {dict(item)}; it has path, and may have {_more_keys()}"
                 continue
             yield from mapping_fault(item.get("map"))
             weight = item.get("weight", 1)
@@ -124,19 +124,19 @@ def source_faults(data: Any) -> Iterator[str]:
             yield f"the weight of a source is {weight!r}; it must be above 0"
 
 
-def _spoken_keys() -> str:
+def _more_keys() -> str:
     return ", ".join(KEYS[1:])
 
 
 def _source(item: Any) -> Source:
     if is_source(item):
-        own = any(item.get(key) is not None for key in KEYS[2:])
+        has_columns = any(item.get(key) is not None for key in KEYS[2:])
         columns = Columns(
             mapping_of(item.get("map")) or {},
             names_in(item.get("ignore_columns")),
             item.get("instruction"),
         )
-        return Source(item["path"], float(item.get("weight", 1)), columns if own else None)
+        return Source(item["path"], float(item.get("weight", 1)), columns if has_columns else None)
     if isinstance(item, (str, Path)):
         path, colon, weight = str(item).rpartition(":")
         if colon and not Path(item).exists() and (share := _number(weight)) is not None:
@@ -152,7 +152,7 @@ def _number(text: str) -> float | None:
 
 
 def lasting(data: Any) -> Any:
-    """Return the names of files in a setting as they are understood from any folder."""
+    """Return a setting with its files as absolute paths."""
     if isinstance(data, (list, tuple)):
         return [lasting(item) for item in data]
     if isinstance(data, Mapping):
@@ -172,7 +172,7 @@ def read_blend(data: Any, columns: Columns) -> Blend:
         columns: how columns are read; with several sources, each named column must be in one.
 
     Returns:
-        The rows in the order of the sources; lines are counted on from source to source.
+        The rows in the order of the sources; lines are numbered across sources.
 
     Raises:
         DataError: a source cannot be read, or some rows cannot be used; all are named.
@@ -185,29 +185,26 @@ def read_blend(data: Any, columns: Columns) -> Blend:
     wrong: list[DataError] = []
     notes: list[str] = []
     unread: dict[str, str] = {}
-    seen: set[str] = set()
+    used: set[str] = set()
     before = 0
     for source in sources:
-        name = source_name(source.data)
         try:
-            found = examine(source.data, source.columns or shared)
-            if found.faults:
-                raise BrokenRowsError(name, found.faults, found.total, REMEDY)
+            examined = examine_all(source.data, source.columns or shared)
         except DataError as e:
             wrong.append(e)
             continue
-        layout = found.layout
-        seen |= layout.used
+        name, layout = examined.name, examined.layout
+        used.update(layout.names.used)
         label = f"{name}: " if several else ""
         notes += [label + note for note in layout.notes]
         unread = {**layout.unread, **unread}
-        rows += [dataclasses.replace(row, line=row.line + before) for row in found.rows]
+        rows += [dataclasses.replace(row, line=row.line + before) for row in examined.rows]
         weight, kind = source.weight, layout.format.name
-        parts.append(Part(name, weight, before, len(found.rows), kind, layout.instruction))
+        parts.append(Part(name, weight, before, len(examined.rows), kind, layout.instruction))
         before = rows[-1].line
     if wrong:
         raise wrong[0] if len(wrong) == 1 else DataError("\n".join(map(str, wrong)))
-    if absent := [c for c in (*columns.mapping, *columns.ignored) if several and c not in seen]:
+    if absent := [c for c in (*columns.mapping, *columns.ignored) if several and c not in used]:
         raise DataError(f"none of the sources has the column {', '.join(absent)}")
     instructions = dict.fromkeys(part.instruction for part in parts if part.instruction is not None)
     if columns.instruction is not None and not instructions:
@@ -224,13 +221,13 @@ def read_blend(data: Any, columns: Columns) -> Blend:
 
 
 def _shared(columns: Columns) -> Columns:
-    """Return what is known of the columns of all sources together, of which each has a part."""
-    told = () if columns.instruction is None else (columns.instruction,)
-    return dataclasses.replace(columns, instruction=None, trained=told, strict=False)
+    """Return the columns given for all sources, of which each may have a part."""
+    trained = () if columns.instruction is None else (columns.instruction,)
+    return dataclasses.replace(columns, instruction=None, trained=trained, strict=False)
 
 
-def spoken_parts(parts: Sequence[Part], rows: Rows) -> list[str]:
-    """Return a sentence for each source: its rows in an epoch, and where its lines are counted from."""
+def format_parts(parts: Sequence[Part], rows: Rows) -> list[str]:
+    """Return a sentence for each source: its rows in an epoch, and its first line number."""
     ends = [*(part.before for part in parts[1:]), math.inf]
     counts = [sum(p.before < r.line <= e for r in rows) for p, e in zip(parts, ends, strict=True)]
     return [

@@ -1,4 +1,4 @@
-"""Reads rows out of CSV and TSV, as programs and as Excel write them."""
+"""Rows of CSV and TSV, as programs and Excel write them."""
 
 import contextlib
 import csv
@@ -6,31 +6,30 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 from strop.core.errors import DataError
 from strop.data.formats.record import NumberedRecord, Record
-from strop.data.reading.files import LONGEST_LINE, lines_of, opened
+from strop.data.reading.files import LONGEST_LINE, lines_of
 from strop.data.rows import Fault
 
 _ROW_END = re.compile(r"(?<=\r)(?!\n)")
 _SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)
-"""The first line with which Excel is told what stands between cells."""
+"""First line that names the delimiter to Excel."""
 
 
 def csv_rows(path: Path, delimiter: str | None) -> Iterator[NumberedRecord]:
-    """Yield the rows of a file with their lines; rows of nothing but empty cells are none.
+    """Yield the rows of a file with their lines; rows of empty cells are skipped.
 
     Args:
         path: a file whose first line names the columns.
-        delimiter: what stands between cells; None tells it from the first line.
+        delimiter: between cells; None infers it from the first line.
 
     Raises:
         DataError: the first line is not readable, or names a column twice.
     """
     broken: list[Fault] = []
-    with opened(path) as file, _long_fields():
-        lines = _texts(file, path, broken)
+    with _long_fields():
+        lines = _texts(path, broken)
         head = next(lines, "")
         if broken:
             raise DataError(f"{path}: line 1: {broken[0].reason}")
@@ -44,7 +43,7 @@ def csv_rows(path: Path, delimiter: str | None) -> Iterator[NumberedRecord]:
         except csv.Error as e:
             raise DataError(f"{path}: line {1 + before}: not valid CSV: {e}") from e
         for line, row in _of_cells(reader, columns):
-            if broken:  # bytes of this row are no text
+            if broken:  # bytes of this row are not UTF-8
                 yield from ((fault.line, fault) for fault in broken)
                 broken.clear()
             elif isinstance(row, Fault):
@@ -62,8 +61,8 @@ def _long_fields() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _texts(file: IO[bytes], path: Path, broken: list[Fault]) -> Iterator[str]:
-    for _, line in lines_of(file, path):
+def _texts(path: Path, broken: list[Fault]) -> Iterator[str]:
+    for _, line in lines_of(path):
         if isinstance(line, Fault):
             broken.append(line)
             yield "\ufffd\n"
@@ -79,7 +78,7 @@ def _chained(first: str, rest: Iterator[str]) -> Iterator[str]:
 
 
 def _columns(cells: list[str], path: Path, line: int) -> list[str]:
-    """Return the names of the columns; one without a name is called by its place."""
+    """Return the names of the columns; those without a name are numbered."""
     names = [name.strip() for name in cells]
     twice = sorted(name for name, count in Counter(names).items() if count > 1 and name)
     if twice:

@@ -1,4 +1,4 @@
-"""Reads rows out of JSON: one object a line, a list, objects one after another, a table by columns."""
+"""Rows of JSON: one object a line, a list, objects in sequence, a table by columns."""
 
 import json
 import re
@@ -15,7 +15,7 @@ _SPACE = re.compile(r"\s*")
 
 
 def json_rows(path: Path, suffix: str) -> Iterator[NumberedRecord]:
-    """Yield the rows of a JSON or JSONL file, whichever it is, with their lines.
+    """Yield the rows of a JSON or JSONL file with their lines.
 
     Raises:
         DataError: it is JSON as a whole and not valid, or no list of rows.
@@ -24,32 +24,31 @@ def json_rows(path: Path, suffix: str) -> Iterator[NumberedRecord]:
 
 
 def _of_lines(path: Path) -> Iterator[NumberedRecord]:
-    with opened(path) as file:
-        for number, line in lines_of(file, path):
-            if isinstance(line, Fault):
-                yield number, line
-            elif line.strip():
-                yield number, _parsed(line, number)
+    for number, line in lines_of(path):
+        if isinstance(line, Fault):
+            yield number, line
+        elif line.strip():
+            yield number, _parsed(line, number)
 
 
 class _TwiceError(ValueError):
-    """An object in which a key stands twice, of which JSON would keep the last."""
+    """Raised for an object with a repeated key, of which JSON would keep the last."""
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Record:
-    made = dict(pairs)
-    if len(made) < len(pairs):
+    record = dict(pairs)
+    if len(record) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise _TwiceError(f"the key {twice!r} stands twice in one object")
-    return made
+    return record
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=WrittenFloat)
 
 
 def _record(value: Any, number: int) -> Record | Fault:
-    """Return a row in which only cells know how their numbers were written, not what lies in them."""
+    """Return a record in which numbers keep their text in cells only, not inside lists or objects."""
     if isinstance(value, dict):
         return {k: _plain(v) if isinstance(v, (list, dict)) else v for k, v in value.items()}
     return as_record(value, number)
@@ -75,10 +74,10 @@ def _parsed(line: str, number: int) -> Record | Fault:
 
 
 def _row_per_line(path: Path, suffix: str) -> bool:
-    """Say whether a file has a row on each line, whatever its suffix, or is JSON as a whole.
+    """Return whether a file has a row on each line, rather than being JSON as a whole.
 
-    A `.json` may well be JSONL, and a `.jsonl` one list or objects over several lines: the first
-    line that is not blank tells.
+    A `.json` may be JSONL, and a `.jsonl` one list or objects over several lines: the first line
+    that is not blank decides.
     """
     with opened(path) as file:
         first = b""
@@ -117,7 +116,7 @@ def _of_whole(path: Path) -> Iterator[NumberedRecord]:
 
 
 def _documents(text: str) -> Iterator[Any]:
-    """Yield the JSON values of a text, which may follow one another without a comma."""
+    """Yield the JSON values of a text, in sequence without commas."""
     at, end = 0, len(text.rstrip())
     while True:
         value, at = _DECODER.raw_decode(text, _behind_space(text, at))
@@ -147,12 +146,12 @@ def _is_message(value: Any) -> bool:
 
 
 def _by_columns(table: dict[str, list[Any]]) -> list[Record]:
-    """Return the rows of a table given by columns; none if its columns are of several lengths."""
+    """Return the rows of a table by columns; none if its columns differ in length."""
     if len({len(column) for column in table.values()}) != 1:
         return []
     return [dict(zip(table, cells, strict=True)) for cells in zip(*table.values(), strict=True)]
 
 
 def _behind_space(text: str, at: int) -> int:
-    found = _SPACE.match(text, at)
-    return found.end() if found else at
+    space = _SPACE.match(text, at)
+    return space.end() if space else at

@@ -1,17 +1,19 @@
-"""Reads a source into rows, or says everything that is wrong with it at once."""
+"""Reading of a source into rows, with all its faults at once."""
 
 import dataclasses
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from strop.core.errors import DataError
-from strop.data.reading.columns import Columns, Shapes, names_in
+from strop.data.formats.record import Shapes
+from strop.data.reading.columns import Columns, names_in
 from strop.data.reading.layout import Layout, layout_of
-from strop.data.reading.sources import records, source_name
+from strop.data.reading.sources import records
 from strop.data.rows import BrokenRowsError, Fault, Row, Rows
 
-REMEDY = "Correct these rows or take them out; strop data check FILE --fix CLEAN.jsonl does."
+_REMEDY = "Correct these rows or take them out; strop data check FILE --fix CLEAN.jsonl does."
 
 
 def read(
@@ -21,16 +23,16 @@ def read(
     ignore_columns: Iterable[str] = (),
     instruction: str | None = None,
 ) -> Rows:
-    """Read every row of `source`; the format is told by the columns of all rows together.
+    """Read every row of `source`; the columns of all rows together decide the format.
 
     Args:
         source: the path of a JSONL, JSON, CSV, TSV or Parquet file, a `datasets.Dataset`, a pandas
             or polars DataFrame, a pyarrow Table, or a list of dictionaries.
-        mapping: for columns that bear other names, their name to the one strop knows, as
+        mapping: names in the source and the names that strop knows, as
             `{"question": "prompt", "reply": "completion"}`.
-        ignore_columns: columns to read the source without.
-        instruction: what stands before each text of a classification, in place of a sentence that
-            names the labels; empty for nothing.
+        ignore_columns: columns to ignore.
+        instruction: text before each text of a classification, in place of a sentence that names
+            the labels; empty for nothing.
 
     Returns:
         The rows in their order. Nothing is left out.
@@ -43,20 +45,13 @@ def read(
 
 
 def read_by(source: Any, columns: Columns) -> Rows:
-    """Return `read` of a source by what is known of its columns."""
-    found = examine(source, columns)
-    if found.faults:
-        raise BrokenRowsError(
-            source_name(source),
-            found.faults,
-            found.total,
-            REMEDY,
-        )
-    layout = found.layout
+    """Read every row of `source`, its columns as given; see `read`."""
+    examined = examine_all(source, columns)
+    layout = examined.layout
     return Rows(
-        found.rows,
+        examined.rows,
         layout.format.name,
-        source_name(source),
+        examined.name,
         instruction=layout.instruction,
         notes=tuple(layout.notes),
         unread=layout.unread,
@@ -66,10 +61,10 @@ def read_by(source: Any, columns: Columns) -> Rows:
 def stream(source: Any, *, mapping: Mapping[str, str] | None = None) -> Iterator[Row]:
     """Yield the rows of a source that may be larger than memory.
 
-    The source is gone through several times: to tell its format, to find every fault, and to yield.
+    The source is read several times: for its format, for its faults, and for the rows.
 
     Args:
-        source: what `read` takes, if it can be gone through more than once.
+        source: what `read` takes, if it can be iterated more than once.
         mapping: as for `read`.
 
     Raises:
@@ -89,49 +84,71 @@ def stream(source: Any, *, mapping: Mapping[str, str] | None = None) -> Iterator
         broken = [item for _, item in records(source) if isinstance(item, Fault)]
         raise BrokenRowsError(name, broken, total, "No row could be read.")
     layout = layout_of(shapes, lambda: records(source), Columns(mapping or {}), name)
-    made = (layout.row(line, item) for line, item in records(source))
-    if faults := [row for row in made if isinstance(row, Fault)]:
+
+    def rows() -> Iterator[Row | Fault]:
+        return (layout.row(line, item) for line, item in records(source))
+
+    if faults := [row for row in rows() if isinstance(row, Fault)]:
         raise BrokenRowsError(name, faults, total, "Correct these rows or take them out.")
-    again = (layout.row(line, item) for line, item in records(source))
-    return (row for row in again if isinstance(row, Row))
+    return (row for row in rows() if isinstance(row, Row))
 
 
 @dataclasses.dataclass(slots=True)
 class Examined:
-    """The rows of a source that can be used, the faults of the others, and how it was read."""
+    """Usable rows of a source, and the faults of the others."""
 
+    name: str
+    """Name of the source."""
     rows: list[Row]
     faults: list[Fault]
     layout: Layout
     total: int
+    """Number of rows, faulty ones included."""
 
 
 def examine(source: Any, columns: Columns | None = None) -> Examined:
-    """Return the usable rows, the faults of the others, the format, and the number of rows.
+    """Return the usable rows, the faults of the others, and the layout.
 
     Args:
         source: what `read` takes.
-        columns: what is known of its columns.
+        columns: names and instruction that are given.
 
     Raises:
         DataError: the source cannot be read at all, or its columns are not known.
     """
-    found = deque(records(source))
-    total = len(found)
+    numbered = deque(records(source))
+    total = len(numbered)
     name = source_name(source)
-    if not found:
+    if not numbered:
         raise DataError(f"{name} holds no rows")
-    shapes: Shapes = Counter(tuple(item) for _, item in found if not isinstance(item, Fault))
+    shapes: Shapes = Counter(tuple(item) for _, item in numbered if not isinstance(item, Fault))
     if not shapes:
-        broken = [item for _, item in found if isinstance(item, Fault)]
+        broken = [item for _, item in numbered if isinstance(item, Fault)]
         raise BrokenRowsError(name, broken, total, "No row could be read.")
-    layout = layout_of(shapes, lambda: found, columns or Columns(), name)
+    layout = layout_of(shapes, lambda: numbered, columns or Columns(), name)
     rows: list[Row] = []
     faults: list[Fault] = []
-    while found:  # a record is let go when it became a row
-        made = layout.row(*found.popleft())
-        if isinstance(made, Fault):
-            faults.append(made)
+    while numbered:  # frees each record once it is a row
+        row = layout.row(*numbered.popleft())
+        if isinstance(row, Fault):
+            faults.append(row)
         else:
-            rows.append(made)
-    return Examined(rows, faults, layout, total)
+            rows.append(row)
+    return Examined(name, rows, faults, layout, total)
+
+
+def examine_all(source: Any, columns: Columns | None = None) -> Examined:
+    """Return `examine` of a source of which every row can be used.
+
+    Raises:
+        DataError: the source cannot be read, or some rows cannot be used.
+    """
+    examined = examine(source, columns)
+    if examined.faults:
+        raise BrokenRowsError(examined.name, examined.faults, examined.total, _REMEDY)
+    return examined
+
+
+def source_name(source: Any) -> str:
+    """Return the name of `source` in texts."""
+    return str(source) if isinstance(source, (str, Path)) else f"the {type(source).__name__}"

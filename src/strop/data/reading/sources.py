@@ -1,4 +1,4 @@
-"""Reads records, one dictionary per row, out of files, `datasets` objects and lists."""
+"""Sources of records: files, folders, the hub, `datasets` objects, tables, lists."""
 
 import io
 import re
@@ -11,7 +11,8 @@ from strop.core.errors import DataError
 from strop.core.hub import hub_problem
 from strop.data.formats.record import NumberedRecord, as_record, without_nulls
 from strop.data.reading.csv_rows import csv_rows
-from strop.data.reading.files import TEXT_SUFFIXES, kind_of, refuse_bomb, text_of, whole
+from strop.data.reading.documents import TEXT_SUFFIXES, document_rows
+from strop.data.reading.files import refuse_bomb, suffix_of, whole
 from strop.data.reading.json_rows import json_rows
 from strop.data.reading.tables import (
     feature_names,
@@ -21,11 +22,10 @@ from strop.data.reading.tables import (
     of_batch,
     of_table,
 )
-from strop.data.rows import Fault
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 HUB = "hf:"
-"""How a source on the hub begins: `hf:owner/name` or `hf:owner/name:split`."""
+"""Prefix of a source on the hub: `hf:owner/name` or `hf:owner/name:split`."""
 
 
 def records(source: Any) -> Iterator[NumberedRecord]:
@@ -62,7 +62,7 @@ def records(source: Any) -> Iterator[NumberedRecord]:
 
 
 def _is_rows(source: Any) -> bool:
-    """Whether it can be gone through, and is no text, bytes, or array of numbers."""
+    """Return whether it is iterable, but no text, bytes or array of numbers."""
     plain = isinstance(source, Iterable) and not isinstance(source, (str, bytes, bytearray))
     return plain and not hasattr(source, "dtype")
 
@@ -78,11 +78,6 @@ def _of_columns(table: Mapping[str, Any]) -> Iterator[NumberedRecord]:
         )
     for number, cells in enumerate(zip(*columns.values(), strict=True), 1):
         yield number, dict(zip(columns, cells, strict=True))
-
-
-def source_name(source: Any) -> str:
-    """Return how texts call `source`."""
-    return str(source) if isinstance(source, (str, Path)) else f"the {type(source).__name__}"
 
 
 def _is_datasets(source: Any) -> bool:
@@ -106,17 +101,17 @@ def _of_hub(source: str) -> Iterator[NumberedRecord]:
         raise DataError(f"{source} names no data set; write hf:owner/name or hf:owner/name:split")
     import datasets
 
-    kept = Path(datasets.config.HF_DATASETS_CACHE, name.replace("/", "___")).is_dir()
-    if not kept and (problem := hub_problem()):
+    cached = Path(datasets.config.HF_DATASETS_CACHE, name.replace("/", "___")).is_dir()
+    if not cached and (problem := hub_problem()):
         raise DataError(
             f"{source} cannot be fetched: the hub {problem}; give a file, or a folder that "
             "datasets' save_to_disk wrote"
         )
     try:
-        found = datasets.load_dataset(name, split=part or None)
+        dataset = datasets.load_dataset(name, split=part or None)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as e:
         raise DataError(f"{source} cannot be fetched from the hub: {e}") from e
-    yield from _of_dataset(found)
+    yield from _of_dataset(dataset)
 
 
 def _of_path(path: Path) -> Iterator[NumberedRecord]:
@@ -127,18 +122,18 @@ def _of_path(path: Path) -> Iterator[NumberedRecord]:
         return
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty (0 bytes)")
-    kind = kind_of(path)
-    if kind == ".parquet":
+    suffix = suffix_of(path)
+    if suffix == ".parquet":
         yield from _of_parquet(path)
-    elif kind in (".csv", ".tsv"):
-        yield from csv_rows(path, "\t" if kind == ".tsv" else None)
-    elif kind in (".jsonl", ".ndjson", ".json"):
-        yield from json_rows(path, kind)
-    elif kind in TEXT_SUFFIXES:
-        yield from _of_texts([path])
+    elif suffix in (".csv", ".tsv"):
+        yield from csv_rows(path, "\t" if suffix == ".tsv" else None)
+    elif suffix in (".jsonl", ".ndjson", ".json"):
+        yield from json_rows(path, suffix)
+    elif suffix in TEXT_SUFFIXES:
+        yield from document_rows([path])
     else:
         known = ", ".join(f"*{s}" for s in (*SUFFIXES, *TEXT_SUFFIXES))
-        named = f"files named *{kind}" if kind else "files without a suffix"
+        named = f"files named *{suffix}" if suffix else "files without a suffix"
         raise DataError(f"{path}: {named} are not read; give one of {known}")
 
 
@@ -146,7 +141,7 @@ def _nearby(path: Path) -> str:
     if not path.parent.is_dir():
         on_hub = f"; a data set of the hub is written {HUB}{path}" if len(path.parts) == 2 else ""
         return f"; the folder {path.parent} does not exist either{on_hub}"
-    names = sorted(p.name for p in path.parent.iterdir() if kind_of(p) in SUFFIXES)
+    names = sorted(p.name for p in path.parent.iterdir() if suffix_of(p) in SUFFIXES)
     if not names:
         return ""
     return f"; {path.parent} holds {', '.join(names[:8])}{' …' if len(names) > 8 else ''}"
@@ -160,36 +155,23 @@ def _of_folder(path: Path) -> Iterator[NumberedRecord]:
         import datasets
 
         try:
-            kept = datasets.load_from_disk(str(path))
+            dataset = datasets.load_from_disk(str(path))
         except (OSError, ValueError) as e:
             raise DataError(
                 f"{path} cannot be read as the data set that datasets' save_to_disk wrote: {e}; "
-                "write it anew"
+                "write it again"
             ) from e
-        yield from _of_dataset(kept)
+        yield from _of_dataset(dataset)
         return
-    texts = sorted(p for p in path.rglob("*") if p.is_file() and kind_of(p) in TEXT_SUFFIXES)
-    tables = sorted(p.name for p in path.iterdir() if kind_of(p) in SUFFIXES)
+    texts = sorted(p for p in path.rglob("*") if p.is_file() and suffix_of(p) in TEXT_SUFFIXES)
+    tables = sorted(p.name for p in path.iterdir() if suffix_of(p) in SUFFIXES)
     if tables:
         one = f"{path / tables[0]}"
         raise DataError(f"{path} is a folder with {', '.join(tables[:8])}; give one, as {one}")
     if not texts:
         kinds = ", ".join(f"*{s}" for s in (*SUFFIXES, *TEXT_SUFFIXES))
         raise DataError(f"{path} is a folder without data; looked for {kinds}")
-    yield from _of_texts(texts)
-
-
-def _of_texts(paths: list[Path]) -> Iterator[NumberedRecord]:
-    for number, path in enumerate(paths, 1):
-        try:
-            text = text_of(path)
-        except DataError as e:
-            yield number, Fault(number, str(e), "unreadable_file")
-            continue
-        if text.strip():
-            yield number, {"text": text}
-        else:
-            yield number, Fault(number, f"{path} holds no text", "empty_text")
+    yield from document_rows(texts)
 
 
 def _of_parquet(path: Path) -> Iterator[NumberedRecord]:

@@ -1,4 +1,4 @@
-"""Reads records out of tables in memory: DataFrames, Arrow tables, `datasets`; no import of any."""
+"""Records of tables in memory: DataFrames, Arrow tables, `datasets`; imports none of them."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -9,7 +9,7 @@ from strop.data.formats.record import NumberedRecord, Record, as_record, without
 
 
 def is_table(source: Any) -> bool:
-    """Whether it is a table by what it offers: pandas', polars' or Arrow's way to its rows."""
+    """Return whether it has the methods of a pandas, polars or Arrow table."""
     return not isinstance(source, type) and (
         _is_pandas(source) or hasattr(source, "to_dicts") or hasattr(source, "__arrow_c_stream__")
     )
@@ -40,7 +40,7 @@ def of_table(source: Any) -> Iterator[NumberedRecord]:
 
 
 def of_arrow(source: Any) -> Iterator[Record]:
-    """Yield the rows of what has Arrow's stream of batches.
+    """Yield the rows of an object with an Arrow stream.
 
     Raises:
         DataError: it has no columns by name, or cannot be read.
@@ -57,7 +57,7 @@ def of_arrow(source: Any) -> Iterator[Record]:
 
 
 def of_batch(batch: Any, names: Mapping[str, list[str]]) -> Iterator[Record]:
-    """Yield the rows of an Arrow batch: numbers as they were written, classes by their names."""
+    """Yield the rows of an Arrow batch: numbers as written, classes by their names."""
     import pyarrow as pa
 
     columns: dict[str, list[Any]] = {}
@@ -94,7 +94,7 @@ def feature_names(features: Any) -> dict[str, list[str]]:
 
 
 def named(cells: list[Any], names: list[str]) -> list[Any]:
-    """Return classes by their names; -1, which `datasets` has for none, as null."""
+    """Return classes by their names; -1, which means none in `datasets`, as null."""
     return [
         names[c] if isinstance(c, int) and 0 <= c < len(names) else None if c == -1 else c
         for c in cells
@@ -102,7 +102,7 @@ def named(cells: list[Any], names: list[str]) -> list[Any]:
 
 
 def _cell(value: Any) -> Any:
-    """Return what a cell holds as plain Python: no NaN or NaT, no scalar or array of NumPy."""
+    """Return a cell as plain Python: no NaN or NaT, no scalar or array of NumPy."""
     if type(value).__name__ in ("NAType", "NaTType"):
         return None
     if isinstance(value, float) and value != value:

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from strop.data.formats.known import KNOWN_COLUMNS, RATINGS, Format
-from strop.data.formats.record import Record, is_missing
+from strop.data.formats.record import Record, Shapes, is_missing
 from strop.data.formats.survey import Column, Survey
-from strop.data.reading.columns import Shapes
 from strop.data.rows import Row
 
 _MOST_OTHER = 0.05
@@ -39,15 +38,14 @@ def unread_columns(
     """Return the columns that the format does not read.
 
     Args:
-        shapes: how many records have which columns.
+        shapes: number of records with each tuple of columns.
         layout: the format.
         survey: the values of the columns.
         rows: the records with their rows; consumed if a column holds text.
     """
     names: dict[str, None] = {}
     for shape in shapes:
-        if layout.columns(shape) is not None:
-            read = layout.reads(shape)
+        if (read := layout.reads(shape)) is not None:
             names.update(dict.fromkeys(column for column in shape if column not in read))
     unread = Unread()
     answered = layout.name not in _WITHOUT_ANSWERS
@@ -124,7 +122,7 @@ def _as_words(text: str) -> str:
 
 def _around(texts: Sequence[str], record: Record, layout: Format) -> str | None:
     """Return the text around the row's texts in one that contains them all, such as a template."""
-    read = layout.reads(record)
+    read = layout.reads(record) or ()
     parts = {_squeezed(text) for c in read if c in record for text in texts_in(record[c])} - {""}
     if len(texts) != 1 or not parts:
         return None

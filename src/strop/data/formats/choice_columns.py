@@ -2,12 +2,13 @@
 
 import re
 import string
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from strop.data.formats.cells import FaultyRecordError
 from strop.data.formats.questions import ANSWERS, CHOICE_QUESTIONS, CHOICES, LETTERS
-from strop.data.formats.record import Record, is_missing, spelled
+from strop.data.formats.record import Record, Shapes, is_missing, spelled
 
 _NAME = re.compile(
     r"((?:answer[ _-]?)?(?:options?|choices?|opt|op)|ending|sol|)[ _-]?(?:([a-j])|(\d{1,2}))"
@@ -67,11 +68,13 @@ class ChoiceColumns:
             raise FaultyRecordError("bad_type", reason)
         return numbers[number]
 
-    def shape(self, columns: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the columns of a record after `arranged`."""
-        if not any(column in columns for column in self.columns):
-            return columns
-        return (*(c for c in columns if c not in self.columns), "choices")
+    def shapes(self, shapes: Shapes) -> Shapes:
+        """Return the number of records with each tuple of columns after `arranged`."""
+        arranged: Shapes = Counter()
+        for shape, count in shapes.items():
+            others = tuple(c for c in shape if c not in self.columns)
+            arranged[shape if len(others) == len(shape) else (*others, "choices")] += count
+        return arranged
 
 
 def choice_columns(

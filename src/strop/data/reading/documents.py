@@ -1,0 +1,127 @@
+"""Documents: the text of text, Markdown, HTML and PDF files."""
+
+import html.parser
+import importlib.util
+import io
+import re
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from strop.core.errors import DataError, MissingPackageError
+from strop.data.formats.record import NumberedRecord
+from strop.data.reading.files import LARGEST_WHOLE, not_utf8, opened, suffix_of, whole
+from strop.data.rows import Fault
+
+TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
+
+
+def document_rows(paths: Sequence[Path]) -> Iterator[NumberedRecord]:
+    """Yield the text of each file as a row, numbered from 1."""
+    for number, path in enumerate(paths, 1):
+        try:
+            text = text_of(path)
+        except DataError as e:
+            yield number, Fault(number, str(e), "unreadable_file")
+            continue
+        if text.strip():
+            yield number, {"text": text}
+        else:
+            yield number, Fault(number, f"{path} holds no text", "empty_text")
+
+
+def text_of(path: Path) -> str:
+    """Return the text of a text, Markdown, HTML or PDF file.
+
+    Raises:
+        DataError: it cannot be read.
+        MissingPackageError: it is a PDF and pypdf is not installed.
+    """
+    if suffix_of(path) == ".pdf":
+        return _of_pdf(path)
+    content = whole(path)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise DataError(f"{path} is {not_utf8(e)}") from e
+    return _visible(text) if suffix_of(path) in (".html", ".htm") else text
+
+
+def _of_pdf(path: Path) -> str:
+    if importlib.util.find_spec("pypdf") is None:
+        raise MissingPackageError('reading PDF needs pypdf; run: pip install "strop[data]"')
+    import pypdf
+    import pypdf.errors
+
+    try:
+        with opened(path) as file:
+            content = io.BytesIO(file.read(LARGEST_WHOLE))
+        pages = [page.extract_text() for page in pypdf.PdfReader(content).pages]
+    except (
+        *(
+            pypdf.errors.PyPdfError,
+            pypdf.errors.DependencyError,
+            ValueError,
+            LookupError,
+            TypeError,
+        ),
+        *(OSError, AttributeError, ArithmeticError, AssertionError, RecursionError, struct.error),
+        *(NotImplementedError, zlib.error),
+    ) as e:  # what pypdf raises on files that are damaged or locked
+        raise DataError(f"{path} is not a readable PDF: {e}") from e
+    return "\n\n".join(page.strip() for page in pages if page.strip())
+
+
+class _VisibleText(html.parser.HTMLParser):
+    """Collects the visible text of an HTML page."""
+
+    _HIDDEN = frozenset(("script", "style", "head", "template", "noscript", "svg"))
+    _IN_HEAD = frozenset(
+        ("head", "title", "meta", "link", "base", "script", "style", "template", "noscript")
+    )
+    _BLOCKS = frozenset(
+        (
+            *("p", "div", "br", "li", "ul", "ol", "table", "tr", "pre", "blockquote"),
+            *("h1", "h2", "h3", "h4", "h5", "h6", "section", "article"),
+        )
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self.hidden: list[str] = []
+        self.preformatted = 0
+        """Number of open `pre` elements, inside which white space counts."""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if self.hidden == ["head"] and tag not in self._IN_HEAD:
+            self.hidden.clear()  # HTML lets the end tag of a head be left out
+        if tag in self._HIDDEN:
+            self.hidden.append(tag)
+        self._separate(tag)
+        self.preformatted += tag == "pre"
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in self.hidden:
+            del self.hidden[self.hidden.index(tag) :]
+        self.preformatted = max(0, self.preformatted - (tag == "pre"))
+        self._separate(tag)
+
+    def _separate(self, tag: str) -> None:
+        if tag in self._BLOCKS:
+            self.parts.append("\n")
+        elif tag in ("td", "th"):
+            self.parts.append(" ")
+
+    def handle_data(self, data: str) -> None:
+        if not self.hidden:
+            self.parts.append(data if self.preformatted else re.sub(r"[ \t\r\n]+", " ", data))
+
+
+def _visible(page: str) -> str:
+    reader = _VisibleText()
+    reader.feed(page)
+    reader.close()
+    text = re.sub(r" *\n", "\n", "".join(reader.parts))
+    return re.sub(r"\n{3,}", "\n\n", text).strip("\n").strip()
