@@ -9,9 +9,9 @@ from tests.data import small
 
 @pytest.fixture
 def tokenizer():
-    made = small.small_tokenizer()
-    made.chat_template = small.SMOLLM2
-    return made
+    smollm2 = small.small_tokenizer()
+    smollm2.chat_template = small.SMOLLM2
+    return smollm2
 
 
 @pytest.fixture

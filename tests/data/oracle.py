@@ -10,17 +10,17 @@ Pieces = list[tuple[str, bool]]
 
 
 def chatml(messages: list[dict[str, Any]], default: str = "") -> Pieces:
-    made: Pieces = []
+    pieces: Pieces = []
     if default and messages[0]["role"] != "system":
-        made.append((f"<|im_start|>system\n{default}<|im_end|>\n", False))
+        pieces.append((f"<|im_start|>system\n{default}<|im_end|>\n", False))
     for m in messages:
         ours = m["role"] == "assistant"
-        made += [
+        pieces += [
             (f"<|im_start|>{m['role']}\n", False),
             (m["content"] + "<|im_end|>", ours),
             ("\n", False),
         ]
-    return made
+    return pieces
 
 
 def smollm2(messages: list[dict[str, Any]]) -> Pieces:
@@ -29,7 +29,7 @@ def smollm2(messages: list[dict[str, Any]]) -> Pieces:
 
 def qwen3(messages: list[dict[str, Any]]) -> Pieces:
     last_user = max(i for i, m in enumerate(messages) if m["role"] == "user")
-    made: Pieces = []
+    pieces: Pieces = []
     for i, m in enumerate(messages):
         content = m["content"]
         if m["role"] == "assistant":
@@ -40,51 +40,51 @@ def qwen3(messages: list[dict[str, Any]]) -> Pieces:
                 content = content.split("</think>")[-1].lstrip("\n")
             if i > last_user:
                 content = f"<think>\n{thought}\n</think>\n\n" + content.lstrip("\n")
-        made += [
+        pieces += [
             (f"<|im_start|>{m['role']}\n", False),
             (content + "<|im_end|>", m["role"] == "assistant"),
             ("\n", False),
         ]
-    return made
+    return pieces
 
 
 def gemma3(messages: list[dict[str, Any]]) -> Pieces:
-    made: Pieces = [("<s>", False)]
+    pieces: Pieces = [("<s>", False)]
     prefix = ""
     if messages[0]["role"] == "system":
         prefix, messages = messages[0]["content"] + "\n\n", messages[1:]
     for i, m in enumerate(messages):
         ours = m["role"] == "assistant"
-        made += [
+        pieces += [
             (f"<start_of_turn>{'model' if ours else m['role']}\n", False),
             (prefix if i == 0 else "", False),
             (m["content"].strip() + "<end_of_turn>", ours),
             ("\n", False),
         ]
-    return made
+    return pieces
 
 
 def llama3(messages: list[dict[str, Any]]) -> Pieces:
-    made: Pieces = [("<s>", False)]
+    pieces: Pieces = [("<s>", False)]
     for m in messages:
-        made += [
+        pieces += [
             (f"<|start_header_id|>{m['role']}<|end_header_id|>\n\n", False),
             (m["content"].strip() + "<|eot_id|>", m["role"] == "assistant"),
         ]
-    return made
+    return pieces
 
 
 def phi3(messages: list[dict[str, Any]]) -> Pieces:
-    made: Pieces = []
+    pieces: Pieces = []
     for m in messages:
         if m["role"] == "system" and not m["content"]:
             continue
-        made += [
+        pieces += [
             (f"<|{m['role']}|>\n", False),
             (m["content"] + "<|end|>", m["role"] == "assistant"),
             ("\n", False),
         ]
-    return [*made, ("<|endoftext|>", False)]
+    return [*pieces, ("<|endoftext|>", False)]
 
 
 FORMATS: dict[str, Callable[[list[dict[str, Any]]], Pieces]] = {

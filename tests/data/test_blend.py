@@ -22,7 +22,7 @@ def files(tmp_path):
     )
 
 
-def asked(rows):
+def questions(rows):
     return [row.messages[0]["content"].split()[-1] for row in rows]
 
 
@@ -32,13 +32,13 @@ WEIGHTS = {"0.5": (4, 1), "1": (8, 1), "1.5": (12, 2), "2": (16, 2)}
 @pytest.mark.parametrize(("weight", "taken"), WEIGHTS.items(), ids=WEIGHTS)
 def test_a_weight_says_how_often_rows_are_taken(weight, taken, files):
     blend = read_blend([files[0], f"{files[1]}:{weight}"], Columns())
-    rows = asked(blend.weighed(blend.rows, 3))
+    rows = questions(blend.weighed(blend.rows, 3))
     assert rows[:8] == [f"a{i}" for i in range(8)]
     assert len(rows) - 8 == taken[0]
     assert max(map(rows.count, rows)) == taken[1]
-    assert rows == asked(blend.weighed(blend.rows, 3))
+    assert rows == questions(blend.weighed(blend.rows, 3))
     assert len(blend.rows) == 16
-    others = {tuple(asked(blend.weighed(blend.rows, seed))) for seed in range(6)}
+    others = {tuple(questions(blend.weighed(blend.rows, seed))) for seed in range(6)}
     assert (len(others) == 1) == (float(weight) % 1 == 0)
 
 
@@ -69,8 +69,8 @@ def test_columns_are_mapped_in_the_sources_that_have_them(files, tmp_path):
     path = str(tmp_path / "c.csv")
     columns = Columns({"ask": "prompt", "reply": "completion"})
     assert len(read_blend([files[0], path], columns).rows) == 10
-    own = {"path": path, "map": "ask=prompt,reply=completion"}
-    assert len(read_blend([files[0], own], Columns()).rows) == 10
+    source = {"path": path, "map": "ask=prompt,reply=completion"}
+    assert len(read_blend([files[0], source], Columns()).rows) == 10
     with pytest.raises(DataError, match="none of the sources has the column nope"):
         read_blend([files[0], path], Columns({**columns.mapping, "nope": "context"}))
 

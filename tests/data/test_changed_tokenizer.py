@@ -102,7 +102,7 @@ def encoded(t):
     return [(e.ids, e.labels) for e in (encode(CHAT, t), encode(TEXT, t))], prompt(CHAT, t)
 
 
-def made():
+def small_chatml():
     t = small_tokenizer()
     t.chat_template = SMOLLM2
     t.pad_token = "<|system|>"
@@ -111,14 +111,14 @@ def made():
 
 @pytest.fixture
 def tokenizer():
-    return made()
+    return small_chatml()
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_after_the_first_use_counts_as_one_before_it(change, tokenizer):
     before = encoded(tokenizer)
     change(tokenizer)
-    fresh = made()
+    fresh = small_chatml()
     change(fresh)
     assert encoded(tokenizer) == encoded(fresh)
     if change is not cut_and_pad:
@@ -128,11 +128,11 @@ def test_a_change_after_the_first_use_counts_as_one_before_it(change, tokenizer)
 
 
 def test_ids_of_added_tokens_may_leave_gaps(tokenizer):
-    said = json.loads(tokenizer.backend_tokenizer.to_str())
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
     far = len(tokenizer) + 7
-    said["added_tokens"].append({**said["added_tokens"][0], "id": far, "content": "ENDS"})
-    said["model"]["vocab"]["ENDS"] = far
+    state["added_tokens"].append({**state["added_tokens"][0], "id": far, "content": "ENDS"})
+    state["model"]["vocab"]["ENDS"] = far
     gaps = PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(json.dumps(said)), eos_token="<|endoftext|>"
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)), eos_token="<|endoftext|>"
     )
     assert encode(TEXT, gaps).ids[-2:] == [far, gaps.eos_token_id]

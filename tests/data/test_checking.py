@@ -30,32 +30,32 @@ def test_there_are_at_least_sixty_broken_data_sets():
 
 
 @pytest.mark.parametrize(("name", "content", "kind", "lines", "severity"), CASES)
-def test_every_fault_is_found_where_it_is(name, content, kind, lines, severity, tmp_path):
+def test_every_fault_is_reported_with_its_line(name, content, kind, lines, severity, tmp_path):
     path = tmp_path / name
     path.write_bytes(content)
     report = check(path)
-    found = [f for f in report.findings if f.kind == kind]
-    assert found, [f.kind for f in report.findings]
-    assert found[0].severity == severity
-    assert found[0].message
-    assert found[0].remedy
+    findings = [f for f in report.findings if f.kind == kind]
+    assert findings, [f.kind for f in report.findings]
+    assert findings[0].severity == severity
+    assert findings[0].message
+    assert findings[0].remedy
     if lines is not None:
-        assert found[0].rows == lines
+        assert findings[0].rows == lines
     assert report.severe == (severity == "error")
 
 
 @pytest.mark.parametrize(
     ("content", "arguments", "kind", "severity", "lines"), broken.TOKENS.values(), ids=broken.TOKENS
 )
-def test_every_fault_of_tokens_is_found(
+def test_every_fault_of_tokens_is_reported(
     content, arguments, kind, severity, lines, tmp_path, tokenizer
 ):
     path = tmp_path / "a.jsonl"
     path.write_bytes(content)
     report = check(path, tokenizer, **arguments)
-    found = [f for f in report.findings if f.kind == kind]
-    assert found, [f.kind for f in report.findings]
-    assert (found[0].severity, found[0].rows) == (severity, lines)
+    findings = [f for f in report.findings if f.kind == kind]
+    assert findings, [f.kind for f in report.findings]
+    assert (findings[0].severity, findings[0].rows) == (severity, lines)
 
 
 def test_good_rows_give_no_finding(tokenizer, tmp_path):
@@ -67,7 +67,7 @@ def test_good_rows_give_no_finding(tokenizer, tmp_path):
     assert 0 < report.lengths.supervised < report.lengths.total
 
 
-def test_rows_that_stand_in_both_parts_are_found(tmp_path):
+def test_rows_in_both_parts_are_reported(tmp_path):
     rows = broken.good()
     other = tmp_path / "held.jsonl"
     other.write_bytes(broken.lines(rows[10:12]))
@@ -76,14 +76,14 @@ def test_rows_that_stand_in_both_parts_are_found(tmp_path):
     assert [(f.kind, f.rows) for f in report.findings] == [("leak", [11, 12])]
 
 
-def test_rows_nearly_equal_to_a_held_out_one_are_found(tmp_path):
+def test_rows_nearly_equal_to_a_held_out_one_are_reported(tmp_path):
     row = broken.chat(("user", broken.LONG), ("assistant", "a"))
     near = broken.chat(("user", broken.LONG + " really"), ("assistant", "a"))
     report = check([*broken.good(), row], held_out=[*broken.good(3)[:0], near])
     assert [(f.kind, f.rows) for f in report.findings] == [("near_leak", [41])]
 
 
-def test_a_template_of_another_model_is_found(tokenizer):
+def test_a_template_of_another_model_is_reported(tokenizer):
     tokenizer.chat_template = SMALL_FOREIGN
     report = check(broken.good(), tokenizer)
     assert "unfit_template" in [f.kind for f in report.findings if f.severity == "error"]
@@ -100,9 +100,9 @@ def test_a_template_that_refuses_rows_names_them(tokenizer):
     rows = broken.good()
     rows[4]["messages"].insert(0, {"role": "system", "content": "x"})
     report = check(rows, tokenizer)
-    found = next(f for f in report.findings if f.kind == "template_refuses")
-    assert (found.rows, found.severity) == ([5], "error")
-    assert "System role not supported" in found.message
+    refusal = next(f for f in report.findings if f.kind == "template_refuses")
+    assert (refusal.rows, refusal.severity) == ([5], "error")
+    assert "System role not supported" in refusal.message
     assert report.usable == 39
 
 
@@ -112,17 +112,17 @@ def test_the_family_template_is_named_where_the_tokenizer_has_none(tokenizer):
     assert [f.kind for f in report.findings] == ["family_template"]
 
 
-def test_a_second_begin_token_is_found(tokenizer):
+def test_a_second_begin_token_is_reported(tokenizer):
     tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
     tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
     assert "double_begin" in [f.kind for f in check(broken.good(), tokenizer).findings]
 
 
-def test_a_second_end_token_is_found(tokenizer):
+def test_a_second_end_token_is_reported(tokenizer):
     tokenizer.eos_token = "<|im_end|>"
     rows = [{"text": broken.sentence(1) + "<|im_end|>" * 2}, {"text": broken.sentence(2)}]
-    found = {f.kind: f.rows for f in check(rows, tokenizer).findings}
-    assert found["double_end"] == [1]
+    lines = {f.kind: f.rows for f in check(rows, tokenizer).findings}
+    assert lines["double_end"] == [1]
 
 
 def test_histogram_counts_every_row_once():
@@ -152,9 +152,9 @@ def test_fixing_drops_what_is_broken_and_mends_what_can_be(tmp_path):
         (33, "dropped"),
         (34, "dropped"),
     ]
-    kept = read(tmp_path / "b.jsonl")
-    assert len(kept) == 31
-    assert [m["content"] for m in kept[30].messages] == ["café?", "ouï"]
+    cleaned = read(tmp_path / "b.jsonl")
+    assert len(cleaned) == 31
+    assert [m["content"] for m in cleaned[30].messages] == ["café?", "ouï"]
     assert not check(tmp_path / "b.jsonl").severe
     listed = (tmp_path / "b.changes.jsonl").read_text(encoding="utf-8").splitlines()
     assert json.loads(listed[2]) == {"line": 32, "action": "dropped", "reason": "repeats line 3"}
@@ -185,7 +185,7 @@ def test_a_shown_row_is_the_whole_text_with_what_becomes_of_it(tokenizer):
     assert sum(p.tokens for p in cut if p.kind != "cut") == 20
 
 
-def test_check_command_prints_findings_and_exits_1_where_one_is_severe(tmp_path):
+def test_check_command_shows_findings_and_exits_1_where_one_is_severe(tmp_path):
     (tmp_path / "good.jsonl").write_bytes(broken.lines(broken.good()))
     (tmp_path / "bad.jsonl").write_bytes(broken.with_row("{"))
     run = CliRunner().invoke
@@ -210,25 +210,25 @@ def test_columns_are_mapped_on_the_command_line(tmp_path):
         mapping_of("ask")
 
 
-def found_in(rows, tokenizer, **arguments):
+def kinds_in(rows, tokenizer, **arguments):
     report = check(rows, tokenizer, **arguments)
     return {f.kind: (f.severity, f.rows) for f in report.findings}
 
 
-def test_a_broken_file_of_a_folder_is_found(tmp_path):
+def test_a_broken_file_of_a_folder_is_reported(tmp_path):
     (tmp_path / "a.txt").write_text("first", encoding="utf-8")
     (tmp_path / "b.txt").write_bytes(b"\xff\xff")
-    assert found_in(tmp_path, None) == {"unreadable_file": ("error", [2])}
+    assert kinds_in(tmp_path, None) == {"unreadable_file": ("error", [2])}
 
 
-def test_long_texts_are_said_to_be_divided(tokenizer):
+def test_long_texts_are_reported_as_divided(tokenizer):
     rows = [{"text": "short"}, {"text": broken.sentence(1, 200)}]
-    assert found_in(rows, tokenizer, max_length=100) == {"divided": ("info", [2])}
+    assert kinds_in(rows, tokenizer, max_length=100) == {"divided": ("info", [2])}
 
 
-def test_answers_not_wanted_are_named():
+def test_undesirable_answers_are_named():
     rows = [{"prompt": f"a{i}", "completion": f"b{i}", "label": i != 1} for i in range(3)]
-    assert found_in(rows, None) == {"unwanted_answers": ("info", [2])}
+    assert kinds_in(rows, None) == {"unwanted_answers": ("info", [2])}
 
 
 def test_answers_that_end_in_the_middle_of_a_sentence_are_named():
@@ -236,28 +236,28 @@ def test_answers_that_end_in_the_middle_of_a_sentence_are_named():
         broken.chat(("user", f"q{i}"), ("assistant", broken.sentence(i, 60))) for i in range(30)
     ]
     rows[4]["messages"][1]["content"] = rows[4]["messages"][1]["content"][:-1]
-    assert found_in(rows, None) == {"unfinished_answers": ("info", [5])}
+    assert kinds_in(rows, None) == {"unfinished_answers": ("info", [5])}
 
 
-def test_an_answer_without_an_end_token_is_found(tokenizer):
+def test_an_answer_without_an_end_token_is_reported(tokenizer):
     tokenizer.eos_token = None
     tokenizer.chat_template = (
         "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
     )
-    found = found_in(broken.good(3), tokenizer)
-    assert found["missing_end"] == ("warning", [1, 2, 3])
-    assert found["template_without_end"] == ("info", [])
+    kinds = kinds_in(broken.good(3), tokenizer)
+    assert kinds["missing_end"] == ("warning", [1, 2, 3])
+    assert kinds["template_without_end"] == ("info", [])
 
 
-def test_a_missing_begin_token_is_found(tokenizer):
+def test_a_missing_begin_token_is_reported(tokenizer):
     backend = tokenizer.backend_tokenizer
     backend.post_processor = processors.TemplateProcessing(
         single="<s> $A", special_tokens=[("<s>", tokenizer.bos_token_id)]
     )
-    assert found_in(broken.good(3), tokenizer) == {"missing_begin": ("warning", [1, 2, 3])}
+    assert kinds_in(broken.good(3), tokenizer) == {"missing_begin": ("warning", [1, 2, 3])}
 
 
-def test_without_its_package_near_duplicates_are_said_to_be_unchecked():
+def test_without_its_package_near_duplicates_are_reported_as_unchecked():
     code = (
         "import sys; sys.modules['rensa'] = None\n"
         "from strop.data import check\n"

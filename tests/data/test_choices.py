@@ -7,7 +7,7 @@ from strop.data import DataError, read
 LETTERED = "Which?\n\nA. sun\nB. moon"
 
 
-def asked(row):
+def question_and_answer(row):
     """Return the question and the answer of a row read alone."""
     question, answer = read([row])[0].messages
     return question["content"], answer["content"]
@@ -30,9 +30,9 @@ COLUMNS = {
 
 
 @pytest.mark.parametrize(("names", "answer", "letter"), COLUMNS.values(), ids=COLUMNS)
-def test_choices_in_columns_of_their_own_are_read_as_a_list_of_them(names, answer, letter):
+def test_choices_in_one_column_each_are_read_as_a_list(names, answer, letter):
     row = {"question": "Which?", **dict(zip(names, ("sun", "moon"), strict=True)), "answer": answer}
-    assert asked(row) == (LETTERED, letter)
+    assert question_and_answer(row) == (LETTERED, letter)
     rows = read([row, row])
     assert rows.format == "multiple_choice"
     assert rows.notes[0].startswith(f"{names[0]}, {names[1]} are the choices of the question")
@@ -45,7 +45,7 @@ def test_choices_in_columns_are_counted_alike_in_all_rows_and_empty_ones_left_ou
     assert [row.messages[-1]["content"] for row in rows] == ["C", "A", "B"]
     assert any("counted from 0" in note for note in rows.notes)
     row = {"prompt": "Which?", **cells, "choice3": "", "label": 2}
-    assert asked(row) == (LETTERED, "B")
+    assert question_and_answer(row) == (LETTERED, "B")
     with pytest.raises(DataError, match="label is 9, and the choices that the row has are 1 to 3"):
         read([{"prompt": "Which?", **cells, "label": 9}])
     with pytest.raises(DataError, match="label is 1, and the choices that the row has are 0 to 2"):
@@ -64,7 +64,10 @@ PYTHON = {
 
 @pytest.mark.parametrize(("cell", "answer"), PYTHON.values(), ids=PYTHON)
 def test_lists_as_python_writes_them_are_read_in_tables(cell, answer):
-    assert asked({"question": "Which?", "choices": cell, "answer": answer}) == (LETTERED, answer)
+    assert question_and_answer({"question": "Which?", "choices": cell, "answer": answer}) == (
+        LETTERED,
+        answer,
+    )
 
 
 NEITHER = (

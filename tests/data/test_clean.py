@@ -32,11 +32,11 @@ CLEAN = {
 @pytest.fixture(scope="module")
 def tokenizer():
     try:
-        made = load_tokenizer("smollm2-135m-instruct")
+        smollm2 = load_tokenizer("smollm2-135m-instruct")
     except StropError as e:
         pytest.skip(str(e))
-    made.chat_template = TOOLS.read_text("utf-8")  # its own leaves tool calls out
-    return made
+    smollm2.chat_template = TOOLS.read_text("utf-8")  # its own leaves tool calls out
+    return smollm2
 
 
 def test_there_are_at_least_twelve_clean_data_sets():

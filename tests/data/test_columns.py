@@ -6,7 +6,7 @@ from strop.data import Columns, DataError, check, read
 from strop.data.preview import row_at
 
 
-def asked(row, **more):
+def question_and_answer(row, **more):
     """Return the question and the answer of a row read alone."""
     messages = read([row], **more)[0].messages
     return messages[-2]["content"], messages[-1]["content"]
@@ -48,9 +48,9 @@ BESIDE = {
 }
 
 
-@pytest.mark.parametrize(("row", "said"), BESIDE.values(), ids=BESIDE)
-def test_what_stands_beside_a_question_is_asked_with_it(row, said):
-    assert asked(row) == said
+@pytest.mark.parametrize(("row", "expected"), BESIDE.values(), ids=BESIDE)
+def test_context_beside_a_question_follows_it(row, expected):
+    assert question_and_answer(row) == expected
     assert not [f for f in check([row, row]).findings if f.kind == "unread_content"]
 
 
@@ -86,12 +86,12 @@ CHOICES = {
 @pytest.mark.parametrize(("choices", "answer", "letter"), CHOICES.values(), ids=CHOICES)
 def test_choices_are_written_with_letters(choices, answer, letter):
     row = {"question": "Which?", "choices": choices, "answer": answer}
-    assert asked(row) == (LETTERED, letter)
+    assert question_and_answer(row) == (LETTERED, letter)
 
 
 def test_numbers_that_are_choices_are_no_places():
     row = {"question": "2 + 1?", "options": [1, 2, 3], "answerKey": 3}
-    assert asked(row) == ("2 + 1?\n\nA. 1\nB. 2\nC. 3", "3")
+    assert question_and_answer(row) == ("2 + 1?\n\nA. 1\nB. 2\nC. 3", "3")
     with pytest.raises(DataError, match="line 1: answer is 4, and the choices are 0 to 1"):
         read([{"question": "a?", "choices": ["x", "y"], "answer": 4}])
 
@@ -122,15 +122,15 @@ LABELLED = {
 
 
 @pytest.mark.parametrize("rows", LABELLED.values(), ids=LABELLED)
-def test_texts_with_labels_are_asked_for_the_label_by_name(rows):
-    found = read([*rows, *rows])
-    assert found.format == "classification"
-    assert found.instruction == "Classify the text as one of: neg, pos."
-    assert found[0].messages == [
+def test_texts_with_labels_become_questions_that_name_the_labels(rows):
+    labelled = read([*rows, *rows])
+    assert labelled.format == "classification"
+    assert labelled.instruction == "Classify the text as one of: neg, pos."
+    assert labelled[0].messages == [
         {"role": "user", "content": "Classify the text as one of: neg, pos.\n\ngood film"},
         {"role": "assistant", "content": "pos"},
     ]
-    assert not found.unread
+    assert not labelled.unread
 
 
 def test_labels_that_are_numbers_stand_in_their_order():
@@ -146,7 +146,7 @@ def test_pairs_of_texts_are_classified_together():
         {"premise": "It rains.", "hypothesis": "It is wet.", "label": "yes"},
         {"premise": "It rains.", "hypothesis": "It is dry.", "label": "no"},
     ]
-    assert asked(rows[0], instruction="Does it follow?") == (
+    assert question_and_answer(rows[0], instruction="Does it follow?") == (
         "Does it follow?\n\npremise: It rains.\nhypothesis: It is wet.",
         "yes",
     )
@@ -155,10 +155,13 @@ def test_pairs_of_texts_are_classified_together():
 
 def test_another_instruction_or_none_stands_before_the_texts():
     row = {"text": "good film", "label": "pos"}
-    assert asked(row, instruction="Good?")[0] == "Good?\n\ngood film"
-    assert asked(row, instruction="")[0] == "good film"
-    assert asked({**row, "instruction": "Mood?"})[0] == "Mood?\n\ngood film"
-    assert asked(row, mapping={"text": "prompt", "label": "completion"}) == ("good film", "pos")
+    assert question_and_answer(row, instruction="Good?")[0] == "Good?\n\ngood film"
+    assert question_and_answer(row, instruction="")[0] == "good film"
+    assert question_and_answer({**row, "instruction": "Mood?"})[0] == "Mood?\n\ngood film"
+    assert question_and_answer(row, mapping={"text": "prompt", "label": "completion"}) == (
+        "good film",
+        "pos",
+    )
     with pytest.raises(DataError, match="--instruction 'Good\\?' stands before texts with labels"):
         read([{"prompt": "a", "completion": "b"}], instruction="Good?")
 
@@ -199,16 +202,16 @@ WITH_HISTORY = {
 def test_history_stands_before_the_question(row):
     answer = {"role": "assistant", "content": "Santiago"}
     for history in (HISTORY, BEFORE):
-        found = read([{**row, "history": history, "system": "Short."}])[0]
-        assert found.messages == [{"role": "system", "content": "Short."}, *BEFORE, NOW, answer]
+        first = read([{**row, "history": history, "system": "Short."}])[0]
+        assert first.messages == [{"role": "system", "content": "Short."}, *BEFORE, NOW, answer]
 
 
 def test_preference_and_kto_as_llama_factory_lays_them_out():
     question = "Translate.\n\ncat"
     pair = {"instruction": "Translate.", "input": "cat", "chosen": "Katze", "rejected": "Hund"}
-    found = read([pair])[0]
-    assert [m["content"] for m in found.messages] == [question, "Katze"]
-    assert [m["content"] for m in found.rejected] == [question, "Hund"]
+    row = read([pair])[0]
+    assert [m["content"] for m in row.messages] == [question, "Katze"]
+    assert [m["content"] for m in row.rejected] == [question, "Hund"]
     marked = [
         {"instruction": "Translate.", "input": "cat", "output": a, "kto_tag": a == "Katze"}
         for a in ("Katze", "Hund")
@@ -293,9 +296,9 @@ def with_notes(values):
 def test_a_column_with_content_that_is_not_read_is_named(values):
     rows = with_notes(values)
     assert list(read(rows).unread) == ["notes"]
-    found = {f.kind: f for f in check(rows).findings}
-    assert found["unread_content"].severity == "error"
-    assert "--ignore-columns" in found["unread_content"].remedy
+    findings = {f.kind: f for f in check(rows).findings}
+    assert findings["unread_content"].severity == "error"
+    assert "--ignore-columns" in findings["unread_content"].remedy
     columns = Columns(ignored=("Notes",))
     assert "unread_content" not in {f.kind for f in check(rows, columns=columns).findings}
 
@@ -321,6 +324,6 @@ def test_columns_are_named_in_any_case_and_the_way_on_is_a_flag(tmp_path):
         row_at(tmp_path / "a.csv", 1)
 
 
-def test_pairs_are_said_to_teach_the_chosen_alone(jsonl):
+def test_pairs_are_reported_as_teaching_the_chosen_answer_alone(jsonl):
     path = jsonl({"prompt": "a", "chosen": "b", "rejected": "c"})
     assert [f.kind for f in check(path).findings] == ["preference_pairs"]

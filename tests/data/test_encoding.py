@@ -9,9 +9,9 @@ SMALL = {trim: small.small_tokenizer(trim_offsets=trim) for trim in (True, False
 
 
 def with_template(name, trim=True):
-    made = SMALL[trim]
-    made.chat_template = small.packaged_template(name)
-    return made
+    tokenizer = SMALL[trim]
+    tokenizer.chat_template = small.packaged_template(name)
+    return tokenizer
 
 
 def spoken(example, tokenizer):
@@ -49,11 +49,11 @@ ANSWERS = QUESTIONS.map(lambda text: f"{text}yes{text.replace('</think>', '')}")
 
 @st.composite
 def conversations(draw):
-    made = [{"role": "system", "content": draw(QUESTIONS)}] if draw(st.booleans()) else []
+    messages = [{"role": "system", "content": draw(QUESTIONS)}] if draw(st.booleans()) else []
     for _ in range(draw(st.integers(1, 3))):
-        made.append({"role": "user", "content": draw(QUESTIONS)})
-        made.append({"role": "assistant", "content": draw(ANSWERS)})
-    return made
+        messages.append({"role": "user", "content": draw(QUESTIONS)})
+        messages.append({"role": "assistant", "content": draw(ANSWERS)})
+    return messages
 
 
 def check_labels(name, trim, messages):
@@ -149,11 +149,11 @@ def test_tool_calls_are_learned_and_tool_results_are_not():
     rows = read(
         [{"messages": messages, "tools": [{"type": "function", "function": call["function"]}]}]
     )
-    said = spoken(encode(rows[0], tokenizer), tokenizer)
-    assert said.count("<tool_call>") == 1
-    assert said.startswith("<tool_call>")
-    assert said.endswith("two<|im_end|>")
-    assert "assistant" not in said
+    text = spoken(encode(rows[0], tokenizer), tokenizer)
+    assert text.count("<tool_call>") == 1
+    assert text.startswith("<tool_call>")
+    assert text.endswith("two<|im_end|>")
+    assert "assistant" not in text
 
 
 CHAT = [
@@ -165,7 +165,7 @@ CHAT = [
 
 
 @pytest.mark.parametrize(
-    ("wanted", "said"),
+    ("supervision", "text"),
     [
         (Supervision(answers="last"), "<think>\nbecause\n</think>\n\nno<|im_end|>"),
         (Supervision(reasoning=False), "yes<|im_end|>no<|im_end|>"),
@@ -173,10 +173,10 @@ CHAT = [
     ],
     ids=["last", "no reasoning", "no end"],
 )
-def test_what_is_learned_of_an_answer_can_be_chosen(wanted, said):
+def test_what_is_learned_of_an_answer_can_be_chosen(supervision, text):
     tokenizer = with_template("qwen3")
     bare = [{k: v for k, v in m.items() if k != "weight"} for m in CHAT]
-    assert spoken(encode(Row(1, bare), tokenizer, supervision=wanted), tokenizer) == said
+    assert spoken(encode(Row(1, bare), tokenizer, supervision=supervision), tokenizer) == text
 
 
 def test_weights_of_messages_become_weights_of_tokens():
@@ -264,7 +264,7 @@ def test_a_template_that_cannot_be_followed_is_named(template, tokenizer):
         encode(row, tokenizer)
 
 
-KEPT = {
+BODIES = {
     "upper": "{{ m.content | upper }}",
     "tilde": "{{ '' ~ m.content ~ '' }}",
     "join": "{{ ['', m.content] | join('') }}",
@@ -283,7 +283,7 @@ KEPT = {
 }
 
 
-@pytest.mark.parametrize("body", KEPT.values(), ids=KEPT)
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 def test_what_a_template_does_to_a_text_keeps_its_origin(body, tokenizer):
     tokenizer.chat_template = (
         "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' }}"
@@ -295,7 +295,7 @@ def test_what_a_template_does_to_a_text_keeps_its_origin(body, tokenizer):
     assert spoken(encode(row, tokenizer), tokenizer).lower() == "hey yes<|im_end|>"
 
 
-def test_what_only_the_tokenizers_own_rendering_refuses_is_a_fault_of_the_row(tokenizer):
+def test_a_row_that_only_the_tokenizers_rendering_refuses_is_a_fault(tokenizer):
     tokenizer.chat_template = (
         "{% for m in messages %}{{ m.role + m.content + '<|im_end|>' }}{% for c in m.tool_calls or [] %}"
         "{{ '<call>' + c.kind }}{% endfor %}{% endfor %}"

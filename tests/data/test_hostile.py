@@ -28,16 +28,16 @@ def peak_megabytes_of_reading(path, how="read(sys.argv[1])"):
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True
     )
-    *said, grown = done.stdout.strip().split("\n")
-    return "\n".join(said), int(grown), time.monotonic() - begin
+    *output, grown = done.stdout.strip().split("\n")
+    return "\n".join(output), int(grown), time.monotonic() - begin
 
 
 def test_a_gigabyte_on_one_line_is_refused_at_once(tmp_path):
     path = tmp_path / "a.jsonl"
     with path.open("wb") as file:
         file.truncate(2**30)
-    said, grown, seconds = peak_megabytes_of_reading(path)
-    assert "line 1 is longer than 64 MiB" in said
+    output, grown, seconds = peak_megabytes_of_reading(path)
+    assert "line 1 is longer than 64 MiB" in output
     assert grown < 400
     assert seconds < 20
 
@@ -48,8 +48,8 @@ def test_a_bomb_in_gzip_is_refused(content, tmp_path):
     with gzip.open(path, "wb") as file:
         for _ in range(20):
             file.write(content * (2**20 // len(content)))
-    said, grown, _ = peak_megabytes_of_reading(path)
-    assert "grows to more than 200 times its size" in said
+    output, grown, _ = peak_megabytes_of_reading(path)
+    assert "grows to more than 200 times its size" in output
     assert grown < 500
 
 
@@ -147,6 +147,6 @@ def test_streaming_takes_no_more_memory_for_a_larger_file(name, tmp_path):
     else:
         table.to_json(path, orient="records", lines=True)
     assert path.stat().st_size > 100e6
-    said, grown, _ = peak_megabytes_of_reading(path, "print(sum(1 for _ in stream(sys.argv[1])))")
-    assert said == str(rows)
+    output, grown, _ = peak_megabytes_of_reading(path, "print(sum(1 for _ in stream(sys.argv[1])))")
+    assert output == str(rows)
     assert grown < 60

@@ -12,8 +12,8 @@ def contents(row):
 
 
 def test_transcripts_of_hh_rlhf_are_read_as_turns():
-    said = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Why?\nNow?\n\nAssistant: "
-    (row,) = read([{"chosen": said + "So.", "rejected": said + "No."}])
+    transcript = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: Why?\nNow?\n\nAssistant: "
+    (row,) = read([{"chosen": transcript + "So.", "rejected": transcript + "No."}])
     assert contents(row) == [
         ("user", "Hi"),
         ("assistant", "Hello"),
@@ -117,7 +117,7 @@ def test_ratings_label_texts_and_are_notes_beside_answers(column):
 
 
 @pytest.mark.parametrize("column", ["text", "content"])
-def test_messages_in_rows_of_their_own_are_refused_until_the_roles_are_ignored(column):
+def test_one_message_a_row_is_refused_until_the_roles_are_ignored(column):
     rows = [{"role": r, column: f"Say {n}"} for n, r in enumerate(["prompter", "assistant"] * 3)]
     with pytest.raises(DataError, match=r"one message a row .* --ignore-columns role"):
         read(rows)

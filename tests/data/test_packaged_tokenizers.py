@@ -34,15 +34,15 @@ def check_answers(tokenizer, source):
     if tokenizer.bos_token is None and "bos_token" in source:
         pytest.skip("the template wants a begin token, the tokenizer has none")
     example = encode(Row(1, CHAT), tokenizer)
-    said = tokenizer.decode([label for label in example.labels if label >= 0])
-    assert "Walrus" not in said
+    supervised = tokenizer.decode([label for label in example.labels if label >= 0])
+    assert "Walrus" not in supervised
     given = [i for i, label in zip(example.ids, example.labels, strict=True) if label < 0]
     context = tokenizer.decode(given)
     assert context.count("Walrus") == 6
     # where the template's marks are no tokens, one may hold a part of a mark and of an answer
     fits = all(f.kind != "unfit_template" for f in check([{"messages": CHAT}], tokenizer).findings)
     for answer in ANSWERS:
-        assert (answer if fits else answer[4:-1]) in said
+        assert (answer if fits else answer[4:-1]) in supervised
         assert answer[4:-1] not in context
 
 
@@ -67,7 +67,7 @@ def test_a_packaged_template_marks_the_answers(name, packaged):
 
 
 @pytest.mark.slow
-def test_the_own_template_marks_the_answers(packaged):
+def test_the_tokenizers_template_marks_the_answers(packaged):
     source = packaged.chat_template
     if source is None:
         with pytest.raises(DataError, match="no chat template"):

@@ -10,7 +10,7 @@ from strop.runs.left_out import left_out
 from strop.training.dataset import prepare
 from tests.data import small
 
-ASKED = {"role": "user", "content": "Rain?"}
+QUESTION = {"role": "user", "content": "Rain?"}
 CALL = {
     "type": "function",
     "function": {"name": "rain", "arguments": {"city": "Oslo", "days": 3}},
@@ -27,22 +27,22 @@ def says(content, **more):
 
 
 def with_template(name):
-    made = small.small_tokenizer()
-    made.chat_template = name if "{" in name else small.packaged_template(name)
-    return made
+    small_tokenizer = small.small_tokenizer()
+    small_tokenizer.chat_template = name if "{" in name else small.packaged_template(name)
+    return small_tokenizer
 
 
 def spoken(example, tokenizer):
     return tokenizer.decode([i for i in example.labels if i >= 0])
 
 
-THOUGHT = [ASKED, says("No.", reasoning_content="hm")]
-WITHIN = [ASKED, says("<think>\nhm\n</think>\n\nNo.")]
-EARLIER = [*THOUGHT, ASKED, says("Yes.")]
-SYSTEM = [{"role": "system", "content": "Be kind."}, ASKED, says("No.")]
-BESIDE = [ASKED, says("I look.", tool_calls=[CALL])]
-TWICE = [ASKED, says("", tool_calls=[CALL, NOW])]
-WHOLE = [ASKED, says("", tool_calls=[CALL]), RESULT, says("No.")]
+THOUGHT = [QUESTION, says("No.", reasoning_content="hm")]
+WITHIN = [QUESTION, says("<think>\nhm\n</think>\n\nNo.")]
+EARLIER = [*THOUGHT, QUESTION, says("Yes.")]
+SYSTEM = [{"role": "system", "content": "Be kind."}, QUESTION, says("No.")]
+BESIDE = [QUESTION, says("I look.", tool_calls=[CALL])]
+TWICE = [QUESTION, says("", tool_calls=[CALL, NOW])]
+WHOLE = [QUESTION, says("", tool_calls=[CALL]), RESULT, says("No.")]
 
 LEAVES_OUT = [
     ("smollm2", THOUGHT, None, {"dropped_reasoning"}),
@@ -81,10 +81,10 @@ def test_each_part_that_a_template_leaves_out_is_named(template, messages, tools
     tokenizer = with_template(template)
     assert set(encode(Row(1, messages, tools=tools), tokenizer).dropped) == kinds
     report = check([{"messages": messages, "tools": tools}] * 3, tokenizer)
-    found = {f.kind: f for f in report.findings if f.kind.startswith("dropped_")}
-    assert found.keys() == kinds
-    assert all(f.rows == [1, 2, 3] for f in found.values())
-    assert all(f.message.startswith("3 rows have ") for f in found.values())
+    findings = {f.kind: f for f in report.findings if f.kind.startswith("dropped_")}
+    assert findings.keys() == kinds
+    assert all(f.rows == [1, 2, 3] for f in findings.values())
+    assert all(f.message.startswith("3 rows have ") for f in findings.values())
 
 
 ONLY = "{% for m in messages if m.role in ROLES %}{{ m.role + m.content }}<|im_end|>{% endfor %}"
@@ -132,7 +132,7 @@ def test_an_argument_that_is_left_out_is_named():
 
 def test_an_answer_of_which_nothing_is_written_is_an_error_only_where_it_is_learned():
     tokenizer = with_template("smollm2")
-    messages = [*WHOLE[:2], ASKED, says("No.")]
+    messages = [*WHOLE[:2], QUESTION, says("No.")]
     for supervision, weights in ((Supervision(), None), (Supervision(), (1, 1, 1, 0))):
         with pytest.raises(
             DataError,
@@ -155,7 +155,7 @@ def test_an_answer_of_which_nothing_is_written_is_an_error_only_where_it_is_lear
 @pytest.mark.parametrize("template", ["qwen3", "glm4moe", "gptoss", "deepseekv3"])
 def test_a_call_without_arguments_is_an_answer(template):
     tokenizer = with_template(template)
-    example = encode(Row(1, [ASKED, says("", tool_calls=[NOW])], tools=TOOLS), tokenizer)
+    example = encode(Row(1, [QUESTION, says("", tool_calls=[NOW])], tools=TOOLS), tokenizer)
     assert "now" in spoken(example, tokenizer)
     assert "Rain?" not in spoken(example, tokenizer)
 
@@ -172,10 +172,10 @@ def test_a_call_is_learned_to_its_end_also_where_its_last_argument_is_a_number(t
     tokenizer = small.small_tokenizer(specials=[*small.SPECIALS, "<|observation|>"])
     tokenizer.chat_template = small.packaged_template(template)
     for messages in (BESIDE, [*BESIDE, RESULT, says("No.")]):
-        said = spoken(encode(Row(1, messages, tools=TOOLS), tokenizer), tokenizer)
-        assert end in said
-        assert "tool_response" not in said
-        assert "dry" not in said
+        text = spoken(encode(Row(1, messages, tools=TOOLS), tokenizer), tokenizer)
+        assert end in text
+        assert "tool_response" not in text
+        assert "dry" not in text
 
 
 TEXT = '{"city":"Oslo", "days": 3}'
@@ -186,7 +186,7 @@ FORMS = {
             [
                 {
                     "messages": [
-                        ASKED,
+                        QUESTION,
                         says(
                             None,
                             tool_calls=[
@@ -205,7 +205,7 @@ FORMS = {
     "arguments as a text": ("deepseekv3", Row(1, BESIDE), '{"city": "Oslo", "days": 3}'),
     "arguments as a text, a call without its type": (
         "deepseekv3",
-        Row(1, [ASKED, says("", tool_calls=[CALL["function"]])]),
+        Row(1, [QUESTION, says("", tool_calls=[CALL["function"]])]),
         '{"city": "Oslo", "days": 3}',
     ),
     "arguments as an object": ("glm4moe", Row(1, BESIDE), "<arg_value>Oslo</arg_value>"),
@@ -282,8 +282,8 @@ def test_templates_without_a_default_are_named_with_a_way_on():
         DataError, match=r"has the chat templates rag, tool_use.*chat_template\.jinja"
     ):
         encode(Row(1, THOUGHT), tokenizer)
-    found = check([{"messages": THOUGHT}], tokenizer)
-    assert [f.kind for f in found.findings if f.severity == "error"] == ["template_refuses"]
+    report = check([{"messages": THOUGHT}], tokenizer)
+    assert [f.kind for f in report.findings if f.severity == "error"] == ["template_refuses"]
 
 
 def test_every_part_has_its_finding():
@@ -296,11 +296,11 @@ def test_every_part_has_its_finding():
 def test_the_plan_says_what_is_left_out_of_how_many_rows():
     rows = [{"messages": m, "tools": TOOLS} for m in (BESIDE, THOUGHT, EARLIER, THOUGHT)]
     facts = prepare(rows, with_template("smollm2"), Settings(held_out=0), None).facts
-    said = left_out(facts)
-    assert f"the chat template leaves out {LEFT_OUT['dropped_calls']} in 1 row, line 1" in said
-    assert "the chat template leaves out the reasoning of the answer in 2 rows, lines 2, 4" in said
-    assert "the chat template leaves out the reasoning of earlier answers in 1 row, line 3" in said
-    assert "the chat template leaves out the tools that may be called in 4 rows, lines 1-4" in said
+    text = left_out(facts)
+    assert f"the chat template leaves out {LEFT_OUT['dropped_calls']} in 1 row, line 1" in text
+    assert "the chat template leaves out the reasoning of the answer in 2 rows, lines 2, 4" in text
+    assert "the chat template leaves out the reasoning of earlier answers in 1 row, line 3" in text
+    assert "the chat template leaves out the tools that may be called in 4 rows, lines 1-4" in text
 
 
 def test_the_plan_says_nothing_where_nothing_is_left_out():
@@ -309,6 +309,6 @@ def test_the_plan_says_nothing_where_nothing_is_left_out():
 
 
 def test_the_plan_says_that_several_messages_are_one_answer():
-    parts = [ASKED, says("I look."), {"role": "tool_call", "content": '{"name": "now"}'}]
+    parts = [QUESTION, says("I look."), {"role": "tool_call", "content": '{"name": "now"}'}]
     facts = prepare([{"messages": parts}], with_template("qwen3"), Settings(held_out=0), None).facts
     assert "line 1: an answer in several messages is learned as one" in left_out(facts)

@@ -7,11 +7,11 @@ import pytest
 
 from strop.data import DataError, read
 
-ASK = {"role": "user", "content": "What is 1+1?"}
+QUESTION = {"role": "user", "content": "What is 1+1?"}
 ANSWER = {"role": "assistant", "content": "2"}
 
 SAME = {
-    "messages": {"messages": [ASK, ANSWER]},
+    "messages": {"messages": [QUESTION, ANSWER]},
     "sharegpt": {
         "conversations": [
             {"from": "human", "value": "What is 1+1?"},
@@ -19,7 +19,7 @@ SAME = {
         ]
     },
     "prompt": {"prompt": "What is 1+1?", "completion": "2"},
-    "prompt of messages": {"prompt": [ASK], "completion": [ANSWER]},
+    "prompt of messages": {"prompt": [QUESTION], "completion": [ANSWER]},
     "alpaca": {"instruction": "What is 1+1?", "input": "", "output": "2"},
     "question": {"question": "What is 1+1?", "answer": "2"},
 }
@@ -28,7 +28,7 @@ SAME = {
 @pytest.mark.parametrize("row", SAME.values(), ids=SAME)
 def test_every_layout_of_columns_gives_the_same_conversation(row, jsonl):
     rows = read(jsonl(row, row))
-    assert rows[1].messages == [ASK, ANSWER]
+    assert rows[1].messages == [QUESTION, ANSWER]
     assert [r.line for r in rows] == [1, 2]
 
 
@@ -44,10 +44,10 @@ def test_system_prompt_of_a_sharegpt_row_comes_first():
 
 def test_every_kind_of_file_gives_the_same_rows(tmp_path, jsonl):
     rows = [{"prompt": f'a, "{i}"\nnew line', "completion": "b;ü"} for i in range(3)]
-    frame = pandas.DataFrame(rows)
-    frame.to_csv(tmp_path / "rows.csv", index=False)
-    frame.to_csv(tmp_path / "rows.tsv", index=False, sep="\t")
-    frame.to_parquet(tmp_path / "rows.parquet")
+    table = pandas.DataFrame(rows)
+    table.to_csv(tmp_path / "rows.csv", index=False)
+    table.to_csv(tmp_path / "rows.tsv", index=False, sep="\t")
+    table.to_parquet(tmp_path / "rows.parquet")
     (tmp_path / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     (tmp_path / "nested.json").write_text(json.dumps({"data": rows}), encoding="utf-8")
     jsonl(*rows)
@@ -60,9 +60,9 @@ def test_every_kind_of_file_gives_the_same_rows(tmp_path, jsonl):
 
 def test_a_folder_that_datasets_wrote_gives_the_same_rows(tmp_path):
     rows = [SAME["prompt"], {"prompt": "Why?", "completion": "So."}]
-    made = datasets.Dataset.from_list(rows)
-    made.save_to_disk(tmp_path / "one")
-    datasets.DatasetDict(train=made, test=made).save_to_disk(tmp_path / "both")
+    dataset = datasets.Dataset.from_list(rows)
+    dataset.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict(train=dataset, test=dataset).save_to_disk(tmp_path / "both")
     for folder in (tmp_path / "one", tmp_path / "both" / "train"):
         assert [r.messages for r in read(folder)] == [r.messages for r in read(rows)]
     with pytest.raises(DataError, match=r"has the splits test, train; give one, as .*both/test"):
@@ -94,12 +94,15 @@ def test_byte_order_mark_and_blank_lines_are_no_rows(tmp_path):
 BROKEN = {
     "bad json": ('{"prompt": "a"', "not valid JSON"),
     "list": ("[1]", "is a list, not an object"),
-    "no answer": ({"messages": [ASK]}, "no answer: no message has the role assistant"),
+    "no answer": ({"messages": [QUESTION]}, "no answer: no message has the role assistant"),
     "empty answer": (
-        {"messages": [ASK, {"role": "assistant", "content": " \n"}]},
+        {"messages": [QUESTION, {"role": "assistant", "content": " \n"}]},
         "message 2 is empty",
     ),
-    "role": ({"messages": [ASK, {"role": "narrator", "content": "x"}]}, "unknown role 'narrator'"),
+    "role": (
+        {"messages": [QUESTION, {"role": "narrator", "content": "x"}]},
+        "unknown role 'narrator'",
+    ),
     "no role": ({"messages": [{"content": "x"}]}, "message 1 has no role"),
     "content type": (
         {"messages": [{"role": "user", "content": 3}, ANSWER]},
@@ -168,12 +171,12 @@ def test_columns_can_be_mapped(jsonl):
         jsonl({"ask": "What is 1+1?", "reply": "2"}),
         mapping={"ask": "prompt", "reply": "completion"},
     )
-    assert rows[0].messages == [ASK, ANSWER]
+    assert rows[0].messages == [QUESTION, ANSWER]
     with pytest.raises(DataError, match="did you mean reply"):
         read(jsonl({"ask": "a", "reply": "b"}), mapping={"replay": "completion"})
 
 
-def test_the_format_is_told_by_most_rows_not_by_the_first(jsonl):
+def test_most_rows_not_the_first_decide_the_format(jsonl):
     with pytest.raises(DataError, match="line 1: has no column prompt"):
         read(jsonl({"text": "stray"}, SAME["prompt"], SAME["prompt"]))
 

@@ -9,9 +9,9 @@ def rows_of(count):
 
 def test_parts_are_disjoint_whole_and_in_order():
     rows = rows_of(100)
-    train, held = split(rows, held_out=0.1, seed=0)
-    assert len(held) == 10
-    assert sorted([*train, *held], key=lambda r: r.line) == list(rows)
+    train, test = split(rows, held_out=0.1, seed=0)
+    assert len(test) == 10
+    assert sorted([*train, *test], key=lambda r: r.line) == list(rows)
     assert [r.line for r in train] == sorted(r.line for r in train)
 
 
@@ -22,15 +22,15 @@ def test_the_seed_decides():
 
 
 def test_one_row_is_all_for_training():
-    train, held = split(rows_of(1), held_out=0.1, seed=0)
-    assert (len(train), len(held)) == (1, 0)
+    train, test = split(rows_of(1), held_out=0.1, seed=0)
+    assert (len(train), len(test)) == (1, 0)
 
 
 def test_equal_rows_never_stand_on_both_sides():
     rows = read([{"text": f"row {i % 7}"} for i in range(70)])
-    train, held = split(rows, held_out=0.3, seed=3)
-    assert {r.text for r in train}.isdisjoint(r.text for r in held)
-    assert len(held) == 20
+    train, test = split(rows, held_out=0.3, seed=3)
+    assert {r.text for r in train}.isdisjoint(r.text for r in test)
+    assert len(test) == 20
 
 
 def test_holding_out_everything_is_refused():

@@ -85,8 +85,8 @@ READ = {
 @pytest.mark.parametrize(("name", "content"), READ.values(), ids=READ)
 def test_it_is_read_as_it_is_meant(name, content, tmp_path):
     (tmp_path / name).write_bytes(content)
-    said = [tuple(m["content"] for m in row.messages) for row in read(tmp_path / name)]
-    assert said == PAIRS
+    contents = [tuple(m["content"] for m in row.messages) for row in read(tmp_path / name)]
+    assert contents == PAIRS
     assert not check(tmp_path / name).severe
 
 
@@ -101,7 +101,7 @@ def deep(levels):
     return '{"x":' * levels + "1" + "}" * levels
 
 
-FOUND = {
+FAULTY = {
     "a key that stands twice": ('{"prompt": "a", "prompt": "b", "completion": "c"}', "bad_json"),
     "a weight that is no number": (chat({"content": "b", "weight": float("nan")}), "bad_type"),
     "a weight without end": (chat({"content": "b", "weight": float("inf")}), "bad_type"),
@@ -139,8 +139,8 @@ FOUND = {
 }
 
 
-@pytest.mark.parametrize(("row", "kind"), FOUND.values(), ids=FOUND)
-def test_it_is_found_in_its_line(row, kind, tmp_path):
+@pytest.mark.parametrize(("row", "kind"), FAULTY.values(), ids=FAULTY)
+def test_a_faulty_row_is_reported_with_its_line(row, kind, tmp_path):
     text = row if isinstance(row, str) else json.dumps(row)
     lines = [LINES[0], text, LINES[1]]
     if "prompt" in text[:9]:
@@ -208,12 +208,14 @@ def test_tools_may_be_texts_of_json_each():
         tools_in({"tools": [tool, 3]})
 
 
-def test_arguments_that_a_table_filled_with_nulls_are_the_calls_own(tmp_path):
+def test_nulls_that_a_table_put_into_arguments_are_removed(tmp_path):
     calls = [{"city": "Oslo"}, {"day": 3}]
     rows = [chat({"content": None, "tool_calls": [{"name": "f", "arguments": a}]}) for a in calls]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
-    found = [row.messages[1]["tool_calls"][0]["arguments"] for row in read(tmp_path / "a.parquet")]
-    assert found == calls
+    arguments = [
+        row.messages[1]["tool_calls"][0]["arguments"] for row in read(tmp_path / "a.parquet")
+    ]
+    assert arguments == calls
 
 
 def test_a_bomb_in_parquet_is_refused(tmp_path):
@@ -252,8 +254,8 @@ def test_fixing_keeps_rows_that_differ_in_case_spaces_or_label(tmp_path):
     answers = ("if a:\n  b\nc", "if a:\n  b\n  c", "IF A:\n  B\nC")
     rows = [{"prompt": "fix", "completion": a, "label": b} for a in answers for b in (True, False)]
     assert fix(rows, tmp_path / "b.jsonl") == []
-    kept = read(tmp_path / "b.jsonl")
-    assert [row.label for row in kept] == [True, False] * 3
+    cleaned = read(tmp_path / "b.jsonl")
+    assert [row.label for row in cleaned] == [True, False] * 3
 
 
 def test_fixing_mends_rejected_answers_and_keeps_prompts_without_answer(tmp_path):
@@ -273,9 +275,9 @@ def test_prompts_without_answers_are_no_error(tokenizer):
 
 
 def test_a_row_of_weight_zero_says_why_nothing_is_learned(tokenizer):
-    found = check([*CHATS, chat({"content": "b", "weight": 0})], tokenizer).findings
-    assert [(f.kind, f.rows) for f in found] == [("no_supervised_token", [4])]
-    assert "every answer in it has the weight 0" in found[0].message
+    findings = check([*CHATS, chat({"content": "b", "weight": 0})], tokenizer).findings
+    assert [(f.kind, f.rows) for f in findings] == [("no_supervised_token", [4])]
+    assert "every answer in it has the weight 0" in findings[0].message
 
 
 def test_pairs_that_differ_only_in_space_are_equal():
@@ -342,13 +344,13 @@ def pdf_page(text):
         f"<< /Length {len(content)} >>\nstream\n{content}\nendstream",
         "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
     ]
-    made, places = "%PDF-1.4\n", []
+    content, places = "%PDF-1.4\n", []
     for number, body in enumerate(objects, 1):
-        places.append(len(made))
-        made += f"{number} 0 obj\n{body}\nendobj\n"
+        places.append(len(content))
+        content += f"{number} 0 obj\n{body}\nendobj\n"
     table = "".join(f"{place:010} 00000 n \n" for place in places)
-    end = f"trailer\n<< /Size 6 /Root 1 0 R >>\nstartxref\n{len(made)}\n%%EOF\n"
-    return (made + f"xref\n0 6\n0000000000 65535 f \n{table}" + end).encode()
+    end = f"trailer\n<< /Size 6 /Root 1 0 R >>\nstartxref\n{len(content)}\n%%EOF\n"
+    return (content + f"xref\n0 6\n0000000000 65535 f \n{table}" + end).encode()
 
 
 def test_pdf_files_are_read_packed_too_and_locked_or_empty_ones_are_named(tmp_path):
@@ -359,7 +361,7 @@ def test_pdf_files_are_read_packed_too_and_locked_or_empty_ones_are_named(tmp_pa
     locked.encrypt("secret", algorithm="RC4-128")
     locked.write(tmp_path / "c.pdf")
     (tmp_path / "d.pdf").write_bytes(pdf_page(""))
-    found = {f.kind: (f.rows, f.message) for f in check(tmp_path).findings}
-    assert found["unreadable_file"][0] == [3]
-    assert "not been decrypted" in found["unreadable_file"][1]
-    assert found["empty_text"][0] == [4]
+    findings = {f.kind: (f.rows, f.message) for f in check(tmp_path).findings}
+    assert findings["unreadable_file"][0] == [3]
+    assert "not been decrypted" in findings["unreadable_file"][1]
+    assert findings["empty_text"][0] == [4]

@@ -68,9 +68,9 @@ def test_an_iterator_cannot_be_streamed_again_and_again():
 
 
 def test_cells_that_pandas_lost_are_named_by_row():
-    frame = pandas.DataFrame({"prompt": ["a", "b", "c"], "completion": ["x", None, numpy.nan]})
+    table = pandas.DataFrame({"prompt": ["a", "b", "c"], "completion": ["x", None, numpy.nan]})
     with pytest.raises(DataError, match="lines 2-3: completion is null"):
-        read(frame)
+        read(table)
     numbers = pandas.DataFrame(
         {"prompt": ["a", "b"], "completion": numpy.array([0.1, 2], "float32")}
     )
@@ -80,15 +80,15 @@ def test_cells_that_pandas_lost_are_named_by_row():
 
 
 def test_classes_of_datasets_have_their_names_wherever_they_lie(tmp_path):
-    made = datasets.Dataset.from_dict(CLASSES, features=FEATURES)
-    made.save_to_disk(tmp_path / "folder")
-    made.to_parquet(tmp_path / "a.parquet")
+    dataset = datasets.Dataset.from_dict(CLASSES, features=FEATURES)
+    dataset.save_to_disk(tmp_path / "folder")
+    dataset.to_parquet(tmp_path / "a.parquet")
     sources = (
-        made,
-        made.to_iterable_dataset(),
+        dataset,
+        dataset.to_iterable_dataset(),
         tmp_path / "folder",
         tmp_path / "a.parquet",
-        made.with_format("arrow")[:],
+        dataset.with_format("arrow")[:],
     )
     for source in sources:
         rows = read(source)
@@ -97,9 +97,9 @@ def test_classes_of_datasets_have_their_names_wherever_they_lie(tmp_path):
 
 
 def test_a_class_of_nothing_is_no_label(tmp_path):
-    made = datasets.Dataset.from_dict({**CLASSES, "label": [1, -1]}, features=FEATURES)
+    dataset = datasets.Dataset.from_dict({**CLASSES, "label": [1, -1]}, features=FEATURES)
     with pytest.raises(DataError, match="line 2: label is empty"):
-        read(made)
+        read(dataset)
 
 
 def test_numbers_of_classes_without_names_stay_numbers(tmp_path):

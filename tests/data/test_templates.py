@@ -30,13 +30,13 @@ ORIGINALS = {
 @pytest.mark.parametrize(("family", "original"), ORIGINALS, ids=lambda name: name)
 def test_a_family_renders_as_the_original_does(family, original, tokenizer):
     for messages in ORIGINALS[family, original]:
-        for ask in (False, True):
+        for prompt in (False, True):
             texts = [
                 tokenizer.apply_chat_template(
                     messages,
                     chat_template=template,
                     tokenize=False,
-                    add_generation_prompt=ask,
+                    add_generation_prompt=prompt,
                     date_string="26 Jul 2024",
                 )
                 for template in (family_template(family), small.packaged_template(original))
@@ -86,9 +86,11 @@ def test_every_family_is_compared_with_something():
 def test_every_family_marks_the_answers_with_their_ends(family, messages, tokenizer):
     tokenizer.chat_template = family_template(family)
     example = encode(Row(1, messages), tokenizer)
-    said = tokenizer.decode([i for i in example.labels if i >= 0])
-    assert said.replace(" ", "").startswith(("two", "<think>"))
-    assert all(word not in said for word in ("one", "three", "kind", "INST", "user", "ASSIST"))
+    supervised = tokenizer.decode([i for i in example.labels if i >= 0])
+    assert supervised.replace(" ", "").startswith(("two", "<think>"))
+    assert all(
+        word not in supervised for word in ("one", "three", "kind", "INST", "user", "ASSIST")
+    )
     bare = encode(Row(1, messages), tokenizer, supervision=Supervision(end_token=False))
     words = tokenizer.decode([i for i in bare.labels if i >= 0]).split()
     assert "".join(words).replace("<think></think>", "") == "twofour"
@@ -96,10 +98,12 @@ def test_every_family_marks_the_answers_with_their_ends(family, messages, tokeni
 
 @pytest.mark.parametrize("family", [f for f in CHAT_TEMPLATES if CHAT_TEMPLATES[f].marks])
 def test_a_family_is_recognised_by_its_tokens(family):
-    made = small.small_tokenizer(specials=["<|endoftext|>", "<s>", *CHAT_TEMPLATES[family].marks])
-    assert family_of(made) == family
+    tokenizer = small.small_tokenizer(
+        specials=["<|endoftext|>", "<s>", *CHAT_TEMPLATES[family].marks]
+    )
+    assert family_of(tokenizer) == family
     chat = Row(1, [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}])
-    assert encode(chat, made).ids
+    assert encode(chat, tokenizer).ids
 
 
 @pytest.mark.parametrize(
@@ -112,16 +116,16 @@ def test_a_family_is_recognised_by_its_tokens(family):
         ("some/model", None),
     ],
 )
-def test_a_family_without_own_tokens_is_recognised_by_its_name(name, family):
-    made = small.small_tokenizer(specials=["<|endoftext|>", "<s>"])
-    made.name_or_path = name
-    assert family_of(made) == family
+def test_a_family_without_special_tokens_is_recognised_by_its_name(name, family):
+    tokenizer = small.small_tokenizer(specials=["<|endoftext|>", "<s>"])
+    tokenizer.name_or_path = name
+    assert family_of(tokenizer) == family
 
 
 def test_a_tokenizer_of_no_family_is_refused_with_a_way_out():
-    made = small.small_tokenizer(specials=["<|endoftext|>", "<s>"])
+    tokenizer = small.small_tokenizer(specials=["<|endoftext|>", "<s>"])
     with pytest.raises(DataError, match=r"no chat template.*set tokenizer\.chat_template"):
-        encode(Row(1, CHAT), made)
+        encode(Row(1, CHAT), tokenizer)
 
 
 def test_a_misspelt_family_is_corrected():

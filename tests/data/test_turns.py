@@ -5,13 +5,13 @@ from tokenizers import processors
 from strop.data import DataError, check, encode, read
 from tests.data import small
 
-ASKED = {"role": "user", "content": "Rain?"}
+QUESTION = {"role": "user", "content": "Rain?"}
 CALL = {"type": "function", "function": {"name": "rain", "arguments": {"city": "Oslo"}}}
 SPOKEN = '{"name": "rain", "arguments": {"city": "Oslo"}}'
 
 
 def messages_of(*answers, **columns):
-    return read([{"messages": [ASKED, *answers], **columns}])[0].messages[1:]
+    return read([{"messages": [QUESTION, *answers], **columns}])[0].messages[1:]
 
 
 def says(content, **more):
@@ -27,7 +27,7 @@ def test_an_empty_form_of_calls_means_none(key, none):
 @pytest.mark.parametrize("none", [[], "", None, "[]", {}, "{}", "null", [{}], [None]], ids=repr)
 @pytest.mark.parametrize("key", ["tools", "functions"])
 def test_an_empty_form_of_tools_means_none(key, none):
-    assert read([{"messages": [ASKED, says("No.")], key: none}])[0].tools is None
+    assert read([{"messages": [QUESTION, says("No.")], key: none}])[0].tools is None
 
 
 def test_a_refusal_stands_for_the_content_and_beside_one_is_a_fault():
@@ -89,10 +89,10 @@ ONE_TURN = {
 def test_an_answer_in_several_messages_is_one_turn(name):
     parts, whole = ONE_TURN[name]
     assert messages_of(*parts) == [whole]
-    report = check([{"messages": [ASKED, *parts]}])
-    found = {f.kind: f.rows for f in report.findings}
-    assert found["merged_turns"] == [1]
-    assert "roles_out_of_order" not in found
+    report = check([{"messages": [QUESTION, *parts]}])
+    lines = {f.kind: f.rows for f in report.findings}
+    assert lines["merged_turns"] == [1]
+    assert "roles_out_of_order" not in lines
 
 
 @pytest.mark.parametrize(
@@ -107,25 +107,25 @@ def test_an_answer_in_several_messages_is_one_turn(name):
 def test_answers_that_are_no_one_turn_stay_apart(answers):
     assert messages_of(*answers) == answers
     assert "roles_out_of_order" in {
-        f.kind for f in check([{"messages": [ASKED, *answers]}]).findings
+        f.kind for f in check([{"messages": [QUESTION, *answers]}]).findings
     }
 
 
 def test_messages_of_different_weight_stay_apart():
     answers = [says("a", weight=0), says("", tool_calls=[CALL], weight=1)]
-    row = read([{"messages": [ASKED, *answers]}])[0]
+    row = read([{"messages": [QUESTION, *answers]}])[0]
     assert len(row.messages) == 3
     assert row.weights == (1, 0, 1)
 
 
-def test_a_call_in_a_message_of_its_own_ends_no_turn():
+def test_a_call_in_a_separate_message_ends_no_turn():
     tokenizer = small.small_tokenizer()
     tokenizer.chat_template = small.packaged_template("qwen3")
     call = {"role": "tool_call", "content": SPOKEN}
-    example = encode(read([{"messages": [ASKED, says("I look."), call, call]}])[0], tokenizer)
-    said = tokenizer.decode([i for i in example.labels if i >= 0])
-    assert said.count("<|im_end|>") == 1
-    assert said.count("<tool_call>") == 2
+    example = encode(read([{"messages": [QUESTION, says("I look."), call, call]}])[0], tokenizer)
+    supervised = tokenizer.decode([i for i in example.labels if i >= 0])
+    assert supervised.count("<|im_end|>") == 1
+    assert supervised.count("<tool_call>") == 2
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_call_in_a_message_of_its_own_ends_no_turn():
 )
 def test_a_null_argument_in_a_json_column_stays(arguments):
     rows = [
-        {"messages": [ASKED, says("", tool_calls=[{"function": {"name": "f", "arguments": a}}])]}
+        {"messages": [QUESTION, says("", tool_calls=[{"function": {"name": "f", "arguments": a}}])]}
         for a in ({"day": 3}, arguments)
     ]
     json = datasets.Json()
@@ -153,13 +153,13 @@ def test_a_null_argument_in_a_json_column_stays(arguments):
     }
     for columns in features.values():
         loaded = datasets.Dataset.from_list(rows, features=datasets.Features(columns))
-        found = read(loaded)[1].messages[1]["tool_calls"][0]["function"]["arguments"]
-        assert found == arguments
+        actual = read(loaded)[1].messages[1]["tool_calls"][0]["function"]["arguments"]
+        assert actual == arguments
 
 
 def test_a_null_that_arrow_put_into_an_argument_is_taken_out():
     rows = [
-        {"messages": [ASKED, says("", tool_calls=[{"function": {"name": "f", "arguments": a}}])]}
+        {"messages": [QUESTION, says("", tool_calls=[{"function": {"name": "f", "arguments": a}}])]}
         for a in ({"day": 3}, {"city": "Oslo"})
     ]
     columns = {
