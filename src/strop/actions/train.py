@@ -13,6 +13,7 @@ def train(
     settings: Mapping[str, Any],
     *,
     resume: Path | None = None,
+    overwrite: bool = False,
     quiet: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -21,17 +22,18 @@ def train(
     Args:
         settings: fields of `Settings` that are set, read once for the whole run.
         resume: the folder of a run to go on with, which has its settings; None starts a new one.
+        overwrite: delete the run that lies in the folder of the settings.
         quiet: show nothing on the terminal.
         progress: called after each step, instead of a bar on the terminal.
 
     Raises:
         StropError: the settings, the data or the model cannot be used.
     """
-    opened = open_run(settings, resume)
-    start = time.perf_counter()
-    from strop.training.sft import fine_tune
+    with open_run(settings, resume, overwrite=overwrite) as opened:
+        start = time.perf_counter()
+        from strop.training.sft import fine_tune
 
-    run = fine_tune(opened, quiet=quiet, progress=progress)
+        run = fine_tune(opened, quiet=quiet, progress=progress)
     return {
         "run": str(run.path),
         "finished": run.finished,

@@ -100,6 +100,9 @@ def train(
     out: Annotated[str | None, typer.Option(help="The run folder to make.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings in YAML; flags win.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with this interrupted run.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the run that lies in --out.")
+    ] = False,
     as_json: Json = False,
     **given: Any,
 ) -> None:
@@ -109,7 +112,7 @@ def train(
     sources = data[0] if data and len(data) == 1 else data or None
     arguments = {"data": sources, "model": model, "out": out}
     given.update({name: value for name, value in arguments.items() if value is not None})
-    work = functools.partial(run_training, given, config=config, resume=resume)
+    work = functools.partial(run_training, given, config=config, resume=resume, overwrite=overwrite)
     if not respond(work, show, as_json=as_json)["finished"]:
         raise typer.Exit(STOPPED)
 

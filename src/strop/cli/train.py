@@ -25,7 +25,7 @@ def settings_from(given: Mapping[str, Any], config: Path | None) -> dict[str, An
 
 
 def run_training(
-    given: Mapping[str, Any], *, config: Path | None, resume: Path | None
+    given: Mapping[str, Any], *, config: Path | None, resume: Path | None, overwrite: bool
 ) -> dict[str, Any]:
     """Train with the settings of a file and flags.
 
@@ -38,7 +38,7 @@ def run_training(
     settings = settings_from(given, config)
     if settings.get("data") is None and resume is None:
         raise UsageError("strop train needs DATA, as in: strop train rows.jsonl --out runs/tone")
-    return train(settings, resume=resume)
+    return train(settings, resume=resume, overwrite=overwrite)
 
 
 def show(result: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,11 @@ class Run:
         return bool(self.record["status"] == "finished")
 
     @property
+    def began(self) -> bool:
+        """Whether a step was taken, so that something would be lost with it."""
+        return self.finished or any("loss" in line for line in self.log)
+
+    @property
     def log(self) -> list[dict[str, Any]]:
         """The lines of log.jsonl; a line cut off by a crash is left out."""
         if not self.log_file.is_file():
@@ -126,6 +132,18 @@ class Run:
         """What evaluation.json holds, or None before an evaluation."""
         path = self.path / "evaluation.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def clear(self) -> None:
+        """Delete what training, evaluation and exports wrote; other files stay.
+
+        The record goes last: until then a run lies there.
+        """
+        folders = ("export", "checkpoints", "adapter", "model_assets", "base")
+        files = ("log.jsonl", "activation_stats.safetensors", "report.html", "evaluation.json")
+        for name in folders:
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        for name in (*files, "run.json"):
+            (self.path / name).unlink(missing_ok=True)
 
     def update(self, **facts: Any) -> None:
         """Write `facts` into run.json beside what it holds."""

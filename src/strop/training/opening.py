@@ -1,5 +1,6 @@
 """Folder and settings of a training, new or resumed, before anything heavy is imported."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from strop.core.errors import ConfigError
 from strop.data.reading.blend import lasting, sources_named, stem_of
 from strop.planning.settings import Settings
+from strop.runs.owner import LOCK, Owner
 from strop.runs.run import Run
 
 
@@ -19,17 +21,30 @@ class OpenRun:
     settings: Settings
     explicit: Mapping[str, Any]
     resumed: bool
+    owner: Owner
+    """Holds the folder until the training ends."""
+
+    def __enter__(self) -> "OpenRun":
+        """Return the run itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let other processes train in the folder."""
+        self.owner.release()
 
 
-def open_run(explicit: Mapping[str, Any], resume: str | Path | None = None) -> OpenRun:
+def open_run(
+    explicit: Mapping[str, Any], resume: str | Path | None = None, *, overwrite: bool = False
+) -> OpenRun:
     """Read the settings and return the run that they start, or the one to resume.
 
-    Nothing is written.
+    Its folder is made and locked, so that of several processes only one trains in it.
 
     Args:
         explicit: fields of `Settings` that the caller set; names of files and folders relative to
             the working directory become absolute.
         resume: the folder of a run to resume; None starts a new one.
+        overwrite: delete the run that lies in `out`; one in which no step was taken is, always.
 
     Raises:
         ConfigError: settings that cannot work, all of them listed; `out` is in use; or `resume` is
@@ -40,19 +55,42 @@ def open_run(explicit: Mapping[str, Any], resume: str | Path | None = None) -> O
         explicit["data"] = lasting(explicit["data"])
     if isinstance(explicit.get("model"), str | Path):
         explicit["model"] = _absolute(str(explicit["model"]))
-    return _new_run(explicit) if resume is None else _resumed_run(Path(resume), explicit)
+    if resume is None:
+        return _new_run(explicit, overwrite)
+    if overwrite:
+        raise ConfigError("overwrite and resume exclude one another; leave one of them out")
+    return _resumed_run(Path(resume), explicit)
 
 
-def _new_run(explicit: dict[str, Any]) -> OpenRun:
+def _new_run(explicit: dict[str, Any], overwrite: bool) -> OpenRun:
     settings = Settings.read(explicit)
-    path = Path(settings.out) if settings.out else _free_folder(settings)
-    if Run.is_at(path):
-        raise ConfigError(
-            f"{path} already holds a run; resume it with resume={path}, or give another out"
-        )
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if settings.out is None:
+        owner = _free_folder(settings)
+    else:
+        path = Path(settings.out)
+        _check_place(path)
+        owner = Owner(path)
+    try:
+        run = Run(owner.path)
+        if Run.is_at(run.path):
+            if run.began and not overwrite:
+                raise ConfigError(
+                    f"{run.path} already holds a run; resume it with resume={run.path}, replace it "
+                    "with overwrite, or give another out"
+                )
+            run.clear()
+    except BaseException:
+        owner.release()
+        raise
+    settings = dataclasses.replace(settings, out=str(run.path))
+    return OpenRun(run, settings, explicit, resumed=False, owner=owner)
+
+
+def _check_place(path: Path) -> None:
+    """Refuse a folder in which a run would lie among other files."""
+    others = path.is_dir() and any(file.name != LOCK for file in path.iterdir())
+    if not Run.is_at(path) and (others or (path.exists() and not path.is_dir())):
         raise ConfigError(f"out is {path}, which is not an empty folder; give another one")
-    return OpenRun(Run(path), dataclasses.replace(settings, out=str(path)), explicit, resumed=False)
 
 
 def _resumed_run(path: Path, explicit: dict[str, Any]) -> OpenRun:
@@ -72,15 +110,23 @@ def _resumed_run(path: Path, explicit: dict[str, Any]) -> OpenRun:
             f"a resumed run keeps its settings, and in {run.path} {listed}; "
             f"leave out {', '.join(changed)}; or {_further_training(run)}"
         )
-    return OpenRun(run, Settings.read(recorded), explicit, resumed=True)
+    owner = Owner(run.path)
+    if Run.open(path).finished:  # by another process, meanwhile
+        owner.release()
+        raise ConfigError(f"{run.path} is finished; there is nothing to resume")
+    return OpenRun(run, Settings.read(recorded), explicit, resumed=True, owner=owner)
 
 
-def _free_folder(settings: Settings) -> Path:
+def _free_folder(settings: Settings) -> Owner:
+    """Return the next free folder under runs/, made by this process and no other."""
     stem = stem_of(settings.data) if settings.data else "rows"
     number = 1
-    while (path := Path("runs") / f"{stem}-{number}").exists():
+    while True:
+        path = Path("runs") / f"{stem}-{number}"
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(parents=True)
+            return Owner(path)
         number += 1
-    return path
 
 
 def _further_training(run: Run) -> str:

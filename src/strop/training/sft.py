@@ -35,6 +35,7 @@ def train(
     tokenizer: Any = None,
     out: str | Path | None = None,
     resume: str | Path | None = None,
+    overwrite: bool = False,
     quiet: bool = False,
     **settings: Any,
 ) -> Run:
@@ -53,6 +54,7 @@ def train(
         tokenizer: of a model object; with a name, replaces the model's own.
         out: folder of the run, new or empty; None takes the next free one under `runs/`.
         resume: folder of a run to go on with.
+        overwrite: delete the run that lies in `out`.
         quiet: show nothing on the terminal.
         **settings: fields of `Settings`.
 
@@ -78,7 +80,8 @@ def train(
     else:
         check_causal(model)
         explicit["model"] = model.name_or_path or type(model).__name__
-    return fine_tune(open_run(explicit, resume), rows, model, tokenizer, quiet=quiet)
+    with open_run(explicit, resume, overwrite=overwrite) as opened:
+        return fine_tune(opened, rows, model, tokenizer, quiet=quiet)
 
 
 @quiet()
