@@ -33,10 +33,7 @@ def packaged_folder(name: str) -> Path:
     row = PACKAGED[name]
     with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
         return _cached(
-            name,
-            row.sha256,
-            lambda: assemble(name, row, Path(scratch) / f"{name}.gguf"),
-            row.chat_template,
+            name, row.sha256, lambda: assemble(name, row, Path(scratch) / f"{name}.gguf")
         )
 
 
@@ -51,37 +48,35 @@ def file_folder(file: Path) -> Path:
         if stream.read(4) != b"GGUF":
             raise DataError(f"{file} is not a GGUF file: it does not begin with the bytes GGUF")
     sha256 = digest([file])
-    return _cached(f"gguf-{sha256[:16]}", sha256, lambda: file, None)
+    return _cached(f"gguf-{sha256[:16]}", sha256, lambda: file)
 
 
-def _cached(name: str, sha256: str, find: Callable[[], Path], template: str | None) -> Path:
+def _cached(name: str, sha256: str, find: Callable[[], Path]) -> Path:
     def write(folder: Path) -> None:
         file = find()
         logging.getLogger(__name__).info("converting %s to safetensors, once", name)
-        convert(file, folder, name=name, chat_template=template)
+        convert(file, folder, name=name)
 
     return cached_folder(name, {"sha256": sha256, "rules": _RULES}, write)
 
 
-def convert(file: Path, folder: Path, *, name: str, chat_template: str | None = None) -> None:
+def convert(file: Path, folder: Path, *, name: str) -> None:
     """Write the model and tokenizer of a GGUF file as a safetensors folder.
 
     Weights are dequantised to float32, which holds every value of the file exactly. The folder says
     which tokens end an answer, the chat template's among them, to programs that open it without strop.
+    A file without a chat template gets that of its family.
 
     Args:
         file: a GGUF file.
         folder: made by this call.
         name: what the model is called in its configuration.
-        chat_template: used if the file has none.
 
     Raises:
         DataError: the file is cut short, or lacks tensors.
         UnsupportedError: its architecture or tokenizer is not known.
     """
     tokenizer = _tokenizer(file)
-    if not tokenizer.chat_template:
-        tokenizer.chat_template = chat_template
     model = _model(file)
     model.config.name_or_path = name
     settle(model, tokenizer)

