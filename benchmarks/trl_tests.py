@@ -31,6 +31,8 @@ RESULT = HERE / "results" / "cpu" / "trl_tests.json"
 MODULES = ("sft", "dpo", "kto", "grpo", "rloo", "reward")
 OFFLINE = ("env", "HF_HUB_OFFLINE=1", "HF_HUB_DISABLE_TELEMETRY=1", "OMP_NUM_THREADS=1")
 """Beginning of a command that asks no hub."""
+BOTH = ("strop", "trl")
+"""Whose gradients are compared with that of float64."""
 EXACT = 1e-5
 """Errors in float64 up to this count as rounding: norms and heads compute in float32 even then."""
 
@@ -60,13 +62,15 @@ def differing(line: dict[str, Any]) -> dict[str, Any]:
         return {}
     errors = worst(errors_of(c) for c in apart)
     double = worst(errors_of(c["float64"]) for c in apart)
+    far = [tuple(c["against_float64"][who]["gradient"] for who in BOTH) for c in apart]
     return {
         "errors": {n: e for n, e in errors.items() if not e <= ROUNDING},
         "float64": {n: e for n, e in double.items() if not errors.get(n, 0.0) <= ROUNDING},
         "gradient_from_float64": {
-            who: max(c["against_float64"][who]["gradient"] for c in apart)
-            for who in ("strop", "trl")
+            who: max(distances) for who, distances in zip(BOTH, zip(*far, strict=True), strict=True)
         },
+        "micro_batches": len(far),
+        "strop_nearer": sum(ours < theirs for ours, theirs in far),
         "rounding": all(error <= EXACT for error in double.values()),
     }
 
