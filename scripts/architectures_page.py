@@ -31,11 +31,11 @@ Each way is exact, and a run says once which one it takes and why.
 """
 
 
-def numbers_of(found: dict[str, Any]) -> str:
+def numbers_of(results: dict[str, Any]) -> str:
     """Return whether an architecture's numbers are the plain ones."""
-    sides = [found[side] for side in ("right", "left") if side in found]
+    sides = [results[side] for side in ("right", "left") if side in results]
     faults = [side["fault"] for side in sides if side.get("fault")]
-    scored = found.get("evaluation", "equal")
+    scored = results.get("evaluation", "equal")
     if "differ" in scored:
         faults.append(f"evaluation: {scored}")
     if faults:
@@ -47,19 +47,19 @@ def numbers_of(found: dict[str, Any]) -> str:
 
 def page() -> str:
     """Return the page as it should be."""
-    kept = read("cpu/architectures.json")
+    stored = read("cpu/architectures.json")
     cells = [["model type", "padded on the right", "padded on the left", "numbers"]]
-    for kind, found in sorted(kept["architectures"].items()):
-        right, left = (found.get(side, found) for side in ("right", "left"))
-        cells.append([f"`{kind}`", WAYS[right["way"]], WAYS[left["way"]], numbers_of(found)])
+    for kind, results in sorted(stored["architectures"].items()):
+        right, left = (results.get(side, results) for side in ("right", "left"))
+        cells.append([f"`{kind}`", WAYS[right["way"]], WAYS[left["way"]], numbers_of(results)])
     counts: dict[str, int] = {}
     for row in cells[1:]:
         counts[row[1]] = counts.get(row[1], 0) + 1
     total = [["with rows padded on the right", "architectures"]]
     total += [[way, str(n)] for way, n in sorted(counts.items(), key=lambda item: -item[1])]
-    versions = ", ".join(f"{n} {kept['versions'][n]}" for n in ("transformers", "trl", "torch"))
+    versions = ", ".join(f"{n} {stored['versions'][n]}" for n in ("transformers", "trl", "torch"))
     return f"""{HEAD}
-{versions}; {kept["machine"]["cpu"]}; commit {kept["commit"][:7]}.
+{versions}; {stored["machine"]["cpu"]}; commit {stored["commit"][:7]}.
 
 {rows_of(total)}
 

@@ -17,10 +17,10 @@ training. Short runs are the harder test: their updates are small beside the rou
 """
 
 
-def run_of(name: str, found: dict[str, Any]) -> str:
+def run_of(name: str, results: dict[str, Any]) -> str:
     """Return what the certificate says of each export of a run."""
     cells = [["export", "MB", "KL, nats", "same likeliest token", "same answers", "certified"]]
-    for export, of in found["exports"].items():
+    for export, of in results["exports"].items():
         agreement = of["agreement"]
         cells.append(
             [
@@ -35,7 +35,7 @@ def run_of(name: str, found: dict[str, Any]) -> str:
     return f"""
 ## {name}
 
-Commit {found["commit"][:7]}.
+Commit {results["commit"][:7]}.
 
 {rows_of(cells)}
 """
@@ -59,16 +59,16 @@ times what a model of 135 million weights does.
 """
 
 
-def dynamic(found: dict[str, Any]) -> str:
+def dynamic(results: dict[str, Any]) -> str:
     """Return the divergence of formats chosen tensor by tensor, beside plain ones."""
     cells = [["form", "MB", "KL, nats", "same likeliest token"]]
-    for way, of in sorted(found["ways"].items(), key=lambda item: item[1]["bytes"]):
+    for way, of in sorted(results["ways"].items(), key=lambda item: item[1]["bytes"]):
         cells.append([way, f"{of['bytes'] / 1e6:.1f}", f"{of['kl']:.4f}", f"{of['top1']:.1%}"])
     return f"""
 ## Formats chosen tensor by tensor
 
-{found["model"]}, moved off the grid of the file it came from by noise of one step; llama.cpp
-beside transformers in float32, on texts that nothing was calibrated on. Commit {found["commit"][:7]}.
+{results["model"]}, moved off the grid of the file it came from by noise of one step; llama.cpp
+beside transformers in float32, on texts that nothing was calibrated on. Commit {results["commit"][:7]}.
 
 {rows_of(cells)}
 """

@@ -281,8 +281,8 @@ def _choices(default: Any, hint: Any) -> str:
 
 
 def _example(name: str, row: dict[str, Any]) -> str:
-    found = read([row]).format
-    assert found == name, f"the example of {name} is read as {found}"
+    name_read = read([row]).format
+    assert name_read == name, f"the example of {name} is read as {name_read}"
     return json.dumps(row)
 
 

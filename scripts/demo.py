@@ -29,11 +29,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--rows", type=int, default=1200, help="rows to train on")
     parser.add_argument("--epochs", type=float, default=1.0)
-    wanted = parser.parse_args()
+    options = parser.parse_args()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # keep the order of both where they go to one file
     try:
-        return demo(wanted.rows, wanted.epochs)
+        return demo(options.rows, options.epochs)
     except StropError as e:
         print(f"demo: {e}", file=sys.stderr)
         return 1
@@ -45,7 +45,7 @@ def demo(rows: int, epochs: float) -> int:
     held_out = DATA / "nyt.test.jsonl"
     print(f"{MODEL} answers {held_out.relative_to(ROOT)} before it has learnt anything ...")
     base = evaluate(MODEL, held_out)
-    print(f"  {said(base)}")
+    print(f"  {summary(base)}")
     train = first_rows(DATA / "nyt.train.jsonl", rows)
     print(f"it learns from {train.relative_to(ROOT)} ...")
     run = strop.train(
@@ -62,15 +62,15 @@ def demo(rows: int, epochs: float) -> int:
         return 1
     print("and answers the same rows again ...")
     base, tuned = compare(run, held_out, base=base)
-    print(f"  {said(tuned)}")
+    print(f"  {summary(tuned)}")
     assert base.accuracy
     assert tuned.accuracy
     gain = 100 * (tuned.accuracy.value - base.accuracy.value)
     apart = tuned.accuracy.apart_from(base.accuracy)
     enough = gain >= LEAST_GAIN and apart
     print()
-    print(f"before    {said(base)}")
-    print(f"after     {said(tuned)}")
+    print(f"before    {summary(base)}")
+    print(f"after     {summary(tuned)}")
     print(f"gained    {gain:.1f} points; the intervals {'are apart' if apart else 'overlap'}")
     print(f"took      {time.perf_counter() - start:.0f} s")
     print(f"report    {run.report}")
@@ -80,14 +80,14 @@ def demo(rows: int, epochs: float) -> int:
     return 0 if enough else 1
 
 
-def said(found: Evaluation) -> str:
+def summary(scores: Evaluation) -> str:
     """Return an accuracy with its interval, in percent."""
-    a = found.accuracy
+    a = scores.accuracy
     assert a, "the answers of this demo are labels"
     value, low, high = (100 * x for x in (a.value, a.low, a.high))
     return (
-        f"{value:.1f} % of {found.rows} rows right (95 % interval {low:.1f} to {high:.1f}), "
-        f"measured in {found.seconds:.0f} s"
+        f"{value:.1f} % of {scores.rows} rows right (95 % interval {low:.1f} to {high:.1f}), "
+        f"measured in {scores.seconds:.0f} s"
     )
 
 

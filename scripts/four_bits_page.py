@@ -30,7 +30,7 @@ grid by noise of one step, and the result is the original that all are compared 
 """
 
 
-def divergence(found: dict[str, Any]) -> str:
+def divergence(results: dict[str, Any]) -> str:
     """Return the divergence from the original of each way to store a model."""
     cells = [
         [
@@ -43,14 +43,14 @@ def divergence(found: dict[str, Any]) -> str:
             "commit",
         ]
     ]
-    for model, of in found["models"].items():
+    for model, of in results["models"].items():
         for budget, way in sorted(of["ways"].items()):
             kl = {name: measured["kl"] for name, measured in way["measured"].items()}
             whole = f"{kl['nf4_and_16_bit']:.3f}" if "nf4_and_16_bit" in kl else ""
             ratio = of["ratios"][f"strop_at_{budget}_over_nf4"]
             bytes_over = f"{way['bytes_over_nf4']:.3f}"
-            nf4, own = f"{kl['nf4']:.3f}", f"{kl['strop']:.3f}"
-            cells.append([model, bytes_over, nf4, whole, own, f"{ratio:.2f}", way["commit"][:7]])
+            nf4, ours = f"{kl['nf4']:.3f}", f"{kl['strop']:.3f}"
+            cells.append([model, bytes_over, nf4, whole, ours, f"{ratio:.2f}", way["commit"][:7]])
     return f"""
 ## Divergence from the original
 
@@ -62,25 +62,25 @@ chosen by the same sensitivities, within the same bytes.
 """
 
 
-def accuracy(found: dict[str, Any]) -> str:
+def accuracy(results: dict[str, Any]) -> str:
     """Return how far the loss after training is from that on 16-bit weights."""
     cells = [["task", "weights", "loss before", "loss after", "from 16 bits", "95 % interval"]]
-    for task, bases in found["losses"].items():
+    for task, bases in results["losses"].items():
         for base, runs in bases.items():
             losses = [
                 f"{sum(run[when] for run in runs.values()) / len(runs):.3f}"
                 for when in ("before", "after")
             ]
-            gap, far = found["gaps"].get(task, {}).get(base), ["", ""]
+            gap, far = results["gaps"].get(task, {}).get(base), ["", ""]
             if gap:
                 interval = " to ".join(f"{end:+.2%}" for end in gap["interval"] or ())
                 far = [f"{gap['mean']:+.2%}", interval or "one seed"]
             cells.append([task, base, *losses, *far])
-    seeds = max(len(runs) for bases in found["losses"].values() for runs in bases.values())
+    seeds = max(len(runs) for bases in results["losses"].values() for runs in bases.values())
     return f"""
 ## After training
 
-{found["model"]}: loss on rows held out, before and after the same LoRA training, means of {seeds} seeds.
+{results["model"]}: loss on rows held out, before and after the same LoRA training, means of {seeds} seeds.
 The gap is that of each seed's loss to the 16-bit run with the same seed. `dynamic` stands with its budget,
 `corrected` for an adapter that starts at the correction; what only one seed was trained on says so. The
 distance that is there before training stays about as large after it: a model so small needs 1.50 times
@@ -92,14 +92,14 @@ on another machine than the rest.
 """
 
 
-def step(found: dict[str, Any]) -> str:
+def step(results: dict[str, Any]) -> str:
     """Return time and memory of QLoRA steps beside TRL's."""
-    fastest = found["modes"][found["trl_fastest"]]["seconds"]
-    leanest = found["modes"][found["trl_leanest"]]["rss"]
+    fastest = results["modes"][results["trl_fastest"]]["seconds"]
+    leanest = results["modes"][results["trl_leanest"]]["rss"]
     cells = [
         ["", "seconds a step", "faster than TRL's best", "GB above imports", "of TRL's leanest"]
     ]
-    for mode, of in found["modes"].items():
+    for mode, of in results["modes"].items():
         faster, share = fastest / of["seconds"], of["rss"] / leanest
         memory = f"{of['rss'] / 1e9:.2f}"
         cells.append([mode, f"{of['seconds']:.2f}", f"{faster:.2f}×", memory, f"{share:.0%}"])

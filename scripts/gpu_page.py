@@ -31,8 +31,10 @@ def row(title: str, modes: dict[str, dict[str, Any]]) -> str:
 def source(script: str, result: dict[str, Any]) -> str:
     """Return what made a table."""
     versions = result["versions"]
-    made = f"torch {versions['torch']}, Triton {versions['triton']}, commit {result['commit']}"
-    return f"\nBy `benchmarks/{script}.py`: {made}.\n"
+    circumstances = (
+        f"torch {versions['torch']}, Triton {versions['triton']}, commit {result['commit']}"
+    )
+    return f"\nBy `benchmarks/{script}.py`: {circumstances}.\n"
 
 
 def traffic() -> str:
@@ -62,7 +64,7 @@ def page() -> str:
     for name, table in (("traffic", traffic()), ("kernels", kernels())):
         block = re.compile(BLOCK.format(name), re.DOTALL)
         start, end = block.findall(text)[0]
-        text = block.sub(lambda _, made=start + table + end: made, text)
+        text = block.sub(lambda _, whole=start + table + end: whole, text)
     return text
 
 

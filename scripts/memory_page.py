@@ -71,9 +71,9 @@ def table(cards: dict[str, Any]) -> str:
         cells = [["GiB", "", *(f"{n:,} tokens" for n in tokens)]]
         for model in dict.fromkeys(row["model"] for row in cards["table"]):
             for activations in ("checkpoint", "offload", "plain"):
-                wanted = {"model": model, "activations": activations, "bits": bits}
-                found = [row for row in cards["table"] if row | wanted == row]
-                peaks = {row["tokens"]: f"{row['peak'] / GIB:.1f}" for row in found}
+                setup = {"model": model, "activations": activations, "bits": bits}
+                rows = [row for row in cards["table"] if row | setup == row]
+                peaks = {row["tokens"]: f"{row['peak'] / GIB:.1f}" for row in rows}
                 cells.append([model, NAMES[activations], *(peaks.get(n, "") for n in tokens)])
         parts.append(f"### {kind}\n\n{rows_of(cells)}\n")
     return "\n## Models and lengths\n\nOne row of so many tokens, all learned.\n\n" + "\n".join(
@@ -87,12 +87,12 @@ def longest(cards: dict[str, Any]) -> str:
     cells = [["tokens", "", *(f"{size} GiB" for size in sizes)]]
     for model in dict.fromkeys(row["model"] for row in cards["longest"]):
         for activations in ("checkpoint", "offload", "plain"):
-            found = [
+            rows = [
                 r
                 for r in cards["longest"]
                 if (r["model"], r["activations"]) == (model, activations)
             ]
-            fits = {row["card"]: f"{row['tokens']:,}" if row["tokens"] else "–" for row in found}
+            fits = {row["card"]: f"{row['tokens']:,}" if row["tokens"] else "–" for row in rows}
             cells.append([model, NAMES[activations], *(fits.get(size, "") for size in sizes)])
     return f"""
 ## The longest row that fits

@@ -26,11 +26,11 @@ def main() -> int:
     files = sorted(RESULTS.glob("*.json"))
     measured = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     results = [result for result in measured if "workload" in result]  # what the table shows
-    made, found = BLOCK.subn(lambda m: f"{m[1]}{block(results)}\n{m[2]}", text)
-    if found != 1:
-        print(f"{README.name} has {found} blocks between number markers, expected one")
+    updated, blocks = BLOCK.subn(lambda m: f"{m[1]}{block(results)}\n{m[2]}", text)
+    if blocks != 1:
+        print(f"{README.name} has {blocks} blocks between number markers, expected one")
         return 1
-    README.write_text(made, encoding="utf-8")
+    README.write_text(updated, encoding="utf-8")
     return 0
 
 

@@ -10,8 +10,8 @@ RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 def read(name: str) -> dict[str, Any]:
     """Return one results file, empty where its script has not run."""
     file = RESULTS / name
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    return found
+    results: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return results
 
 
 def rows_of(cells: list[list[str]]) -> str:

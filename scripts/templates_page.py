@@ -35,8 +35,8 @@ def short(verdict: str) -> str:
 
 def page() -> str:
     """Return the page as it should be."""
-    found = read("templates.json")
-    templates = found["templates"]
+    results = read("templates.json")
+    templates = results["templates"]
     features = list(next(iter(templates.values())))
     every = [verdict for verdicts in templates.values() for verdict in verdicts.values()]
     ways = sorted({v[9:-1] for v in every if v.startswith("written (")})
@@ -45,7 +45,7 @@ def page() -> str:
         count=len(templates),
         ways=", ".join(ways),
         kinds=", ".join(f"`{kind}`" for kind in kinds),
-        **found["versions"],
+        **results["versions"],
     )
     cells = [["template", *features]]
     for name, verdicts in templates.items():
