@@ -13,10 +13,14 @@ HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "pyarrow", "typer",
 
 
 def modules():
-    """Return every module of strop that is in its wheel: no test, no benchmark, no launches."""
-    found = pkgutil.walk_packages(strop.__path__, "strop.")
-    names = [module.name for module in found]
-    return [n for n in names if not n.split(".")[-1].startswith(("test_", "bench_", "launches"))]
+    """Return every module of strop that is in its wheel: none for tests and benchmarks."""
+    names = [module.name for module in pkgutil.walk_packages(strop.__path__, "strop.")]
+    left_out = ("test_", "bench_", "cases", "launches")
+    return [
+        name
+        for name in names
+        if not name.startswith("strop.testing") and not name.split(".")[-1].startswith(left_out)
+    ]
 
 
 def run(code: str) -> str:
