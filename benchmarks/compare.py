@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from strop.core import versions
 from strop.core.files import write_json
+from strop.core.system import versions
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "cpu"

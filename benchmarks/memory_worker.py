@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from strop.core.heap import return_large_blocks
+from strop.core.system.heap import return_large_blocks
 from strop.forward.compact import install
 from strop.models.loading import opened
 from strop.models.meta_model import outline

@@ -23,8 +23,8 @@ from typing import Any
 from trl_comparison import ROUNDING, beyond_rounding, errors_of, lines
 
 import strop
-from strop.core import versions
 from strop.core.files import write_json
+from strop.core.system import versions
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "cpu" / "trl_tests.json"

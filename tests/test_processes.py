@@ -11,7 +11,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 import strop
 from strop.core import env
 from strop.core.errors import UnsupportedError
-from strop.core.processes import check_single
+from strop.core.system.processes import check_single
 
 STROP = str(Path(sys.executable).parent / "strop")
 VARIABLES = (*env._SIZES, *env._RANKS)

@@ -7,7 +7,7 @@ import pytest
 CODE = """
 import torch
 from pathlib import Path
-from strop.core.heap import LARGE, return_large_blocks
+from strop.core.system.heap import LARGE, return_large_blocks
 
 def resident():
     status = Path("/proc/self/status").read_text().splitlines()

@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strop.core.spill import Spill
+from strop.core.system.spill import Spill
 
 FULL = """
 import resource, torch
 from strop.core.errors import UnsupportedError
-from strop.core.spill import Spill
+from strop.core.system.spill import Spill
 
 spill = Spill()
 small = torch.arange(1000.0)

@@ -5,8 +5,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from strop.core.errors import ConfigError
-from strop.core.heap import LARGE
 from strop.core.simulated.allocations import Allocations
+from strop.core.system.heap import LARGE
 from strop.forward.compact import install
 from strop.models.meta_model import outline
 from strop.planning.memory import simulate

@@ -7,9 +7,10 @@ from typing import Any
 
 import psutil
 
-from strop.core import env, versions
-from strop.core.disk import free_bytes
+from strop.core import env
 from strop.core.errors import MissingPackageError
+from strop.core.system import versions
+from strop.core.system.disk import free_bytes
 
 
 def examine() -> dict[str, Any]:

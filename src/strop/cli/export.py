@@ -4,14 +4,14 @@ from typing import Any
 
 from rich.console import Console
 
-from strop.core.disk import spoken_size
+from strop.core.system.disk import format_size
 
 
 def show(result: dict[str, Any]) -> None:
     """Print where each export is and what its certificate says."""
     console = Console()
     for export in result["exports"]:
-        size = spoken_size(export["bytes"])
+        size = format_size(export["bytes"])
         console.print(f"{export['path']}  {size}", soft_wrap=True, highlight=False)
         if (certificate := export["certificate"]) is None:
             console.print("  not certified, as asked")

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from strop.cli.flags import UsageError, flag, wrong_flags
-from strop.core.processes import check_single
+from strop.core.system.processes import check_single
 from strop.planning.settings import described
 
 

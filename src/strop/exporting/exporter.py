@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from strop.core.disk import check_room
 from strop.core.errors import ConfigError
 from strop.core.files import written_whole
 from strop.core.progress import Progress, silent
+from strop.core.system.disk import check_room
 from strop.exporting.certify.base_choice import measured
 from strop.exporting.certify.certificate import Certificate, not_compared
 from strop.exporting.certify.certify import certify, check_loaders

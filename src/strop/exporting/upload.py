@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from strop.core.errors import ConfigError, DataError, UnsupportedError
-from strop.core.hub import hub_problem
+from strop.core.system.hub import hub_problem
 from strop.exporting.certify.certified import obstacle
 
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from strop.core.spill import Spill
+from strop.core.system.spill import Spill
 from strop.layers.mlp_half import MlpHalf
 from strop.ops.lora_linear import eager as linear
 from strop.ops.lora_linear.eager import Gradients

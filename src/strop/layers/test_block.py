@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from strop.core.spill import Spill
+from strop.core.system.spill import Spill
 from strop.layers import block as block_file
 from strop.layers.block import Block, run_block, run_half, run_mlp
 from strop.layers.cases import ADAPTERS, C, Case, D, F, H, K, N, R

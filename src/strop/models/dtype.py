@@ -9,8 +9,9 @@ import time
 import torch
 from filelock import FileLock
 
-from strop.core import env, versions
+from strop.core import env
 from strop.core.files import write_json
+from strop.core.system import versions
 
 _ROWS, _WIDTH, _ROUNDS = 128, 768, 25
 _CLEARLY = 0.8

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from strop.core.disk import check_room
 from strop.core.errors import ConfigError, DataError
 from strop.core.files import written_whole
 from strop.core.quiet import quiet
+from strop.core.system.disk import check_room
 from strop.models.changed_by_hand import changed_by_hand
 from strop.models.loading import opened, resolve
 from strop.models.precision import bits_of, computes_in

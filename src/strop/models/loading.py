@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from strop.core.errors import ConfigError, DataError, UnsupportedError
-from strop.core.hub import hub_problem
+from strop.core.system.hub import hub_problem
 from strop.models import gguf
 from strop.models.dtype import default_device
 from strop.models.files.layout import faults_of_config

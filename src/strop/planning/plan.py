@@ -20,7 +20,7 @@ import psutil
 
 from strop.core import env
 from strop.core.files import write_json
-from strop.core.versions import installed
+from strop.core.system.versions import installed
 from strop.forward.decoder.block_families import FAMILIES
 from strop.models.precision import bits_of, computes_in, described
 from strop.planning.machine import FreeMemory, free_memory

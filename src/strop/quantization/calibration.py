@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from strop.core.progress import Progress
-from strop.core.spill import Spill
+from strop.core.system.spill import Spill
 from strop.quantization.block import Block, Decoder
 from strop.quantization.gram import feedback
 

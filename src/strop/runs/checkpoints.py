@@ -11,9 +11,9 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from strop.core.disk import free_bytes
 from strop.core.errors import StropError, UnsupportedError
 from strop.core.files import write_json
+from strop.core.system.disk import free_bytes
 
 MARK = "whole.json"
 """Written last: the sizes of all files of a checkpoint. Without it a checkpoint is a torso."""

@@ -11,7 +11,7 @@ from accelerate.utils import convert_to_fp32
 from transformers import TrainerCallback
 
 from strop.core.errors import UnsupportedError
-from strop.core.heap import return_large_blocks
+from strop.core.system.heap import return_large_blocks
 from strop.forward.compact import CompactForward, Undo, base_model, install
 from strop.forward.fused_head import Asked
 from strop.models.quantized.inference_layout import keep_layout, packed_for_inference
@@ -70,7 +70,7 @@ def accelerate(
             blocks, "offload" moves those out of memory; "auto" is "keep".
         micro_batch_tokens: compute at most this many tokens at once, exactly; None means no limit.
             A limit, "checkpoint" and "offload" also let this process return freed memory at once;
-            see `strop.core.heap`.
+            see `strop.core.system.heap`.
 
     Raises:
         UnsupportedError: the trainer is already accelerated, or its model has no fused head to serve.

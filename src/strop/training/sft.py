@@ -12,9 +12,9 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from strop.core.errors import ConfigError, DataError
-from strop.core.processes import check_single
 from strop.core.progress import Progress
 from strop.core.quiet import quiet
+from strop.core.system.processes import check_single
 from strop.core.tokens import IGNORE_INDEX
 from strop.data.reading.blend import sources_named
 from strop.models.lora import initialisation as lora_init

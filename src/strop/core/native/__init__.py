@@ -12,10 +12,11 @@ from typing import Any
 
 from torch import Tensor
 
-from strop.core import env, versions
+from strop.core import env
 from strop.core.dataless import has_data
 from strop.core.errors import UnsupportedError
 from strop.core.files import written_whole
+from strop.core.system import versions
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from strop.core.heap import LARGE
+from strop.core.system.heap import LARGE
 
 TEMPORARY = "temporaries"
 
@@ -36,7 +36,7 @@ class Allocations(TorchDispatchMode):
         """Bytes by kind at the peak."""
         self.resident = 0
         """Most bytes of the process: what a C library got for small blocks it does not give back
-        (see `strop.core.heap`), and large ones find no room between them. Never forgotten."""
+        (see `strop.core.system.heap`), and large ones find no room between them. Never forgotten."""
         self._small = self._most_small = 0
         self._known: dict[int, tuple[str, int]] = {}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from strop.core.errors import DataError
-from strop.core.hub import hub_problem
+from strop.core.system.hub import hub_problem
 from strop.data.formats.record import NumberedRecord, as_record, without_nulls
 from strop.data.reading.csv_rows import csv_rows
 from strop.data.reading.documents import TEXT_SUFFIXES, document_rows

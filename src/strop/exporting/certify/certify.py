@@ -7,9 +7,9 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from strop.core import versions
 from strop.core.digest import file_digest
 from strop.core.errors import MissingPackageError
+from strop.core.system import versions
 from strop.exporting.certify.certificate import Certificate, digests, judged, thresholds
 from strop.exporting.certify.findings import STEP, Findings
 from strop.exporting.certify.reference import Reference

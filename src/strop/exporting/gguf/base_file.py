@@ -7,8 +7,8 @@ from typing import Any
 
 from strop.core import env
 from strop.core.cache import cached_folder, is_cached
-from strop.core.disk import check_room
 from strop.core.progress import Written, nowhere
+from strop.core.system.disk import check_room
 from strop.exporting.gguf.writer import GgufFile
 from strop.exporting.weights.base_weights import held_base
 from strop.exporting.weights.tuned import BaseWeights

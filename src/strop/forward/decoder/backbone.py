@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from strop.core.errors import ConfigError
-from strop.core.spill import Spill
+from strop.core.system.spill import Spill
 from strop.forward.compaction import KeptTokens
 from strop.forward.decoder import attention, blocks, mixers, modified
 from strop.forward.decoder.adapters import drops_out

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
-from strop.core.spill import Spill
+from strop.core.system.spill import Spill
 from strop.forward.compaction import KeptTokens
 from strop.forward.decoder import adapters, modified
 from strop.forward.decoder.block_families import ACTIVATIONS, FAMILIES, Family

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from torch import nn
 
-from strop.core import env, versions
+from strop.core import env
 from strop.core.errors import StropError
 from strop.core.files import write_json
+from strop.core.system import versions
 
 log = logging.getLogger("strop")
 

@@ -7,11 +7,11 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import nn
 
-from strop.core.disk import check_room
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.core.files import write_json, written_whole
 from strop.core.progress import Progress, silent
 from strop.core.quiet import quiet
+from strop.core.system.disk import check_room
 from strop.models.dtype import default_device
 from strop.models.files.opening import open_folder, read_config
 from strop.models.loading import resolve

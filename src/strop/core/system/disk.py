@@ -21,10 +21,10 @@ def check_room(folder: Path, needs: dict[str, int]) -> None:
     """
     free, needed = free_bytes(folder), sum(needs.values())
     if needed + _SPARE > free:
-        listed = ", ".join(f"{name} {spoken_size(size)}" for name, size in needs.items())
+        listed = ", ".join(f"{name} {format_size(size)}" for name, size in needs.items())
         raise UnsupportedError(
-            f"{folder} has no room: {spoken_size(needed)} are needed ({listed}) and "
-            f"{spoken_size(free)} are free; make room, or give another folder with --out"
+            f"{folder} has no room: {format_size(needed)} are needed ({listed}) and "
+            f"{format_size(free)} are free; make room, or give another folder with --out"
         )
 
 
@@ -34,6 +34,6 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def spoken_size(count: float) -> str:
+def format_size(count: float) -> str:
     """Return a number of bytes as GB or MB."""
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
