@@ -9,7 +9,8 @@ import sys
 import pytest
 from filelock import FileLock
 
-from strop.core.files import clear_leftovers, written_whole
+from strop.core.errors import DataError
+from strop.core.files import clear_leftovers, read_json, written_whole
 
 KILLED = """
 import os, pathlib, signal, sys
@@ -84,3 +85,17 @@ def test_others_may_read_what_the_umask_lets_them(tmp_path, umask):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o666 & ~umask
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [("{", "is not valid JSON"), ("[]", "holds no JSON object"), (None, "cannot be read")],
+)
+def test_a_file_that_holds_no_object_is_named_with_the_hint(tmp_path, content, fault):
+    file = tmp_path / "config.json"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(DataError, match=rf"config\.json {fault}.*; make it again$"):
+        read_json(file, hint="make it again")
+    file.write_text('{"a": [1]}')
+    assert read_json(file) == {"a": [1]}

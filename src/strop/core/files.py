@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from strop.core.errors import UnsupportedError
+from strop.core.errors import DataError, UnsupportedError
 
 _LOCK, _REPLACED, _PLAIN = "writer.lock", "replaced", "plain"
 """In a temporary folder: the lock that its writer holds, what stood under the name before, a file."""
@@ -95,3 +95,24 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, whole or not at all."""
     with written_whole(path) as scratch:
         scratch.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path, *, hint: str = "copy it again") -> dict[str, Any]:
+    """Return the object that a JSON file holds.
+
+    Args:
+        path: of the file.
+        hint: what to do about a damaged file, the end of the message.
+
+    Raises:
+        DataError: the file cannot be read, is not valid JSON, or holds no object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as e:
+        raise DataError(f"{path} cannot be read ({e.strerror}); {hint}") from e
+    except ValueError as e:
+        raise DataError(f"{path} is not valid JSON ({e}); {hint}") from e
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds no JSON object; {hint}")
+    return value

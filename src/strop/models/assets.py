@@ -14,7 +14,7 @@ import torch
 
 from strop.core.digest import file_digest
 from strop.core.errors import ConfigError, DataError
-from strop.core.files import write_json, written_whole
+from strop.core.files import read_json, write_json, written_whole
 from strop.models.files.layout import Layout, from_plain
 from strop.models.files.opening import conversion, read_config
 from strop.models.identity import tokenizer_identity
@@ -252,10 +252,5 @@ def _settings(config: Any) -> dict[str, Any]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as e:
-        raise DataError(
-            f"{file} cannot be read: {e}; remove the folder {file.parent}, and what the model's own "
-            "folder says is taken instead"
-        ) from e
+    hint = f"remove the folder {file.parent}, and what the model's own folder says is taken instead"
+    return read_json(file, hint=hint)

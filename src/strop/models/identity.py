@@ -9,6 +9,7 @@ from typing import Any
 from strop.core.cache import key_of
 from strop.core.digest import file_digest
 from strop.core.errors import DataError
+from strop.core.files import read_json
 from strop.models.files.weight_files import weight_files
 
 _UNREAD = {"transformers_version", "_name_or_path", "use_cache"}
@@ -26,7 +27,7 @@ def base_identity(folder: Path) -> dict[str, str]:
     weights = weights_identity(folder)
     if source := (key_of(folder) or {}).get("sha256"):
         return {"weights": weights, "the GGUF file": source}
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     config = {name: value for name, value in config.items() if name not in _UNREAD}
     text = json.dumps(config, sort_keys=True)
     return {"weights": weights, "config.json": hashlib.sha256(text.encode()).hexdigest()}

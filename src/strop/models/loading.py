@@ -1,6 +1,5 @@
 """Find a model by whatever name the user has for it, and load it."""
 
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 
 from strop.core.errors import ConfigError, DataError, UnsupportedError
+from strop.core.files import read_json
 from strop.core.system.hub import hub_problem
 from strop.models import gguf
 from strop.models.dtype import default_device
@@ -138,7 +138,7 @@ def _whole(folder: Path) -> Path:
     _config(folder)
     for name in _SETTINGS:
         if (folder / name).is_file():
-            _object(folder / name)
+            read_json(folder / name)
     check_no_adapter(folder)
     stored_tensors(folder)
     if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
@@ -158,17 +158,7 @@ def _config(folder: Path) -> dict[str, Any]:
         elif ggufs := sorted(folder.glob("*.gguf")):
             hint = f"it holds a GGUF file; name the file itself: {ggufs[0]}"
         raise DataError(f"{folder} is not a model folder, it has no config.json; {hint}")
-    return _object(file)
-
-
-def _object(file: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as e:
-        raise DataError(f"{file} is not valid JSON ({e}); copy it again") from e
-    if not isinstance(config, dict):
-        raise DataError(f"{file} holds no configuration; copy it again")
-    return config
+    return read_json(file)
 
 
 def _from_hub(name: str) -> Path:

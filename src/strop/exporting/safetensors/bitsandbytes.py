@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from strop.core.errors import MissingPackageError, UnsupportedError
-from strop.core.files import write_json
+from strop.core.files import read_json, write_json
 from strop.core.progress import Written
 from strop.exporting.weights.sensitivity import Sensitivity
 from strop.exporting.weights.streaming import Entry, shards, write_shards
@@ -108,7 +108,7 @@ class Bnb:
         write_shards(folder, shards(entries), blocks)
         self.assets.save(folder, self._dtype)
         file = folder / "config.json"
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = read_json(file)
         write_json(file, config | {"quantization_config": self._config(left)})
 
     def _left(self) -> list[list[str]]:

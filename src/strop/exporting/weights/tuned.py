@@ -1,6 +1,5 @@
 """The weights of a tuned model, base and adapter joined, read a few rows at a time."""
 
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from strop.core.errors import DataError, UnsupportedError
+from strop.core.files import read_json
 from strop.exporting.weights.base_weights import Base
 
 BLOCK_BYTES = 2_000_000
@@ -158,7 +158,9 @@ class TunedWeights(BaseWeights):
         """
         super().__init__(base)
         self.adapter = adapter
-        self.adapter_config = read_json(adapter / "adapter_config.json")
+        self.adapter_config = read_json(
+            adapter / "adapter_config.json", hint="the folder is not whole, make it again"
+        )
         modules, self.replaced = _read_adapter(adapter, self.adapter_config)
         self.updates = dict(updates(modules, self.adapter_config, base))
         wanted = {*self.updates, *self.replaced}
@@ -179,20 +181,6 @@ class TunedWeights(BaseWeights):
         base = super()._rows(name, start, stop)
         update = self.updates.get(name)
         return base if update is None else update.joined(base, start or 0)
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Return what a JSON file holds.
-
-    Raises:
-        DataError: it is missing or damaged.
-    """
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except FileNotFoundError as e:
-        raise DataError(f"{file} is missing; the folder is not whole, make it again") from e
-    except ValueError as e:
-        raise DataError(f"{file} is damaged: {e}") from e
 
 
 def _lack(name: str, base: Base) -> str:

@@ -1,13 +1,12 @@
 """The safetensors files that hold a model's weights: those that transformers loads, none beside them."""
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from strop.core.errors import DataError
+from strop.core.files import read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
@@ -90,11 +89,7 @@ def _explicit(folder: Path) -> str | None:
     file = folder / "config.json"
     if not file.is_file():
         return None
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as e:
-        raise DataError(f"{file} is not valid JSON ({e}); copy it again") from e
-    named = config.get("transformers_weights") if isinstance(config, dict) else None
+    named = read_json(file).get("transformers_weights")
     if named is None:
         return None
     if not isinstance(named, str) or not named.endswith(
@@ -107,11 +102,7 @@ def _explicit(folder: Path) -> str | None:
 def _names_of(index: Path) -> list[str]:
     """Return the files that an index names, in the order in which transformers reads them."""
     _check_pointer(index)
-    try:
-        said: Any = json.loads(index.read_text(encoding="utf-8"))
-    except ValueError as e:
-        raise DataError(f"{index} is not valid JSON ({e}); copy it again") from e
-    places = said.get("weight_map") if isinstance(said, dict) else None
+    places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise DataError(f"{index} has no weight_map that names the model's files; copy it again")
     if wrong := [name for name in places.values() if not isinstance(name, str)]:
@@ -120,7 +111,7 @@ def _names_of(index: Path) -> list[str]:
 
 
 def _check_metadata(index: Path) -> None:
-    if not isinstance(json.loads(index.read_text(encoding="utf-8")).get("metadata"), dict):
+    if not isinstance(read_json(index).get("metadata"), dict):
         raise DataError(
             f'{index} has no metadata, without which transformers does not open it; add "metadata": '
             "{} beside weight_map"

@@ -11,6 +11,7 @@ from torch import nn
 
 from strop.core.cache import cached_folder
 from strop.core.errors import DataError, UnsupportedError
+from strop.core.files import read_json
 from strop.core.quiet import quiet
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.models.dtype import default_device
@@ -64,7 +65,7 @@ def packed_folder(folder: Path) -> Path:
 
 def codes_identity(folder: Path) -> str | None:
     """Return the SHA-256 of the codes of a model's weights in 4 bits; None where it holds them itself."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     return None if "quantization_config" in config else weights_identity(packed_folder(folder))
 
 

@@ -1,6 +1,5 @@
 """Weights that a folder holds in few bits, read one by one: the model need not be built."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from strop.core.files import read_json
 from strop.models.quantized.bitsandbytes import RENAMINGS, BnbState, read_states
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.formats import FORMATS, SCALE_GROUP, scale_table
@@ -19,7 +19,7 @@ def forms_of(folder: Path) -> dict[str, str | BnbState]:
     Args:
         folder: what `load` opens with bits=4 as it is.
     """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     said = config["quantization_config"]
     states = read_states(folder, said) if said.get("load_in_4bit") else said["modules"]
     return dict(states)
