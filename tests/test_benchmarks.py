@@ -36,10 +36,10 @@ def families(seed: int) -> list[list[int]]:
 def test_the_floor_counts_each_shared_token_once(seed: int, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(floor, "SHARED_FROM", 1)
     rows = families(seed)
-    found = floor.runs(sorted(rows))
+    runs = floor.runs(sorted(rows))
     distinct = {tuple(row[: i + 1]) for row in rows for i in range(len(row))}
-    assert sum(own for own, _ in found) == len(distinct)
-    pairs = sum(own * before + own * (own + 1) // 2 for own, before in found)
+    assert sum(length for length, _ in runs) == len(distinct)
+    pairs = sum(length * before + length * (length + 1) // 2 for length, before in runs)
     assert pairs == sum(map(len, distinct))
 
 
@@ -60,8 +60,8 @@ def test_the_last_token_of_a_row_is_predicted_and_never_read():
 def test_curves_are_compared_step_by_step_relative_to_the_first_mode():
     plain = {"loss": [2.0, 1.0], "grad_norm": [1.0, 1.0]}
     other = {"loss": [2.0, 1.001], "grad_norm": [1.02, 1.0]}
-    found = compare.differences_of(other, plain, None)
-    assert found == pytest.approx({"loss": 1e-3, "grad_norm": 2e-2})
+    differences = compare.differences_of(other, plain, None)
+    assert differences == pytest.approx({"loss": 1e-3, "grad_norm": 2e-2})
     assert compare.differences_of(other, plain, 10.0)["loss"] == pytest.approx(1e-4)
 
 

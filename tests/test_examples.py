@@ -15,7 +15,7 @@ def losses(script: str, *args: str) -> list[float]:
         [sys.executable, str(EXAMPLES / script), *args], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    return [float(found) for found in re.findall(r"^step \d+: loss (\S+)$", done.stdout, re.M)]
+    return [float(loss) for loss in re.findall(r"^step \d+: loss (\S+)$", done.stdout, re.M)]
 
 
 def test_a_trl_script_needs_one_import_and_one_line():

@@ -52,13 +52,13 @@ def test_a_file_has_under_400_lines(path):
 
 
 def test_a_function_has_under_60_lines_besides_its_docstring():
-    found = [
+    faults = [
         f"{path.relative_to(ROOT)}: {node.name}"
         for path in SOURCES
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef) and body_lines(node) >= 60
     ]
-    assert not found, found
+    assert not faults, faults
 
 
 def body_lines(function):
@@ -68,24 +68,24 @@ def body_lines(function):
 
 @pytest.mark.parametrize("what", FORBIDDEN)
 def test_no_source_file(what):
-    found = [
+    faults = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
         for path in SOURCES
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if re.search(FORBIDDEN[what], line)
     ]
-    assert not found, found
+    assert not faults, faults
 
 
 def test_no_file_names_a_folder_of_one_machine():
-    found = [
+    faults = [
         f"{path.relative_to(ROOT)}:{number}"
         for path in ALL
         if path.suffix in (".py", ".md", ".toml", ".txt", ".yaml", ".json", ".jsonl", "")
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
         if MACHINE_PATH.search(line)
     ]
-    assert not found, found
+    assert not faults, faults
 
 
 def test_private_words_become_fewer():

@@ -58,8 +58,8 @@ def added(source):
 @needs_compiler
 def test_a_compiled_function_runs_on_all_threads_and_is_kept(source, tmp_path):
     assert added(source) == [i + 1.0 for i in range(10)]
-    kept = [*(tmp_path / "cache" / "native").iterdir()]
-    assert [file.suffix for file in kept] == [".so"]
+    files = [*(tmp_path / "cache" / "native").iterdir()]
+    assert [file.suffix for file in files] == [".so"]
     assert native.library(source) is native.library(source)
 
 

@@ -32,26 +32,26 @@ def test_a_tensor_comes_back_bit_by_bit(dtype):
     spill = Spill()
     x = (1000 * torch.randn(7, 30, generator=torch.Generator().manual_seed(0))).to(dtype)
     for tensor in (x, x[:, ::3], x.T, x[0], x[:1, :1], x[:0]):
-        found = spill.take(spill.put(tensor))
-        assert found.dtype == dtype
-        assert torch.equal(found, tensor)
+        read = spill.take(spill.put(tensor))
+        assert read.dtype == dtype
+        assert torch.equal(read, tensor)
 
 
 @settings(deadline=None)
 @given(st.lists(st.one_of(st.none(), st.integers(1, 50)), max_size=30))
 def test_last_in_is_first_out_and_the_file_grows_no_larger_than_what_it_holds(steps):
-    spill, held = Spill(), []
+    spill, stack = Spill(), []
     for size in steps:
         if size is not None:
             x = torch.randn(size)
-            held.append((spill.put(x), x))
-        elif held:
-            place, x = held.pop()
+            stack.append((spill.put(x), x))
+        elif stack:
+            place, x = stack.pop()
             assert torch.equal(spill.take(place), x)
         probe = spill.put(torch.zeros(1))
-        assert probe.offset == sum(x.nbytes for _, x in held)
+        assert probe.offset == sum(x.nbytes for _, x in stack)
         spill.take(probe)
-    for place, x in reversed(held):
+    for place, x in reversed(stack):
         assert torch.equal(spill.take(place), x)
 
 
