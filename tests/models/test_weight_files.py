@@ -157,7 +157,8 @@ FILES = {
     half: "lacks model-00002-of-00002.safetensors, which model.safetensors.index.json names",
     without_index: r"has 2 shards .* no model\.safetensors\.index\.json, which says what lies",
     index("{"): r"index\.json is not valid JSON .* copy it again",
-    index("[1]"): "has no weight_map",
+    index("[1]"): r"index\.json holds no JSON object",
+    index("{}"): "has no weight_map",
     index(
         '{"weight_map": {"a": "model-00001-of-00002.safetensors"}}'
     ): r'no metadata, .* add "metadata": \{\}',
