@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
-from strop.core import native, versions
+from strop.core import native
 from strop.core.errors import DataError, UnsupportedError
+from strop.core.system import versions
 from strop.models.precision import bits_of, described, dtype_name
 from strop.planning.plan import StepPlan
 from strop.planning.settings import Settings
