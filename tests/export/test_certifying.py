@@ -16,18 +16,18 @@ from strop.core.errors import MissingPackageError
 from strop.exporting.certify import certify as certifying
 from strop.exporting.certify.certificate import judged, thresholds
 from strop.exporting.certify.findings import STEP, Findings, report
-from strop.exporting.certify.reference import Reference
+from strop.exporting.certify.reference import ReferenceOutputs
 from strop.metrics.divergence import Answer, considered
 
 
 @pytest.fixture
 def work(tmp_path):
     """Return a folder with what a trained model says, which is nothing."""
-    none = {key: [] for key in ("texts", "firsts", "chats", "chat_ids", "chat_texts")}
-    none |= {key: [] for key in ("answers", "prompts", "hard", "ends")}
-    Reference(
+    none = {key: [] for key in ("texts", "context_starts", "chats", "chat_ids", "chat_texts")}
+    none |= {key: [] for key in ("answers", "prompts", "tokenizer_stress_texts", "ends")}
+    ReferenceOutputs(
         source="nothing", config={}, gguf={}, trained="", begin=None, base_kind="F32",
-        log_probs=torch.zeros(1, 2), prints={}, scaled={}, **none,
+        log_probs=torch.zeros(1, 2), sketches={}, scaled={}, **none,
     ).save(tmp_path / "work")  # fmt: skip
     return tmp_path / "work"
 
@@ -36,8 +36,8 @@ def test_answers_of_flat_distributions_come_back_as_they_were_saved(work, tmp_pa
     flat = considered(torch.linspace(0, -1, 60_000))  # every token is near
     sharp = considered(torch.tensor([0.0, -9.0, -1.0]))
     answers = [Answer([1, 2], True, [flat, sharp]), Answer([], False, [])]
-    dataclasses.replace(Reference.open(work), answers=answers).save(tmp_path)
-    first, second = Reference.open(tmp_path).answers
+    dataclasses.replace(ReferenceOutputs.open(work), answers=answers).save(tmp_path)
+    first, second = ReferenceOutputs.open(tmp_path).answers
     assert (first.ids, first.ended, second) == ([1, 2], True, Answer([], False, []))
     assert [len(step) for step in first.steps] == [60_000, 2]
     assert dict(first.steps[1]) == dict(sharp) == {"0": sharp["0"], "2": sharp["2"]}

@@ -25,8 +25,8 @@ from strop.exporting.certify.certificate import (
 from strop.exporting.certify.findings import Findings, report
 from strop.exporting.certify.open_llama_cpp import look as look_llama_cpp
 from strop.exporting.certify.open_transformers import look as look_transformers
-from strop.exporting.certify.record import ask
-from strop.exporting.gguf.channel_scaling import Balance
+from strop.exporting.certify.record import record_reference
+from strop.exporting.gguf.channel_scaling import ChannelScaling
 from strop.exporting.weights.base_weights import DEQUANTISED, ORIGINAL, bases
 from strop.exporting.weights.tuned import TunedWeights
 from strop.layers.quantized_linear import QuantizedLinear
@@ -42,7 +42,7 @@ slow = pytest.mark.slow  # they train, export and open models
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_is_opened_by_transformers_and_llama_cpp_and_agrees(family, tmp_path):
     run = trained(family, tmp_path, epochs=2)
-    ask(run, run.assets()).save(tmp_path / "work")
+    record_reference(run, run.assets()).save(tmp_path / "work")
     merged, gguf = export(run, "merged", "gguf", out=tmp_path, certified=False)
     out = tmp_path / "findings.json"
     report(tmp_path / "work", out, lambda *found: look_transformers("merged", merged.path, *found))
@@ -108,18 +108,18 @@ def test_the_original_base_is_taken_where_it_is_nearer_and_certified_by_its_weig
     quantised, tmp_path
 ):
     assets = quantised.assets()
-    reference = ask(quantised, assets)
+    reference = record_reference(quantised, assets)
     named = bases(quantised.settings, assets)
     # with the names exchanged, the nearer base is the one called original
     weights = {
         name: TunedWeights(base, quantised.weights())
         for name, base in zip(named, reversed(named.values()), strict=True)
     }
-    balance = Balance(quantised.activation_stats(), assets.config)
-    chosen = measured(reference, assets, weights, balance, None)
+    scaling = ChannelScaling(quantised.activation_stats(), assets.config)
+    chosen = measured(reference, assets, weights, scaling, None)
     assert chosen.base == ORIGINAL
     assert reference.scaled
-    for before, after in ((reference.prints, chosen.prints), (reference.scaled, chosen.scaled)):
+    for before, after in ((reference.sketches, chosen.sketches), (reference.scaled, chosen.scaled)):
         for name, wanted in before.items():
             torch.testing.assert_close(after[name].whole, wanted.whole, rtol=1e-4, atol=1e-4)
 

@@ -15,8 +15,8 @@ from strop.exporting.certify.certify import certify
 from strop.exporting.certify.findings import Findings, report
 from strop.exporting.certify.open_llama_cpp import look as look_llama_cpp
 from strop.exporting.certify.open_transformers import look as look_transformers
-from strop.exporting.certify.record import ask
-from strop.exporting.certify.reference import Reference
+from strop.exporting.certify.record import record_reference
+from strop.exporting.certify.reference import ReferenceOutputs
 from tests.export.tiny import trained
 
 pytestmark = pytest.mark.slow  # they train, export and open models
@@ -31,7 +31,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("faults")
     run = trained("llama3", folder)
     assets = run.assets()
-    ask(run, assets).save(folder / "work")
+    record_reference(run, assets).save(folder / "work")
     export(run, "adapter", "merged", "gguf", out=folder, certified=False)
     return folder
 
@@ -288,7 +288,7 @@ def test_another_runs_export_under_the_same_name_fails(made, tmp_path):
 def test_a_file_changed_after_its_certificate_is_named(made, tmp_path):
     folder = tmp_path / "merged"
     shutil.copytree(made / "merged", folder)
-    reference = Reference.open(made / "work")
+    reference = ReferenceOutputs.open(made / "work")
     certificate = certify(folder, "merged", "float32", folder, made / "work", reference)
     assert certificate.passed
     assert certificate.changed_files(folder) == []
@@ -300,7 +300,7 @@ def test_a_process_that_dies_is_a_fault(made, tmp_path):
     folder = tmp_path / "gguf"
     shutil.copytree(made / "gguf-f16", folder)
     (folder / "model.gguf").write_bytes(b"GGUF" + b"\xff" * 4096)
-    reference = Reference.open(made / "work")
+    reference = ReferenceOutputs.open(made / "work")
     found = certify(folder, "gguf", "f16", folder / "model.gguf", made / "work", reference)
     assert not found.passed
     assert "is not certified" in found.sentence

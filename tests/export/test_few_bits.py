@@ -13,7 +13,7 @@ from strop.exporting import export
 from strop.exporting.certify.certificate import judged, thresholds
 from strop.exporting.certify.findings import Findings, report
 from strop.exporting.certify.open_transformers import look
-from strop.exporting.certify.record import ask
+from strop.exporting.certify.record import record_reference
 from tests.export.tiny import trained
 
 pytestmark = pytest.mark.slow  # they train, calibrate, export and open models
@@ -54,7 +54,7 @@ def test_a_bitsandbytes_folder_is_certified_and_its_faults_are_named(run, tmp_pa
     packed = [name for name in weights if name.endswith(".absmax")]
     assert packed
     assert sum(t.nbytes for t in weights.values()) <= made.nbytes
-    ask(run, run.assets()).save(tmp_path / "work")
+    record_reference(run, run.assets()).save(tmp_path / "work")
     broken = tmp_path / "broken"
     shutil.copytree(made.path, broken)
     name = packed[0].removesuffix(".absmax")

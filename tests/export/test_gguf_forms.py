@@ -14,7 +14,7 @@ from strop.exporting import export
 from strop.exporting.certify.certificate import judged, thresholds
 from strop.exporting.certify.findings import Findings, report
 from strop.exporting.certify.open_llama_cpp import look
-from strop.exporting.certify.record import ask
+from strop.exporting.certify.record import record_reference
 from strop.exporting.gguf.base_file import GgufBase
 from strop.exporting.gguf.quant_spec import forms
 from strop.exporting.gguf.types import FILE_TYPES, decode, encode, fitting
@@ -155,7 +155,7 @@ def test_a_broken_adapter_fails_with_its_cause(run, tmp_path):
     assets = run.assets()
     if assets.config.model_type != "llama":
         pytest.skip("one family is enough")
-    ask(run, assets).save(tmp_path / "work")
+    record_reference(run, assets).save(tmp_path / "work")
     (made,) = export(run, "gguf", quant="adapter-f32", out=tmp_path, certified=False)
     base = GgufBase(run.settings, assets, "f32").file()
     for name, (break_it, cause) in FAULTS.items():

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from strop.exporting import export
 from strop.exporting.certify.certificate import FILE
-from strop.exporting.certify.record import HARD_TEXTS
+from strop.exporting.certify.record import TOKENIZER_STRESS_TEXTS
 from strop.exporting.gguf.architectures import metadata
 from strop.exporting.gguf.vocabulary import rendered_ids, vocabulary
 from strop.exporting.ollama.modelfile import Modelfile
@@ -68,7 +68,7 @@ def test_a_kept_assets_is_what_transformers_makes_of_the_model(family, tmp_path)
 
 
 def check_same_tokens(live, kept):
-    for text in HARD_TEXTS:
+    for text in TOKENIZER_STRESS_TEXTS:
         for special in (True, False):
             ids = [t(text, add_special_tokens=special)["input_ids"] for t in (live, kept)]
             assert ids[0] == ids[1]

@@ -11,9 +11,9 @@ from strop.core.errors import DataError, UnsupportedError
 from strop.exporting import export
 from strop.exporting.certify.findings import Findings, report
 from strop.exporting.certify.open_llama_cpp import look_modelfile
-from strop.exporting.certify.record import ask
+from strop.exporting.certify.record import record_reference
 from strop.exporting.ollama import go_template
-from strop.exporting.ollama.chat_segments import rendered, turns
+from strop.exporting.ollama.chat_segments import chat_segments, rendered
 from strop.exporting.ollama.modelfile import Modelfile, go_text
 from tests.export.tiny import TEMPLATE, tokenizer, trained
 
@@ -90,7 +90,7 @@ def chats(with_system):
 @pytest.mark.parametrize("name", [*TEMPLATES, *PACKAGED])
 def test_the_go_template_renders_what_the_chat_template_renders(name):
     own = with_template(TEMPLATES.get(name) or packaged(name))
-    found = turns(own)
+    found = chat_segments(own)
     said = Modelfile("model.gguf", go_text(found), [])
     for chat in chats(found.system is not None):
         assert said.render(chat) == rendered(own, chat)
@@ -102,7 +102,7 @@ def test_go_itself_renders_the_same(tmp_path):
     asked, wanted = [], []
     for name in [*TEMPLATES, *PACKAGED]:
         own = with_template(TEMPLATES.get(name) or packaged(name))
-        found = turns(own)
+        found = chat_segments(own)
         for chat in chats(found.system is not None):
             system = "".join(m["content"] for m in chat if m["role"] == "system")
             messages = [{"Role": m["role"], "Content": m["content"]} for m in chat]
@@ -139,7 +139,7 @@ def test_go_itself_renders_the_same(tmp_path):
 )
 def test_a_template_that_does_more_is_refused_with_what_it_does(template, why):
     with pytest.raises(UnsupportedError, match=why):
-        turns(with_template(template))
+        chat_segments(with_template(template))
 
 
 def test_a_modelfile_is_read_as_it_was_written(tmp_path):
@@ -178,7 +178,7 @@ def test_ollama_folders_are_certified_merged_and_as_adapter(tmp_path, monkeypatc
         assert made.certificate.passed, made.certificate.faults
     assert [made.path.name for made in (whole, alone)] == ["ollama-f16", "ollama-adapter-f16"]
     assert "\nADAPTER ./adapter.gguf\n" in (alone.path / "Modelfile").read_text()
-    ask(run, run.assets()).save(tmp_path / "work")
+    record_reference(run, run.assets()).save(tmp_path / "work")
     file, out = whole.path / "Modelfile", tmp_path / "findings.json"
     for old, new, cause in FAULTS:
         text = file.read_text()

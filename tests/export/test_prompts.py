@@ -22,7 +22,7 @@ from strop.exporting.certify.prompt import (
     with_text_arguments,
 )
 from strop.exporting.certify.prompts import ARGUMENTS, prompts
-from strop.exporting.certify.record import ask
+from strop.exporting.certify.record import record_reference
 from strop.training import Run
 from tests.export.tiny import save_model, tokenizer
 
@@ -250,7 +250,7 @@ def test_layers_whose_rows_32_does_not_divide_stay_in_sixteen_bits(tmp_path):
 def test_a_tool_chat_of_the_run_that_is_rendered_otherwise_is_a_fault_another_a_note(
     run, exported, tmp_path
 ):
-    reference = ask(run, run.assets(), run.settings["data"])
+    reference = record_reference(run, run.assets(), run.settings["data"])
     own = next(p for p in reference.prompts if p.of_run)
     probe = next(p for p in reference.prompts if p.what == "a chat with null in a call")
     file = exported["gguf"].path / "model.gguf"
@@ -269,7 +269,7 @@ def test_a_merged_template_that_loses_tools_is_a_fault(run, exported, tmp_path):
     folder = tmp_path / "merged"
     shutil.copytree(exported["merged"].path, folder)
     (folder / "chat_template.jinja").write_text(CALLS.replace("if tools", "if false"))
-    ask(run, run.assets(), run.settings["data"]).save(tmp_path / "work")
+    record_reference(run, run.assets(), run.settings["data"]).save(tmp_path / "work")
     out = tmp_path / "findings.json"
     report(tmp_path / "work", out, lambda *found: look_transformers("merged", folder, *found))
     assert any("chat with tools" in fault for fault in Findings.open(out).faults)

@@ -95,21 +95,21 @@ def compare(
         report.html as well.
     """
     rows = _drawn(read_by(data, _columns(run, columns)), limit, seed)
-    kept = run.evaluation or {}
+    recorded = run.evaluation or {}
     same = _fingerprint(rows)
-    if base is None and kept.get("rows_sha256") == same:
-        base = Evaluation.from_plain(kept["base"])
+    if base is None and recorded.get("rows_sha256") == same:
+        base = Evaluation.from_plain(recorded["base"])
     if base is None:
         base = _measured(*run.load_base(), rows, seed)
     tuned = _measured(*run.load(), rows, seed)
-    found = {
+    record = {
         "data": rows.source,
         "rows_sha256": same,
         "seed": seed,
         "base": base.plain(),
         "tuned": tuned.plain(),
     }
-    write_json(run.path / "evaluation.json", found)
+    write_json(run.path / "evaluation.json", record)
     report.write(run)
     return base, tuned
 
@@ -155,15 +155,15 @@ def _measured(model: Any, tokenizer: Any, rows: Rows, seed: int) -> Evaluation:
     start = time.perf_counter()
     labels = label_set(rows.rows)
     apart = labels is not None and any(map(reasons, rows.rows))
-    asked = [with_answer(row, label) for row in rows.rows for label in labels or ()]
+    questions = [with_answer(row, label) for row in rows.rows for label in labels or ()]
     if labels is None or apart:
-        truth = list(range(len(asked), len(asked) + len(rows.rows)))
-        asked += rows.rows
+        truth = list(range(len(questions), len(questions) + len(rows.rows)))
+        questions += rows.rows
     else:
         n = len(labels)
         truth = [i * n + labels.index(right_answer(row) or "") for i, row in enumerate(rows.rows)]
-    with _asked_only(model):
-        scored = _scores(model, tokenizer, asked)
+    with _inference_only(model):
+        scored = _scores(model, tokenizer, questions)
     sums = torch.stack([-scored[i].double().sum() for i in truth]).cpu()  # [B]
     counts = torch.tensor([scored[i].numel() for i in truth])  # [B]
     if not counts.sum():
@@ -184,7 +184,7 @@ def _measured(model: Any, tokenizer: Any, rows: Rows, seed: int) -> Evaluation:
 
 
 @contextlib.contextmanager
-def _asked_only(model: Any) -> Iterator[None]:
+def _inference_only(model: Any) -> Iterator[None]:
     """Hold the model in eval mode with nothing to train inside the block, and as it was after it.
 
     What is trained may not be folded into other weights or computed in a fused block; a model with
@@ -212,8 +212,8 @@ def _confusion(
     table = {right: dict.fromkeys(labels, 0) for right in labels}
     totals = [s.double().sum().item() for s in scored]
     for i, row in enumerate(rows):
-        own = totals[i * len(labels) : (i + 1) * len(labels)]
-        table[right_answer(row) or ""][labels[own.index(max(own))]] += 1
+        of_row = totals[i * len(labels) : (i + 1) * len(labels)]
+        table[right_answer(row) or ""][labels[of_row.index(max(of_row))]] += 1
     return table
 
 

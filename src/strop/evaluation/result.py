@@ -50,10 +50,10 @@ class Evaluation:
         return {**dataclasses.asdict(self), **estimates}
 
     @classmethod
-    def from_plain(cls, found: dict[str, Any]) -> "Evaluation":
+    def from_plain(cls, plain: dict[str, Any]) -> "Evaluation":
         """Return what `plain` made plain."""
         estimates = {
-            name: Estimate(e["value"], *e["interval"]) if (e := found[name]) else None
+            name: Estimate(e["value"], *e["interval"]) if (e := plain[name]) else None
             for name in _ESTIMATES
         }
-        return cls(**{**found, **estimates})
+        return cls(**{**plain, **estimates})

@@ -32,12 +32,14 @@ def score(
         shape = (len(examples), T)
         ids, labels = torch.zeros(shape, dtype=torch.int64), torch.full(shape, IGNORE_INDEX)
         mask = torch.zeros(shape, dtype=torch.int64)
-        for b, (own, wanted) in enumerate(examples):
-            ids[b, : len(own)], mask[b, : len(own)] = torch.tensor(own), 1
-            labels[b, : len(own)] = torch.tensor(wanted)
+        for b, (tokens, targets) in enumerate(examples):
+            ids[b, : len(tokens)], mask[b, : len(tokens)] = torch.tensor(tokens), 1
+            labels[b, : len(tokens)] = torch.tensor(targets)
         device = next(model.parameters()).device
         batch = {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
-        found = compact(True, labels.to(device), batch)
+        output = compact(True, labels.to(device), batch)
     finally:
         undo()
-    return [row[kept] for row, kept in zip(found.log_probs, found.label_mask, strict=True)]
+    return [
+        row[labelled] for row, labelled in zip(output.log_probs, output.label_mask, strict=True)
+    ]

@@ -15,9 +15,9 @@ from strop.core.system.disk import check_room
 from strop.exporting.certify.base_choice import measured
 from strop.exporting.certify.certificate import Certificate, not_compared
 from strop.exporting.certify.certify import certify, check_loaders
-from strop.exporting.certify.record import ask
-from strop.exporting.certify.reference import Reference
-from strop.exporting.gguf.channel_scaling import Balance
+from strop.exporting.certify.record import record_reference
+from strop.exporting.certify.reference import ReferenceOutputs
+from strop.exporting.gguf.channel_scaling import ChannelScaling
 from strop.exporting.gguf.quant_spec import forms
 from strop.exporting.targets import TARGETS, Job, Tuned, jobs
 from strop.exporting.weights.base_weights import bases
@@ -76,36 +76,36 @@ def export(
     _check(targets, dtype)
     if certified:
         check_loaders(targets)
-    asked = forms(quant)
+    requested = forms(quant)
     folder = Path(out) if out is not None else run.path / "export"
     assets = run.assets()
 
     def planned(weights: TunedWeights) -> list[Job]:
         sensitivity = Sensitivity(run.model, weights, progress)
-        tuned = Tuned(run.settings, weights, assets, sensitivity, balance)
-        return list(jobs(targets, asked, tuned, dtype))
+        tuned = Tuned(run.settings, weights, assets, sensitivity, scaling)
+        return list(jobs(targets, requested, tuned, dtype))
 
     named, adapter = bases(run.settings, assets), run.weights()
     first = next(iter(named))
-    balance = Balance(run.activation_stats(), assets.text_config)
-    made = planned(TunedWeights(named[first], adapter))
-    check_room(folder, {job.name: job.nbytes for job in made})
-    for base in [job.base for job in made if job.base is not None]:
+    scaling = ChannelScaling(run.activation_stats(), assets.text_config)
+    pending = planned(TunedWeights(named[first], adapter))
+    check_room(folder, {job.name: job.nbytes for job in pending})
+    for base in [job.base for job in pending if job.base is not None]:
         base.check_room()
     if not certified:
-        _write(folder, made, progress)
-        return [Exported(j.target, j.format, folder / j.name, j.nbytes, None) for j in made]
-    progress("asking the trained model", 0, len(made) + 1)
-    reference = ask(run, assets, data)
+        _write(folder, pending, progress)
+        return [Exported(j.target, j.format, folder / j.name, j.nbytes, None) for j in pending]
+    progress("asking the trained model", 0, len(pending) + 1)
+    reference = record_reference(run, assets, data)
     if len(named) > 1:
-        progress("comparing the bases", 0, len(made) + 1)
+        progress("comparing the bases", 0, len(pending) + 1)
         candidates = {name: TunedWeights(base, adapter) for name, base in named.items()}
         width = None if dtype is None else getattr(torch, dtype)
-        reference = measured(reference, assets, candidates, balance, width)
+        reference = measured(reference, assets, candidates, scaling, width)
         if reference.base != first:
-            made = planned(candidates[reference.base])
-    _write(folder, made, progress)
-    return _certified(run, folder, made, reference, progress)
+            pending = planned(candidates[reference.base])
+    _write(folder, pending, progress)
+    return _certified(run, folder, pending, reference, progress)
 
 
 def _write(folder: Path, jobs: Sequence[Job], progress: Progress) -> None:
@@ -138,9 +138,9 @@ def _check(targets: Sequence[str], dtype: str | None) -> None:
 
 
 def _certified(
-    run: Run, folder: Path, jobs: Sequence[Job], reference: Reference, progress: Progress
+    run: Run, folder: Path, jobs: Sequence[Job], reference: ReferenceOutputs, progress: Progress
 ) -> list[Exported]:
-    made = []
+    exported = []
     with tempfile.TemporaryDirectory(prefix="strop-export-") as scratch:
         work = Path(scratch)
         reference.save(work)
@@ -151,13 +151,13 @@ def _certified(
             if job.base is not None:
                 opened, adapter = job.base.file(), opened
             certificate = certify(path, job.target, job.format, opened, work, reference, adapter)
-            made.append(Exported(job.target, job.format, path, job.nbytes, certificate))
+            exported.append(Exported(job.target, job.format, path, job.nbytes, certificate))
     progress("comparing", len(jobs), len(jobs))
     run.update(
         exports={
             **run.record.get("exports", {}),
-            **{str(e.path): e.certificate.verdict for e in made if e.certificate},
+            **{str(e.path): e.certificate.verdict for e in exported if e.certificate},
         }
     )
     report.write(run)
-    return made
+    return exported

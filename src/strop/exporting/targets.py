@@ -10,7 +10,7 @@ import torch
 from strop.core.progress import Written
 from strop.exporting.gguf.adapter import FILE, GgufAdapter
 from strop.exporting.gguf.base_file import GgufBase
-from strop.exporting.gguf.channel_scaling import Balance
+from strop.exporting.gguf.channel_scaling import ChannelScaling
 from strop.exporting.gguf.mixed_precision import DynamicGguf
 from strop.exporting.gguf.quant_spec import Form
 from strop.exporting.gguf.writer import GgufFile
@@ -58,7 +58,7 @@ class Tuned:
     assets: ModelAssets
     sensitivity: Sensitivity
     """Of the tuned model, calibrated only if a target asks."""
-    balance: Balance
+    scaling: ChannelScaling
     """By which channels are scaled where they are rounded in blocks."""
 
 
@@ -97,8 +97,8 @@ def jobs(
             bnb = Bnb(tuned.sensitivity, tuned.assets)
             yield Job(target, bnb.format, bnb.nbytes, bnb.write)
         else:
-            made = _gguf if target == "gguf" else _ollama
-            yield from (made(form, tuned) for form in forms)
+            job_of = _gguf if target == "gguf" else _ollama
+            yield from (job_of(form, tuned) for form in forms)
 
 
 def _gguf(form: Form, tuned: Tuned) -> Job:
@@ -117,13 +117,13 @@ def _ollama(form: Form, tuned: Tuned) -> Job:
             FILE: GgufAdapter(tuned.weights, tuned.assets),
         }
     )
-    said = Modelfile.of(tuned.assets, *files)
-    return _job("ollama", form, files, modelfile.FILE, said=said)
+    ollama_file = Modelfile.of(tuned.assets, *files)
+    return _job("ollama", form, files, modelfile.FILE, ollama_file=ollama_file)
 
 
 def _whole(form: Form, tuned: Tuned) -> _Contents:
     if form.budget is None:
-        return GgufFile(tuned.weights, tuned.assets, form.quant, balance=tuned.balance)
+        return GgufFile(tuned.weights, tuned.assets, form.quant, scaling=tuned.scaling)
     return DynamicGguf(tuned.sensitivity, tuned.assets, form.budget)
 
 
@@ -134,7 +134,7 @@ def _job(
     opened: str,
     *,
     base: GgufBase | None = None,
-    said: Modelfile | None = None,
+    ollama_file: Modelfile | None = None,
 ) -> Job:
     """Return the writing of a folder of files, and of the Modelfile that names them."""
 
@@ -142,8 +142,8 @@ def _job(
         folder.mkdir()
         for name, contents in files.items():
             contents.write(folder / name, written)
-        if said is not None:
-            (folder / modelfile.FILE).write_text(said.text(), encoding="utf-8")
+        if ollama_file is not None:
+            (folder / modelfile.FILE).write_text(ollama_file.text(), encoding="utf-8")
 
     nbytes = sum(contents.nbytes for contents in files.values())
     return Job(target, form.name, nbytes, write, opened, base)

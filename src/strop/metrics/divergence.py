@@ -34,7 +34,7 @@ class Agreement:
 
 def agreement(
     texts: Sequence[Sequence[int]],
-    firsts: Sequence[int],
+    context_starts: Sequence[int],
     log_probs: Tensor,
     logits: Callable[[Sequence[int]], Tensor],
 ) -> Agreement:
@@ -42,7 +42,7 @@ def agreement(
 
     Args:
         texts: token ids; each has two tokens or more.
-        firsts: where in each text comparing begins.
+        context_starts: where in each text comparing begins.
         log_probs: [N, V] of the trained model from there on, after each token but the last.
         logits: the exported model's scores after each token of a text: [T, V].
     """
@@ -51,7 +51,7 @@ def agreement(
     same: list[bool] = []
     wrong = trained = 0.0
     start = 0
-    for ids, first in zip(texts, firsts, strict=True):
+    for ids, first in zip(texts, context_starts, strict=True):
         p = log_probs[start : start + len(ids) - 1 - first]
         start += len(p)
         scores = logits(ids)[first:-1, : p.shape[1]].float()
@@ -90,10 +90,10 @@ class Considered(Mapping[str, float]):
 
     def __getitem__(self, token: str) -> float:
         """Return the log-probability of a token that is considered."""
-        found = self.log_probs[self.ids == int(token)]
-        if not len(found):
+        matches = self.log_probs[self.ids == int(token)]
+        if not len(matches):
             raise KeyError(token)
-        return float(found[0])
+        return float(matches[0])
 
     def __iter__(self) -> Iterator[str]:
         """Yield the tokens."""
@@ -120,11 +120,11 @@ class Answer:
         0 where the answers agree as far as both go; infinite where this model would not even
         consider the other's token.
         """
-        for step, (own, theirs) in zip(
+        for step, (ours, theirs) in zip(
             self.steps, zip(self.ids, other, strict=False), strict=False
         ):
-            if own != theirs:
-                return step[str(own)] - step.get(str(theirs), -math.inf)
+            if ours != theirs:
+                return step[str(ours)] - step.get(str(theirs), -math.inf)
         return 0.0
 
 

@@ -134,20 +134,20 @@ class Engine:
             with urllib.request.urlopen(request) as answer:
                 for line in answer:
                     if line.startswith(b"data: {"):
-                        yield from _said(json.loads(line[len(b"data: ") :]))
+                        yield from _texts(json.loads(line[len(b"data: ") :]))
         except urllib.error.HTTPError as e:
             raise UnsupportedError(f"llama.cpp refuses the chat: {_reason(e.read())}") from e
 
     def _renders(self, *, tools: Sequence[Any] = (), called: bool = False) -> bool:
         """Say whether the chat template writes a tool, or the call of one."""
-        asked: dict[str, Any] = {"role": "user", "content": "?"}
-        messages = [asked]
+        question: dict[str, Any] = {"role": "user", "content": "?"}
+        messages = [question]
         if called:
             call = {"name": _NAME, "arguments": "{}"}
             calls = [{"id": "call00000", "type": "function", "function": call}]
             answer = {"role": "assistant", "content": "", "tool_calls": calls}
             result = {"role": "tool", "tool_call_id": "call00000", "content": "1"}
-            messages = [asked, answer, result]
+            messages = [question, answer, result]
         body = {"messages": messages, **({"tools": list(tools)} if tools else {})}
         request = urllib.request.Request(
             f"{self.address}/apply-template",
@@ -166,7 +166,7 @@ class Engine:
             return json.loads(answer.read())
 
 
-def _said(event: dict[str, Any]) -> Iterator[str]:
+def _texts(event: dict[str, Any]) -> Iterator[str]:
     for choice in event.get("choices", ()):
         if text := choice["delta"].get("content"):
             yield text

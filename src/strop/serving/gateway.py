@@ -224,13 +224,13 @@ class Gateway:
             body = served_request(body, request.path, name, route.engine)
         except RequestError as e:
             return _fault(400, str(e), e.code, e.param)
-        asked = {**body, "model": name, "lora": route.engine.weights_of(route.adapter)}
-        if not asked["lora"]:
-            del asked["lora"]
+        forwarded = {**body, "model": name, "lora": route.engine.weights_of(route.adapter)}
+        if not forwarded["lora"]:
+            del forwarded["lora"]
         try:
             url = f"{route.engine.address}{request.path}"
             headers = route.engine.headers
-            async with self._client.post(url, json=asked, headers=headers) as answer:
+            async with self._client.post(url, json=forwarded, headers=headers) as answer:
                 if answer.content_type == "text/event-stream":
                     allowed = self.access.cross_origin_headers(request.headers.get("Origin"))
                     return await _passed_on(request, answer.content, name, allowed)
@@ -259,9 +259,9 @@ async def _passed_on(
     return response
 
 
-def _named(made: dict[str, Any], name: str) -> dict[str, Any]:
+def _named(answer: dict[str, Any], name: str) -> dict[str, Any]:
     """Return an answer under the name the model was asked for by."""
-    return {**made, "model": name} if "model" in made else made
+    return {**answer, "model": name} if "model" in answer else answer
 
 
 def _engine_fault(status: int, answer: Any) -> web.Response:

@@ -204,23 +204,23 @@ def pattern_fault(pattern: Any) -> str | None:
     rest, open_groups, repeatable, empty = pattern[1:-1], 0, False, True
     at = 0
     while at < len(rest):
-        found = _PIECE.match(rest, at)
-        if found is None:
+        match = _PIECE.match(rest, at)
+        if match is None:
             return f"of which {rest[at : at + 4]!r} is not served; write out sets such as [0-9]"
-        if found["count"] and not repeatable:
+        if match["count"] and not repeatable:
             return "which repeats nothing"
-        least, most = found["least"], found["most"]
-        high = most if found["comma"] else least
+        least, most = match["least"], match["most"]
+        high = most if match["comma"] else least
         if high is not None and (int(high) < int(least) or int(high) == 0):
-            return f"whose repetition {found['count']} cannot be met"
-        if empty and (found["close"] or found["bar"]):
+            return f"whose repetition {match['count']} cannot be met"
+        if empty and (match["close"] or match["bar"]):
             return "which has an empty part"
-        empty = bool(found["group"] or found["bar"])
-        open_groups += bool(found["group"]) - bool(found["close"])
+        empty = bool(match["group"] or match["bar"])
+        open_groups += bool(match["group"]) - bool(match["close"])
         if open_groups < 0:
             break
-        repeatable = bool(found["set"] or found["atom"] or found["close"])
-        at = found.end()
+        repeatable = bool(match["set"] or match["atom"] or match["close"])
+        at = match.end()
     if open_groups or empty:
         return "whose groups are not closed" if open_groups else "which has an empty part"
     return None

@@ -65,26 +65,26 @@ def _check_parts(messages: Any, name: str) -> None:
 
 def _check_format(body: Mapping[str, Any]) -> None:
     """Refuse a form of the answer that would not be kept to."""
-    wanted = body.get("response_format")
+    response_format = body.get("response_format")
     param = "response_format"
     schema = body.get("json_schema")
-    if wanted is not None:
-        kind = wanted.get("type") if isinstance(wanted, Mapping) else None
+    if response_format is not None:
+        kind = response_format.get("type") if isinstance(response_format, Mapping) else None
         if kind not in _FORMATS:
             raise RequestError(
                 f"response_format must be an object with a type, one of {', '.join(_FORMATS)}",
                 param,
             )
         if kind == "json_schema":
-            inner = wanted.get("json_schema")
+            inner = response_format.get("json_schema")
             schema = inner.get("schema") if isinstance(inner, Mapping) else None
             if not isinstance(schema, Mapping):
                 raise RequestError(
                     "response_format of type json_schema needs its schema in json_schema.schema",
                     param,
                 )
-        elif kind == "json_object" and "schema" in wanted:
-            schema = wanted["schema"]
+        elif kind == "json_object" and "schema" in response_format:
+            schema = response_format["schema"]
     _check_schema(schema, param)
 
 
@@ -143,8 +143,8 @@ def _with_tools(body: dict[str, Any], name: str, engine: Engine) -> dict[str, An
 def _named(tools: list[Any], choice: Any) -> Any:
     """Return the tool that a choice names."""
     function = choice.get("function") if isinstance(choice, Mapping) else None
-    wanted = function.get("name") if isinstance(function, Mapping) else None
-    if wanted is None:
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if name is None:
         raise RequestError(
             f"tool_choice is {choice!r}; it must be none, auto, required or a named function, "
             "{'type': 'function', 'function': {'name': ...}}",
@@ -155,9 +155,9 @@ def _named(tools: list[Any], choice: Any) -> Any:
         for tool in tools
         if isinstance(tool, Mapping) and isinstance(tool.get("function"), Mapping)
     }
-    if wanted not in known:
+    if name not in known:
         raise RequestError(
-            f"tool_choice names {wanted}, which is none of the tools: {', '.join(map(str, known))}",
+            f"tool_choice names {name}, which is none of the tools: {', '.join(map(str, known))}",
             "tool_choice",
         )
-    return known[wanted]
+    return known[name]

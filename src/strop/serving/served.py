@@ -40,15 +40,15 @@ def find(names: Sequence[str], *, uncertified: bool = False) -> list[Served]:
         DataError: an export is not certified.
         StropError: a run cannot be exported, or a packaged model is not installed.
     """
-    there = {name: at_hand(name, uncertified=uncertified) for name in names}
-    fresh = [run for name in names if there[name] is None and (run := _run(name)) is not None]
+    exported = {name: at_hand(name, uncertified=uncertified) for name in names}
+    fresh = [run for name in names if exported[name] is None and (run := _run(name)) is not None]
     bases = Counter(_base(run) for run in fresh)
     shared = {base for base, count in bases.items() if count > 1}
-    made = [there[name] or _made(name, shared, uncertified) for name in names]
-    twice = sorted({m.name for m in made if sum(m.name == other.name for other in made) > 1})
+    models = [exported[name] or _resolved(name, shared, uncertified) for name in names]
+    twice = sorted({m.name for m in models if sum(m.name == other.name for other in models) > 1})
     if twice:
         raise ConfigError(f"several models would be called {', '.join(twice)}; rename the folders")
-    return made
+    return models
 
 
 def at_hand(name: str, *, uncertified: bool = False) -> Served | None:
@@ -109,8 +109,8 @@ def _made(name: str, shared: set[tuple[str, int, str]], uncertified: bool) -> Se
 
 
 def _exported(run: Run, quant: str, uncertified: bool) -> Served:
-    (made,) = export(run, "gguf", quant=quant, certified=not uncertified)
-    return _of_run(run, next(made.path.glob("*.gguf")), uncertified)
+    (exported,) = export(run, "gguf", quant=quant, certified=not uncertified)
+    return _of_run(run, next(exported.path.glob("*.gguf")), uncertified)
 
 
 def _packaged(name: str) -> Path:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from strop.exporting.certify.reference import Reference
-from strop.exporting.gguf.channel_scaling import Balance
+from strop.exporting.certify.reference import ReferenceOutputs
+from strop.exporting.gguf.channel_scaling import ChannelScaling
 from strop.exporting.weights.base_weights import ORIGINAL
-from strop.exporting.weights.sketches import Print, print_over
+from strop.exporting.weights.sketches import WeightSketch, sketch_over
 from strop.exporting.weights.tuned import TunedWeights, pour
 from strop.metrics.divergence import agreement
 from strop.models import load
@@ -18,12 +18,12 @@ from strop.models.assets import ModelAssets
 
 @torch.no_grad()
 def measured(
-    reference: Reference,
+    reference: ReferenceOutputs,
     assets: ModelAssets,
     candidates: Mapping[str, TunedWeights],
-    balance: Balance,
+    scaling: ChannelScaling,
     dtype: torch.dtype | None,
-) -> Reference:
+) -> ReferenceOutputs:
     """Return the reference with what each base does, and the name of the one nearest to training.
 
     The update was trained on the dequantised base; added to the original weights it corrects
@@ -35,28 +35,32 @@ def measured(
         reference: what the trained model says.
         assets: what surrounds its weights; its folder holds the original ones.
         candidates: merged weights by the name of their base.
-        balance: by which channels are scaled in some formats.
+        scaling: by which channels are scaled in some formats.
         dtype: that merged weights are stored in; None stores each as the base does.
     """
     model, _ = load(assets.folder, bits=32)
-    found = {}
+    agreements = {}
     for name, weights in candidates.items():
         pour(weights, model, dtype)
-        found[name] = agreement(
+        agreements[name] = agreement(
             reference.texts,
-            reference.firsts,
+            reference.context_starts,
             reference.log_probs,
             lambda ids: model(input_ids=torch.tensor([ids], device=model.device)).logits[0].cpu(),
         )
-    nearest = min(found, key=lambda name: found[name].kl)
-    prints, scaled = reference.prints, reference.scaled
+    nearest = min(agreements, key=lambda name: agreements[name].kl)
+    sketches, scaled = reference.sketches, reference.scaled
     if nearest == ORIGINAL:
         base = candidates[nearest].base
 
-        def over(name: str, found: Print, apply: Callable[[str, Tensor], Tensor]) -> Print:
+        def over(
+            name: str, sketch: WeightSketch, apply: Callable[[str, Tensor], Tensor]
+        ) -> WeightSketch:
             weight = apply(name, base.rows(name, None, None))
-            return print_over(weight, found.update, found.turned_update)
+            return sketch_over(weight, sketch.update, sketch.transposed_update)
 
-        prints = {k: over(k, p, lambda _, weight: weight) for k, p in prints.items()}
-        scaled = {k: over(k, p, balance.apply) for k, p in scaled.items()}
-    return dataclasses.replace(reference, base=nearest, bases=found, prints=prints, scaled=scaled)
+        sketches = {k: over(k, p, lambda _, weight: weight) for k, p in sketches.items()}
+        scaled = {k: over(k, p, scaling.apply) for k, p in scaled.items()}
+    return dataclasses.replace(
+        reference, base=nearest, bases=agreements, sketches=sketches, scaled=scaled
+    )

@@ -156,16 +156,18 @@ class Certificate:
             del plain["sentence"]
             if plain["agreement"] is not None:
                 plain["agreement"] = Agreement(**plain["agreement"])
-            plain["bases"] = {name: Agreement(**found) for name, found in plain["bases"].items()}
+            plain["bases"] = {
+                name: Agreement(**agreement) for name, agreement in plain["bases"].items()
+            }
             plain["thresholds"] = Thresholds(**plain["thresholds"])
             for name in ("departures", "faults", "notes"):
                 plain[name] = tuple(plain[name])
-            made = cls(**plain)
+            certificate = cls(**plain)
         except (OSError, ValueError, TypeError, LookupError, AttributeError) as e:
             raise DataError(f"{file} is damaged ({type(e).__name__}: {e})") from e
-        if passed is not made.passed:
-            raise DataError(f"{file} says passed {passed} beside {len(made.faults)} faults")
-        return made
+        if passed is not certificate.passed:
+            raise DataError(f"{file} says passed {passed} beside {len(certificate.faults)} faults")
+        return certificate
 
     def changed_files(self, folder: Path) -> list[str]:
         """Return the files that are no longer what was certified."""
@@ -188,12 +190,12 @@ def thresholds(format: str) -> Thresholds:
     return THRESHOLDS.get(format.removeprefix("adapter-"), FEW_BITS)
 
 
-def judged(found: Findings, allowed: Thresholds) -> tuple[str, ...]:
+def judged(findings: Findings, allowed: Thresholds) -> tuple[str, ...]:
     """Return the faults of an export: those seen on the way, then what exceeds a threshold."""
-    faults = list(found.faults)
-    if (agreement := found.agreement) is None:
+    faults = list(findings.faults)
+    if (agreement := findings.agreement) is None:
         return tuple(
-            faults or [f"nothing was measured of it; {found.step or 'starting'} came last"]
+            faults or [f"nothing was measured of it; {findings.step or 'starting'} came last"]
         )
     if not agreement.kl <= allowed.kl:  # a NaN is not below either
         faults.append(
@@ -212,16 +214,16 @@ def judged(found: Findings, allowed: Thresholds) -> tuple[str, ...]:
             f"trained model is sure of its own by more than {allowed.gap:.2g} nats; "
             f"{100 * (1 - SURE):.1f} % is allowed"
         )
-    clear = [margin for margin in found.departures if margin > allowed.gap]
-    few = len(clear) <= (0 if allowed.top1 else (1 - SURE) * found.answer_tokens)
+    clear = [margin for margin in findings.departures if margin > allowed.gap]
+    few = len(clear) <= (0 if allowed.top1 else (1 - SURE) * findings.answer_tokens)
     if not few or max(clear, default=0.0) > 2 * allowed.gap:
         faults.append(
-            f"{len(clear)} of {found.answers} answers depart where the trained model is sure of its "
+            f"{len(clear)} of {findings.answers} answers depart where the trained model is sure of its "
             f"own, by up to {max(clear):.2g} nats; {allowed.gap:.2g} is a near tie"
         )
-    if found.ends_produced < found.ends_expected:
+    if findings.ends_produced < findings.ends_expected:
         faults.append(
-            f"{found.ends_expected - found.ends_produced} of {found.ends_expected} answers that "
+            f"{findings.ends_expected - findings.ends_produced} of {findings.ends_expected} answers that "
             "should end run on: the end token is not what it stops at"
         )
     return tuple(faults)
@@ -229,8 +231,8 @@ def judged(found: Findings, allowed: Thresholds) -> tuple[str, ...]:
 
 def digests(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file of a folder but the certificate."""
-    found = {}
+    hashes = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name != FILE:
-            found[str(path.relative_to(folder))] = file_digest(path)
-    return found
+            hashes[str(path.relative_to(folder))] = file_digest(path)
+    return hashes

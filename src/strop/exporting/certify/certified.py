@@ -67,8 +67,8 @@ def check(folder: Path, base: Path | None = None) -> None:
 
 
 def _files(folder: Path) -> set[str]:
-    found = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix in _READ)
-    return {str(path) for path in found if str(path) != FILE}
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix in _READ)
+    return {str(path) for path in paths if str(path) != FILE}
 
 
 def _run_of(folder: Path) -> Path | None:

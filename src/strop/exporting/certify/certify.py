@@ -12,7 +12,7 @@ from strop.core.errors import MissingPackageError
 from strop.core.system import versions
 from strop.exporting.certify.certificate import Certificate, digests, judged, thresholds
 from strop.exporting.certify.findings import STEP, Findings
-from strop.exporting.certify.reference import Reference
+from strop.exporting.certify.reference import ReferenceOutputs
 from strop.exporting.ollama import modelfile
 
 SECONDS, SECONDS_PER_GB = 1800, 120
@@ -42,7 +42,7 @@ def certify(
     format: str,
     opened: Path,
     work: Path,
-    reference: Reference,
+    reference: ReferenceOutputs,
     adapter: Path | None = None,
 ) -> Certificate:
     """Compare what lies in `folder` with the trained model, and write certificate.json into it.
@@ -57,40 +57,40 @@ def certify(
         adapter: a GGUF file that llama.cpp is to lay over the one opened.
     """
     llama = opened.suffix == ".gguf" or opened.name == modelfile.FILE
-    found = _looked(opened, work, None if llama else target, adapter)
+    findings = _findings(opened, work, None if llama else target, adapter)
     kind = reference.base_kind
     allowed = thresholds(
         {"NF4": "nf4", "BF16": "bf16"}.get(kind, "") if target == "adapter" else format
     )
-    made = Certificate(
+    certificate = Certificate(
         target=target,
         format=format,
         opened_by="llama.cpp" if llama else "PEFT" if target == "adapter" else "transformers",
         compared_on=reference.source,
-        agreement=found.agreement,
-        answers=found.answers,
-        same_answers=found.same_answers,
-        answer_tokens=found.answer_tokens,
-        departures=tuple(found.departures),
-        ends_expected=found.ends_expected,
-        ends_produced=found.ends_produced,
-        weights=found.weights,
-        tokens_checked=found.tokens_checked,
+        agreement=findings.agreement,
+        answers=findings.answers,
+        same_answers=findings.same_answers,
+        answer_tokens=findings.answer_tokens,
+        departures=tuple(findings.departures),
+        ends_expected=findings.ends_expected,
+        ends_produced=findings.ends_produced,
+        weights=findings.weights,
+        tokens_checked=findings.tokens_checked,
         base="" if target == "adapter" or adapter is not None else reference.base,
         bases=reference.bases,
         thresholds=allowed,
-        faults=judged(found, allowed),
-        notes=tuple(found.notes),
+        faults=judged(findings, allowed),
+        notes=tuple(findings.notes),
         files=digests(folder),
         over="" if adapter is None else file_digest(opened),
         trained=reference.trained,
         versions=versions.installed(),
     )
-    made.save(folder)
-    return made
+    certificate.save(folder)
+    return certificate
 
 
-def _looked(opened: Path, work: Path, kind: str | None, adapter: Path | None) -> Findings:
+def _findings(opened: Path, work: Path, kind: str | None, adapter: Path | None) -> Findings:
     """Return what was found: by transformers or PEFT where a kind is given, else by llama.cpp."""
     out = work / "findings.json"
     out.unlink(missing_ok=True)

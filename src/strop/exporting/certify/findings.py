@@ -14,7 +14,7 @@ import jinja2
 from safetensors import SafetensorError
 
 from strop.core.files import write_json
-from strop.exporting.certify.reference import Reference
+from strop.exporting.certify.reference import ReferenceOutputs
 from strop.metrics.divergence import Agreement, Answer
 
 _REFUSALS = (
@@ -86,50 +86,54 @@ class Findings:
             plain["agreement"] = Agreement(**plain["agreement"])
         return cls(**plain)
 
-    def compare_ids(self, what: str, found: Sequence[int], wanted: Sequence[int]) -> None:
+    def compare_ids(self, what: str, ids: Sequence[int], expected: Sequence[int]) -> None:
         """Count tokens that were compared, and note where they differ."""
-        self.tokens_checked += len(wanted)
-        if list(found) == list(wanted):
+        self.tokens_checked += len(expected)
+        if list(ids) == list(expected):
             return
         begun = f"{what} has the begin token twice"
-        if len(found) > 1 and found[0] == found[1] and list(found[1:]) == list(wanted):
+        if len(ids) > 1 and ids[0] == ids[1] and list(ids[1:]) == list(expected):
             self.faults.append(begun)
             return
-        i = next((i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b), -1)
-        i = min(len(found), len(wanted)) if i < 0 else i
+        i = next((i for i, (a, b) in enumerate(zip(ids, expected, strict=False)) if a != b), -1)
+        i = min(len(ids), len(expected)) if i < 0 else i
         self.faults.append(
-            f"{what} becomes other tokens: {list(found[i : i + 6])} instead of "
-            f"{list(wanted[i : i + 6])} from token {i} on"
+            f"{what} becomes other tokens: {list(ids[i : i + 6])} instead of "
+            f"{list(expected[i : i + 6])} from token {i} on"
         )
 
     def compare_answer(
-        self, right: Answer, found: Sequence[int], ended: bool, ends: Sequence[int]
+        self, right: Answer, ids: Sequence[int], ended: bool, ends: Sequence[int]
     ) -> None:
         """Count an answer; whether it ended is asked only where it is the trained model's own."""
-        own = right.ids[:-1] if right.ended else right.ids
-        other = [i for i in found if i not in ends]
+        expected = right.ids[:-1] if right.ended else right.ids
+        other = [i for i in ids if i not in ends]
         self.answers += 1
-        same = own == other[: len(own)] and (not right.ended or len(other) == len(own))
+        same = expected == other[: len(expected)] and (
+            not right.ended or len(other) == len(expected)
+        )
         self.same_answers += same
-        alike = next((i for i, (a, b) in enumerate(zip(own, other, strict=False)) if a != b), None)
-        self.answer_tokens += len(own) if alike is None else alike + 1
+        alike = next(
+            (i for i, (a, b) in enumerate(zip(expected, other, strict=False)) if a != b), None
+        )
+        self.answer_tokens += len(expected) if alike is None else alike + 1
         departs = 0.0
-        if not same and own != other[: len(own)]:
-            departs = right.gap(found)
+        if not same and expected != other[: len(expected)]:
+            departs = right.gap(ids)
             self.departures.append(departs)
         if right.ended:
             self.ends_expected += 1
             self.ends_produced += ended or departs > 0
 
 
-def report(work: Path, out: Path, look: Callable[[Reference, Findings], Any]) -> None:
+def report(work: Path, out: Path, look: Callable[[ReferenceOutputs, Findings], Any]) -> None:
     """Open the reference in `work`, look at an export, and write the findings to `out`.
 
     Whatever a loader raises is a finding too: its text becomes a fault, with the step it ended.
     """
     findings = Findings()
     try:
-        look(Reference.open(work), findings)
+        look(ReferenceOutputs.open(work), findings)
     except _REFUSALS as e:
         traceback.print_exc()
         what = "opened" if findings.step.startswith(OPENING) else "compared"

@@ -16,7 +16,7 @@ from strop.exporting.certify.prompt import (
     other_number,
     with_text_arguments,
 )
-from strop.exporting.certify.reference import NEW_TOKENS, Reference
+from strop.exporting.certify.reference import NEW_TOKENS, ReferenceOutputs
 
 _LIKELIEST = {"temperature": 0, "n_predict": NEW_TOKENS, "return_tokens": True}
 """What asks for an answer of likeliest tokens."""
@@ -81,7 +81,7 @@ class ChatServer:
         return list(reply["tokens"]), reply["stop_type"] != "limit"
 
 
-def compare_chats(server: ChatServer, reference: Reference, found: Findings) -> None:
+def compare_chats(server: ChatServer, reference: ReferenceOutputs, findings: Findings) -> None:
     """Compare renderings and answers of chats of texts."""
     for chat, text, ids, right in zip(
         reference.chats,
@@ -91,32 +91,32 @@ def compare_chats(server: ChatServer, reference: Reference, found: Findings) -> 
         strict=True,
     ):
         prompt = Prompt(what="a chat", messages=chat, tools=None, text=text, ids=ids, of_run=True)
-        alike = _compare(server, prompt, found)
+        alike = _compare(server, prompt, findings)
         answer, ended = server.answer(chat) if alike else server.continued(ids)
-        found.compare_answer(right, answer, ended, reference.ends)
+        findings.compare_answer(right, answer, ended, reference.ends)
 
 
-def compare_prompts(server: ChatServer, reference: Reference, found: Findings) -> None:
+def compare_prompts(server: ChatServer, reference: ReferenceOutputs, findings: Findings) -> None:
     """Compare renderings of chats with tools, calls and reasoning."""
     for prompt in reference.prompts:
         try:
-            _compare(server, prompt, found)
+            _compare(server, prompt, findings)
         except urllib.error.HTTPError as e:
-            _add(found, prompt, f"llama.cpp does not render {prompt.what}: {body(e)}")
+            _add(findings, prompt, f"llama.cpp does not render {prompt.what}: {body(e)}")
 
 
-def _compare(server: ChatServer, prompt: Prompt, found: Findings) -> bool:
+def _compare(server: ChatServer, prompt: Prompt, findings: Findings) -> bool:
     """Compare a rendering token by token, and say why it differs; return whether it does not."""
     text, ids = server.rendered(prompt.messages, prompt.tools)
     if ids == prompt.ids or text == prompt.text:
-        found.compare_ids(f"{prompt.what}, rendered by the file's template,", ids, prompt.ids)
+        findings.compare_ids(f"{prompt.what}, rendered by the file's template,", ids, prompt.ids)
         return ids == prompt.ids
-    found.tokens_checked += len(prompt.ids)
+    findings.tokens_checked += len(prompt.ids)
     right = prompt
     anew = dataclasses.replace(prompt, text=prompt.with_plain_tools)
     if prompt.with_plain_tools and (text == anew.text or other_number(anew, text)):
         right = anew
-        found.note(
+        findings.note(
             "llama.cpp builds tools anew of their name, description and parameters: "
             f"{prompt.what} becomes {excerpt(prompt.text, text)}; train with tools of these three "
             "entries, in this order",
@@ -125,20 +125,20 @@ def _compare(server: ChatServer, prompt: Prompt, found: Findings) -> bool:
     if text == right.text:
         return False
     if numbers := other_number(right, text):
-        found.note(
+        findings.note(
             f"llama.cpp writes numbers in prompts otherwise than training did, {numbers[1]} for "
             f"{numbers[0]} ({prompt.what}): it matters where tools or earlier calls hold such "
             "numbers; write them as texts or whole numbers there",
             once="llama.cpp writes numbers",
         )
     elif dates := other_date(prompt, text):
-        found.note(
+        findings.note(
             f"llama.cpp writes today's date into prompts, {dates[1]}, where training wrote "
             f"{dates[0]}; other programs can be given it as date_string",
             once="llama.cpp writes today's date",
         )
     elif server.rendered(prompt.messages, prompt.tools, **_NO_THINKING)[1] == prompt.ids:
-        found.fault(
+        findings.fault(
             "llama.cpp renders chats with enable_thinking, which training left unset, so that "
             f"{prompt.what} becomes {excerpt(prompt.text, text)}; set enable_thinking to false in "
             "the chat template before training, or ask with chat_template_kwargs "
@@ -146,14 +146,14 @@ def _compare(server: ChatServer, prompt: Prompt, found: Findings) -> bool:
             once="llama.cpp renders chats with enable_thinking",
         )
     else:
-        said = f"{prompt.what} is rendered otherwise by llama.cpp: {excerpt(prompt.text, text)}"
-        _add(found, prompt, said)
+        sentence = f"{prompt.what} is rendered otherwise by llama.cpp: {excerpt(prompt.text, text)}"
+        _add(findings, prompt, sentence)
     return False
 
 
-def _add(found: Findings, prompt: Prompt, said: str) -> None:
+def _add(findings: Findings, prompt: Prompt, sentence: str) -> None:
     """Note a difference as a fault where the run has to do with such chats, else as an exception."""
     if prompt.of_run or prompt.tools is None:
-        found.faults.append(said)
+        findings.faults.append(sentence)
     else:
-        found.notes.append(f"{said}; the run's own rows have no such chat")
+        findings.notes.append(f"{sentence}; the run's own rows have no such chat")

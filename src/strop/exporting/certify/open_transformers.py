@@ -13,8 +13,8 @@ from torch import Tensor
 
 from strop.data.encoding.templates import templates_of
 from strop.exporting.certify.findings import Findings, report
-from strop.exporting.certify.reference import NEW_TOKENS, Reference
-from strop.exporting.weights.sketches import adapted, fault, head_size, image
+from strop.exporting.certify.reference import NEW_TOKENS, ReferenceOutputs
+from strop.exporting.weights.sketches import adapted, fault, head_size, projection
 from strop.metrics.divergence import agreement
 from strop.models.files.opening import conversion
 from strop.models.files.weight_files import stored_tensors
@@ -24,38 +24,42 @@ def main() -> None:
     """Compare the folder named on the command line."""
     kind, folder, work, out = sys.argv[1:]
     report(
-        Path(work), Path(out), lambda reference, found: look(kind, Path(folder), reference, found)
+        Path(work),
+        Path(out),
+        lambda reference, findings: look(kind, Path(folder), reference, findings),
     )
 
 
 @torch.no_grad()
-def look(kind: str, folder: Path, reference: Reference, found: Findings) -> None:
+def look(kind: str, folder: Path, reference: ReferenceOutputs, findings: Findings) -> None:
     """Open `folder` and compare its weights, distributions, tokens and answers."""
     from transformers import AutoTokenizer
 
-    found.begin("opening the tokenizer")
+    findings.begin("opening the tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    found.begin("comparing tokens of texts and chats")
-    _compare_tokens(tokenizer, reference, found)
-    found.begin("opening the model")
-    model = _opened(kind, folder, found).eval()
-    found.begin("comparing weights")
-    _compare_settings(model, reference, found)
-    _compare_weights(model, _formats(folder), reference, found)
+    findings.begin("comparing tokens of texts and chats")
+    _compare_tokens(tokenizer, reference, findings)
+    findings.begin("opening the model")
+    model = _opened(kind, folder, findings).eval()
+    findings.begin("comparing weights")
+    _compare_settings(model, reference, findings)
+    _compare_weights(model, _formats(folder), reference, findings)
 
     def logits(ids: Sequence[int]) -> Tensor:
         return model(input_ids=torch.tensor([ids])).logits[0]
 
-    found.begin("comparing distributions")
-    found.agreement = agreement(reference.texts, reference.firsts, reference.log_probs, logits)
-    found.begin("comparing answers")
+    findings.begin("comparing distributions")
+    findings.agreement = agreement(
+        reference.texts, reference.context_starts, reference.log_probs, logits
+    )
+    findings.begin("comparing answers")
     for ids, right in zip(reference.chat_ids, reference.answers, strict=True):
         answer = _answer(model, ids)
         ended = bool(answer) and answer[-1] in reference.ends
-        found.compare_answer(right, answer, ended, reference.ends)
+        findings.compare_answer(right, answer, ended, reference.ends)
 
 
-def _opened(kind: str, folder: Path, found: Findings) -> Any:
+def _opened(kind: str, folder: Path, findings: Findings) -> Any:
     if kind == "adapter":
         from peft import AutoPeftModelForCausalLM
 
@@ -71,25 +75,25 @@ def _opened(kind: str, folder: Path, found: Findings) -> Any:
     )
     for key, what in (("missing_keys", "lacks"), ("unexpected_keys", "has no place for")):
         if names := sorted(loaded[key]):
-            found.faults.append(f"the folder {what} {names[0]} ({len(names)} such tensors)")
+            findings.faults.append(f"the folder {what} {names[0]} ({len(names)} such tensors)")
     for parameter in model.parameters():
         if parameter.is_floating_point():  # beside 4-bit weights transformers mixes 16 bits and 32
             parameter.data = parameter.data.float()
     return model
 
 
-def _compare_tokens(tokenizer: Any, reference: Reference, found: Findings) -> None:
-    for text, ids in reference.hard:
-        own = tokenizer(text, add_special_tokens=False)["input_ids"]
-        found.compare_ids(f"the text {text[:24]!r}", own, ids)
+def _compare_tokens(tokenizer: Any, reference: ReferenceOutputs, findings: Findings) -> None:
+    for text, ids in reference.tokenizer_stress_texts:
+        ids_read = tokenizer(text, add_special_tokens=False)["input_ids"]
+        findings.compare_ids(f"the text {text[:24]!r}", ids_read, ids)
     if reference.chats and "default" not in templates_of(tokenizer):
-        found.faults.append("the chat template is lost")
+        findings.faults.append("the chat template is lost")
         return
     for chat, ids in zip(reference.chats, reference.chat_ids, strict=True):
         rendered = tokenizer.apply_chat_template(
             chat, add_generation_prompt=True, tokenize=True, return_dict=True
         )["input_ids"]
-        found.compare_ids("a chat rendered by its template", rendered, ids)
+        findings.compare_ids("a chat rendered by its template", rendered, ids)
     for prompt in reference.prompts:
         rendered = tokenizer.apply_chat_template(
             prompt.messages,
@@ -98,43 +102,45 @@ def _compare_tokens(tokenizer: Any, reference: Reference, found: Findings) -> No
             tokenize=True,
             return_dict=True,
         )["input_ids"]
-        found.compare_ids(f"{prompt.what}, rendered by its template,", rendered, prompt.ids)
+        findings.compare_ids(f"{prompt.what}, rendered by its template,", rendered, prompt.ids)
     begun = tokenizer("a")["input_ids"]
     if (begun[:1] == [reference.begin]) != (reference.begin is not None):
-        found.faults.append("plain texts no longer begin as they did in training")
+        findings.faults.append("plain texts no longer begin as they did in training")
 
 
-def _compare_settings(model: Any, reference: Reference, found: Findings) -> None:
+def _compare_settings(model: Any, reference: ReferenceOutputs, findings: Findings) -> None:
     config = model.config.to_dict()
-    for key, wanted in reference.config.items():
-        if key in config and not _says(config[key], wanted):
-            found.faults.append(f"config.json says {key} {config[key]}; trained was {wanted}")
+    for key, expected in reference.config.items():
+        if key in config and not _agrees(config[key], expected):
+            findings.faults.append(f"config.json says {key} {config[key]}; trained was {expected}")
     stops = model.generation_config.eos_token_id
     stops = stops if isinstance(stops, list) else [stops]
     if lost := sorted(set(reference.ends) - set(stops)):
-        found.faults.append(f"generation does not stop at the end token {lost[0]} but at {stops}")
+        findings.faults.append(
+            f"generation does not stop at the end token {lost[0]} but at {stops}"
+        )
 
 
-def _says(found: Any, wanted: Any) -> bool:
+def _agrees(value: Any, expected: Any) -> bool:
     """Whether a setting is as wanted; of a part's settings, those that are not the usual ones."""
-    if not (isinstance(found, dict) and isinstance(wanted, dict)):
-        return bool(found == wanted)
-    return all(key not in found or _says(found[key], wanted[key]) for key in wanted)
+    if not (isinstance(value, dict) and isinstance(expected, dict)):
+        return bool(value == expected)
+    return all(key not in value or _agrees(value[key], expected[key]) for key in expected)
 
 
 def _compare_weights(
-    model: Any, formats: dict[str, str], reference: Reference, found: Findings
+    model: Any, formats: dict[str, str], reference: ReferenceOutputs, findings: Findings
 ) -> None:
-    prints, heads = dict(reference.prints), head_size(model.config)
+    sketches, heads = dict(reference.sketches), head_size(model.config)
     for name, value in _weights(model):
-        if name not in prints:
+        if name not in sketches:
             continue
         kind = formats.get(name, reference.base_kind)
         head = heads if any(k in name for k in (".q_proj.", ".k_proj.")) else 0
-        wrong = fault(name, image(value), kind, prints, head)
-        found.weights += 1
+        wrong = fault(name, projection(value), kind, sketches, head)
+        findings.weights += 1
         if wrong:
-            found.faults.append(wrong)
+            findings.faults.append(wrong)
 
 
 def _formats(folder: Path) -> dict[str, str]:
@@ -145,10 +151,10 @@ def _formats(folder: Path) -> dict[str, str]:
     files = {m: n for n, m in layout.names.items()}
     files |= {m: group.files[0] for group in layout.groups for m in group.memory}
     codes = {memory: stored[name].code for memory, name in files.items()}
-    found = {memory: {"U8": "NF4"}.get(code, code) for memory, code in codes.items()}
-    for name in [name for name in found if name.endswith("embed_tokens.weight")]:
-        found.setdefault("lm_head.weight", found[name])  # tied
-    return found
+    formats = {memory: {"U8": "NF4"}.get(code, code) for memory, code in codes.items()}
+    for name in [name for name in formats if name.endswith("embed_tokens.weight")]:
+        formats.setdefault("lm_head.weight", formats[name])  # tied
+    return formats
 
 
 def _weights(model: Any) -> Any:
@@ -181,10 +187,10 @@ def _unpacked(layer: Any) -> Tensor:
 
 def _answer(model: Any, ids: list[int]) -> list[int]:
     """Answer with the exported model's own generation settings, which say where it stops."""
-    asked = torch.tensor([ids])
+    prompt = torch.tensor([ids])
     out = model.generate(
-        input_ids=asked,
-        attention_mask=torch.ones_like(asked),
+        input_ids=prompt,
+        attention_mask=torch.ones_like(prompt),
         do_sample=False,
         max_new_tokens=NEW_TOKENS,
     )

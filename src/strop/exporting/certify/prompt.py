@@ -65,38 +65,38 @@ def plain_tools(tools: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def other_number(prompt: Prompt, found: str) -> tuple[str, str] | None:
-    """Return the first number of tools or calls that `found` writes otherwise, right one first.
+def other_number(prompt: Prompt, rendered: str) -> tuple[str, str] | None:
+    """Return the first number of tools or calls that `rendered` writes otherwise, right one first.
 
     None where anything else differs.
     """
-    pairs = _others(_NUMBER, prompt.text, found)
+    pairs = _others(_NUMBER, prompt.text, rendered)
     known = prompt.fractions
     return pairs[0] if pairs and all(float(right) in known for right, _ in pairs) else None
 
 
-def other_date(prompt: Prompt, found: str) -> tuple[str, str] | None:
-    """Return the first date for which `found` has today's; None where anything else differs."""
+def other_date(prompt: Prompt, rendered: str) -> tuple[str, str] | None:
+    """Return the first date for which `rendered` has today's; None where anything else differs."""
     now = datetime.datetime.now(datetime.UTC).astimezone()
     today = {now.strftime(form) for form in _DATE_FORMATS}
     today |= {text.removeprefix("0") for text in today}
-    pairs = _others(_DATE, prompt.text, found)
+    pairs = _others(_DATE, prompt.text, rendered)
     return pairs[0] if pairs and all(date in today for _, date in pairs) else None
 
 
-def excerpt(right: str, found: str) -> str:
+def excerpt(right: str, rendered: str) -> str:
     """Return both texts around the first difference."""
-    pairs = enumerate(zip(right, found, strict=False))
-    at = next((i for i, (a, b) in pairs if a != b), min(len(right), len(found)))
+    pairs = enumerate(zip(right, rendered, strict=False))
+    at = next((i for i, (a, b) in pairs if a != b), min(len(right), len(rendered)))
     start = max(0, at - AROUND)
-    return f"{found[start : at + AROUND]!r} instead of {right[start : at + AROUND]!r}"
+    return f"{rendered[start : at + AROUND]!r} instead of {right[start : at + AROUND]!r}"
 
 
-def _others(pattern: re.Pattern[str], right: str, found: str) -> list[tuple[str, str]]:
+def _others(pattern: re.Pattern[str], right: str, rendered: str) -> list[tuple[str, str]]:
     """Return the matches that differ; none where the texts between matches differ too."""
-    if pattern.split(right) != pattern.split(found):
+    if pattern.split(right) != pattern.split(rendered):
         return []
-    pairs = zip(pattern.findall(right), pattern.findall(found), strict=True)
+    pairs = zip(pattern.findall(right), pattern.findall(rendered), strict=True)
     return [(a, b) for a, b in pairs if a != b]
 
 

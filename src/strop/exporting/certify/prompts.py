@@ -55,7 +55,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "very large and very small numbers": {"tiny": 1e-07, "large": 1e22, "id": 1234567890123},
 }
 """Of calls, by what is in them."""
-_ASKED = {"role": "user", "content": "Warm it up."}
+_QUESTION = {"role": "user", "content": "Warm it up."}
 _DONE = {"role": "assistant", "content": "It is warm."}
 _AGAIN = {"role": "user", "content": "And now?"}
 _SYSTEM = {"role": "system", "content": "Be brief. Größe: 3.0"}
@@ -71,37 +71,39 @@ def prompts(rows: Sequence[Row], tokenizer: Any) -> list[Prompt]:
     if not tokenizer.chat_template:
         return []
 
-    def made(
+    def prompt_of(
         what: str, messages: Sequence[Message], tools: Any = None, of_run: bool = False
     ) -> Prompt | None:
         return _rendered(tokenizer, what, messages, tools, of_run)
 
-    found = [made(*chat, of_run=True) for chat in _of_rows(rows)]
-    found += [
-        made("a chat with a system message", [_SYSTEM, _ASKED]),
-        made("a chat of several turns", [_ASKED, _DONE, _AGAIN]),
-        made(
+    candidates = [prompt_of(*chat, of_run=True) for chat in _of_rows(rows)]
+    candidates += [
+        prompt_of("a chat with a system message", [_SYSTEM, _QUESTION]),
+        prompt_of("a chat of several turns", [_QUESTION, _DONE, _AGAIN]),
+        prompt_of(
             "a chat with reasoning in an earlier answer",
-            [_ASKED, {**_DONE, "reasoning_content": "It is cold."}, _AGAIN],
+            [_QUESTION, {**_DONE, "reasoning_content": "It is cold."}, _AGAIN],
         ),
-        *_with_tools(made),
+        *_with_tools(prompt_of),
     ]
-    return [prompt for prompt in found if prompt is not None]
+    return [prompt for prompt in candidates if prompt is not None]
 
 
-def _with_tools(made: Callable[..., Prompt | None]) -> Iterable[Prompt | None]:
-    plain = made("", [_ASKED])
-    with_tools = made("a chat with tools", [_ASKED], TOOLS)
+def _with_tools(prompt_of: Callable[..., Prompt | None]) -> Iterable[Prompt | None]:
+    plain = prompt_of("", [_QUESTION])
+    with_tools = prompt_of("a chat with tools", [_QUESTION], TOOLS)
     if with_tools is None or plain is None or with_tools.text == plain.text:
         return  # the template does not write them
     yield with_tools
-    yield made("a chat with tools and a system message", [_SYSTEM, _ASKED], TOOLS)
-    yield made("a chat with numbers in its tools", [_ASKED], TOOLS_WITH_FRACTIONS)
+    yield prompt_of("a chat with tools and a system message", [_SYSTEM, _QUESTION], TOOLS)
+    yield prompt_of("a chat with numbers in its tools", [_QUESTION], TOOLS_WITH_FRACTIONS)
     for what, arguments in ARGUMENTS.items():
-        messages = [_ASKED, _calling(arguments), _result("done"), _DONE, _AGAIN]
-        yield made(f"a chat with {what} in a call", messages, TOOLS)
+        messages = [_QUESTION, _calling(arguments), _result("done"), _DONE, _AGAIN]
+        yield prompt_of(f"a chat with {what} in a call", messages, TOOLS)
     calling = _calling(ARGUMENTS["texts"], content="I look.", reasoning_content="It is cold.")
-    yield made("a chat with the result of a call", [_ASKED, calling, _result("21.0 °C")], TOOLS)
+    yield prompt_of(
+        "a chat with the result of a call", [_QUESTION, calling, _result("21.0 °C")], TOOLS
+    )
 
 
 def _calling(arguments: dict[str, Any], **more: str) -> Message:
@@ -135,7 +137,7 @@ def _rendered(
     """Return a prompt, arguments as objects or else as text; None if the template takes neither."""
     for form in (list(messages), with_text_arguments(messages)):
         try:
-            found = tokenizer.apply_chat_template(
+            encoded = tokenizer.apply_chat_template(
                 form, tools=tools, add_generation_prompt=True, tokenize=True, return_dict=True
             )
             text = rendered_text(tokenizer, form, tools)
@@ -146,7 +148,7 @@ def _rendered(
             messages=form,
             tools=tools,
             text=text,
-            ids=list(found["input_ids"]),
+            ids=list(encoded["input_ids"]),
             of_run=of_run,
             with_plain_tools=_with_plain_tools(tokenizer, form, tools, text),
         )

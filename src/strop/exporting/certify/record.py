@@ -15,11 +15,11 @@ from strop.data.reading.read import read_by
 from strop.data.rows import Row
 from strop.exporting.certify.certified import adapter_digest
 from strop.exporting.certify.prompts import prompts, rendered_text
-from strop.exporting.certify.reference import NEW_TOKENS, Reference
+from strop.exporting.certify.reference import NEW_TOKENS, ReferenceOutputs
 from strop.exporting.gguf.architectures import FAMILIES, metadata
-from strop.exporting.gguf.channel_scaling import Balance
+from strop.exporting.gguf.channel_scaling import ChannelScaling
 from strop.exporting.gguf.vocabulary import rendered_ids
-from strop.exporting.weights.sketches import Print, adapted, print_of
+from strop.exporting.weights.sketches import WeightSketch, adapted, sketch_of
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.metrics.divergence import Answer, considered
 from strop.models.assets import ModelAssets
@@ -45,7 +45,7 @@ QUESTIONS = (
     "Explain gravity to a child.",
 )
 """Asked where a run has no rows to compare on."""
-HARD_TEXTS = (
+TOKENIZER_STRESS_TEXTS = (
     "  two spaces, a tab\tand\n\n\nthree newlines\r\n",
     "1234567 3.14159 0x1F 1,000,000",
     "don't can't I'LL we've it's",
@@ -60,7 +60,7 @@ HARD_TEXTS = (
 
 
 @torch.no_grad()
-def ask(run: Run, assets: ModelAssets, data: Any = None) -> Reference:
+def record_reference(run: Run, assets: ModelAssets, data: Any = None) -> ReferenceOutputs:
     """Load the trained model, base and adapter apart as in training, and note what it says.
 
     Args:
@@ -76,27 +76,29 @@ def ask(run: Run, assets: ModelAssets, data: Any = None) -> Reference:
     tokenizer = assets.tokenizer
     source, rows = _rows(run, data)
     texts = _texts(rows, tokenizer, model.config.get_text_config().vocab_size)
-    firsts = [_shared(ids, texts[:i]) for i, ids in enumerate(texts)]
+    context_starts = [_shared(ids, texts[:i]) for i, ids in enumerate(texts)]
     log_probs = torch.cat(
         [
             torch.log_softmax(_logits(model, ids)[first:-1], -1)
-            for ids, first in zip(texts, firsts, strict=True)
+            for ids, first in zip(texts, context_starts, strict=True)
         ]
     )
     chats = _chats(rows) if template_of(tokenizer) else []
     chat_ids = [rendered_ids(tokenizer, chat) for chat in chats]
     plain = tokenizer("a")["input_ids"]
-    prints, scaled = _prints(model, Balance(run.activation_stats(), assets.text_config))
-    return Reference(
+    sketches, scaled = _sketches(model, ChannelScaling(run.activation_stats(), assets.text_config))
+    return ReferenceOutputs(
         source=source,
         texts=texts,
-        firsts=firsts,
+        context_starts=context_starts,
         chats=chats,
         chat_ids=chat_ids,
         chat_texts=[rendered_text(tokenizer, chat) for chat in chats],
         answers=[_answer(model, ids, assets.ends) for ids in chat_ids],
         prompts=prompts(rows, tokenizer),
-        hard=[(text, _plain_ids(tokenizer, text)) for text in HARD_TEXTS],
+        tokenizer_stress_texts=[
+            (text, _plain_ids(tokenizer, text)) for text in TOKENIZER_STRESS_TEXTS
+        ],
         ends=assets.ends,
         config={k: v for k, v in assets.stated.items() if k not in _STORAGE},
         gguf=metadata(assets.text_config) if assets.text_config.model_type in FAMILIES else {},
@@ -104,7 +106,7 @@ def ask(run: Run, assets: ModelAssets, data: Any = None) -> Reference:
         base_kind=_base_kind(run, assets),
         begin=plain[0] if len(plain) > 1 and plain[0] == tokenizer.bos_token_id else None,
         log_probs=log_probs,
-        prints=prints,
+        sketches=sketches,
         scaled=scaled,
     )
 
@@ -112,8 +114,8 @@ def ask(run: Run, assets: ModelAssets, data: Any = None) -> Reference:
 def _rows(run: Run, data: Any) -> tuple[str, list[Row]]:
     record = run.record
     if data is not None:
-        found = read_by(data, columns_of_run(record))
-        return found.source, found.rows
+        given = read_by(data, columns_of_run(record))
+        return given.source, given.rows
     parts = rows_of_run(record)
     if parts is None:
         return "built-in questions", [_question(text) for text in QUESTIONS]
@@ -157,7 +159,7 @@ def _shared(ids: Sequence[int], others: Sequence[Sequence[int]]) -> int:
 
 
 def _chats(rows: Sequence[Row]) -> list[list[dict[str, str]]]:
-    asked = []
+    chats = []
     for row in rows:
         turns = [
             {"role": str(m["role"]), "content": str(m["content"])}
@@ -165,9 +167,9 @@ def _chats(rows: Sequence[Row]) -> list[list[dict[str, str]]]:
             if m["role"] in ("system", "user") and isinstance(m.get("content"), str)
         ]
         if turns and turns[-1]["role"] == "user" and len(turns) <= 2:
-            asked.append(turns)
-    asked += [[{"role": "user", "content": text}] for text in QUESTIONS]
-    return asked[:CHATS]
+            chats.append(turns)
+    chats += [[{"role": "user", "content": text}] for text in QUESTIONS]
+    return chats[:CHATS]
 
 
 def _plain_ids(tokenizer: Any, text: str) -> list[int]:
@@ -175,16 +177,16 @@ def _plain_ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def _logits(model: Any, ids: Sequence[int]) -> Tensor:
-    found: Tensor = model(input_ids=torch.tensor([ids], device=model.device)).logits[0]
-    return found.cpu()
+    logits: Tensor = model(input_ids=torch.tensor([ids], device=model.device)).logits[0]
+    return logits.cpu()
 
 
 def _answer(model: Any, ids: list[int], ends: list[int]) -> Answer:
     """Return the answer of likeliest tokens and what else was likely at each step."""
-    asked = torch.tensor([ids], device=model.device)
+    prompt = torch.tensor([ids], device=model.device)
     out = model.generate(
-        input_ids=asked,
-        attention_mask=torch.ones_like(asked),
+        input_ids=prompt,
+        attention_mask=torch.ones_like(prompt),
         do_sample=False,
         max_new_tokens=NEW_TOKENS,
         eos_token_id=ends,
@@ -203,16 +205,18 @@ def _base_kind(run: Run, assets: ModelAssets) -> str:
     return "F32" if run.settings["bits"] == 32 or assets.config.dtype in narrow else "BF16"
 
 
-def _prints(model: Any, balance: Balance) -> tuple[dict[str, Print], dict[str, Print]]:
+def _sketches(
+    model: Any, scaling: ChannelScaling
+) -> tuple[dict[str, WeightSketch], dict[str, WeightSketch]]:
     """Return the print of every weight of a PEFT model in float32, under the base's names.
 
-    The second are of the weights that `balance` scales, as they are then.
+    The second are of the weights that `scaling` scales, as they are then.
     """
     base = model.base_model.model
     layers = adapted(base)
     packed = {n: m for n, m in base.named_modules() if isinstance(m, QuantizedLinear)}
-    prints: dict[str, Print] = {}
-    scaled: dict[str, Print] = {}
+    sketches: dict[str, WeightSketch] = {}
+    scaled: dict[str, WeightSketch] = {}
     for key, value in base.state_dict().items():
         module, _, parameter = key.rpartition(".")
         if ".lora_" in key or (module in packed and parameter not in ("weight", "bias")):
@@ -224,11 +228,11 @@ def _prints(model: Any, balance: Balance) -> tuple[dict[str, Print], dict[str, P
         changed = layers.get(name)
         update = None if changed is None else _update(changed, value)
         weight = value.float().cpu()
-        prints[name] = print_of(weight, update)
-        if name in balance:
-            added = None if update is None else balance.apply(name, update)
-            scaled[name] = print_of(balance.apply(name, weight), added)
-    return prints, scaled
+        sketches[name] = sketch_of(weight, update)
+        if name in scaling:
+            added = None if update is None else scaling.apply(name, update)
+            scaled[name] = sketch_of(scaling.apply(name, weight), added)
+    return sketches, scaled
 
 
 def _update(layer: Any, weight: Tensor) -> Tensor:

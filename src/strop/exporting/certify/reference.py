@@ -12,7 +12,7 @@ from torch import Tensor
 
 from strop.core.files import write_json
 from strop.exporting.certify.prompt import Prompt
-from strop.exporting.weights.sketches import Print, read_prints
+from strop.exporting.weights.sketches import WeightSketch, read_sketches
 from strop.metrics.divergence import Agreement, Answer, Considered
 
 NEW_TOKENS = 32
@@ -20,14 +20,14 @@ NEW_TOKENS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
+class ReferenceOutputs:
     """What the trained model says."""
 
     source: str
     """Where the texts come from."""
     texts: list[list[int]]
     """Token ids."""
-    firsts: list[int]
+    context_starts: list[int]
     """In each text the first position whose context no earlier text had; comparing begins there."""
     chats: list[list[dict[str, str]]]
     """Questions; empty where the model has no chat template."""
@@ -39,7 +39,7 @@ class Reference:
     """To the questions."""
     prompts: list[Prompt]
     """More chats, with tools, calls and reasoning, that are rendered and not answered."""
-    hard: list[tuple[str, list[int]]]
+    tokenizer_stress_texts: list[tuple[str, list[int]]]
     """Texts, and their tokens without begin and end."""
     ends: list[int]
     """The tokens that end an answer."""
@@ -54,10 +54,10 @@ class Reference:
     base_kind: str
     """How the base that was trained on is rounded beside its own files: F32 (not), BF16 or NF4."""
     log_probs: Tensor
-    """[N, V] after each token of the texts from `firsts` on, but the last."""
-    prints: dict[str, Print]
+    """[N, V] after each token of the texts from `context_starts` on, but the last."""
+    sketches: dict[str, WeightSketch]
     """Of every weight."""
-    scaled: dict[str, Print]
+    scaled: dict[str, WeightSketch]
     """Of every weight that `strop.exporting.gguf.channel_scaling` scales, as it is then."""
     base: str = ""
     """What the update is added to where there is a choice; see `strop.exporting.certify.base_choice`."""
@@ -70,7 +70,7 @@ class Reference:
         plain = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("log_probs", "prints", "scaled", "answers", "prompts", "bases")
+            if field.name not in ("log_probs", "sketches", "scaled", "answers", "prompts", "bases")
         }
         plain["prompts"] = [dataclasses.asdict(prompt) for prompt in self.prompts]
         plain["answers"] = [
@@ -84,13 +84,13 @@ class Reference:
             tensors["considered"] = torch.cat([step.ids for step in steps])
             tensors["considered_log_probs"] = torch.cat([step.log_probs for step in steps])
         save_file(tensors, folder / "log_probs.safetensors")
-        for kind in ("prints", "scaled"):
+        for kind in ("sketches", "scaled"):
             parts = [p.tensors(name) for name, p in getattr(self, kind).items()]
-            prints = {key: value.contiguous() for part in parts for key, value in part.items()}
-            save_file(prints, folder / f"{kind}.safetensors")
+            sketches = {key: value.contiguous() for part in parts for key, value in part.items()}
+            save_file(sketches, folder / f"{kind}.safetensors")
 
     @classmethod
-    def open(cls, folder: Path) -> "Reference":
+    def open(cls, folder: Path) -> "ReferenceOutputs":
         """Read what `save` wrote."""
         plain = json.loads((folder / "reference.json").read_text(encoding="utf-8"))
         tensors = load_file(folder / "log_probs.safetensors")
@@ -103,8 +103,11 @@ class Reference:
             for a in plain["answers"]
         ]
         plain["prompts"] = [Prompt(**prompt) for prompt in plain["prompts"]]
-        plain["hard"] = [(text, ids) for text, ids in plain["hard"]]
-        prints, scaled = (
-            read_prints(load_file(folder / f"{kind}.safetensors")) for kind in ("prints", "scaled")
+        plain["tokenizer_stress_texts"] = [
+            (text, ids) for text, ids in plain["tokenizer_stress_texts"]
+        ]
+        sketches, scaled = (
+            read_sketches(load_file(folder / f"{kind}.safetensors"))
+            for kind in ("sketches", "scaled")
         )
-        return cls(**plain, log_probs=tensors["log_probs"], prints=prints, scaled=scaled)
+        return cls(**plain, log_probs=tensors["log_probs"], sketches=sketches, scaled=scaled)

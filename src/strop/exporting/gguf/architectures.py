@@ -68,11 +68,11 @@ def family_of(config: Any) -> GgufFamily:
 
 def _check_gemma(config: Any, family: GgufFamily) -> None:
     """Refuse what llama.cpp would compute otherwise, for it has these as constants."""
-    wanted = [
+    expected = [
         "full_attention" if (i + 1) % family.windows == 0 else "sliding_attention"
         for i in range(config.num_hidden_layers)
     ]
-    if list(config.layer_types) != wanted:
+    if list(config.layer_types) != expected:
         raise UnsupportedError(
             f"llama.cpp lets every {family.windows}th layer of {config.model_type} attend to "
             "everything and the others to a window; this model has another order"
@@ -166,10 +166,10 @@ def metadata(config: Any) -> dict[str, Any]:
 
 def _rope_parameters(config: Any) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Return the rotary settings, and those of layers with a window where they have their own."""
-    found = dict(config.rope_parameters)
-    if "full_attention" in found:
-        return dict(found["full_attention"]), dict(found["sliding_attention"])
-    return found, None
+    parameters = dict(config.rope_parameters)
+    if "full_attention" in parameters:
+        return dict(parameters["full_attention"]), dict(parameters["sliding_attention"])
+    return parameters, None
 
 
 def _context(config: Any, family: GgufFamily) -> int:

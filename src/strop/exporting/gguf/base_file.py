@@ -10,7 +10,7 @@ from strop.core.cache import cached_folder, is_cached
 from strop.core.progress import Written, nowhere
 from strop.core.system.disk import check_room
 from strop.exporting.gguf.writer import GgufFile
-from strop.exporting.weights.base_weights import held_base
+from strop.exporting.weights.base_weights import loaded_base
 from strop.exporting.weights.tuned import BaseWeights
 from strop.models.assets import ModelAssets
 from strop.models.files.weight_files import weight_files
@@ -30,16 +30,16 @@ class GgufBase:
             assets: of its base.
             quant: a name of `gguf_types.FILE_TYPES`.
         """
-        self.contents = GgufFile(BaseWeights(held_base(settings, assets)), assets, quant)
+        self.contents = GgufFile(BaseWeights(loaded_base(settings, assets)), assets, quant)
         weights = weight_files(assets.folder)
-        self._made_from = {
+        self._key = {
             "folder": str(assets.folder.absolute()),
             "files": [[f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in weights],
             "held": [settings["bits"], settings["dtype"]],
             "tokenizer": tokenizer_identity(assets.tokenizer),
             "ends": assets.ends,
         }
-        digest = hashlib.sha256(json.dumps(self._made_from).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(self._key).encode()).hexdigest()
         self._name = f"{assets.folder.name}-{digest[:8]}-{quant}-gguf"
 
     @property
@@ -53,7 +53,7 @@ class GgufBase:
         Raises:
             UnsupportedError: it does not fit.
         """
-        if not is_cached(self._name, self._made_from):
+        if not is_cached(self._name, self._key):
             check_room(env.cache_folder(), {self._name: self.nbytes})
 
     def file(self, written: Written = nowhere) -> Path:
@@ -68,4 +68,4 @@ class GgufBase:
             folder.mkdir()
             self.contents.write(folder / _MODEL, written)
 
-        return cached_folder(self._name, self._made_from, write) / _MODEL
+        return cached_folder(self._name, self._key, write) / _MODEL

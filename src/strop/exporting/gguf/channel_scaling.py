@@ -10,14 +10,14 @@ from torch import Tensor
 from strop.exporting.gguf.architectures import FAMILIES, GgufFamily
 from strop.exporting.weights.tuned import Update
 
-BALANCED = "strop.balanced"
+CHANNELS_SCALED = "strop.channels_scaled"
 """The field of a file whose channels are scaled."""
 _LEAST = 1e-6
 """Of an energy over the mean of its input's, that it counts as."""
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class ScaledPair:
     """A tensor whose outputs others read, with nothing between that a scale would not pass through."""
 
     source: str
@@ -28,8 +28,10 @@ class Link:
     """Outputs before those that are read."""
 
 
-def links(activation_stats: Mapping[str, Tensor], family: GgufFamily) -> Iterator[Link]:
-    """Yield the links between the tensors of a model with norms before attention and MLP.
+def scaled_pairs(
+    activation_stats: Mapping[str, Tensor], family: GgufFamily
+) -> Iterator[ScaledPair]:
+    """Yield the scaled_pairs between the tensors of a model with norms before attention and MLP.
 
     Args:
         activation_stats: by the names of the weights that read something, transformers'.
@@ -41,21 +43,21 @@ def links(activation_stats: Mapping[str, Tensor], family: GgufFamily) -> Iterato
         entering = (f"{block}mlp.{kind}_proj.weight" for kind in ("gate", "up", "gate_up"))
         up, both = (f"{block}mlp.{kind}_proj.weight" for kind in ("up", "gate_up"))
         readers = tuple(name for name in asking if name in activation_stats)
-        yield Link(f"{block}input_layernorm.weight", readers)
+        yield ScaledPair(f"{block}input_layernorm.weight", readers)
         readers = tuple(name for name in entering if name in activation_stats)
-        yield Link(f"{block}{family.mlp_norm}.weight", readers)
+        yield ScaledPair(f"{block}{family.mlp_norm}.weight", readers)
         yield (
-            Link(up, (down,))
+            ScaledPair(up, (down,))
             if up in activation_stats
-            else Link(both, (down,), len(activation_stats[down]))
+            else ScaledPair(both, (down,), len(activation_stats[down]))
         )
     if "lm_head.weight" in activation_stats:
         inner = any(name.startswith("model.language_model.") for name in activation_stats)
         norm = "model.language_model.norm.weight" if inner else "model.norm.weight"
-        yield Link(norm, ("lm_head.weight",))
+        yield ScaledPair(norm, ("lm_head.weight",))
 
 
-class Balance:
+class ChannelScaling:
     """What tensors' outputs are multiplied by, and the inputs of those that read them divided by.
 
         W x = (W / t) (t x),   t_j = x_j^(-1/2) / geometric mean,   x_j^2 = energy of channel j
@@ -84,13 +86,13 @@ class Balance:
         if (family := FAMILIES.get(config.model_type)) is None:
             return  # no file of it is written
         self._offset = float(family.unit_offset)
-        for link in links(activation_stats, family):
-            energy = activation_stats[link.readers[0]]
+        for pair in scaled_pairs(activation_stats, family):
+            energy = activation_stats[pair.readers[0]]
             least = _LEAST * float(energy.mean()) or 1.0  # of an input that is never more than 0
             logs = energy.double().clamp_min(least).log() / -4
             scale = (logs - logs.mean()).exp().float()
-            self._inputs |= dict.fromkeys(link.readers, scale)
-            self._outputs[link.source] = torch.cat([torch.ones(link.first), scale])
+            self._inputs |= dict.fromkeys(pair.readers, scale)
+            self._outputs[pair.source] = torch.cat([torch.ones(pair.first), scale])
 
     def __bool__(self) -> bool:
         """Whether anything is scaled."""

@@ -64,13 +64,13 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
 }
 _Log = ctypes.CFUNCTYPE(None, _INT, _TEXT, _POINTER)
 _ERROR = 4
-_said: list[str] = []
+_errors: list[str] = []
 
 
 @_Log
 def _listen(level: int, text: bytes, _: int | None) -> None:
     if level >= _ERROR and text.strip():
-        _said.append(text.decode("utf-8", "replace").strip())
+        _errors.append(text.decode("utf-8", "replace").strip())
 
 
 @functools.cache
@@ -150,17 +150,21 @@ class Llama:
             MissingPackageError: xllamacpp is not installed.
         """
         self._c = library()
-        _said.clear()
+        _errors.clear()
         self._model = self._c.llama_model_load_from_file(
             str(file).encode(), self._c.llama_model_default_params()
         )
         if not self._model:
-            raise DataError(f"llama.cpp refuses {file}: {'; '.join(_said) or 'it gives no reason'}")
+            raise DataError(
+                f"llama.cpp refuses {file}: {'; '.join(_errors) or 'it gives no reason'}"
+            )
         settings = self._c.llama_context_default_params()
         settings.values[0] = settings.values[1] = settings.values[2] = context
         self._context = self._c.llama_init_from_model(self._model, settings)
         if not self._context or self._c.llama_n_ctx(self._context) < context:
-            raise DataError(f"llama.cpp cannot run {file}: {'; '.join(_said) or 'no reason given'}")
+            raise DataError(
+                f"llama.cpp cannot run {file}: {'; '.join(_errors) or 'no reason given'}"
+            )
         self._vocabulary = self._c.llama_model_get_vocab(self._model)
         self._batch = self._c.llama_batch_init(context, 0, 1)
         self.size = int(self._c.llama_vocab_n_tokens(self._vocabulary))
@@ -170,7 +174,7 @@ class Llama:
     def _adapt(self, file: Path) -> None:
         loaded = self._c.llama_adapter_lora_init(self._model, str(file).encode())
         if not loaded:
-            raise DataError(f"llama.cpp refuses the adapter {file}: {'; '.join(_said)}")
+            raise DataError(f"llama.cpp refuses the adapter {file}: {'; '.join(_errors)}")
         adapters, scales = (_POINTER * 1)(loaded), (ctypes.c_float * 1)(1.0)
         self._c.llama_set_adapters_lora(self._context, adapters, 1, scales)
 
@@ -193,16 +197,16 @@ class Llama:
             ctypes.cast(p, ctypes.POINTER(_INT)) for p in (batch.token, batch.pos, batch.n_seq_id)
         )
         sequences = ctypes.cast(batch.seq_id, ctypes.POINTER(ctypes.POINTER(_INT)))
-        wanted = ctypes.cast(batch.logits, ctypes.POINTER(ctypes.c_int8))
+        scored = ctypes.cast(batch.logits, ctypes.POINTER(ctypes.c_int8))
         for i, token in enumerate(ids):
-            tokens[i], places[i], counts[i], wanted[i] = token, i, 1, 1
+            tokens[i], places[i], counts[i], scored[i] = token, i, 1, 1
             sequences[i][0] = 0
         if (code := self._c.llama_decode(self._context, batch)) != 0:
             raise DataError(f"llama.cpp cannot read {len(ids)} tokens: code {code}")
         values = self._c.llama_get_logits(self._context)
         size = len(ids) * self.size
-        held = ctypes.cast(values, ctypes.POINTER(ctypes.c_float * size)).contents
-        return torch.frombuffer(held, dtype=torch.float32).view(len(ids), self.size).clone()
+        buffer = ctypes.cast(values, ctypes.POINTER(ctypes.c_float * size)).contents
+        return torch.frombuffer(buffer, dtype=torch.float32).view(len(ids), self.size).clone()
 
     def tokens(self, text: str, *, begin: bool, special: bool) -> list[int]:
         """Return the tokens of a text.
@@ -214,9 +218,9 @@ class Llama:
         """
         raw = text.encode()
         room = len(raw) + 8
-        found = (_INT * room)()
-        count = self._c.llama_tokenize(self._vocabulary, raw, len(raw), found, room, begin, special)
-        return list(found[:count])
+        ids = (_INT * room)()
+        count = self._c.llama_tokenize(self._vocabulary, raw, len(raw), ids, room, begin, special)
+        return list(ids[:count])
 
     def ends(self, token: int) -> bool:
         """Whether generation stops at this token."""

@@ -13,11 +13,11 @@ from strop.models.assets import ModelAssets
 class DynamicGguf:
     """A GGUF file that is to be written; its formats are chosen when it is."""
 
-    def __init__(self, found: Sensitivity, assets: ModelAssets, budget: float) -> None:
+    def __init__(self, sensitivity: Sensitivity, assets: ModelAssets, budget: float) -> None:
         """Say how large the file will be at most.
 
         Args:
-            found: what calibration tells of the tuned model.
+            sensitivity: what calibration tells of the tuned model.
             assets: what surrounds the weights.
             budget: times the bytes that all matrices take in Q4_0.
 
@@ -25,8 +25,8 @@ class DynamicGguf:
             ConfigError: no formats are so small.
             UnsupportedError: llama.cpp has no such model, or a tensor that it does not know.
         """
-        self.found, self.assets, self.budget = found, assets, budget
-        plain = GgufFile(found.weights, assets, "q4_0")
+        self.sensitivity, self.assets, self.budget = sensitivity, assets, budget
+        plain = GgufFile(sensitivity.weights, assets, "q4_0")
         self._shapes = {tensor.source: tensor.shape for tensor in plain.tensors}
         whole = plain_bytes(self._shapes)
         self.nbytes = plain.nbytes - whole + int(budget * whole)
@@ -45,5 +45,5 @@ class DynamicGguf:
             file: does not exist yet.
             written: called with the bytes of each tensor that is written.
         """
-        chosen = mixture(self.found, self._shapes, self.budget)
-        GgufFile(self.found.weights, self.assets, "q8_0", chosen).write(file, written)
+        chosen = mixture(self.sensitivity, self._shapes, self.budget)
+        GgufFile(self.sensitivity.weights, self.assets, "q8_0", chosen).write(file, written)

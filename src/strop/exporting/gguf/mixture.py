@@ -41,11 +41,11 @@ def stored_bytes(kind: Type, shape: tuple[int, ...]) -> int:
     return math.prod(shape[:-1]) * gguf_types.row_bytes(fits, shape[-1])
 
 
-def mixture(found: Sensitivity, shapes: dict[str, tuple[int, ...]], budget: float) -> Mixture:
+def mixture(sensitivity: Sensitivity, shapes: dict[str, tuple[int, ...]], budget: float) -> Mixture:
     """Return the formats of least expected KL within so many times the bytes of Q4_0.
 
     Args:
-        found: what calibration tells.
+        sensitivity: what calibration tells.
         shapes: of the tensors that are to be written, by transformers' names.
         budget: times the bytes of all matrices in Q4_0.
 
@@ -53,8 +53,8 @@ def mixture(found: Sensitivity, shapes: dict[str, tuple[int, ...]], budget: floa
         ConfigError: no choice is so small.
     """
     matrices = {name: shape for name, shape in shapes.items() if len(shape) > 1}
-    importance = _importance(found, matrices)
-    costs = _costs(found, matrices, importance)
+    importance = _importance(sensitivity, matrices)
+    costs = _costs(sensitivity, matrices, importance)
     options = {
         name: [Option(k, stored_bytes(Type[k], matrices[name]), kl) for k, kl in cost.items()]
         for name, cost in costs.items()
@@ -62,40 +62,49 @@ def mixture(found: Sensitivity, shapes: dict[str, tuple[int, ...]], budget: floa
     rest = sum(stored_bytes(Type.Q8_0, s) for n, s in matrices.items() if n not in options)
     chosen = Knapsack(options).within(int(budget * plain_bytes(matrices)) - rest)
     types = {name: Type[option.format] for name, option in chosen.items()}
-    kept = {name: gguf_types.fitting(Type.Q8_0, s) for name, s in matrices.items()}
-    return Mixture(kept | types, importance, sum(option.kl for option in chosen.values()))
+    defaults = {name: gguf_types.fitting(Type.Q8_0, s) for name, s in matrices.items()}
+    return Mixture(defaults | types, importance, sum(option.kl for option in chosen.values()))
 
 
-def _importance(found: Sensitivity, matrices: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    activation_stats = {f"{name}.weight": layer.energy for name, layer in found.layers.items()}
-    activation_stats[_stored_head(found, matrices)] = found.table.hidden.square().mean(0)
+def _importance(
+    sensitivity: Sensitivity, matrices: dict[str, tuple[int, ...]]
+) -> dict[str, Tensor]:
+    activation_stats = {
+        f"{name}.weight": layer.energy for name, layer in sensitivity.layers.items()
+    }
+    activation_stats[_stored_head(sensitivity, matrices)] = sensitivity.table.hidden.square().mean(
+        0
+    )
     return {name: energy for name, energy in activation_stats.items() if name in matrices}
 
 
-def _stored_head(found: Sensitivity, matrices: dict[str, tuple[int, ...]]) -> str:
+def _stored_head(sensitivity: Sensitivity, matrices: dict[str, tuple[int, ...]]) -> str:
     """Return the name under which the head is stored, which may be the embedding's."""
-    table = found.table
+    table = sensitivity.table
     return table.head if table.head in matrices else table.entering
 
 
 def _costs(
-    found: Sensitivity, matrices: dict[str, tuple[int, ...]], importance: dict[str, Tensor]
+    sensitivity: Sensitivity, matrices: dict[str, tuple[int, ...]], importance: dict[str, Tensor]
 ) -> dict[str, dict[str, float]]:
     """Return what each format that fits is expected to cost each matrix."""
     costs: dict[str, dict[str, float]] = {}
-    for name in found.layers:
+    for name in sensitivity.layers:
         tensor = f"{name}.weight"
         kinds = _kinds(matrices[tensor], importance.get(tensor))
         if kinds:
-            costs[tensor] = found.layer_harm(name, kinds)
-    entering, head = found.table.entering, _stored_head(found, matrices)
+            costs[tensor] = sensitivity.layer_harm(name, kinds)
+    entering, head = sensitivity.table.entering, _stored_head(sensitivity, matrices)
     for tensor in dict.fromkeys((entering, head)):
         kinds = _kinds(matrices[tensor], importance.get(tensor)) if tensor in matrices else {}
         if not kinds:
             continue
         parts = [
             harms(kinds)
-            for name, harms in ((entering, found.embedding_harm), (head, found.head_harm))
+            for name, harms in (
+                (entering, sensitivity.embedding_harm),
+                (head, sensitivity.head_harm),
+            )
             if name == tensor
         ]
         costs[tensor] = total(parts)

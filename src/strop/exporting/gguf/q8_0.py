@@ -14,7 +14,7 @@ _TABLE = (torch.arange(2 * _HALF) - _HALF).float() / _HALF
 _ONE = torch.ones(1)
 
 
-class UpdateRounding:
+class ErrorFeedback:
     """Rounds a weight so that the inputs which its update reads see little of the errors.
 
         minimise   |M e|^2 + |e|^2   for each row,   e = w - d code,   d = max |w| of 32 / 127
@@ -51,10 +51,10 @@ class UpdateRounding:
         columns, wrong = rows.T.contiguous(), torch.zeros(len(self._mixed), N)
         codes = torch.empty(D, N, dtype=torch.int8)
         for start in range(0, D, BLOCK):
-            part, own = slice(start, start + BLOCK), self._mixed[:, start : start + BLOCK]
-            feedback = torch.eye(BLOCK) - (self._passed[part] @ own).triu(1)
+            part, mixed = slice(start, start + BLOCK), self._mixed[:, start : start + BLOCK]
+            feedback = torch.eye(BLOCK) - (self._passed[part] @ mixed).triu(1)
             rounded = round_columns(
-                torch.addmm(columns[part], own.T, wrong), torch.ones(BLOCK), feedback,
+                torch.addmm(columns[part], mixed.T, wrong), torch.ones(BLOCK), feedback,
                 step[:, start // BLOCK] * _HALF, _TABLE, _ONE, _ONE,
             )  # fmt: skip
             codes[part] = (rounded.codes.short() - _HALF).clamp_min(-LARGEST)

@@ -36,14 +36,14 @@ def forms(quant: str | Sequence[str]) -> list[Form]:
         ConfigError: lists the names that are not known.
     """
     names = quant.split(",") if isinstance(quant, str) else quant
-    found = [_form(name.strip().lower()) for name in names]
-    if unknown := [name for name, form in zip(names, found, strict=True) if form is None]:
+    parsed = [_form(name.strip().lower()) for name in names]
+    if unknown := [name for name, form in zip(names, parsed, strict=True) if form is None]:
         raise ConfigError(
             f"--quant {','.join(unknown)} is not known; choose from {', '.join(FILE_TYPES)}, "
             "dynamic (or dynamic-1.25, in times the bytes of q4_0), adapter (or adapter-q8_0, the "
             "adapter alone, over a base in that format)"
         )
-    return list(dict.fromkeys(form for form in found if form is not None))
+    return list(dict.fromkeys(form for form in parsed if form is not None))
 
 
 def _form(name: str) -> Form | None:

@@ -13,9 +13,9 @@ from torch import Tensor
 from strop.core.errors import DataError
 from strop.exporting.gguf import architectures as gguf_families
 from strop.exporting.gguf.architectures import FAMILIES, GgufFamily
-from strop.exporting.gguf.channel_scaling import BALANCED
+from strop.exporting.gguf.channel_scaling import CHANNELS_SCALED
 from strop.exporting.gguf.types import decode
-from strop.exporting.weights.sketches import image, image_of
+from strop.exporting.weights.sketches import projection, projection_of
 
 _ROWS = 4096
 """Rows that are dequantised at once."""
@@ -36,21 +36,25 @@ class Stored:
     update: tuple[Tensor, Tensor] | None = None
     """B [O, R] and A [R, I] of what an adapter adds to it: B A."""
 
-    def image(self) -> Tensor:
-        """Return its image, the adapter's update added."""
-        found = image_of(self.blocks)
-        return found if self.update is None else found + self.update[0] @ image(self.update[1])
+    def projection(self) -> Tensor:
+        """Return its projection, the adapter's update added."""
+        of_base = projection_of(self.blocks)
+        return (
+            of_base
+            if self.update is None
+            else of_base + self.update[0] @ projection(self.update[1])
+        )
 
 
 class GgufReading:
     """The weights of one GGUF file, with an adapter's over them if there is one."""
 
-    def __init__(self, file: Path, wanted: Iterable[str], adapter: Path | None = None) -> None:
+    def __init__(self, file: Path, weights: Iterable[str], adapter: Path | None = None) -> None:
         """Read the headers.
 
         Args:
             file: a GGUF file.
-            wanted: the names of the model's weights in transformers.
+            weights: the names of the model's weights in transformers.
             adapter: a GGUF file that holds a LoRA adapter.
 
         Raises:
@@ -65,9 +69,9 @@ class GgufReading:
             ".attn_k.": int(self.field(f"{arch}.attention.head_count_kv")),
         }
         self._names = {
-            found: name
-            for name in wanted
-            if (found := gguf_families.named(names, name)) is not None
+            stored: name
+            for name in weights
+            if (stored := gguf_families.named(names, name)) is not None
         }
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
         self._alpha = 0.0
@@ -84,15 +88,15 @@ class GgufReading:
         Raises:
             DataError: the file has none of that name.
         """
-        found = self._reader.get_field(name)
-        if found is None:
+        field = self._reader.get_field(name)
+        if field is None:
             raise DataError(f"the GGUF file has no field {name}")
-        return found.contents()
+        return field.contents()
 
     @property
-    def balanced(self) -> bool:
+    def channels_scaled(self) -> bool:
         """Whether channels are scaled between weights."""
-        return self._reader.get_field(BALANCED) is not None
+        return self._reader.get_field(CHANNELS_SCALED) is not None
 
     @property
     def homeless(self) -> list[str]:

@@ -44,14 +44,14 @@ _LEAST = 1e-6
 """Of an importance over the mean of all, that it counts as."""
 
 
-def fitting(wanted: Type, shape: tuple[int, ...]) -> Type:
+def fitting(preferred: Type, shape: tuple[int, ...]) -> Type:
     """Return the format of a tensor.
 
     Vectors stay in F32; rows that no block divides get the next format of smaller blocks, or F16.
     """
     if len(shape) < 2:
         return Type.F32
-    for kind in (wanted, INSTEAD.get(wanted, Type.F16)):
+    for kind in (preferred, INSTEAD.get(preferred, Type.F16)):
         if shape[-1] % GGML_QUANT_SIZES[kind][0] == 0:
             return kind
     return Type.F16

@@ -116,8 +116,8 @@ def _scores(tokens: list[str], merges: list[Any]) -> list[float]:
 
 def _adds_space(tokenizer: Any) -> bool:
     """Whether a text gets a space before its first word."""
-    found = tokenizer.backend_tokenizer.encode("a", add_special_tokens=False).tokens
-    return bool(found) and found[0].startswith("▁")
+    tokens = tokenizer.backend_tokenizer.encode("a", add_special_tokens=False).tokens
+    return bool(tokens) and tokens[0].startswith("▁")
 
 
 def _splitter(backend: dict[str, Any]) -> str:
@@ -186,7 +186,7 @@ def _chat_templates(tokenizer: Any) -> dict[str, Any]:
 
 def rendered_ids(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
     """Return the tokens of a chat up to where the answer begins."""
-    found = tokenizer.apply_chat_template(
+    encoded = tokenizer.apply_chat_template(
         messages, add_generation_prompt=True, tokenize=True, return_dict=True
     )
-    return list(found["input_ids"])
+    return list(encoded["input_ids"])

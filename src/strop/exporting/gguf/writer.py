@@ -17,9 +17,9 @@ from strop.core.errors import UnsupportedError
 from strop.core.progress import Written
 from strop.exporting.gguf import architectures as gguf_families
 from strop.exporting.gguf import types as gguf_types
-from strop.exporting.gguf.channel_scaling import BALANCED, Balance
+from strop.exporting.gguf.channel_scaling import CHANNELS_SCALED, ChannelScaling
 from strop.exporting.gguf.mixture import Mixture
-from strop.exporting.gguf.q8_0 import UpdateRounding
+from strop.exporting.gguf.q8_0 import ErrorFeedback
 from strop.exporting.gguf.vocabulary import vocabulary
 from strop.exporting.weights.tuned import BaseWeights, Update
 from strop.models.assets import ModelAssets
@@ -51,7 +51,7 @@ class GgufFile:
         assets: ModelAssets,
         quant: str,
         mixed: Mixture | None = None,
-        balance: Balance | None = None,
+        scaling: ChannelScaling | None = None,
     ) -> None:
         """Say what will lie in the file.
 
@@ -60,21 +60,21 @@ class GgufFile:
             assets: what surrounds them.
             quant: a name of `gguf_types.FILE_TYPES`.
             mixed: formats that single tensors get instead.
-            balance: by which channels are scaled in Q8_0, and errors weighed in fewer bits.
+            scaling: by which channels are scaled in Q8_0, and errors weighed in fewer bits.
 
         Raises:
             UnsupportedError: llama.cpp has no such model, or a tensor that it does not know.
         """
         self.weights, self.assets = weights, assets
-        wanted, self._file_type = gguf_types.FILE_TYPES[quant]
+        kind, self._file_type = gguf_types.FILE_TYPES[quant]
         types = mixed.types if mixed else {}
         if mixed:
             self._file_type = LlamaFileType.GUESSED
-        self._balance = balance if wanted == Type.Q8_0 and not mixed else None
-        activation_stats = {} if balance is None else balance.activation_stats
+        self._scaling = scaling if kind == Type.Q8_0 and not mixed else None
+        activation_stats = {} if scaling is None else scaling.activation_stats
         self._importance = mixed.importance if mixed else activation_stats
         self.tensors = [
-            Planned(named, name, shape, types.get(name) or gguf_types.fitting(wanted, shape))
+            Planned(named, name, shape, types.get(name) or gguf_types.fitting(kind, shape))
             for name, named, shape in self._named()
         ]
         self.rotary = dict(gguf_families.rotary_tensors(assets.text_config))
@@ -125,10 +125,10 @@ class GgufFile:
 
     def _encoding(self, tensor: Planned) -> Callable[[Tensor], NDArray[np.uint8]]:
         """Return what turns rows of a tensor into bytes."""
-        update, balance = self.weights.update(tensor.source), self._balance
+        update, scaling = self.weights.update(tensor.source), self._scaling
         if isinstance(update, Update) and tensor.type == Type.Q8_0:
-            scaled = balance.update(tensor.source, update) if balance else update
-            return UpdateRounding(scaled).q8_0
+            scaled = scaling.update(tensor.source, update) if scaling else update
+            return ErrorFeedback(scaled).q8_0
         importance = self._importance.get(tensor.source)
         return functools.partial(gguf_types.encode, kind=tensor.type, importance=importance)
 
@@ -140,7 +140,7 @@ class GgufFile:
         offset = gguf_families.FAMILIES[config.model_type].unit_offset
         start = 0
         for block in self.weights.blocks(tensor.source, head):
-            rows = self._balance.apply(tensor.source, block, start) if self._balance else block
+            rows = self._scaling.apply(tensor.source, block, start) if self._scaling else block
             start += len(rows)
             if heads:
                 yield gguf_families.permute(rows, head)
@@ -152,14 +152,14 @@ class GgufFile:
     def _fields(self) -> dict[str, Any]:
         config = self.assets.text_config
         arch = gguf_families.family_of(config).arch.name.lower()
-        own = {f"{arch}.{key}": value for key, value in gguf_families.metadata(config).items()}
+        of_model = {f"{arch}.{key}": value for key, value in gguf_families.metadata(config).items()}
         return {
             "general.type": "model",
             "general.name": self.assets.folder.name,
             "general.file_type": int(self._file_type),
             "general.quantization_version": 2,
-            **own,
-            **({BALANCED: True} if self._balance else {}),
+            **of_model,
+            **({CHANNELS_SCALED: True} if self._scaling else {}),
             **vocabulary(self.assets, config.vocab_size),
         }
 

@@ -18,7 +18,7 @@ _WORDS = ("Name a river.", "The Rhine flows there.", "And\n\na lake?", "1 < 2, s
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
+class ChatSegments:
     """The texts that a chat template puts around a system message, questions and answers."""
 
     start: str
@@ -36,35 +36,37 @@ class Turns:
 
     def render(self, messages: Sequence[Message]) -> str:
         """Return a chat whose last message is a question, as the model is to go on from."""
-        said = [m["content"] for m in messages if m["role"] == "system"]
+        system = [m["content"] for m in messages if m["role"] == "system"]
         turns = [m for m in messages if m["role"] != "system"]
         text = ""
         for i, turn in enumerate(turns):
             if turn["role"] == "user":
                 last = i == len(turns) - 1
-                text += self._before(said[0] if said else "", first=not i, last=last)
+                text += self._before(system[0] if system else "", first=not i, last=last)
                 text += turn["content"] + (self.end if last else self.answer)
             else:
                 text += turn["content"]
         return text
 
-    def _before(self, said: str, *, first: bool, last: bool) -> str:
+    def _before(self, system: str, *, first: bool, last: bool) -> str:
         around = self.system if first else self.system_last
-        if said and around and (first if self.system_last is None else last):
-            return around[0] + said + around[1]
+        if system and around and (first if self.system_last is None else last):
+            return around[0] + system + around[1]
         return self.start if first else self.between
 
-    def without(self, begin: str) -> "Turns":
+    def without(self, begin: str) -> "ChatSegments":
         """Return the same without a begin token at the start of a chat."""
 
         def cut(text: str) -> str:
             return text.removeprefix(begin)
 
         system = self.system and (cut(self.system[0]), self.system[1])
-        return Turns(cut(self.start), self.answer, self.between, self.end, system, self.system_last)
+        return ChatSegments(
+            cut(self.start), self.answer, self.between, self.end, system, self.system_last
+        )
 
 
-def turns(tokenizer: Any) -> Turns:
+def chat_segments(tokenizer: Any) -> ChatSegments:
     """Return the texts around the turns of a tokenizer's chat template.
 
     The template is rendered with marked messages, taken apart at the marks, and put together
@@ -80,20 +82,20 @@ def turns(tokenizer: Any) -> Turns:
     plain = _Rendered(tokenizer, _TURNS, None)
     start, answer, between, _, _, end = plain.parts
     single = _Rendered(tokenizer, _TURNS[:1], None)
-    found = Turns(start, answer, between, end, *_system(tokenizer))
+    segments = ChatSegments(start, answer, between, end, *_system(tokenizer))
     if single.parts != (start, end):
         raise _inexpressible("the first question of a chat", "".join(single.parts))
     for count in (1, 3, 5):
-        for said in ("", "Be brief."):
-            if said and found.system is None:
+        for system in ("", "Be brief."):
+            if system and segments.system is None:
                 continue
-            messages = _chat(_WORDS[:count], said or None)
-            if found.render(messages) != rendered(tokenizer, messages):
+            messages = _chat(_WORDS[:count], system or None)
+            if segments.render(messages) != rendered(tokenizer, messages):
                 raise _inexpressible(
-                    f"a chat of {count} turns{' with a system message' if said else ''}",
+                    f"a chat of {count} turns{' with a system message' if system else ''}",
                     rendered(tokenizer, messages),
                 )
-    return found
+    return segments
 
 
 def _system(tokenizer: Any) -> tuple[tuple[str, str] | None, tuple[str, str] | None]:
@@ -103,11 +105,11 @@ def _system(tokenizer: Any) -> tuple[tuple[str, str] | None, tuple[str, str] | N
         three = _Rendered(tokenizer, _TURNS[:3], _SYSTEM)
     except UnsupportedError:  # many templates refuse, or drop, system messages
         return None, None
-    own = (one.parts[0], one.parts[1])
+    around = (one.parts[0], one.parts[1])
     if three.marks[0] == _SYSTEM:
-        return own, None
+        return around, None
     where = three.marks.index(_SYSTEM)
-    return own, (three.parts[where], three.parts[where + 1])
+    return around, (three.parts[where], three.parts[where + 1])
 
 
 class _Rendered:
@@ -118,23 +120,23 @@ class _Rendered:
             text = rendered(tokenizer, _chat(marks, system))
         except TemplateError as e:
             raise _inexpressible("a chat", str(e)) from e
-        wanted = [*([system] if system else []), *marks]
-        pieces = re.split(f"({'|'.join(wanted)})", text)
+        every = [*([system] if system else []), *marks]
+        pieces = re.split(f"({'|'.join(every)})", text)
         self.parts, self.marks = tuple(pieces[::2]), pieces[1::2]
-        if sorted(self.marks) != sorted(wanted):
+        if sorted(self.marks) != sorted(every):
             raise _inexpressible("a chat, whose messages do not each come once,", text)
 
 
 def _chat(turns: Sequence[str], system: str | None) -> list[Message]:
     roles = ("user", "assistant") * len(turns)
-    said = [{"role": "system", "content": system}] if system else []
-    return said + [{"role": r, "content": c} for r, c in zip(roles, turns, strict=False)]
+    before = [{"role": "system", "content": system}] if system else []
+    return before + [{"role": r, "content": c} for r, c in zip(roles, turns, strict=False)]
 
 
 def rendered(tokenizer: Any, messages: Sequence[Message]) -> str:
     """Return a chat as the template renders it, for the model to go on from."""
-    found = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    return str(found)
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return str(text)
 
 
 def trims(tokenizer: Any) -> bool:

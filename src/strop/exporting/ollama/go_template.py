@@ -70,21 +70,21 @@ class _Parser:
 
     def nodes(self, until: tuple[str, ...]) -> list[_Node]:
         """Return nodes up to an action that begins with one of some words, which is left."""
-        found = []
+        nodes = []
         while self._at < len(self._parts):
             text = self._parts[self._at]
             if self._at % 2 == 0:
-                found.append(_Node("text", [text]))
+                nodes.append(_Node("text", [text]))
                 self._at += 1
                 continue
             words = _words(text[2:-2].strip("-"))
             if words[0] in until:
-                return found
+                return nodes
             self._at += 1
-            found.append(self._block(words) if words[0] in ("if", "range") else _action(words))
+            nodes.append(self._block(words) if words[0] in ("if", "range") else _action(words))
         if until:
             raise DataError(f"the template ends before {' or '.join(until)}")
-        return found
+        return nodes
 
     def _block(self, words: list[str]) -> _Node:
         node = _Node(words[0], words[1:], self.nodes(("else", "end")))
@@ -101,12 +101,12 @@ class _Parser:
 def _words(action: str) -> list[str]:
     words, at = [], 0
     while at < len(action):
-        found = _TOKEN.match(action, at)
-        if found is None:
+        match = _TOKEN.match(action, at)
+        if match is None:
             raise DataError(f"the template has an action that is not known: {action.strip()}")
-        at = found.end()
-        if not found[0].isspace():
-            words.append(found[0])
+        at = match.end()
+        if not match[0].isspace():
+            words.append(match[0])
     if not words:
         raise DataError("the template has an empty action")
     return words
@@ -138,23 +138,23 @@ def _ranged(node: _Node, scope: _Scope) -> Iterator[str]:
     if ":=" in words:
         at = words.index(":=")
         names, words = [w for w in words[:at] if w != ","], words[at + 1 :]
-    found = _value(words, scope)
+    items = _value(words, scope)
     dot = scope.dot
-    for i, item in enumerate(found):
+    for i, item in enumerate(items):
         scope.dot = item
         scope.variables.update(zip(names, (i, item) if len(names) > 1 else (item,), strict=True))
         yield from _run(node.body, scope)
     scope.dot = dot
-    if not found:
+    if not items:
         yield from _run(node.otherwise, scope)
 
 
 def _value(words: list[str], scope: _Scope) -> Any:
     rest = list(words)
-    found = _expression(rest, scope)
+    value = _expression(rest, scope)
     if rest:
         raise DataError(f"the template has an action that is not known: {' '.join(words)}")
-    return found
+    return value
 
 
 def _expression(rest: list[str], scope: _Scope) -> Any:
@@ -173,12 +173,12 @@ def _operand(rest: list[str], scope: _Scope) -> Any:
         raise DataError("the template has an action without a value")
     word = rest.pop(0)
     if word == "(":
-        found = _expression(rest, scope)
+        value = _expression(rest, scope)
         if not rest or rest.pop(0) != ")":
             raise DataError("the template has a bracket that is not closed")
         if rest and rest[0].startswith(".") and len(rest[0]) > 1:
-            return _fields(found, rest.pop(0))
-        return found
+            return _fields(value, rest.pop(0))
+        return value
     if word.startswith('"'):
         return json.loads(word)
     if word.isdigit():
@@ -195,11 +195,11 @@ def _operand(rest: list[str], scope: _Scope) -> Any:
     raise DataError(f"the template uses {word}, which is not known")
 
 
-def _fields(found: Any, path: str) -> Any:
+def _fields(value: Any, path: str) -> Any:
     for name in path.split(".")[1:]:
         if name:
-            found = found.get(name, "")
-    return found
+            value = value.get(name, "")
+    return value
 
 
 def _indexed(of: Any, keys: tuple[Any, ...]) -> Any:

@@ -12,7 +12,7 @@ from strop.core.errors import DataError
 from strop.data.encoding.templates import template_of
 from strop.exporting.gguf.vocabulary import vocabulary
 from strop.exporting.ollama import go_template
-from strop.exporting.ollama.chat_segments import Turns, trims, turns, writes_tools
+from strop.exporting.ollama.chat_segments import ChatSegments, chat_segments, trims, writes_tools
 from strop.models.assets import ModelAssets
 
 FILE = "Modelfile"
@@ -53,22 +53,22 @@ class Modelfile:
             UnsupportedError: its chat template does more than Ollama's can.
         """
         tokenizer = assets.tokenizer
-        found = turns(tokenizer)
+        segments = chat_segments(tokenizer)
         if vocabulary(assets, assets.text_config.vocab_size)["tokenizer.ggml.add_bos_token"]:
-            found = found.without(tokenizer.bos_token)  # llama.cpp puts it there
+            segments = segments.without(tokenizer.bos_token)  # llama.cpp puts it there
         remarks = []
         if trims(tokenizer):
             remarks.append("In training, white space around messages was dropped; here it stays.")
         if "strftime_now" in (template_of(tokenizer) or ""):
             remarks.append("The date in the template is that of the export.")
-        if found.system is None:
+        if segments.system is None:
             remarks.append("The model was trained on a template without system messages.")
         if writes_tools(tokenizer):
             remarks.append(_NO_TOOLS)
             logger.warning("Modelfile: %s", _NO_TOOLS)
         stops = [str(tokenizer.convert_ids_to_tokens(i)) for i in assets.ends]
         settings = _sampling(assets.generation_config)
-        return cls(model, go_text(found), stops, adapter, settings, remarks)
+        return cls(model, go_text(segments), stops, adapter, settings, remarks)
 
     def text(self) -> str:
         """Return the file's text."""
@@ -89,19 +89,19 @@ class Modelfile:
             DataError: it lacks its model or its template.
         """
         text = file.read_text(encoding="utf-8")
-        said: dict[str, list[str]] = {}
+        entries: dict[str, list[str]] = {}
         line = r'^(FROM|ADAPTER|TEMPLATE|PARAMETER stop) +(?:"""(.*?)"""|"([^"\n]*)"|([^"\n]+))$'
         for name, *values in re.findall(line, text, flags=re.DOTALL | re.MULTILINE):
-            said.setdefault(name, []).append("".join(values))  # one of them is not empty
-        if absent := [name for name in ("FROM", "TEMPLATE") if name not in said]:
+            entries.setdefault(name, []).append("".join(values))  # one of them is not empty
+        if absent := [name for name in ("FROM", "TEMPLATE") if name not in entries]:
             raise DataError(f"{file} has no {absent[0]}")
         model, *adapter = (
-            path.removeprefix("./") for path in (*said["FROM"], *said.get("ADAPTER", []))
+            path.removeprefix("./") for path in (*entries["FROM"], *entries.get("ADAPTER", []))
         )
         return cls(
             model,
-            said["TEMPLATE"][0],
-            said.get("PARAMETER stop", []),
+            entries["TEMPLATE"][0],
+            entries.get("PARAMETER stop", []),
             adapter[0] if adapter else None,
         )
 
@@ -116,21 +116,21 @@ class Modelfile:
         return go_template.render(self.template, {"System": system, "Messages": listed})
 
 
-def go_text(found: Turns) -> str:
+def go_text(segments: ChatSegments) -> str:
     """Return turns as a Go template over Ollama's `.System` and `.Messages`."""
     last = "{{ if eq (len (slice $.Messages $i)) 1 }}"
-    first = _with_system(_literal(found.start), found.system)
-    between = _literal(found.between)
-    if found.system_last is not None:  # the system message stands before the last question
-        first = f"{last}{first}{{{{ else }}}}{_literal(found.start)}{{{{ end }}}}"
-        moved = _with_system(between, found.system_last)
+    first = _with_system(_literal(segments.start), segments.system)
+    between = _literal(segments.between)
+    if segments.system_last is not None:  # the system message stands before the last question
+        first = f"{last}{first}{{{{ else }}}}{_literal(segments.start)}{{{{ end }}}}"
+        moved = _with_system(between, segments.system_last)
         between = f"{last}{moved}{{{{ else }}}}{between}{{{{ end }}}}"
     return (
         "{{ $first := true }}{{ range $i, $message := .Messages }}"
         '{{ if eq .Role "user" }}'
         f"{{{{ if $first }}}}{first}{{{{ else }}}}{between}{{{{ end }}}}"
         "{{ $first = false }}{{ .Content }}"
-        f"{last}{_literal(found.end)}{{{{ else }}}}{_literal(found.answer)}{{{{ end }}}}"
+        f"{last}{_literal(segments.end)}{{{{ else }}}}{_literal(segments.answer)}{{{{ end }}}}"
         '{{ else if eq .Role "assistant" }}{{ .Content }}{{ end }}{{ end }}'
     )
 
@@ -155,7 +155,7 @@ def _quoted(text: str) -> str:
 
 def _sampling(config: Any) -> dict[str, float]:
     """Return Ollama's names of the settings that the model is generated with."""
-    found = {"repeat_penalty": config.repetition_penalty or 1.0}
+    settings = {"repeat_penalty": config.repetition_penalty or 1.0}
     if config.do_sample:
-        found |= {name: getattr(config, name) for name in ("temperature", "top_p", "top_k")}
-    return {name: float(value) for name, value in found.items() if value is not None}
+        settings |= {name: getattr(config, name) for name in ("temperature", "top_p", "top_k")}
+    return {name: float(value) for name, value in settings.items() if value is not None}

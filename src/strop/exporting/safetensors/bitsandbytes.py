@@ -39,11 +39,13 @@ class Bnb:
 
     format = "nf4"
 
-    def __init__(self, found: Sensitivity, assets: ModelAssets, budget: float = BUDGET) -> None:
+    def __init__(
+        self, sensitivity: Sensitivity, assets: ModelAssets, budget: float = BUDGET
+    ) -> None:
         """Say how large the folder will be at most.
 
         Args:
-            found: what calibration tells of the tuned model.
+            sensitivity: what calibration tells of the tuned model.
             assets: what surrounds the weights.
             budget: bytes of the weights over those with each linear layer in NF4; what is over
                 leaves in 16 bits those layers that suffer most.
@@ -56,9 +58,9 @@ class Bnb:
             raise MissingPackageError(
                 'what --to bnb writes is opened by bitsandbytes; run: pip install "strop[bnb]"'
             )
-        self.found, self.assets = found, assets
+        self.sensitivity, self.assets = sensitivity, assets
         self._dtype = torch.float16 if assets.config.dtype == torch.float16 else torch.bfloat16
-        shapes = {name: found.weights.shape(name) for name in found.weights.names}
+        shapes = {name: sensitivity.weights.shape(name) for name in sensitivity.weights.names}
         # bitsandbytes' CPU kernels read rows of whole groups only, and whole blocks of rows
         linear = [
             name
@@ -76,11 +78,11 @@ class Bnb:
                 "export --to merged instead"
             )
         plain = sum(NF4_FORMAT.stored_bytes(self._shape(name)) for name in linear)
-        rest = sum(e.nbytes for name in found.weights.names for e in self._whole(name))
-        kept = sum(2 * math.prod(self._shape(name)) for name in linear)
+        rest = sum(e.nbytes for name in sensitivity.weights.names for e in self._whole(name))
+        in_16_bits = sum(2 * math.prod(self._shape(name)) for name in linear)
         notes = len(linear) * (_NOTE_BYTES + 4 * (16 + 256))
-        self._more = int((budget - 1) * (rest - kept + plain))
-        self.nbytes = rest - kept + plain + self._more + notes
+        self._more = int((budget - 1) * (rest - in_16_bits + plain))
+        self.nbytes = rest - in_16_bits + plain + self._more + notes
 
     def write(self, folder: Path, written: Written) -> None:
         """Choose what stays in 16 bits, and write everything into `folder`, which is made.
@@ -94,12 +96,12 @@ class Bnb:
         packed = self._linear - {f"{name}.weight" for group in left for name in group}
         entries = [
             entry
-            for name in self.found.weights.names
+            for name in self.sensitivity.weights.names
             for entry in (self._packed(name) if name in packed else self._whole(name))
         ]
         sizes = {entry.name: entry.nbytes for entry in entries}
-        made = self.found.rounded({n.removesuffix(".weight"): NF4_FORMAT for n in packed})
-        parts = _Parts(self.found, made, self._dtype)
+        rounded = self.sensitivity.rounded({n.removesuffix(".weight"): NF4_FORMAT for n in packed})
+        parts = _Parts(self.sensitivity, rounded, self._dtype)
 
         def blocks(name: str) -> Iterator[Tensor]:
             yield from parts.of(name)
@@ -114,13 +116,13 @@ class Bnb:
     def _left(self) -> list[list[str]]:
         """Return the groups of layers that stay in 16 bits."""
         options, left = {}, []
-        groups = {group[0]: group for group in self.found.groups()}
+        groups = {group[0]: group for group in self.sensitivity.groups()}
         for first, group in groups.items():
             if not all(f"{name}.weight" in self._linear for name in group):
                 left.append(group)
                 continue
             shapes = [self._shape(f"{name}.weight") for name in group]
-            harm = sum(self.found.harm_of_rounding(name, NF4_FORMAT) for name in group)
+            harm = sum(self.sensitivity.harm_of_rounding(name, NF4_FORMAT) for name in group)
             options[first] = [
                 Option("nf4", sum(NF4_FORMAT.stored_bytes(s) for s in shapes), harm),
                 Option("16", sum(2 * math.prod(s) for s in shapes), 0.0),
@@ -130,11 +132,11 @@ class Bnb:
         return left + [groups[first] for first, of in chosen.items() if of.format == "16"]
 
     def _shape(self, name: str) -> tuple[int, int]:
-        E, D = self.found.weights.shape(name)
+        E, D = self.sensitivity.weights.shape(name)
         return E, D
 
     def _whole(self, name: str) -> list[Entry]:
-        return [Entry(name, self.found.weights.shape(name), self._dtype)]
+        return [Entry(name, self.sensitivity.weights.shape(name), self._dtype)]
 
     def _packed(self, name: str) -> list[Entry]:
         count = math.prod(self._shape(name))
@@ -171,16 +173,18 @@ class Bnb:
 class _Parts:
     """The tensors of the file; a packed weight's are made together."""
 
-    def __init__(self, found: Sensitivity, made: dict[str, Packed], dtype: torch.dtype) -> None:
-        self._weights, self._packed, self._dtype = found.weights, made, dtype
-        self._made: dict[str, Tensor] = {}
+    def __init__(
+        self, sensitivity: Sensitivity, rounded: dict[str, Packed], dtype: torch.dtype
+    ) -> None:
+        self._weights, self._packed, self._dtype = sensitivity.weights, rounded, dtype
+        self._ready: dict[str, Tensor] = {}
 
     def of(self, name: str) -> Iterator[Tensor]:
         """Yield a tensor of the file."""
         if packed := self._packed.pop(name.removesuffix(".weight"), None):
-            self._made = as_bitsandbytes(name, packed, self._dtype)
-        if name in self._made:
-            yield self._made.pop(name)
+            self._ready = as_bitsandbytes(name, packed, self._dtype)
+        if name in self._ready:
+            yield self._ready.pop(name)
         else:
             yield from self._weights.blocks(name)
 

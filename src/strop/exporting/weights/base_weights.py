@@ -51,17 +51,17 @@ class StoredBase:
         self,
         assets: ModelAssets,
         *,
-        held: torch.dtype | None = None,
+        dtype: torch.dtype | None = None,
         matrices: torch.dtype | None = None,
     ) -> None:
         """Look at the files; weights are read when asked for.
 
         Args:
             assets: of the model.
-            held: the format in which training held every weight; None, as it is stored.
+            dtype: the format in which training held every weight; None, as it is stored.
             matrices: the format of wider linear weights and embeddings; None, as they are stored.
         """
-        self._files = Files(stored_tensors(assets.folder), held, matrices)
+        self._files = Files(stored_tensors(assets.folder), dtype, matrices)
         self._conversion: Conversion | None = None
         if assets.layout is None:
             self._conversion = conversion(assets.folder)
@@ -123,11 +123,11 @@ class Files:
     def __init__(
         self,
         tensors: Mapping[str, StoredTensor],
-        held: torch.dtype | None = None,
+        dtype: torch.dtype | None = None,
         matrices: torch.dtype | None = None,
     ) -> None:
         """Read `tensors` when asked for, rounded as `StoredBase` says."""
-        self.tensors, self._held, self._matrices = tensors, held, matrices
+        self.tensors, self._dtype, self._matrices = tensors, dtype, matrices
 
     def dtype(self, name: str) -> torch.dtype:
         """Return the format of a tensor."""
@@ -145,20 +145,20 @@ class Files:
         with safe_open(self.tensors[name].path, framework="pt") as file:
             part = file.get_slice(name)
             rows: Tensor = part[start:stop] if start is not None else file.get_tensor(name)
-            if self._held is not None:
-                rows = rows.to(self._held)
+            if self._dtype is not None:
+                rows = rows.to(self._dtype)
             elif self._matrices is not None and rows.ndim > 1 and rows.dtype.itemsize > 2:
                 rows = rows.to(self._matrices)
             return rows.to(torch.float32, copy=True)
 
     def whole(self, names: Collection[str]) -> dict[str, Tensor]:
         """Return whole tensors as they are stored, views of their file."""
-        found = {}
+        tensors = {}
         for path in {self.tensors[name].path for name in names}:
             with safe_open(path, framework="pt") as file:
                 here = [name for name in names if self.tensors[name].path == path]
-                found.update({name: file.get_tensor(name) for name in here})
-        return found
+                tensors.update({name: file.get_tensor(name) for name in here})
+        return tensors
 
 
 class QuantizedBase:
@@ -235,7 +235,7 @@ DEQUANTISED, ORIGINAL = "dequantised", "original"
 """The bases of a run in few bits."""
 
 
-def held_base(settings: dict[str, Any], assets: ModelAssets) -> Base:
+def loaded_base(settings: dict[str, Any], assets: ModelAssets) -> Base:
     """Return the base weights of a run as they are held where it is loaded now.
 
     Args:

@@ -33,7 +33,7 @@ class FileNames:
                     f"{group.memory[0]} and cannot write it back; export --to adapter"
                 )
         self._of = {name: group for group in layout.groups for name in group.files}
-        self._made: dict[str, Tensor] = {}
+        self._ready: dict[str, Tensor] = {}
 
     def of(self, name: str) -> str:
         """Return the name in the files of a weight that is one tensor there."""
@@ -59,10 +59,10 @@ class FileNames:
         """Return a tensor of the files as runs of its rows, in float32."""
         if (group := self._of.get(name)) is None:
             return self._weights.blocks(self._memory(name))
-        if name not in self._made:
+        if name not in self._ready:
             tensors = {k: torch.cat([*self._weights.blocks(k)]) for k in group.memory}
-            self._made |= self._base.converting.written(group, tensors)
-        return [self._made.pop(name)]
+            self._ready |= self._base.converting.written(group, tensors)
+        return [self._ready.pop(name)]
 
     def _memory(self, name: str) -> str:
         return self._weights.base.layout.names.get(name, name)

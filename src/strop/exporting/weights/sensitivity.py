@@ -141,16 +141,16 @@ class Sensitivity:
         used, places = ids.unique(return_inverse=True)
         whole = embedding.weight[used]
         original = model(input_ids=ids).logits.log_softmax(-1)
-        found = {}
+        losses = {}
         for i, (kind, stored) in enumerate(kinds.items()):
             self._progress("measuring the embedding", i, len(kinds))
             moved = (stored(whole) - whole)[places] * getattr(embedding, "embed_scale", 1.0)
             hook = embedding.register_forward_hook(lambda _, given, out, by=moved: out + by)
             changed = model(input_ids=ids).logits.log_softmax(-1)
             hook.remove()
-            found[kind] = float((original.exp() * (original - changed)).sum(-1).mean())
+            losses[kind] = float((original.exp() * (original - changed)).sum(-1).mean())
         self._progress("measuring the embedding", len(kinds), len(kinds))
-        return found
+        return losses
 
     def head_harm(self, kinds: Mapping[str, Stored]) -> dict[str, float]:
         """Return the KL in nats that the model is expected to lose with each stored head."""

@@ -1,6 +1,6 @@
 """Small images of weights, by which an exported tensor is told from a wrong one, and how it is wrong.
 
-The image of W [O, I] is W x [O, K] for fixed random x [I, K]: equal for equal weights, and linear,
+The projection of W [O, I] is W x [O, K] for fixed random x [I, K]: equal for equal weights, and linear,
 so that the share of the adapter's update in an exported weight can be read off it.
 """
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 K = 4
-"""Random vectors of an image."""
+"""Random vectors of a projection."""
 _SIGMAS = 6.0
 """A share of the update is off when it lies so many standard errors from 1."""
 ROUNDING = {
@@ -35,59 +35,59 @@ ROUNDING = {
     "NF4": 0.16,
 }
 """Largest error of a weight, over its size, that the number format explains: about twice the usual
-one. Both are Frobenius norms, the error's by its image."""
+one. Both are Frobenius norms, the error's by its projection."""
 
 
 @dataclass(frozen=True, slots=True)
-class Print:
-    """The image of one weight of the trained model."""
+class WeightSketch:
+    """The projection of one weight of the trained model."""
 
     whole: Tensor
     """[O, K] base and update joined."""
     size: Tensor
-    """[] the Frobenius norm of both joined. The image's own is uncertain: weights lie along few
+    """[] the Frobenius norm of both joined. The projection's own is uncertain: weights lie along few
     directions, which K vectors meet by chance; errors of rounding lie along all."""
     update: Tensor | None = None
     """[O, K] of the update alone; None where the adapter changes nothing."""
-    turned: Tensor | None = None
+    transposed: Tensor | None = None
     """[O, K] of the transposed weight, where it is square."""
-    turned_update: Tensor | None = None
+    transposed_update: Tensor | None = None
     """[O, K] of the transposed update, where it is square."""
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """Return the parts under names that `read_prints` understands."""
+        """Return the parts under names that `read_sketches` understands."""
         parts = {key: getattr(self, key) for key in self.__slots__}
         return {f"{key}:{name}": value for key, value in parts.items() if value is not None}
 
 
-def read_prints(tensors: Mapping[str, Tensor]) -> dict[str, Print]:
-    """Return the prints whose parts `Print.tensors` gave."""
+def read_sketches(tensors: Mapping[str, Tensor]) -> dict[str, WeightSketch]:
+    """Return the sketches whose parts `WeightSketch.tensors` gave."""
     parts: dict[str, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         kind, _, name = key.partition(":")
         parts.setdefault(name, {})[kind] = value
-    return {name: Print(**found) for name, found in parts.items()}
+    return {name: WeightSketch(**fields) for name, fields in parts.items()}
 
 
-def vectors(width: int) -> Tensor:
+def random_vectors(width: int) -> Tensor:
     """Return the random x [I, K] for weights of `width` columns."""
     source = torch.Generator().manual_seed(width)
     return torch.randn(width, K, generator=source)
 
 
-def image(rows: Tensor) -> Tensor:
-    """Return W x [O, K] of some rows of a weight; a vector is its own image.
+def projection(rows: Tensor) -> Tensor:
+    """Return W x [O, K] of some rows of a weight; a vector is its own projection.
 
     Of more dimensions all but the last are rows: those of stacked experts follow each other.
     """
     if rows.ndim < 2:
         return rows.float().reshape(-1, 1)
-    return (rows.float() @ vectors(rows.shape[-1])).flatten(0, -2)
+    return (rows.float() @ random_vectors(rows.shape[-1])).flatten(0, -2)
 
 
-def image_of(blocks: Iterable[Tensor]) -> Tensor:
-    """Return the image of a weight that comes as runs of rows."""
-    return torch.cat([image(block) for block in blocks])
+def projection_of(blocks: Iterable[Tensor]) -> Tensor:
+    """Return the projection of a weight that comes as runs of rows."""
+    return torch.cat([projection(block) for block in blocks])
 
 
 def adapted(base: Any) -> dict[str, Any]:
@@ -99,34 +99,38 @@ def adapted(base: Any) -> dict[str, Any]:
     }
 
 
-def print_of(weight: Tensor, update: Tensor | None) -> Print:
+def sketch_of(weight: Tensor, update: Tensor | None) -> WeightSketch:
     """Return the print of a weight whose adapter adds `update` to it."""
     if update is None:
-        return print_over(weight, None, None)
-    return print_over(weight, image(update), image(update.T) if _is_square(update) else None)
+        return sketch_over(weight, None, None)
+    return sketch_over(
+        weight, projection(update), projection(update.T) if _is_square(update) else None
+    )
 
 
-def print_over(weight: Tensor, update: Tensor | None, turned_update: Tensor | None) -> Print:
+def sketch_over(
+    weight: Tensor, update: Tensor | None, transposed_update: Tensor | None
+) -> WeightSketch:
     """Return the print of a weight.
 
     Args:
         weight: of the base.
-        update: [O, K] the image of what is added to it.
-        turned_update: [O, K] that of the transposed update, where the weight is square.
+        update: [O, K] the projection of what is added to it.
+        transposed_update: [O, K] that of the transposed update, where the weight is square.
     """
 
     def joined(plain: Tensor, added: Tensor | None) -> Tensor:
         return plain if added is None else plain + added
 
     weight = weight.float()
-    plain = image(weight)
+    plain = projection(weight)
     whole = joined(plain, update)
-    turned = joined(image(weight.T), turned_update) if _is_square(weight) else None
+    transposed = joined(projection(weight.T), transposed_update) if _is_square(weight) else None
     # ‖W + U‖² = ‖W‖² + E ‖(W + U) x‖² - E ‖W x‖²: only the update's part is by chance
     more = (whole.square().sum() - plain.square().sum()) / whole.shape[1]
-    own: Tensor = torch.linalg.vector_norm(weight)
-    size = (own.square() + more).clamp_min(0).sqrt()
-    return Print(whole, size, update, turned, turned_update)
+    norm: Tensor = torch.linalg.vector_norm(weight)
+    size = (norm.square() + more).clamp_min(0).sqrt()
+    return WeightSketch(whole, size, update, transposed, transposed_update)
 
 
 def _is_square(weight: Tensor) -> bool:
@@ -134,24 +138,24 @@ def _is_square(weight: Tensor) -> bool:
 
 
 def fault(
-    name: str, found: Tensor, kind: str, wanted: Mapping[str, Print], head: int = 0
+    name: str, projected: Tensor, kind: str, sketches: Mapping[str, WeightSketch], head: int = 0
 ) -> str | None:
     """Say what is wrong with an exported weight, or None.
 
     Args:
         name: transformers'.
-        found: [O, K] its image.
+        projected: [O, K] its projection.
         kind: its number format, a key of `ROUNDING`.
-        wanted: the prints of the trained model.
+        sketches: the sketches of the trained model.
         head: rows of an attention head, where the weight has heads.
     """
-    right = wanted[name]
-    if not found.isfinite().all():
+    right = sketches[name]
+    if not projected.isfinite().all():
         return f"{name} holds values that are no numbers"
-    if found.shape != right.whole.shape:
-        return f"{name} has {len(found)} rows instead of {len(right.whole)}"
-    away = _away(found, right.whole, right.size)
-    share = None if right.update is None else _share(found, right)
+    if projected.shape != right.whole.shape:
+        return f"{name} has {len(projected)} rows instead of {len(right.whole)}"
+    away = _away(projected, right.whole, right.size)
+    share = None if right.update is None else _share(projected, right)
     allowed = ROUNDING[kind]
     # Base weights that are themselves rounded lie on few values, and what is added to them turns
     # always to the same side. What so goes missing is part of the format's error and no larger.
@@ -161,14 +165,14 @@ def fault(
         or _away(share.fitted, right.whole, right.size) <= allowed / 2
     ):
         return None
-    return f"{name} {_cause(name, found, wanted, away, share, allowed, head)}"
+    return f"{name} {_cause(name, projected, sketches, away, share, allowed, head)}"
 
 
 def head_size(config: Any) -> int:
     """Return the width of an attention head of the language model; 0 where it has none."""
     config = getattr(config, "get_text_config", lambda: config)()
-    if (own := getattr(config, "head_dim", None)) is not None:
-        return int(own)
+    if (size := getattr(config, "head_dim", None)) is not None:
+        return int(size)
     heads = getattr(config, "num_attention_heads", None)
     return int(config.hidden_size // heads) if isinstance(heads, int) and heads else 0
 
@@ -180,18 +184,18 @@ class _Share:
     value: float
     error: float
     fitted: Tensor
-    """[O, K] the image of the weight with that multiple."""
+    """[O, K] the projection of the weight with that multiple."""
 
     @property
     def off(self) -> bool:
         return abs(self.value - 1) > _SIGMAS * self.error + 0.01
 
 
-def _share(found: Tensor, right: Print) -> _Share:
-    """Fit found = base + share · update by least squares over the rows of the image."""
+def _share(projected: Tensor, right: WeightSketch) -> _Share:
+    """Fit found = base + share · update by least squares over the rows of the projection."""
     update = right.update
     assert update is not None, "only for weights with an update"
-    rest = (found - (right.whole - update)).double().flatten()
+    rest = (projected - (right.whole - update)).double().flatten()
     along = update.double().flatten()
     length = float(along @ along)
     if length == 0:
@@ -204,29 +208,29 @@ def _share(found: Tensor, right: Print) -> _Share:
 
 def _cause(
     name: str,
-    found: Tensor,
-    wanted: Mapping[str, Print],
+    projected: Tensor,
+    sketches: Mapping[str, WeightSketch],
     away: float,
     share: _Share | None,
     allowed: float,
     head: int,
 ) -> str:
-    right = wanted[name]
-    if right.turned is not None and _away(found, right.turned, right.size) <= allowed:
+    right = sketches[name]
+    if right.transposed is not None and _away(projected, right.transposed, right.size) <= allowed:
         return "is transposed"
-    for other, image_ in wanted.items():
-        same = other != name and image_.whole.shape == found.shape
-        if same and _away(found, image_.whole, image_.size) <= min(allowed, 0.2):
+    for other, sketch in sketches.items():
+        same = other != name and sketch.whole.shape == projected.shape
+        if same and _away(projected, sketch.whole, sketch.size) <= min(allowed, 0.2):
             return f"holds the weight of {other}"
-    if head and _away(_halves_joined(found, head), right.whole, right.size) <= allowed:
+    if head and _away(_halves_joined(projected, head), right.whole, right.size) <= allowed:
         return "has the rotary halves of its heads in the other order"
-    if head and _away(found, _halves_joined(right.whole, head), right.size) <= allowed:
+    if head and _away(projected, _halves_joined(right.whole, head), right.size) <= allowed:
         return "has the rotary halves of its heads in the other order"
-    if right.turned_update is not None and right.update is not None:
-        swapped = right.whole - right.update + right.turned_update
-        if _away(found, swapped, right.size) < away / 2:
+    if right.transposed_update is not None and right.update is not None:
+        swapped = right.whole - right.update + right.transposed_update
+        if _away(projected, swapped, right.size) < away / 2:
             return "carries its update with A and B swapped"
-    if share is not None and share.off and _away(found, share.fitted, right.size) <= allowed:
+    if share is not None and share.off and _away(projected, share.fitted, right.size) <= allowed:
         if abs(share.value) <= _SIGMAS * share.error + 0.05:
             return "is the base's: the adapter's update is missing"
         return (
@@ -244,7 +248,9 @@ def _halves_joined(rows: Tensor, head: int) -> Tensor:
     return pairs.transpose(1, 2).reshape(rows.shape)
 
 
-def _away(found: Tensor, right: Tensor, size: Tensor) -> float:
+def _away(projected: Tensor, right: Tensor, size: Tensor) -> float:
     """Return the size of the difference of two weights, by their images, over that of the right one."""
-    gap: Any = torch.linalg.vector_norm((found - right).double()) / math.sqrt(found.shape[1])
+    gap: Any = torch.linalg.vector_norm((projected - right).double()) / math.sqrt(
+        projected.shape[1]
+    )
     return float(gap / size) if float(size) else float(gap)

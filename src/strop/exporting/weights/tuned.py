@@ -163,12 +163,12 @@ class TunedWeights(BaseWeights):
         )
         modules, self.replaced = _read_adapter(adapter, self.adapter_config)
         self.updates = dict(updates(modules, self.adapter_config, base))
-        wanted = {*self.updates, *self.replaced}
+        changed = {*self.updates, *self.replaced}
         tied = {*base.layout.tied, *base.layout.tied.values()} & set(self.updates)
-        if absent := sorted((wanted - set(base.names)) | tied):
+        if absent := sorted((changed - set(base.names)) | tied):
             raise DataError(
                 f"the adapter in {adapter} changes {absent[0]}, {_lack(absent[0], base)} "
-                f"({len(absent)} of {len(wanted)} such)"
+                f"({len(absent)} of {len(changed)} such)"
             )
 
     def update(self, name: str) -> Update | ExpertsUpdate | None:
@@ -210,9 +210,9 @@ def _read_adapter(
     with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
         for key in file.keys():  # noqa: SIM118 - it is no dict
             name = key.removeprefix(PREFIX)
-            found = _PART.fullmatch(name)
-            if found:
-                modules.setdefault(found[1], {})[found[2]] = file.get_tensor(key).float()
+            match = _PART.fullmatch(name)
+            if match:
+                modules.setdefault(match[1], {})[match[2]] = file.get_tensor(key).float()
             elif "lora_" in name or "token_adapter" in name:
                 odd.append(name)
             else:

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from strop.exporting import export
 from strop.exporting.certify.findings import Findings, report
 from strop.exporting.certify.open_llama_cpp import look
-from strop.exporting.certify.record import ask
-from strop.exporting.gguf.channel_scaling import BALANCED, Balance
+from strop.exporting.certify.record import record_reference
+from strop.exporting.gguf.channel_scaling import CHANNELS_SCALED, ChannelScaling
 from strop.exporting.weights.tuned import PREFIX, Update
 from strop.models.quantized.activation_stats import input_energies
 from strop.training import Run
@@ -35,7 +35,7 @@ def model(request):
 
 
 def balanced(model):
-    return Balance(input_energies(model, IDS), model.config)
+    return ChannelScaling(input_energies(model, IDS), model.config)
 
 
 @torch.no_grad()
@@ -43,38 +43,38 @@ def test_the_function_stays_in_every_family(model):
     ids = torch.tensor(IDS[:1])
     before = model(input_ids=ids).logits
     weights = model.state_dict()
-    balance = balanced(model)
+    scaling = balanced(model)
     for name, weight in weights.items():
-        weight.copy_(balance.apply(name, weight.clone()))
+        weight.copy_(scaling.apply(name, weight.clone()))
     torch.testing.assert_close(model(input_ids=ids).logits, before)
 
 
 @torch.no_grad()
 def test_all_linear_weights_are_scaled_but_those_that_read_attention(model):
-    balance = balanced(model)
+    scaling = balanced(model)
     linear = {n for n in model.state_dict() if n.endswith("_proj.weight")}
-    scaled = {n for n in linear if n in balance}
+    scaled = {n for n in linear if n in scaling}
     assert scaled == {n for n in linear if "o_proj" not in n}
 
 
 def test_rows_and_updates_are_scaled_as_the_whole(model):
-    balance = balanced(model)
+    scaling = balanced(model)
     for name, weight in model.state_dict().items():
-        whole = balance.apply(name, weight)
-        parts = torch.cat([balance.apply(name, weight[:3]), balance.apply(name, weight[3:], 3)])
+        whole = scaling.apply(name, weight)
+        parts = torch.cat([scaling.apply(name, weight[:3]), scaling.apply(name, weight[3:], 3)])
         assert torch.equal(whole, parts)
         if weight.ndim == 2:
             update = Update(torch.randn(2, weight.shape[1]), torch.randn(len(weight), 2), 0.5)
             added = update.joined(torch.zeros(weight.shape), 0)
-            scaled = balance.update(name, update).joined(torch.zeros(weight.shape), 0)
-            torch.testing.assert_close(scaled, balance.apply(name, added))
+            scaled = scaling.update(name, update).joined(torch.zeros(weight.shape), 0)
+            torch.testing.assert_close(scaled, scaling.apply(name, added))
 
 
 @torch.no_grad()
 def test_inputs_differ_by_the_square_root_of_what_they_did(model):
-    balance, before = balanced(model), input_energies(model, IDS)
+    scaling, before = balanced(model), input_energies(model, IDS)
     for name, weight in model.state_dict().items():
-        weight.copy_(balance.apply(name, weight.clone()))
+        weight.copy_(scaling.apply(name, weight.clone()))
     after = input_energies(model, IDS)
     name = next(name for name in before if "layers.1.mlp.gate" in name)
     spread = [found[name].log().std() for found in (before, after)]
@@ -82,9 +82,9 @@ def test_inputs_differ_by_the_square_root_of_what_they_did(model):
 
 
 def test_without_energies_nothing_is_scaled(model):
-    balance = Balance({}, model.config)
-    assert not balance
-    assert not any(name in balance for name in model.state_dict())
+    scaling = ChannelScaling({}, model.config)
+    assert not scaling
+    assert not any(name in scaling for name in model.state_dict())
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def exported(tmp_path_factory):
     """Return a run's Q8_0 and what its trained model says."""
     folder = tmp_path_factory.mktemp("gemma3")
     run = trained("gemma3", folder)
-    ask(run, run.assets()).save(folder / "work")
+    record_reference(run, run.assets()).save(folder / "work")
     export(run, "gguf", quant="q8_0,q5_0", out=folder, certified=False)
     return folder
 
@@ -106,10 +106,10 @@ def faults(folder, file):
 @pytest.mark.slow
 def test_a_scaled_file_is_the_trained_model_and_says_that_it_is_scaled(exported):
     file = exported / "gguf-q8_0" / "model.gguf"
-    assert GGUFReader(file).get_field(BALANCED) is not None
+    assert GGUFReader(file).get_field(CHANNELS_SCALED) is not None
     assert not faults(exported, file)
     plain = exported / "gguf-q5_0" / "model.gguf"
-    assert GGUFReader(plain).get_field(BALANCED) is None
+    assert GGUFReader(plain).get_field(CHANNELS_SCALED) is None
     assert not faults(exported, plain)
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from gguf import GGMLQuantizationType, quants
 
-from strop.exporting.gguf.q8_0 import UpdateRounding
+from strop.exporting.gguf.q8_0 import ErrorFeedback
 from strop.exporting.gguf.types import decode, encode
-from strop.exporting.weights.sketches import fault, image, print_of
+from strop.exporting.weights.sketches import fault, projection, sketch_of
 from strop.exporting.weights.tuned import Update
 from strop.ops.dequantize import dequantize
 from strop.quantization.formats import FORMATS
@@ -29,7 +29,7 @@ def nearest(weight):
 
 
 def rounded(weight, update):
-    return decode(UpdateRounding(update).q8_0(weight), Q8_0)
+    return decode(ErrorFeedback(update).q8_0(weight), Q8_0)
 
 
 def share(stored, base, update):
@@ -75,9 +75,9 @@ def test_it_is_error_feedback_by_the_inputs_of_the_update():
 
 def test_the_bytes_are_those_of_q8_0_however_rows_are_cut():
     base, update = tuned()
-    whole = UpdateRounding(update).q8_0(base)
+    whole = ErrorFeedback(update).q8_0(base)
     assert whole.shape == quants.quantize(base.numpy(), Q8_0).shape
-    parts = UpdateRounding(update)
+    parts = ErrorFeedback(update)
     assert (parts.q8_0(base[:100]) == whole[:100]).all()
     assert (parts.q8_0(base[100:]) == whole[100:]).all()
 
@@ -98,10 +98,10 @@ def test_an_update_that_float16_swallows_in_part_is_no_fault_and_a_missing_one_i
     base = torch.randn(256, 512).half().float()
     small, large = (size * torch.randn(256, 4) @ torch.randn(4, 512) for size in (1e-4, 1e-2))
     for update, named in ((small, False), (large, True)):
-        wanted = {"a weight": print_of(base, update)}
+        wanted = {"a weight": sketch_of(base, update)}
         kept = (base + update).half().float()
-        assert fault("a weight", image(kept), "F16", wanted) is None
-        missing = fault("a weight", image(base), "F16", wanted)
+        assert fault("a weight", projection(kept), "F16", wanted) is None
+        missing = fault("a weight", projection(base), "F16", wanted)
         assert (missing is not None and "update is missing" in missing) == named
 
 
