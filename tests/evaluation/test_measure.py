@@ -38,18 +38,18 @@ def loaded(tiny_model):
 
 
 def test_loss_and_perplexity_are_those_of_the_plain_forward(loaded):
-    found = evaluate(loaded, FREE)
+    evaluation = evaluate(loaded, FREE)
     scored = torch.cat([log_probs(*loaded, row) for row in read(FREE)])
-    assert found.tokens == scored.numel()
-    assert found.loss.value == pytest.approx(-scored.mean().item(), rel=1e-5)
-    assert found.perplexity.value == pytest.approx(math.exp(found.loss.value))
-    assert found.loss.low < found.loss.value < found.loss.high
-    assert found.accuracy is None
-    assert found.confusion is None
+    assert evaluation.tokens == scored.numel()
+    assert evaluation.loss.value == pytest.approx(-scored.mean().item(), rel=1e-5)
+    assert evaluation.perplexity.value == pytest.approx(math.exp(evaluation.loss.value))
+    assert evaluation.loss.low < evaluation.loss.value < evaluation.loss.high
+    assert evaluation.accuracy is None
+    assert evaluation.confusion is None
 
 
 def test_the_choice_is_the_label_with_the_highest_total_log_probability(loaded):
-    found = evaluate(loaded, LABELLED)
+    evaluation = evaluate(loaded, LABELLED)
     hits, table = 0, {right: dict.fromkeys(sorted(TONES), 0) for right in sorted(TONES)}
     for row in LABELLED:
         totals = {
@@ -58,10 +58,10 @@ def test_the_choice_is_the_label_with_the_highest_total_log_probability(loaded):
         choice = max(totals, key=totals.__getitem__)
         table[row["completion"]][choice] += 1
         hits += choice == row["completion"]
-    assert found.confusion == table
-    assert found.accuracy is not None
-    assert found.accuracy.value == hits / 24
-    assert found.accuracy.low < found.accuracy.value < found.accuracy.high
+    assert evaluation.confusion == table
+    assert evaluation.accuracy is not None
+    assert evaluation.accuracy.value == hits / 24
+    assert evaluation.accuracy.low < evaluation.accuracy.value < evaluation.accuracy.high
 
 
 def test_the_loss_of_labelled_rows_is_that_of_their_right_answers(loaded):
@@ -83,14 +83,14 @@ def test_labels_are_scored_without_the_reasoning_that_tells_them(loaded, field):
         rows = [
             {field if k == "reasoning" else k: v for k, v in reasoned(r).items()} for r in LABELLED
         ]
-        found, plain = evaluate(loaded, rows), evaluate(loaded, LABELLED)
+        evaluation, plain = evaluate(loaded, rows), evaluate(loaded, LABELLED)
         scored = torch.cat([log_probs(*loaded, row) for row in read(rows)])
     finally:
         tokenizer.chat_template = before
-    assert found.confusion == plain.confusion
-    assert found.loss.value == pytest.approx(-scored.mean().item(), rel=1e-5)
-    assert found.tokens == scored.numel() > plain.tokens
-    assert "without the reasoning" in found.note
+    assert evaluation.confusion == plain.confusion
+    assert evaluation.loss.value == pytest.approx(-scored.mean().item(), rel=1e-5)
+    assert evaluation.tokens == scored.numel() > plain.tokens
+    assert "without the reasoning" in evaluation.note
     assert plain.note is None
 
 
@@ -134,8 +134,8 @@ def test_answers_are_labels_only_if_they_are_few_and_repeat():
 
 def test_an_evaluation_survives_being_written_and_read(loaded):
     for rows in (LABELLED, FREE):
-        found = evaluate(loaded, rows)
-        assert Evaluation.from_plain(found.plain()) == found
+        evaluation = evaluate(loaded, rows)
+        assert Evaluation.from_plain(evaluation.plain()) == evaluation
 
 
 def test_intervals_apart_do_not_overlap():

@@ -6,7 +6,7 @@ import torch
 import strop
 from strop.exporting.weights.base_weights import bases
 from strop.layers.quantized_linear import QuantizedLinear
-from strop.models import load
+from strop.models import compute_dtype, load
 from strop.models.assets import load_assets
 from tests.export.tiny import save_model
 
@@ -42,25 +42,30 @@ def by_bitsandbytes(model, folder):
 
 TEXT = [{"text": f"{a} miles to the {b}, then {c} to the sea."}
         for a in range(9) for b in ("north", "south", "hill") for c in ("on", "down")]  # fmt: skip
-MADE = (as_it_is, saved_by_transformers, within_a_budget, by_bitsandbytes)
+FOLDERS = (as_it_is, saved_by_transformers, within_a_budget, by_bitsandbytes)
 
 
 @pytest.mark.parametrize("family", ["qwen2", "gemma3"])  # with biases; with a tied head
-@pytest.mark.parametrize("made", MADE, ids=lambda made: made.__name__)
-def test_rows_are_those_of_the_loaded_model(family, made, tmp_path, monkeypatch):
+@pytest.mark.parametrize("save", FOLDERS, ids=lambda save: save.__name__)
+def test_rows_are_those_of_the_loaded_model(family, save, tmp_path, monkeypatch):
     monkeypatch.setenv("STROP_CACHE", str(tmp_path / "cache"))
-    folder = made(save_model(family, tmp_path / "model", **SIZES), tmp_path / "made")
+    folder = save(save_model(family, tmp_path / "model", **SIZES), tmp_path / "made")
     model, _ = load(folder, bits=4)
     layers = {
         f"{name}.weight": layer
         for name, layer in model.named_modules()
         if isinstance(layer, QuantizedLinear)
     }
-    base, *original = bases({"bits": 4}, load_assets(folder)).values()
+    settings = {"bits": 4, "dtype": str(compute_dtype()).removeprefix("torch.")}
+    base, *original = bases(settings, load_assets(folder)).values()
     tensors = model.state_dict()
     for name in base.names:
-        held = layers.get(name)
-        whole = tensors[name].float() if held is None else held.dense(torch.empty(held.shape))
+        quantised = layers.get(name)
+        whole = (
+            tensors[name].float()
+            if quantised is None
+            else quantised.dense(torch.empty(quantised.shape))
+        )
         assert base.shape(name) == tuple(whole.shape)
         assert torch.equal(base.rows(name, None, None), whole)
         assert torch.equal(base.rows(name, 3, 9), whole[3:9])
@@ -69,6 +74,6 @@ def test_rows_are_those_of_the_loaded_model(family, made, tmp_path, monkeypatch)
         return
     plain = [key for key in tensors if f"{key.rpartition('.')[0]}.weight" not in layers]
     biases = [key for key in tensors if key.endswith(".bias")]
-    own = {*plain, *biases} - set(model.all_tied_weights_keys)
-    assert base.names == [*layers, *(key for key in tensors if key in own)]
+    stored = {*plain, *biases} - set(model.all_tied_weights_keys)
+    assert base.names == [*layers, *(key for key in tensors if key in stored)]
     assert {base.stored(name) for name in base.names} == {model.config.dtype}

@@ -87,8 +87,8 @@ def test_a_folder_of_a_model_is_no_export_but_one_in_a_run_is(tmp_path):
 
 
 def test_a_verdict_says_within_which_limit_it_agrees(folder):
-    said = Certificate.open(folder).sentence
-    assert said.startswith(
+    sentence = Certificate.open(folder).sentence
+    assert sentence.startswith(
         "merged float32 agrees with the trained model within the limit for its format "
         "(KL 1.0e+00 ≤ 0.0001 nats per token)"
     )

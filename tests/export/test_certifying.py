@@ -69,15 +69,15 @@ CAUSES = {
 
 @pytest.mark.parametrize("name", CAUSES)
 def test_an_error_is_a_fault_with_its_step_and_its_text(work, tmp_path, name):
-    step, error, said = CAUSES[name]
+    step, error, cause = CAUSES[name]
 
-    def look(_, found):
-        found.begin(step)
+    def look(_, findings):
+        findings.begin(step)
         raise error
 
     report(work, tmp_path / "findings.json", look)
     (fault,) = judged(Findings.open(tmp_path / "findings.json"), thresholds("f16"))
-    assert re.search(said, fault), fault
+    assert re.search(cause, fault), fault
 
 
 def test_a_missing_reference_is_a_fault_too(tmp_path):
@@ -101,8 +101,8 @@ def test_the_end_of_a_process_is_named():
 
 def test_a_comparison_that_takes_too_long_is_given_up_and_says_when(work, tmp_path, monkeypatch):
     monkeypatch.setattr(certifying, "SECONDS", 0)
-    found = certifying._looked(tmp_path, work, "merged", None)
-    assert found.faults[0].startswith(
+    findings = certifying._findings(tmp_path, work, "merged", None)
+    assert findings.faults[0].startswith(
         "comparing it took more than 0 minutes and was given up while"
     )
 
@@ -114,7 +114,7 @@ def test_files_of_the_folder_one_stands_in_are_not_imported(work, tmp_path, monk
     for name in ("numpy", "tokenizers", "types_of_rows", "datasets"):
         (here / f"{name}.py").write_text("raise SystemExit('code of the data folder ran')")
     monkeypatch.chdir(here)
-    (fault,) = certifying._looked(tmp_path / "none", work, "merged", None).faults
+    (fault,) = certifying._findings(tmp_path / "none", work, "merged", None).faults
     assert "cannot be opened: opening the tokenizer ended in" in fault
 
 

@@ -25,16 +25,16 @@ IDS = [[1, 20, 30, 40, 50, 60, 70, 80], [1, 90, 100]]
 @pytest.fixture(params=FAMILIES)
 def model(request):
     """Return a tiny random model of a family in float64, one of whose channels is large."""
-    made = tiny.model(request.param, lora=False).eval()
+    built = tiny.model(request.param, lora=False).eval()
     with torch.no_grad():
-        for name, parameter in made.named_parameters():
+        for name, parameter in built.named_parameters():
             if name.endswith(("input_layernorm.weight", "pre_feedforward_layernorm.weight")):
                 parameter.abs_().add_(0.1)
                 parameter[5] = 90
-    return made
+    return built
 
 
-def balanced(model):
+def scaling_of(model):
     return ChannelScaling(input_energies(model, IDS), model.config)
 
 
@@ -43,7 +43,7 @@ def test_the_function_stays_in_every_family(model):
     ids = torch.tensor(IDS[:1])
     before = model(input_ids=ids).logits
     weights = model.state_dict()
-    scaling = balanced(model)
+    scaling = scaling_of(model)
     for name, weight in weights.items():
         weight.copy_(scaling.apply(name, weight.clone()))
     torch.testing.assert_close(model(input_ids=ids).logits, before)
@@ -51,14 +51,14 @@ def test_the_function_stays_in_every_family(model):
 
 @torch.no_grad()
 def test_all_linear_weights_are_scaled_but_those_that_read_attention(model):
-    scaling = balanced(model)
+    scaling = scaling_of(model)
     linear = {n for n in model.state_dict() if n.endswith("_proj.weight")}
     scaled = {n for n in linear if n in scaling}
     assert scaled == {n for n in linear if "o_proj" not in n}
 
 
 def test_rows_and_updates_are_scaled_as_the_whole(model):
-    scaling = balanced(model)
+    scaling = scaling_of(model)
     for name, weight in model.state_dict().items():
         whole = scaling.apply(name, weight)
         parts = torch.cat([scaling.apply(name, weight[:3]), scaling.apply(name, weight[3:], 3)])
@@ -72,16 +72,16 @@ def test_rows_and_updates_are_scaled_as_the_whole(model):
 
 @torch.no_grad()
 def test_inputs_differ_by_the_square_root_of_what_they_did(model):
-    scaling, before = balanced(model), input_energies(model, IDS)
+    scaling, before = scaling_of(model), input_energies(model, IDS)
     for name, weight in model.state_dict().items():
         weight.copy_(scaling.apply(name, weight.clone()))
     after = input_energies(model, IDS)
     name = next(name for name in before if "layers.1.mlp.gate" in name)
-    spread = [found[name].log().std() for found in (before, after)]
+    spread = [stats[name].log().std() for stats in (before, after)]
     torch.testing.assert_close(spread[1], spread[0] / 2, rtol=1e-3, atol=0)
 
 
-def test_without_energies_nothing_is_scaled(model):
+def test_without_activation_stats_nothing_is_scaled(model):
     scaling = ChannelScaling({}, model.config)
     assert not scaling
     assert not any(name in scaling for name in model.state_dict())
@@ -99,7 +99,7 @@ def exported(tmp_path_factory):
 
 def faults(folder, file):
     out = folder / "findings.json"
-    report(folder / "work", out, lambda *found: look(file, *found))
+    report(folder / "work", out, lambda *stats: look(file, *stats))
     return Findings.open(out).faults
 
 
@@ -126,12 +126,12 @@ def test_channels_scaled_on_one_side_only_are_refused(exported, tmp_path):
 @pytest.mark.slow
 def test_a_run_notes_what_its_weights_read(exported):
     run = Run.open(exported / "run")
-    found = run.activation_stats()
+    stats = run.activation_stats()
     changed = load_file(run.weights() / "adapter_model.safetensors")
     named = {
         k.removeprefix(PREFIX).replace(".lora_A.weight", ".weight")
         for k in changed
         if "lora_A" in k
     }
-    assert named <= found.keys()
-    assert all((energy > 0).all() for energy in found.values())
+    assert named <= stats.keys()
+    assert all((energy > 0).all() for energy in stats.values())

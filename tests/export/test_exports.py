@@ -45,11 +45,11 @@ def test_every_family_is_opened_by_transformers_and_llama_cpp_and_agrees(family,
     record_reference(run, run.assets()).save(tmp_path / "work")
     merged, gguf = export(run, "merged", "gguf", out=tmp_path, certified=False)
     out = tmp_path / "findings.json"
-    report(tmp_path / "work", out, lambda *found: look_transformers("merged", merged.path, *found))
+    report(tmp_path / "work", out, lambda *args: look_transformers("merged", merged.path, *args))
     by_transformers = Findings.open(out)
     assert judged(by_transformers, thresholds(merged.format)) == ()
     file = gguf.path / "model.gguf"
-    report(tmp_path / "work", out, lambda *found: look_llama_cpp(file, *found))
+    report(tmp_path / "work", out, lambda *args: look_llama_cpp(file, *args))
     by_llama_cpp = Findings.open(out)
     assert judged(by_llama_cpp, thresholds("f16")) == ()
     stored = load_file(Path(run.settings["model"]) / "model.safetensors")
@@ -96,10 +96,10 @@ def test_an_export_that_fails_ends_in_exit_code_1_and_a_sentence(quantised, tmp_
     run.update(settings={**run.settings, "model": str(model), "bits": 32}, exports={}, base={})
     done = command(run.path, "--to", "merged", "--dtype", "float16", "--json")
     assert done.returncode == 1
-    said = json.loads(done.stdout)
-    assert said["certified"] is False
+    printed = json.loads(done.stdout)
+    assert printed["certified"] is False
     sentence = f"merged float16 is not certified: {up} holds values that are no numbers"
-    assert said["exports"][0]["certificate"]["sentence"].startswith(sentence)
+    assert printed["exports"][0]["certificate"]["sentence"].startswith(sentence)
     assert f"<td>FAILED</td><td>{sentence}" in run.report.read_text(encoding="utf-8")
 
 
@@ -120,8 +120,8 @@ def test_the_original_base_is_taken_where_it_is_nearer_and_certified_by_its_weig
     assert chosen.base == ORIGINAL
     assert reference.scaled
     for before, after in ((reference.sketches, chosen.sketches), (reference.scaled, chosen.scaled)):
-        for name, wanted in before.items():
-            torch.testing.assert_close(after[name].whole, wanted.whole, rtol=1e-4, atol=1e-4)
+        for name, sketch in before.items():
+            torch.testing.assert_close(after[name].whole, sketch.whole, rtol=1e-4, atol=1e-4)
 
 
 @slow
@@ -172,23 +172,23 @@ def test_flips_between_near_ties_pass_and_flips_where_the_model_is_sure_do_not()
 
 
 def test_answers_may_depart_clearly_as_rarely_as_tokens_flip_and_never_far():
-    def found(tokens, *departures):
-        made = findings()
-        made.answers, made.answer_tokens, made.departures = 4, tokens, list(departures)
-        return made
+    def with_departures(tokens, *departures):
+        answers = findings()
+        answers.answers, answers.answer_tokens, answers.departures = 4, tokens, list(departures)
+        return answers
 
     tie, clear, far = (times * ROUNDED.gap for times in (0.9, 1.1, 2.1))
-    assert judged(found(8, tie, tie, tie, tie), ROUNDED) == ()
-    assert judged(found(60, clear), ROUNDED) == ()
+    assert judged(with_departures(8, tie, tie, tie, tie), ROUNDED) == ()
+    assert judged(with_departures(60, clear), ROUNDED) == ()
     for tokens, departures in (
         (60, [clear, clear]),
         (20, [clear]),
         (128, [far]),
         (128, [math.inf]),
     ):
-        (fault,) = judged(found(tokens, *departures), ROUNDED)
+        (fault,) = judged(with_departures(tokens, *departures), ROUNDED)
         assert "depart where the trained model is sure of its own" in fault
-    (fault,) = judged(found(128, 1.1 * CLOSE.gap), CLOSE)
+    (fault,) = judged(with_departures(128, 1.1 * CLOSE.gap), CLOSE)
     assert fault.startswith("1 of 4 answers depart")
 
 

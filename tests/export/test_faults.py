@@ -26,7 +26,7 @@ UP = "model.layers.0.mlp.up_proj.weight"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def exported(tmp_path_factory):
     """Return the folder of a tiny run's exports and of what its trained model says."""
     folder = tmp_path_factory.mktemp("faults")
     run = trained("llama3", folder)
@@ -36,13 +36,13 @@ def made(tmp_path_factory):
     return folder
 
 
-def faults(made, kind, opened):
+def faults(exported, kind, opened):
     """Return what is wrong with an export, looked at in this process."""
-    out = made / "findings.json"
+    out = exported / "findings.json"
     if kind == "gguf":
-        report(made / "work", out, lambda *found: look_llama_cpp(opened / "model.gguf", *found))
+        report(exported / "work", out, lambda *args: look_llama_cpp(opened / "model.gguf", *args))
     else:
-        report(made / "work", out, lambda *found: look_transformers(kind, opened, *found))
+        report(exported / "work", out, lambda *args: look_transformers(kind, opened, *args))
     return judged(Findings.open(out), thresholds({"gguf": "f16"}.get(kind, "float32")))
 
 
@@ -263,44 +263,46 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_the_certificate_fails_and_names_the_cause(made, name, tmp_path):
+def test_the_certificate_fails_and_names_the_cause(exported, name, tmp_path):
     kind, break_it, cause = FAULTS[name]
     broken = tmp_path / "broken"
-    shutil.copytree(made / ("gguf-f16" if kind == "gguf" else kind), broken)
+    shutil.copytree(exported / ("gguf-f16" if kind == "gguf" else kind), broken)
     break_it(broken)
-    said = faults(made, kind, broken)
-    assert said
-    assert any(re.search(cause, fault) for fault in said), said
+    named = faults(exported, kind, broken)
+    assert named
+    assert any(re.search(cause, fault) for fault in named), named
 
 
 @pytest.mark.parametrize("kind", ["adapter", "merged", "gguf"])
-def test_without_a_fault_it_passes(made, kind):
-    assert faults(made, kind, made / ("gguf-f16" if kind == "gguf" else kind)) == ()
+def test_without_a_fault_it_passes(exported, kind):
+    assert faults(exported, kind, exported / ("gguf-f16" if kind == "gguf" else kind)) == ()
 
 
-def test_another_runs_export_under_the_same_name_fails(made, tmp_path):
+def test_another_runs_export_under_the_same_name_fails(exported, tmp_path):
     other = trained("llama3", tmp_path, learning_rate=3e-3)
     export(other, "merged", out=tmp_path, certified=False)
-    said = faults(made, "merged", tmp_path / "merged")
-    assert any("update" in fault or "differs from the trained weight" in fault for fault in said)
+    named = faults(exported, "merged", tmp_path / "merged")
+    assert any("update" in fault or "differs from the trained weight" in fault for fault in named)
 
 
-def test_a_file_changed_after_its_certificate_is_named(made, tmp_path):
+def test_a_file_changed_after_its_certificate_is_named(exported, tmp_path):
     folder = tmp_path / "merged"
-    shutil.copytree(made / "merged", folder)
-    reference = ReferenceOutputs.open(made / "work")
-    certificate = certify(folder, "merged", "float32", folder, made / "work", reference)
+    shutil.copytree(exported / "merged", folder)
+    reference = ReferenceOutputs.open(exported / "work")
+    certificate = certify(folder, "merged", "float32", folder, exported / "work", reference)
     assert certificate.passed
     assert certificate.changed_files(folder) == []
     change_weights(folder, transpose)
     assert certificate.changed_files(folder) == ["model.safetensors"]
 
 
-def test_a_process_that_dies_is_a_fault(made, tmp_path):
+def test_a_process_that_dies_is_a_fault(exported, tmp_path):
     folder = tmp_path / "gguf"
-    shutil.copytree(made / "gguf-f16", folder)
+    shutil.copytree(exported / "gguf-f16", folder)
     (folder / "model.gguf").write_bytes(b"GGUF" + b"\xff" * 4096)
-    reference = ReferenceOutputs.open(made / "work")
-    found = certify(folder, "gguf", "f16", folder / "model.gguf", made / "work", reference)
-    assert not found.passed
-    assert "is not certified" in found.sentence
+    reference = ReferenceOutputs.open(exported / "work")
+    certificate = certify(
+        folder, "gguf", "f16", folder / "model.gguf", exported / "work", reference
+    )
+    assert not certificate.passed
+    assert "is not certified" in certificate.sentence

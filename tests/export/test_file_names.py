@@ -77,7 +77,7 @@ def gemma3_with_images(folder):
     return save_random(config, folder)
 
 
-def with_a_head_of_its_own(folder):
+def with_untied_head(folder):
     """Save a model whose config.json ties what its file does not."""
     save_kind("LlamaConfig", folder)
     config = json.loads((folder / "config.json").read_text()) | {"tie_word_embeddings": True}
@@ -86,7 +86,7 @@ def with_a_head_of_its_own(folder):
 
 
 KINDS = (mixtral, qwen3_moe, gpt_oss, granite_moe, gpt2, gpt2_of_the_hub, without_prefix,
-         gemma3_with_images, with_a_head_of_its_own)  # fmt: skip
+         gemma3_with_images, with_untied_head)  # fmt: skip
 
 
 def adapted(folder, out, **settings):
@@ -106,7 +106,7 @@ def adapted(folder, out, **settings):
 def merged(folder, out):
     """Write the adapter beside `out` into a folder of its own, as an export does."""
     assets = load_assets(folder)
-    base = next(iter(bases({"bits": 32}, assets).values()))
+    base = next(iter(bases({"bits": 32, "dtype": "float32"}, assets).values()))
     weights = TunedWeights(base, out.parent / "adapter")
     Merged(weights, assets, None).write(out, lambda size: None)
 
@@ -119,15 +119,15 @@ def test_a_merged_folder_has_the_bases_names_and_pefts_weights(kind, tmp_path):
     merged(folder, tmp_path / "merged")
     base = load_file(folder / "model.safetensors")
     written = load_file(tmp_path / "merged/model.safetensors")
-    kept = {name for name in base if not name.endswith(".attn.bias")}
-    assert written.keys() == kept
-    assert all(written[name].shape == base[name].shape for name in kept)
-    found = load(tmp_path / "merged", bits=32)[0].state_dict()
+    names = {name for name in base if not name.endswith(".attn.bias")}
+    assert written.keys() == names
+    assert all(written[name].shape == base[name].shape for name in names)
+    loaded = load(tmp_path / "merged", bits=32)[0].state_dict()
     state = right.state_dict()
-    assert found.keys() == state.keys()
+    assert loaded.keys() == state.keys()
     for name, value in state.items():
-        torch.testing.assert_close(found[name], value)
-    changed = [name for name in kept if not torch.equal(written[name], base[name])]
+        torch.testing.assert_close(loaded[name], value)
+    changed = [name for name in names if not torch.equal(written[name], base[name])]
     assert changed
 
 
@@ -142,28 +142,28 @@ def test_embedding_and_head_are_merged_unless_they_are_one(target, tied, tmp_pat
             merged(folder, tmp_path / "merged")
         return
     merged(folder, tmp_path / "merged")
-    found = load(tmp_path / "merged", bits=32)[0].state_dict()
+    loaded = load(tmp_path / "merged", bits=32)[0].state_dict()
     for name, value in right.state_dict().items():
-        torch.testing.assert_close(found[name], value)
+        torch.testing.assert_close(loaded[name], value)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("target", ["embed_tokens", "lm_head"])
 def test_what_no_export_takes_is_known_before_training(target, tmp_path):
-    def said(tied, target):
+    def refusals(tied, target):
         folder = save_kind("LlamaConfig", tmp_path / f"{tied}", tie_word_embeddings=tied)
         lora = LoraConfig(r=2, target_modules=[target, "q_proj"], task_type="CAUSAL_LM")
         return [*unmergeable(get_peft_model(load(folder, bits=32)[0], lora))]
 
-    assert said(False, target) == []
-    assert said(True, "v_proj") == []
-    (sentence,) = said(True, target)
+    assert refusals(False, target) == []
+    assert refusals(True, "v_proj") == []
+    (sentence,) = refusals(True, target)
     assert "no export can merge" in sentence
     assert f"{target}.weight is tied to" in sentence
 
 
 def test_config_and_file_at_odds_are_written_as_what_was_loaded(tmp_path):
-    folder = with_a_head_of_its_own(tmp_path / "model")
+    folder = with_untied_head(tmp_path / "model")
     adapted(folder, tmp_path / "adapter")
     merged(folder, tmp_path / "merged")
     assert json.loads((tmp_path / "merged/config.json").read_text())["tie_word_embeddings"] is False

@@ -17,8 +17,8 @@ def test_a_run_is_exported_and_certified(kind, tmp_path):
     settings = {"bits": 32, "max_steps": 2, "held_out": 4, "quiet": True, "out": tmp_path / "run"}
     run = strop.train(chats(24), model=str(kind(tmp_path / "model")), **settings)
     targets = ("adapter", "merged", "gguf") if kind is gemma3_with_images else ("adapter", "merged")
-    made = export(run, *targets)
-    assert [e.certificate.faults for e in made] == [()] * len(targets)
+    exports = export(run, *targets)
+    assert [e.certificate.faults for e in exports] == [()] * len(targets)
     if "gguf" not in targets:
         with pytest.raises(UnsupportedError, match=r"cannot be written as GGUF; .* --to merged"):
             export(run, "gguf")

@@ -24,8 +24,8 @@ from tests.export.tiny import trained
 
 
 def test_forms_are_named_once_and_wrong_ones_all_at_once():
-    found = forms("q8_0,adapter,adapter-f16,dynamic,dynamic-1.1,Q8_0")
-    assert [form.name for form in found] == ["q8_0", "adapter-f16", "dynamic-1.10"]
+    known = forms("q8_0,adapter,adapter-f16,dynamic,dynamic-1.1,Q8_0")
+    assert [form.name for form in known] == ["q8_0", "adapter-f16", "dynamic-1.10"]
     with pytest.raises(ConfigError, match="--quant q9,adapter-q9 is not known; choose from f32"):
         forms("q9,q4_0,adapter-q9")
 
@@ -34,8 +34,8 @@ def test_forms_are_named_once_and_wrong_ones_all_at_once():
 def test_each_format_is_read_back_within_its_rounding(name):
     kind, _ = FILE_TYPES[name]
     rows = torch.randn(8, 512, generator=torch.Generator().manual_seed(0))
-    kept = decode(encode(rows, kind), kind)
-    assert (kept - rows).norm() / rows.norm() < ROUNDING[kind.name]
+    decoded = decode(encode(rows, kind), kind)
+    assert (decoded - rows).norm() / rows.norm() < ROUNDING[kind.name]
 
 
 @pytest.mark.parametrize("name", ["q4_0", "q4_1", "q5_0", "q4_k", "q3_k", "q2_k"])
@@ -56,7 +56,7 @@ def test_rows_that_no_large_block_divides_get_the_format_of_small_blocks():
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
+def separate_cache(tmp_path, monkeypatch):
     """Keep the bases of tiny models out of the user's cache."""
     monkeypatch.setenv("STROP_CACHE", str(tmp_path / "cache"))
 
@@ -68,26 +68,26 @@ def run(request, tmp_path_factory):
 
 @pytest.mark.slow
 def test_an_adapter_alone_is_certified_over_its_base(run, tmp_path):
-    (made,) = export(run, "gguf", quant="adapter-f32", out=tmp_path)
-    assert made.certificate.passed, made.certificate.faults
-    assert made.certificate.opened_by == "llama.cpp"
-    assert made.certificate.agreement.kl < thresholds("f32").kl / 10
-    names = {tensor.name for tensor in GGUFReader(made.path / "adapter.gguf").tensors}
+    (exported,) = export(run, "gguf", quant="adapter-f32", out=tmp_path)
+    assert exported.certificate.passed, exported.certificate.faults
+    assert exported.certificate.opened_by == "llama.cpp"
+    assert exported.certificate.agreement.kl < thresholds("f32").kl / 10
+    names = {tensor.name for tensor in GGUFReader(exported.path / "adapter.gguf").tensors}
     assert {name.rpartition(".")[2] for name in names} == {"lora_a", "lora_b"}
-    assert len(names) == 2 * len(made_updates(run))
+    assert len(names) == 2 * len(updated_weights(run))
 
 
-def made_updates(run):
+def updated_weights(run):
     return [k for k in load_file(run.weights() / "adapter_model.safetensors") if "lora_A" in k]
 
 
 @pytest.mark.slow
 def test_k_quants_are_certified(tmp_path):
     run = trained("llama3", tmp_path, sizes={"hidden_size": 256, "intermediate_size": 512})
-    for made in export(run, "gguf", quant="q6_k,q5_k,q4_k", out=tmp_path):
-        kinds = {t.tensor_type.name for t in GGUFReader(made.path / "model.gguf").tensors}
-        assert made.format.upper() in kinds
-        assert made.certificate.passed, made.certificate.faults
+    for exported in export(run, "gguf", quant="q6_k,q5_k,q4_k", out=tmp_path):
+        kinds = {t.tensor_type.name for t in GGUFReader(exported.path / "model.gguf").tensors}
+        assert exported.format.upper() in kinds
+        assert exported.certificate.passed, exported.certificate.faults
 
 
 def changed(run, folder, **config):
@@ -100,11 +100,11 @@ def changed(run, folder, **config):
 
 
 @pytest.mark.slow
-def test_scales_that_llama_cpp_does_not_know_are_kept(run, tmp_path):
+def test_scales_that_llama_cpp_does_not_know_are_written(run, tmp_path):
     scales = {"use_rslora": True, "lora_alpha": 4, "alpha_pattern": {"down_proj": 3}}
     other = changed(run, tmp_path / "run", **scales)
-    (made,) = export(other, "gguf", quant="adapter-f32", out=tmp_path)
-    assert made.certificate.passed, made.certificate.faults
+    (exported,) = export(other, "gguf", quant="adapter-f32", out=tmp_path)
+    assert exported.certificate.passed, exported.certificate.faults
 
 
 @pytest.mark.slow
@@ -138,8 +138,8 @@ FAULTS = {
 
 def field(file, value):
     reader = GGUFReader(file, "r+")
-    found = reader.get_field("adapter.lora.alpha")
-    found.parts[found.data[0]][0] = value
+    alpha = reader.get_field("adapter.lora.alpha")
+    alpha.parts[alpha.data[0]][0] = value
     reader.data.flush()
 
 
@@ -156,12 +156,12 @@ def test_a_broken_adapter_fails_with_its_cause(run, tmp_path):
     if assets.config.model_type != "llama":
         pytest.skip("one family is enough")
     record_reference(run, assets).save(tmp_path / "work")
-    (made,) = export(run, "gguf", quant="adapter-f32", out=tmp_path, certified=False)
+    (exported,) = export(run, "gguf", quant="adapter-f32", out=tmp_path, certified=False)
     base = GgufBase(run.settings, assets, "f32").file()
     for name, (break_it, cause) in FAULTS.items():
-        broken = shutil.copy(made.path / "adapter.gguf", tmp_path / "broken.gguf")
+        broken = shutil.copy(exported.path / "adapter.gguf", tmp_path / "broken.gguf")
         break_it(broken)
         out = tmp_path / "findings.json"
-        report(tmp_path / "work", out, lambda *found: look(base, *found, broken))  # noqa: B023
-        said = judged(Findings.open(out), thresholds("f32"))
-        assert any(cause in fault for fault in said), (name, said)
+        report(tmp_path / "work", out, lambda *alpha: look(base, *alpha, broken))  # noqa: B023
+        faults = judged(Findings.open(out), thresholds("f32"))
+        assert any(cause in fault for fault in faults), (name, faults)

@@ -41,50 +41,50 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_kept_assets_is_what_transformers_makes_of_the_model(family, tmp_path):
+def test_saved_assets_are_what_transformers_makes_of_the_model(family, tmp_path):
     model = save_model(family, tmp_path / "model")
     live = load_assets(model)
     live.keep(tmp_path / "model_assets")
-    kept = load_assets(model, tmp_path / "model_assets")
+    saved = load_assets(model, tmp_path / "model_assets")
     assert type(live.config) is not SimpleNamespace
-    assert type(kept.config) is SimpleNamespace
-    assert kept.folder == live.folder
-    assert kept.ends == live.ends
-    assert kept.config.dtype == live.config.dtype
-    assert metadata(kept.config) == metadata(live.config)
-    vocabularies = [vocabulary(assets, assets.config.vocab_size) for assets in (live, kept)]
+    assert type(saved.config) is SimpleNamespace
+    assert saved.folder == live.folder
+    assert saved.ends == live.ends
+    assert saved.config.dtype == live.config.dtype
+    assert metadata(saved.config) == metadata(live.config)
+    vocabularies = [vocabulary(assets, assets.config.vocab_size) for assets in (live, saved)]
     assert vocabularies[0] == vocabularies[1]
-    assert Modelfile.of(kept, "model") == Modelfile.of(live, "model")
-    reference, found = (
+    assert Modelfile.of(saved, "model") == Modelfile.of(live, "model")
+    reference, from_saved = (
         {name: value for name, value in assets.stated.items() if name != "dtype"}
-        for assets in (live, kept)
+        for assets in (live, saved)
     )
-    assert reference == found
-    for assets, name in ((live, "live"), (kept, "kept")):
+    assert reference == from_saved
+    for assets, name in ((live, "live"), (saved, "kept")):
         (tmp_path / name).mkdir()
         assets.save(tmp_path / name, torch.bfloat16)
     assert contents(tmp_path / "kept") == contents(tmp_path / "live")
     assert json.loads((tmp_path / "kept" / "config.json").read_text())["dtype"] == "bfloat16"
 
 
-def check_same_tokens(live, kept):
+def check_same_tokens(live, saved):
     for text in TOKENIZER_STRESS_TEXTS:
         for special in (True, False):
-            ids = [t(text, add_special_tokens=special)["input_ids"] for t in (live, kept)]
+            ids = [t(text, add_special_tokens=special)["input_ids"] for t in (live, saved)]
             assert ids[0] == ids[1]
     question = [{"role": "user", "content": "Why?"}]
-    assert rendered_ids(kept, question) == rendered_ids(live, question)
-    assert kept.special_tokens_map == live.special_tokens_map
-    assert kept.all_special_ids == live.all_special_ids
-    assert kept.get_vocab() == live.get_vocab()
-    assert kept.backend_tokenizer.to_str() == live.backend_tokenizer.to_str()
+    assert rendered_ids(saved, question) == rendered_ids(live, question)
+    assert saved.special_tokens_map == live.special_tokens_map
+    assert saved.all_special_ids == live.all_special_ids
+    assert saved.get_vocab() == live.get_vocab()
+    assert saved.backend_tokenizer.to_str() == live.backend_tokenizer.to_str()
 
 
-def test_the_kept_tokenizer_cuts_texts_as_the_models_own(tmp_path):
+def test_the_saved_tokenizer_cuts_texts_as_the_model_does(tmp_path):
     model = save_model("qwen2", tmp_path / "model")
     file = model / "tokenizer_config.json"
-    said = json.loads(file.read_text())
-    file.write_text(json.dumps({**said, "tokenizer_class": "Qwen2Tokenizer"}))
+    settings = json.loads(file.read_text())
+    file.write_text(json.dumps({**settings, "tokenizer_class": "Qwen2Tokenizer"}))
     live = load_assets(model)
     assert type(live.tokenizer).__name__ == "Qwen2Tokenizer"
     live.keep(tmp_path / "model_assets")
@@ -95,13 +95,13 @@ def test_the_kept_tokenizer_cuts_texts_as_the_models_own(tmp_path):
 @pytest.mark.parametrize(
     "name", ["smollm2-135m-instruct", "gemma-3-270m", "qwen2.5-coder-0.5b-instruct"]
 )
-def test_a_packaged_model_has_the_same_tokens_from_its_kept_assets(name, tmp_path):
+def test_a_packaged_model_has_the_same_tokens_from_its_saved_assets(name, tmp_path):
     live = load_assets(name)
     live.keep(tmp_path / "model_assets")
-    kept = load_assets(name, tmp_path / "model_assets")
-    check_same_tokens(live.tokenizer, kept.tokenizer)
-    assert vocabulary(kept, kept.config.vocab_size) == vocabulary(live, live.config.vocab_size)
-    assert Modelfile.of(kept, "model") == Modelfile.of(live, "model")
+    saved = load_assets(name, tmp_path / "model_assets")
+    check_same_tokens(live.tokenizer, saved.tokenizer)
+    assert vocabulary(saved, saved.config.vocab_size) == vocabulary(live, live.config.vocab_size)
+    assert Modelfile.of(saved, "model") == Modelfile.of(live, "model")
 
 
 @pytest.fixture(scope="module")
@@ -118,25 +118,25 @@ def bare(run, tmp_path_factory):
     return copy
 
 
-def test_a_run_keeps_its_assets_as_a_merged_model_has_it(run, tmp_path):
+def test_a_run_saves_its_assets_as_a_merged_model_has_them(run, tmp_path):
     (merged,) = export(run, "merged", out=tmp_path, certified=False)
     surroundings = contents(merged.path).keys() - {FILE}
     beside = {name for name in surroundings if not name.endswith(".safetensors")}
-    kept = contents(run.assets_folder)
-    assert kept.keys() == beside | {RESOLVED}
-    assert all(kept[name] == contents(merged.path)[name] for name in beside)
+    saved = contents(run.assets_folder)
+    assert saved.keys() == beside | {RESOLVED}
+    assert all(saved[name] == contents(merged.path)[name] for name in beside)
     assert AutoTokenizer.from_pretrained(run.assets_folder).chat_template
 
 
-def test_an_export_from_the_kept_assets_is_that_from_the_model_byte_for_byte(run, bare, tmp_path):
+def test_an_export_from_saved_assets_is_that_from_the_model_byte_for_byte(run, bare, tmp_path):
     assert run.assets().kept == run.assets_folder
     assert bare.assets().kept is None
     for of, name in ((run, "kept"), (bare, "live")):
         forms = "f16,q8_0,adapter"
         export(of, *TARGETS, quant=forms, out=tmp_path / name, certified=False)
-    kept, live = contents(tmp_path / "kept"), contents(tmp_path / "live")
-    assert kept.keys() == live.keys()
-    assert [name for name in live if live[name] != kept[name]] == []
+    saved, live = contents(tmp_path / "kept"), contents(tmp_path / "live")
+    assert saved.keys() == live.keys()
+    assert [name for name in live if live[name] != saved[name]] == []
 
 
 def heavy(run, out):

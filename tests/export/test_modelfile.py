@@ -68,9 +68,9 @@ PACKAGED = sorted(
 
 
 def with_template(text):
-    own = tokenizer()
-    own.chat_template = text
-    return own
+    built = tokenizer()
+    built.chat_template = text
+    return built
 
 
 def packaged(name):
@@ -78,10 +78,10 @@ def packaged(name):
 
 
 def chats(with_system):
-    said = ["Ahoy {{ you }}", 'Yes, "very".', "And\n\nthen?", "So.", "Why?"]
+    texts = ["Ahoy {{ you }}", 'Yes, "very".', "And\n\nthen?", "So.", "Why?"]
     roles = ["user", "assistant"] * 3
     for count in (1, 3, 5):
-        turns = [{"role": r, "content": c} for r, c in zip(roles, said[:count], strict=False)]
+        turns = [{"role": r, "content": c} for r, c in zip(roles, texts[:count], strict=False)]
         yield turns
         if with_system:
             yield [{"role": "system", "content": "Be brief."}, *turns]
@@ -89,35 +89,35 @@ def chats(with_system):
 
 @pytest.mark.parametrize("name", [*TEMPLATES, *PACKAGED])
 def test_the_go_template_renders_what_the_chat_template_renders(name):
-    own = with_template(TEMPLATES.get(name) or packaged(name))
-    found = chat_segments(own)
-    said = Modelfile("model.gguf", go_text(found), [])
-    for chat in chats(found.system is not None):
-        assert said.render(chat) == rendered(own, chat)
+    fast = with_template(TEMPLATES.get(name) or packaged(name))
+    segments = chat_segments(fast)
+    modelfile = Modelfile("model.gguf", go_text(segments), [])
+    for chat in chats(segments.system is not None):
+        assert modelfile.render(chat) == rendered(fast, chat)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("go") is None, reason="Debian's golang-go is not installed")
 def test_go_itself_renders_the_same(tmp_path):
-    asked, wanted = [], []
+    requests, expected = [], []
     for name in [*TEMPLATES, *PACKAGED]:
-        own = with_template(TEMPLATES.get(name) or packaged(name))
-        found = chat_segments(own)
-        for chat in chats(found.system is not None):
+        fast = with_template(TEMPLATES.get(name) or packaged(name))
+        segments = chat_segments(fast)
+        for chat in chats(segments.system is not None):
             system = "".join(m["content"] for m in chat if m["role"] == "system")
             messages = [{"Role": m["role"], "Content": m["content"]} for m in chat]
-            asked.append({"Template": go_text(found), "System": system, "Messages": messages})
-            wanted.append(rendered(own, chat))
+            requests.append({"Template": go_text(segments), "System": system, "Messages": messages})
+            expected.append(rendered(fast, chat))
     (tmp_path / "main.go").write_text(GO)
     done = subprocess.run(
         ["go", "run", tmp_path / "main.go"],
-        input=json.dumps(asked),
+        input=json.dumps(requests),
         capture_output=True,
         text=True,
         check=True,
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "GOFLAGS": "-p=1"},
     )
-    assert json.loads(done.stdout) == wanted
+    assert json.loads(done.stdout) == expected
 
 
 @pytest.mark.parametrize(
@@ -143,11 +143,15 @@ def test_a_template_that_does_more_is_refused_with_what_it_does(template, why):
 
 
 def test_a_modelfile_is_read_as_it_was_written(tmp_path):
-    wanted = Modelfile("base.gguf", 'a"b\n{{ .System }}', ['<|"|>', "<end>\n"], "x.gguf")
-    text = wanted.text()
+    expected = Modelfile("base.gguf", 'a"b\n{{ .System }}', ['<|"|>', "<end>\n"], "x.gguf")
+    text = expected.text()
     (tmp_path / "Modelfile").write_text(text)
-    said = Modelfile.read(tmp_path / "Modelfile")
-    assert (said.model, said.adapter, said.stops) == ("base.gguf", "x.gguf", wanted.stops)
+    modelfile = Modelfile.read(tmp_path / "Modelfile")
+    assert (modelfile.model, modelfile.adapter, modelfile.stops) == (
+        "base.gguf",
+        "x.gguf",
+        expected.stops,
+    )
     (tmp_path / "Modelfile").write_text("FROM ./model.gguf\n")
     with pytest.raises(DataError, match="has no TEMPLATE"):
         Modelfile.read(tmp_path / "Modelfile")
@@ -174,9 +178,12 @@ def test_ollama_folders_are_certified_merged_and_as_adapter(tmp_path, monkeypatc
     monkeypatch.setenv("STROP_CACHE", str(tmp_path / "cache"))
     run = trained("llama3", tmp_path)
     whole, alone = export(run, "ollama", quant="f16,adapter", out=tmp_path)
-    for made in (whole, alone):
-        assert made.certificate.passed, made.certificate.faults
-    assert [made.path.name for made in (whole, alone)] == ["ollama-f16", "ollama-adapter-f16"]
+    for exported in (whole, alone):
+        assert exported.certificate.passed, exported.certificate.faults
+    assert [exported.path.name for exported in (whole, alone)] == [
+        "ollama-f16",
+        "ollama-adapter-f16",
+    ]
     assert "\nADAPTER ./adapter.gguf\n" in (alone.path / "Modelfile").read_text()
     record_reference(run, run.assets()).save(tmp_path / "work")
     file, out = whole.path / "Modelfile", tmp_path / "findings.json"
@@ -184,9 +191,9 @@ def test_ollama_folders_are_certified_merged_and_as_adapter(tmp_path, monkeypatc
         text = file.read_text()
         assert old in text
         file.write_text(text.replace(old, new))
-        report(tmp_path / "work", out, lambda *found: look_modelfile(file, *found))
-        said = Findings.open(out).faults
-        assert any(cause in fault for fault in said), (cause, said)
+        report(tmp_path / "work", out, lambda *segments: look_modelfile(file, *segments))
+        modelfile = Findings.open(out).faults
+        assert any(cause in fault for fault in modelfile), (cause, modelfile)
         file.write_text(text)
 
 

@@ -19,6 +19,6 @@ TOOLS = "{% if tools %}{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}{
     ids=["none", "written", "refused", "passed over"],
 )
 def test_a_template_writes_tools_or_does_not(template, writes):
-    made = tokenizer()
-    made.chat_template = template
-    assert writes_tools(made) is writes
+    built = tokenizer()
+    built.chat_template = template
+    assert writes_tools(built) is writes

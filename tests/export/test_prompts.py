@@ -52,9 +52,9 @@ HEAT = {
 
 
 def with_template(text):
-    made = tokenizer()
-    made.chat_template = text
-    return made
+    built = tokenizer()
+    built.chat_template = text
+    return built
 
 
 def calling(arguments, content=""):
@@ -66,24 +66,24 @@ def row(*messages, tools=None, line=7):
     return Row(line=line, messages=list(messages), tools=tools)
 
 
-ASK, DONE = {"role": "user", "content": "Warm?"}, {"role": "assistant", "content": "Yes."}
+QUESTION, ANSWER = {"role": "user", "content": "Warm?"}, {"role": "assistant", "content": "Yes."}
 
 
 def test_a_template_that_writes_tools_is_tried_with_every_kind_of_argument():
-    own = with_template(CALLS)
-    found = prompts([], own)
+    cut = with_template(CALLS)
+    written = prompts([], cut)
     for kind in ARGUMENTS:
-        (prompt,) = [p for p in found if p.what == f"a chat with {kind} in a call"]
+        (prompt,) = [p for p in written if p.what == f"a chat with {kind} in a call"]
         assert json.dumps(ARGUMENTS[kind], ensure_ascii=False) in prompt.text
-    for prompt in found:
-        assert prompt.ids == own(prompt.text, add_special_tokens=False)["input_ids"]
+    for prompt in written:
+        assert prompt.ids == cut(prompt.text, add_special_tokens=False)["input_ids"]
         assert not prompt.of_run
-    assert any("reasoning" in p.what and "[It is cold.]" in p.text for p in found)
+    assert any("reasoning" in p.what and "[It is cold.]" in p.text for p in written)
 
 
 def test_arguments_are_given_as_text_to_a_template_that_joins_texts():
-    found = prompts([], with_template(CONCATENATED))
-    (prompt,) = [p for p in found if p.what == "a chat with null in a call"]
+    written = prompts([], with_template(CONCATENATED))
+    (prompt,) = [p for p in written if p.what == "a chat with null in a call"]
     assert 'set_heat {"room": null}' in prompt.text
     assert prompt.messages[1]["tool_calls"][0]["function"]["arguments"] == '{"room": null}'
 
@@ -94,33 +94,33 @@ def test_a_template_is_not_tried_with_what_it_does_not_write_or_refuses():
     assert what == ["a chat of several turns", "a chat with reasoning in an earlier answer"]
     plain = tokenizer()
     plain.chat_template = None
-    assert prompts([row(ASK, DONE)], plain) == []
+    assert prompts([row(QUESTION, ANSWER)], plain) == []
 
 
 def test_rows_with_tools_calls_or_several_turns_are_taken_up_to_their_last_answer():
     result = {"role": "tool", "content": "ok"}
     rows = [
-        row(ASK, DONE, line=1),
-        row(ASK, calling({"level": 3.0}), tools=[HEAT], line=2),
-        row(ASK, calling({"level": 3.0}), result, DONE, line=3),
-        row(ASK, DONE, ASK, DONE, line=4),
+        row(QUESTION, ANSWER, line=1),
+        row(QUESTION, calling({"level": 3.0}), tools=[HEAT], line=2),
+        row(QUESTION, calling({"level": 3.0}), result, ANSWER, line=3),
+        row(QUESTION, ANSWER, QUESTION, ANSWER, line=4),
     ]
-    found = [p for p in prompts(rows, with_template(CALLS)) if p.of_run]
-    assert [p.what for p in found] == [
+    written = [p for p in prompts(rows, with_template(CALLS)) if p.of_run]
+    assert [p.what for p in written] == [
         "a chat with tools of line 2",
         "a chat with tools of line 3",
         "a chat of several turns of line 4",
     ]
-    assert [len(p.messages) for p in found] == [1, 3, 3]
+    assert [len(p.messages) for p in written] == [1, 3, 3]
 
 
 def prompt_of(text, arguments=None, tools=None):
-    messages = [ASK] if arguments is None else [ASK, calling(arguments)]
+    messages = [QUESTION] if arguments is None else [QUESTION, calling(arguments)]
     return Prompt(what="a chat", messages=messages, tools=tools, text=text, ids=[], of_run=True)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "right", "found", "named"),
+    ("arguments", "right", "written", "named"),
     [
         ({"level": 3.0}, '{"level": 3.0}', '{"level": 3}', ("3.0", "3")),
         ('{"level": 3.0}', '{"level": 3.0}', '{"level": 3}', ("3.0", "3")),
@@ -132,8 +132,8 @@ def prompt_of(text, arguments=None, tools=None):
         (None, "Größe 3.0", "Größe 3", None),  # a text, which no loader changes
     ],
 )
-def test_only_numbers_of_tools_and_calls_may_be_written_otherwise(arguments, right, found, named):
-    assert other_number(prompt_of(right, arguments), found) == named
+def test_only_numbers_of_tools_and_calls_may_be_written_otherwise(arguments, right, written, named):
+    assert other_number(prompt_of(right, arguments), written) == named
 
 
 def test_numbers_of_tools_count_too():
@@ -161,8 +161,8 @@ def test_a_difference_is_shown_around_its_first_character():
 
 def test_calls_get_the_form_of_openais_interface():
     bare = {"role": "assistant", "tool_calls": [{"name": "heat", "arguments": {"town": "Zürich"}}]}
-    (made,) = with_text_arguments([bare])
-    (call,) = made["tool_calls"]
+    (message,) = with_text_arguments([bare])
+    (call,) = message["tool_calls"]
     assert call["function"] == {"name": "heat", "arguments": '{"town": "Zürich"}'}
     assert call["type"] == "function"
     assert call["id"]
@@ -180,7 +180,9 @@ def run(tmp_path_factory):
     rows = [{"messages": [{"role": "user", "content": f"Word {i}?"}, {"role": "assistant", "content": a}]}
             for i, a in enumerate(ANSWERS)]  # fmt: skip
     called = {**calling({"level": 3.0}), "content": "Now."}
-    rows += [{"messages": [ASK, called, {"role": "tool", "content": "ok"}, DONE], "tools": [HEAT]}]
+    rows += [
+        {"messages": [QUESTION, called, {"role": "tool", "content": "ok"}, ANSWER], "tools": [HEAT]}
+    ]
     data = folder / "rows.jsonl"
     data.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows * 6))
     return strop.train(
@@ -193,16 +195,15 @@ def run(tmp_path_factory):
 def exported(run, tmp_path_factory):
     out = tmp_path_factory.mktemp("exported")
     return {
-        made.target: made
-        for made in export(run, "gguf", "merged", out=out, data=run.settings["data"])
+        one.target: one for one in export(run, "gguf", "merged", out=out, data=run.settings["data"])
     }
 
 
 def looked(run, reference, file, work):
     reference.save(work)
-    report(work, work / "findings.json", lambda *found: look_llama_cpp(file, *found))
-    found = Findings.open(work / "findings.json")
-    return judged(found, thresholds("f16")), found.notes
+    report(work, work / "findings.json", lambda *args: look_llama_cpp(file, *args))
+    findings = Findings.open(work / "findings.json")
+    return judged(findings, thresholds("f16")), findings.notes
 
 
 @pytest.mark.slow
@@ -236,9 +237,9 @@ def test_layers_whose_rows_32_does_not_divide_stay_in_sixteen_bits(tmp_path):
     run = strop.train(
         rows, model=str(model), out=tmp_path / "run", bits=32, max_steps=2, quiet=True
     )
-    (made,) = export(run, "bnb", out=tmp_path)
-    assert made.certificate.passed, made.certificate.faults
-    config = json.loads((made.path / "config.json").read_text())["quantization_config"]
+    (one,) = export(run, "bnb", out=tmp_path)
+    assert one.certificate.passed, one.certificate.faults
+    config = json.loads((one.path / "config.json").read_text())["quantization_config"]
     left = set(config["llm_int8_skip_modules"])
     layer = "model.layers.0"
     assert {f"{layer}.self_attn.{x}_proj" for x in "kv"} <= left
@@ -251,17 +252,19 @@ def test_a_tool_chat_of_the_run_that_is_rendered_otherwise_is_a_fault_another_a_
     run, exported, tmp_path
 ):
     reference = record_reference(run, run.assets(), run.settings["data"])
-    own = next(p for p in reference.prompts if p.of_run)
+    cut = next(p for p in reference.prompts if p.of_run)
     probe = next(p for p in reference.prompts if p.what == "a chat with null in a call")
     file = exported["gguf"].path / "model.gguf"
-    for prompt in (own, probe):
+    for prompt in (cut, probe):
         text = prompt.text.replace("<call>", "<CALL>").replace("tools", "TOOLS")
         other = dataclasses.replace(prompt, text=text, with_plain_tools="", ids=prompt.ids[:-1])
         changed = dataclasses.replace(reference, prompts=[other])
         faults, notes = looked(run, changed, file, tmp_path / "work")
-        said = list(faults) if prompt.of_run else notes
+        sentences = list(faults) if prompt.of_run else notes
         assert len(faults) == int(prompt.of_run)
-        assert any("rendered otherwise by llama.cpp" in s and "TOOLS" in s for s in said), said
+        assert any("rendered otherwise by llama.cpp" in s and "TOOLS" in s for s in sentences), (
+            sentences
+        )
 
 
 @pytest.mark.slow
@@ -271,7 +274,7 @@ def test_a_merged_template_that_loses_tools_is_a_fault(run, exported, tmp_path):
     (folder / "chat_template.jinja").write_text(CALLS.replace("if tools", "if false"))
     record_reference(run, run.assets(), run.settings["data"]).save(tmp_path / "work")
     out = tmp_path / "findings.json"
-    report(tmp_path / "work", out, lambda *found: look_transformers("merged", folder, *found))
+    report(tmp_path / "work", out, lambda *written: look_transformers("merged", folder, *written))
     assert any("chat with tools" in fault for fault in Findings.open(out).faults)
 
 
@@ -286,9 +289,9 @@ def test_thinking_that_llama_cpp_switches_on_is_named_as_the_cause(run, tmp_path
     template += "{% if enable_thinking %}<think>{% else %}<think></think>{% endif %}{% endif %}"
     for file in other.path.rglob("chat_template.jinja"):
         file.write_text(template)
-    other.update(assets={})  # as if training had written it
-    (made,) = export(other, "gguf", out=tmp_path)
-    assert not made.certificate.passed
-    fault = made.certificate.faults[0]
+    other.update(model_assets={})  # as if training had written it
+    (one,) = export(other, "gguf", out=tmp_path)
+    assert not one.certificate.passed
+    fault = one.certificate.faults[0]
     assert fault.startswith("llama.cpp renders chats with enable_thinking")
     assert 'chat_template_kwargs {"enable_thinking": false}' in fault

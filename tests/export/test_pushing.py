@@ -22,12 +22,12 @@ from strop.metrics.divergence import Agreement
 @pytest.fixture
 def folder(tmp_path):
     """Return a folder with the certificate of an export that passed."""
-    made = tmp_path / "merged"
-    made.mkdir()
-    (made / "config.json").write_text("{}")
-    (made / "model.safetensors").write_bytes(b"weights")
-    save_certificate(made, faults=())
-    return made
+    export = tmp_path / "merged"
+    export.mkdir()
+    (export / "config.json").write_text("{}")
+    (export / "model.safetensors").write_bytes(b"weights")
+    save_certificate(export, faults=())
+    return export
 
 
 def save_certificate(folder, faults):
@@ -56,27 +56,27 @@ class Hub(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         if self.headers.get("Authorization") != "Bearer a token":
-            return self.said(401, {"error": "who are you?"})
+            return self.respond(401, {"error": "who are you?"})
         if self.path == "/api/repos/create":
-            self.server.made.update(json.loads(body))
-            return self.said(200, {"url": f"{self.server.address}/me/tone"})
+            self.server.created.update(json.loads(body))
+            return self.respond(200, {"url": f"{self.server.address}/me/tone"})
         if self.path.startswith("/api/models/me/tone/preupload/"):
-            asked = json.loads(body)["files"]
-            files = [{**f, "uploadMode": "regular", "shouldIgnore": False} for f in asked]
-            return self.said(200, {"files": files})
+            listed = json.loads(body)["files"]
+            files = [{**f, "uploadMode": "regular", "shouldIgnore": False} for f in listed]
+            return self.respond(200, {"files": files})
         if self.path.startswith("/api/models/me/tone/commit/"):
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     content = base64.b64decode(line["value"]["content"])
                     self.server.files[line["value"]["path"]] = content
             url = f"{self.server.address}/me/tone/commit/1"
-            return self.said(200, {"success": True, "commitUrl": url, "commitOid": "1" * 40})
-        return self.said(404, {"error": self.path})
+            return self.respond(200, {"success": True, "commitUrl": url, "commitOid": "1" * 40})
+        return self.respond(404, {"error": self.path})
 
     def do_GET(self):
-        self.said(200, {"id": "me/tone", "sha": "0" * 40, "siblings": []})
+        self.respond(200, {"id": "me/tone", "sha": "0" * 40, "siblings": []})
 
-    def said(self, status, value):
+    def respond(self, status, value):
         body = json.dumps(value).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
@@ -91,7 +91,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def hub():
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        server.made, server.files = {}, {}
+        server.created, server.files = {}, {}
         server.address = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -102,36 +102,40 @@ def hub():
 
 def pushed(hub, folder, tmp_path, *flags, token="a token"):
     """Run the command in a process of its own, whose hub is the one of this test."""
-    own = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}  # noqa: TID251
+    hub_env = {"HF_ENDPOINT": hub.address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+    env = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}  # noqa: TID251
     if token:
-        own["HF_TOKEN"] = token
+        hub_env["HF_TOKEN"] = token
     command = [Path(sys.executable).with_name("strop"), "push", folder, "me/tone", *flags]
     done = subprocess.run(
-        [*map(str, command), "--json"], env=kept | own, capture_output=True, text=True, check=False
+        [*map(str, command), "--json"],
+        env=env | hub_env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return done.returncode, json.loads(done.stdout)
 
 
 @pytest.mark.slow
 def test_a_certified_folder_is_uploaded_whole_and_private(hub, folder, tmp_path):
-    code, said = pushed(hub, folder, tmp_path)
-    assert code == 0, said
-    assert said["commit"] == f"{hub.address}/me/tone/commit/1"
+    code, printed = pushed(hub, folder, tmp_path)
+    assert code == 0, printed
+    assert printed["commit"] == f"{hub.address}/me/tone/commit/1"
     assert sorted(hub.files) == ["certificate.json", "config.json", "model.safetensors"]
     assert hub.files["model.safetensors"] == b"weights"
-    assert hub.made.get("private") is True or hub.made.get("visibility") == "private"
+    assert hub.created.get("private") is True or hub.created.get("visibility") == "private"
 
 
 @pytest.mark.slow
 def test_without_a_token_or_with_a_wrong_one_the_way_out_is_named(hub, folder, tmp_path):
-    code, said = pushed(hub, folder, tmp_path, token="")
+    code, printed = pushed(hub, folder, tmp_path, token="")
     assert code == 1
-    assert "needs a token" in said["error"]
-    assert "hf auth login" in said["error"]
-    code, said = pushed(hub, folder, tmp_path, token="another")
+    assert "needs a token" in printed["error"]
+    assert "hf auth login" in printed["error"]
+    code, printed = pushed(hub, folder, tmp_path, token="another")
     assert code == 1
-    assert f"{hub.address} does not take" in said["error"]
+    assert f"{hub.address} does not take" in printed["error"]
     assert not hub.files
 
 

@@ -98,10 +98,10 @@ def test_an_update_that_float16_swallows_in_part_is_no_fault_and_a_missing_one_i
     base = torch.randn(256, 512).half().float()
     small, large = (size * torch.randn(256, 4) @ torch.randn(4, 512) for size in (1e-4, 1e-2))
     for update, named in ((small, False), (large, True)):
-        wanted = {"a weight": sketch_of(base, update)}
-        kept = (base + update).half().float()
-        assert fault("a weight", projection(kept), "F16", wanted) is None
-        missing = fault("a weight", projection(base), "F16", wanted)
+        sketches = {"a weight": sketch_of(base, update)}
+        half = (base + update).half().float()
+        assert fault("a weight", projection(half), "F16", sketches) is None
+        missing = fault("a weight", projection(base), "F16", sketches)
         assert (missing is not None and "update is missing" in missing) == named
 
 

@@ -10,10 +10,10 @@ from tests.export.tiny import TEMPLATE, tokenizer
 
 
 def assets_with(templates):
-    made = tokenizer()
-    made.chat_template = templates
-    settings = GenerationConfig(eos_token_id=[made.eos_token_id])
-    return ModelAssets(None, LlamaConfig(vocab_size=len(made)), settings, made)
+    built = tokenizer()
+    built.chat_template = templates
+    settings = GenerationConfig(eos_token_id=[built.eos_token_id])
+    return ModelAssets(None, LlamaConfig(vocab_size=len(built)), settings, built)
 
 
 NAMED = {"default": TEMPLATE, "tool_use": TEMPLATE + "{{ tools }}", "rag": TEMPLATE + "{{ rag }}"}
@@ -25,16 +25,18 @@ NAMED = {"default": TEMPLATE, "tool_use": TEMPLATE + "{{ tools }}", "rag": TEMPL
 def test_a_gguf_file_has_each_template_under_its_name(names):
     assets = assets_with({name: NAMED[name] for name in names})
     fields = vocabulary(assets, assets.config.vocab_size)
-    found = {k.removeprefix("tokenizer."): v for k, v in fields.items() if "chat_template" in k}
+    templates = {k.removeprefix("tokenizer."): v for k, v in fields.items() if "chat_template" in k}
     others = sorted(set(names) - {"default"})
-    wanted = {f"chat_template.{name}": NAMED[name] for name in others}
+    expected = {f"chat_template.{name}": NAMED[name] for name in others}
     if "default" in names:
-        wanted["chat_template"] = TEMPLATE
+        expected["chat_template"] = TEMPLATE
     if others:
-        wanted["chat_templates"] = others
-    assert found == wanted
+        expected["chat_templates"] = others
+    assert templates == expected
 
 
 def test_a_modelfile_is_that_of_the_default_template():
-    several, one = (Modelfile.of(assets_with(found), "a.gguf") for found in (NAMED, TEMPLATE))
+    several, one = (
+        Modelfile.of(assets_with(templates), "a.gguf") for templates in (NAMED, TEMPLATE)
+    )
     assert (several.template, several.stops) == (one.template, one.stops)

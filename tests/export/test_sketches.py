@@ -13,9 +13,9 @@ def test_a_weight_along_one_direction_is_as_far_away_as_its_error_is_large(width
     error = torch.randn(weight.shape, generator=rng)
     error *= weight.norm() / error.norm()
     update = torch.randn(2048, 2, generator=rng) @ torch.randn(2, width, generator=rng) / 100
-    wanted = {"a": sketch_of(weight, None), "b": sketch_of(weight - update, update)}
-    for name in wanted:
-        assert fault(name, projection(weight + 0.15 * error), "NF4", wanted) is None
+    sketches = {"a": sketch_of(weight, None), "b": sketch_of(weight - update, update)}
+    for name in sketches:
+        assert fault(name, projection(weight + 0.15 * error), "NF4", sketches) is None
         assert "differs" in fault(
-            name, projection(weight + 0.17 * error), "NF4", {name: wanted[name]}
+            name, projection(weight + 0.17 * error), "NF4", {name: sketches[name]}
         )

@@ -21,8 +21,8 @@ def test_a_tokenizer_without_merges_is_refused_for_gguf(kind, tmp_path):
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     folder = save_kind("LlamaConfig", tmp_path / "model")
-    own = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|end|>", pad_token="<|pad|>")
-    own.save_pretrained(folder)
-    said = "has no merges, .* --to merged" if kind == "bytes alone" else "of the kind WordLevel"
-    with pytest.raises(UnsupportedError, match=said):
-        vocabulary(load_assets(folder), len(own))
+    fast = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|end|>", pad_token="<|pad|>")
+    fast.save_pretrained(folder)
+    refusal = "has no merges, .* --to merged" if kind == "bytes alone" else "of the kind WordLevel"
+    with pytest.raises(UnsupportedError, match=refusal):
+        vocabulary(load_assets(folder), len(fast))

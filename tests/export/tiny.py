@@ -56,15 +56,15 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
     texts = [m["content"] for row in chats(200) for m in row["messages"]]
     inner.train_from_iterator(texts, trainer)
-    made = PreTrainedTokenizerFast(
+    fast = PreTrainedTokenizerFast(
         tokenizer_object=inner,
         pad_token="<|pad|>",
         bos_token="<s>",
         eos_token="<|end|>",
         unk_token="<|unk|>",
     )
-    made.chat_template = TEMPLATE
-    return made
+    fast.chat_template = TEMPLATE
+    return fast
 
 
 def chats(count: int) -> list[dict]:
@@ -73,8 +73,8 @@ def chats(count: int) -> list[dict]:
     rows = []
     for _ in range(count):
         words = rng.choices(WORDS, k=rng.randint(2, 6))
-        asked = f"The last word of {' '.join(words)}?"
-        messages = [("user", asked), ("assistant", words[-1])]
+        question = f"The last word of {' '.join(words)}?"
+        messages = [("user", question), ("assistant", words[-1])]
         rows.append({"messages": [{"role": r, "content": c} for r, c in messages]})
     return rows
 
@@ -87,8 +87,8 @@ def save_model(family: str, folder: Path, **sizes: int) -> Path:
 
 def save_kind(name: str, folder: Path, **settings) -> Path:
     """Save a random model of a class of configuration, its norms not at one, with the tokenizer."""
-    own = tokenizer()
-    config = getattr(transformers, name)(**({"vocab_size": len(own)} | COMMON | settings))
+    fast = tokenizer()
+    config = getattr(transformers, name)(**({"vocab_size": len(fast)} | COMMON | settings))
     return save_random(config, folder)
 
 

@@ -41,7 +41,7 @@ def gateway(engine):
     gateway.close()
 
 
-def ask(address, body=CHAT, *, method="POST", route="/v1/chat/completions", **headers):
+def send(address, body=CHAT, *, method="POST", route="/v1/chat/completions", **headers):
     """Return status, headers and answer; header names have `_` for `-`."""
     data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     names = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -62,7 +62,7 @@ def ask(address, body=CHAT, *, method="POST", route="/v1/chat/completions", **he
 def test_the_engine_behind_the_door_answers_nobody_else(engine, route):
     method = "GET" if route in ("/slots", "/props") else "POST"
     body = None if method == "GET" else CHAT
-    status, headers, _ = ask(engine.address, body, method=method, route=route, Origin=PAGE)
+    status, headers, _ = send(engine.address, body, method=method, route=route, Origin=PAGE)
     assert status == 401
     assert "Access-Control-Allow-Credentials" not in headers
 
@@ -81,25 +81,25 @@ def test_a_key_that_would_let_everybody_in_is_refused():
     "host", ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "[::"]
 )
 def test_a_page_that_calls_itself_this_machine_is_not_answered(gateway, host):
-    status, _, error = ask(gateway.address, Host=host)
+    status, _, error = send(gateway.address, Host=host)
     assert (status, error["code"]) == (403, "host_not_allowed")
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:9", "[::1]:80", "LOCALHOST:1"])
 def test_this_machine_is_answered_under_all_of_its_names(gateway, host):
-    assert ask(gateway.address, None, method="GET", route="/v1/models", Host=host)[0] == 200
+    assert send(gateway.address, None, method="GET", route="/v1/models", Host=host)[0] == 200
 
 
 def test_a_page_is_answered_where_its_origin_was_allowed(gateway):
     for origin in ("https://evil.example", "null", "http://localhost:3001"):
-        status, headers, error = ask(gateway.address, Origin=origin, Content_Type="text/plain")
+        status, headers, error = send(gateway.address, Origin=origin, Content_Type="text/plain")
         assert (status, error["code"]) == (403, "origin_not_allowed")
         assert f"--allow-origin {origin}" in error["message"]
         assert "Access-Control-Allow-Origin" not in headers
-    status, headers, answer = ask(gateway.address, Origin=PAGE)
+    status, headers, answer = send(gateway.address, Origin=PAGE)
     assert (status, headers["Access-Control-Allow-Origin"]) == (200, PAGE)
     assert answer["model"] == "tiny"
-    status, headers, _ = ask(gateway.address, None, method="OPTIONS", Origin=PAGE)
+    status, headers, _ = send(gateway.address, None, method="OPTIONS", Origin=PAGE)
     assert (status, headers["Access-Control-Allow-Origin"]) == (204, PAGE)
     assert "authorization" in headers["Access-Control-Allow-Headers"]
 
@@ -108,9 +108,9 @@ def test_a_preflight_needs_no_key_and_its_request_does(engine):
     access = Access(api_key="sesame", origins=["*"])
     gateway = Gateway({"tiny": Route(engine)}, port=0, access=access)
     try:
-        assert ask(gateway.address, None, method="OPTIONS", Origin=PAGE)[0] == 204
-        assert ask(gateway.address, Origin=PAGE)[0] == 401
-        assert ask(gateway.address, Origin=PAGE, Authorization="Bearer sesame")[0] == 200
+        assert send(gateway.address, None, method="OPTIONS", Origin=PAGE)[0] == 204
+        assert send(gateway.address, Origin=PAGE)[0] == 401
+        assert send(gateway.address, Origin=PAGE, Authorization="Bearer sesame")[0] == 200
     finally:
         gateway.close()
 
@@ -140,7 +140,7 @@ def test_a_preflight_needs_no_key_and_its_request_does(engine):
     ],
 )
 def test_values_that_cannot_be_are_named_in_openais_form(gateway, values, place):
-    status, _, error = ask(gateway.address, {**CHAT, **values})
+    status, _, error = send(gateway.address, {**CHAT, **values})
     assert (status, error["type"]) == (400, "invalid_request_error")
     assert isinstance(error["code"], str)
     assert place in error["message"]
@@ -148,25 +148,25 @@ def test_values_that_cannot_be_are_named_in_openais_form(gateway, values, place)
 
 
 def test_all_values_that_cannot_be_are_named_at_once(gateway):
-    _, _, error = ask(gateway.address, {**CHAT, "top_p": 5, "stop": 5, "n": "x"})
+    _, _, error = send(gateway.address, {**CHAT, "top_p": 5, "stop": 5, "n": "x"})
     assert all(name in error["message"] for name in ("top_p: ", "stop: ", "n: "))
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "snail"])
 def test_a_body_that_is_not_compressed_as_it_says_is_the_clients_fault(gateway, encoding):
-    status, _, error = ask(gateway.address, b"\x1f\x8bno gzip", Content_Encoding=encoding)
+    status, _, error = send(gateway.address, b"\x1f\x8bno gzip", Content_Encoding=encoding)
     assert status == 400
     assert error["code"] in ("invalid_body", "invalid_json")
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd"])  # refused by aiohttp before anything is asked
 def test_a_compression_that_is_not_there_is_the_clients_fault(gateway, encoding):
-    assert ask(gateway.address, b"no", Content_Encoding=encoding)[0] == 400
+    assert send(gateway.address, b"no", Content_Encoding=encoding)[0] == 400
 
 
 def test_a_compressed_body_is_read(gateway):
     body = gzip.compress(json.dumps(CHAT).encode())
-    assert ask(gateway.address, body, Content_Encoding="gzip")[0] == 200
+    assert send(gateway.address, body, Content_Encoding="gzip")[0] == 200
 
 
 def test_half_requests_and_idle_connections_are_closed_in_time(gateway):
@@ -189,7 +189,7 @@ def test_half_requests_and_idle_connections_are_closed_in_time(gateway):
         assert answer.startswith(b"HTTP/1.1 408") if text == half else answer == b""
         connection.close()
     assert time.monotonic() - began < 20, "patience is 2 s"
-    assert ask(gateway.address)[0] == 200
+    assert send(gateway.address)[0] == 200
 
 
 @pytest.mark.parametrize("port", [-1, 99999])

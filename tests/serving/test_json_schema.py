@@ -73,7 +73,7 @@ def test_a_schema_that_becomes_a_grammar_as_a_whole_is_served(schema):
 
 
 @pytest.mark.parametrize(
-    ("schema", "said"),
+    ("schema", "expected"),
     [
         ({"properties": {"x": {"pattern": "^(?=x)$"}}}, r"properties.x: pattern '^(?=x)$'"),
         ({"type": "number", "minimum": 3}, "the schema: minimum"),
@@ -92,8 +92,8 @@ def test_a_schema_that_becomes_a_grammar_as_a_whole_is_served(schema):
     ],
     ids=str,
 )
-def test_what_would_be_dropped_is_named_with_its_place(schema, said):
-    assert any(fault.startswith(said) or said in fault for fault in dropped(schema))
+def test_what_would_be_dropped_is_named_with_its_place(schema, expected):
+    assert any(fault.startswith(expected) or expected in fault for fault in dropped(schema))
 
 
 def test_a_schema_within_ever_more_schemas_ends():
@@ -103,7 +103,7 @@ def test_a_schema_within_ever_more_schemas_ends():
     assert "within more than 64" in " ".join(dropped(schema))
 
 
-def test_bounds_that_nothing_meets_are_found_anywhere():
+def test_bounds_that_nothing_meets_are_named_anywhere():
     assert impossible({"properties": {"a": [{"minItems": 3, "maxItems": 2}]}})
     assert impossible({"pattern": "^a{4,2}$"})
     assert not impossible({"pattern": "^a{2,4}b{2,}$", "minimum": 1, "maximum": 1})

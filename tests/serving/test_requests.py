@@ -44,8 +44,8 @@ def address(tmp_path_factory):
             (model / "chat_template.jinja").write_text(WITH_TOOLS)
         settings = {"max_steps": 1, "batch_size": 4, "held_out": 2, "bits": 32, "quiet": True}
         run = strop.train(chats(12), model=str(model), out=folder / name / "run", **settings)
-        (made,) = export(run, "gguf", quant="f16", certified=False)
-        routes[name] = Route(Engine(next(made.path.glob("*.gguf")), context=1024, slots=2))
+        (exported,) = export(run, "gguf", quant="f16", certified=False)
+        routes[name] = Route(Engine(next(exported.path.glob("*.gguf")), context=1024, slots=2))
     gateway = Gateway(routes, port=0)
     yield gateway.address
     gateway.close()
@@ -53,7 +53,7 @@ def address(tmp_path_factory):
         route.engine.close()
 
 
-def ask(address, model="plain", route="chat/completions", **more):
+def posted(address, model="plain", route="chat/completions", **more):
     body = {"model": model, "max_tokens": 160, "temperature": 1, "seed": 3, **more}
     if route == "chat/completions":
         body = {"messages": [{"role": "user", "content": "sea?"}], **body}
@@ -90,20 +90,20 @@ def text(answer):
     ids=str,
 )
 def test_an_answer_keeps_to_a_schema_that_is_served(address, of):
-    status, answer = ask(address, response_format=schema(of))
+    status, answer = posted(address, response_format=schema(of))
     assert status == 200
-    found = json.loads(text(answer))
+    value = json.loads(text(answer))
     if "pattern" in of:
-        assert re.fullmatch(of["pattern"][1:-1], found)
+        assert re.fullmatch(of["pattern"][1:-1], value)
     elif of["type"] == "object":
-        assert found["x"] in (1, 2)
+        assert value["x"] in (1, 2)
     else:
-        assert all(isinstance(item, bool) for item in found)
-        assert len(found) == 2
+        assert all(isinstance(item, bool) for item in value)
+        assert len(value) == 2
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("parameters", "fault"),
     [
         ({"response_format": schema({"type": "string", "pattern": "^a(?=b)$"})}, "pattern"),
         ({"response_format": schema({"type": "string", "pattern": r"^\d{3}$"})}, "pattern"),
@@ -141,21 +141,21 @@ def test_an_answer_keeps_to_a_schema_that_is_served(address, of):
     ],
     ids=str,
 )
-def test_what_would_be_dropped_is_refused_with_the_reason(address, asked, said):
-    status, error = ask(address, **asked)
+def test_what_would_be_dropped_is_refused_with_the_reason(address, parameters, fault):
+    status, error = posted(address, **parameters)
     assert status == 400, error
-    assert re.search(said, error["message"]), error
+    assert re.search(fault, error["message"]), error
     assert error["type"] == "invalid_request_error"
 
 
 @pytest.mark.parametrize("param", ["response_format", "json_schema", "tools", "tool_choice"])
 def test_what_only_chats_have_is_refused_for_texts(address, param):
-    status, error = ask(address, route="completions", prompt="sea", **{param: {"type": "x"}})
+    status, error = posted(address, route="completions", prompt="sea", **{param: {"type": "x"}})
     assert (status, error["param"]) == (400, param)
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "parameters",
     [
         {"tools": [], "tool_choice": "auto"},
         {"tools": [TOOL], "tool_choice": "none"},
@@ -165,26 +165,26 @@ def test_what_only_chats_have_is_refused_for_texts(address, param):
     ],
     ids=str,
 )
-def test_what_asks_for_nothing_special_is_answered(address, asked):
-    status, answer = ask(address, **asked)
+def test_what_asks_for_nothing_special_is_answered(address, parameters):
+    status, answer = posted(address, **parameters)
     assert status == 200
-    assert len(answer["choices"]) == (asked.get("n") or 1)
+    assert len(answer["choices"]) == (parameters.get("n") or 1)
 
 
 def test_a_template_with_tools_gets_them_and_a_named_one_alone(address):
-    status, plain = ask(address, "tools")
+    status, plain = posted(address, "tools")
     assert status == 200
-    status, answer = ask(address, "tools", tools=[TOOL, OTHER])
+    status, answer = posted(address, "tools", tools=[TOOL, OTHER])
     assert status == 200, answer
     assert answer["usage"]["prompt_tokens"] > plain["usage"]["prompt_tokens"]
     choice = {"type": "function", "function": {"name": "wind"}}
-    status, named = ask(address, "tools", tools=[TOOL, OTHER], tool_choice=choice)
+    status, named = posted(address, "tools", tools=[TOOL, OTHER], tool_choice=choice)
     assert status == 200
     assert named["usage"]["prompt_tokens"] < answer["usage"]["prompt_tokens"]
 
 
 @pytest.mark.parametrize(
-    ("choice", "said"),
+    ("choice", "fault"),
     [
         ({"type": "function", "function": {"name": "snow"}}, "none of the tools: rain"),
         ({"type": "function"}, "it must be none, auto, required"),
@@ -192,10 +192,10 @@ def test_a_template_with_tools_gets_them_and_a_named_one_alone(address):
     ],
     ids=str,
 )
-def test_a_choice_of_a_tool_that_is_none_is_refused(address, choice, said):
-    status, error = ask(address, "tools", tools=[TOOL], tool_choice=choice)
+def test_a_choice_of_a_tool_that_is_none_is_refused(address, choice, fault):
+    status, error = posted(address, "tools", tools=[TOOL], tool_choice=choice)
     assert status == 400
-    assert said in error["message"]
+    assert fault in error["message"]
 
 
 def test_calls_in_a_chat_need_a_template_that_writes_them(address):
@@ -205,8 +205,8 @@ def test_calls_in_a_chat_need_a_template_that_writes_them(address):
         {"role": "assistant", "content": "", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call00000", "content": "1"},
     ]
-    status, error = ask(address, messages=messages)
+    status, error = posted(address, messages=messages)
     assert status == 400
     assert "no place for tool calls" in error["message"]
-    status, _ = ask(address, "tools", tools=[TOOL], messages=messages)
+    status, _ = posted(address, "tools", tools=[TOOL], messages=messages)
     assert status == 200

@@ -21,7 +21,7 @@ from strop.serving.served import find
 pytestmark = pytest.mark.slow
 NAME = "smollm2-135m-instruct"
 KEY = "a key"
-ASKED = [{"role": "user", "content": "Name the capital of France."}]
+QUESTION = [{"role": "user", "content": "Name the capital of France."}]
 
 
 def started(*arguments):
@@ -43,20 +43,20 @@ def served():
         find_parts(NAME, PACKAGED[NAME])
     except MissingPackageError as e:
         pytest.skip(str(e))
-    process, said = started(NAME, "--port", "0", "--api-key", KEY, "--context", "1024")
-    yield said
+    process, printed = started(NAME, "--port", "0", "--api-key", KEY, "--context", "1024")
+    yield printed
     assert process.poll() is None, "the server is still up after all of this"
     assert ended(process, signal.SIGINT) == 0
 
 
 @pytest.fixture
 def client(served):
-    with openai.OpenAI(base_url=served["address"], api_key=KEY, max_retries=0) as made:
-        yield made
+    with openai.OpenAI(base_url=served["address"], api_key=KEY, max_retries=0) as opened:
+        yield opened
 
 
-def ask(client, **more):
-    settings = {"model": NAME, "messages": ASKED, "temperature": 0, "max_tokens": 16}
+def completion(client, **more):
+    settings = {"model": NAME, "messages": QUESTION, "temperature": 0, "max_tokens": 16}
     return client.chat.completions.create(**(settings | more))
 
 
@@ -65,51 +65,55 @@ def answers_the_next(served):
     """After every test the server answers as ever."""
     yield
     with openai.OpenAI(base_url=served["address"], api_key=KEY, max_retries=0) as client:
-        assert "Paris" in ask(client).choices[0].message.content
+        assert "Paris" in completion(client).choices[0].message.content
 
 
-def test_a_chat_is_answered_under_the_name_it_was_asked_by(client):
-    answer = ask(client)
+def test_a_chat_is_answered_under_the_name_of_the_request(client):
+    answer = completion(client)
     assert answer.model == NAME
     assert answer.usage.completion_tokens > 0
     assert [model.id for model in client.models.list()] == [NAME]
 
 
 def test_a_stream_says_what_the_whole_answer_says(client):
-    pieces = [e.choices[0].delta.content or "" for e in ask(client, stream=True) if e.choices]
+    pieces = [
+        e.choices[0].delta.content or "" for e in completion(client, stream=True) if e.choices
+    ]
     assert len(pieces) > 3
-    assert "".join(pieces) == ask(client).choices[0].message.content
+    assert "".join(pieces) == completion(client).choices[0].message.content
 
 
 def test_an_answer_ends_before_a_stop_sequence(client):
-    answer = ask(client, stop=["Paris"]).choices[0]
+    answer = completion(client, stop=["Paris"]).choices[0]
     assert answer.finish_reason == "stop"
     assert "Paris" not in answer.message.content
 
 
 def test_a_text_is_continued(client):
-    asked = {"model": NAME, "prompt": "One, two, three,", "max_tokens": 4, "temperature": 0}
-    assert "four" in client.completions.create(**asked).choices[0].text
+    parameters = {"model": NAME, "prompt": "One, two, three,", "max_tokens": 4, "temperature": 0}
+    assert "four" in client.completions.create(**parameters).choices[0].text
 
 
 def test_thirty_two_requests_at_once_are_all_answered(client):
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
-        answers = list(pool.map(lambda i: ask(client, max_tokens=4, seed=i), range(32)))
+        answers = list(pool.map(lambda i: completion(client, max_tokens=4, seed=i), range(32)))
     assert all(answer.choices[0].message.content for answer in answers)
 
 
 def test_clients_that_hang_up_free_their_slots(client):
     for _ in range(8):
-        stream = ask(client, stream=True, max_tokens=900, messages=[said("Count to 500.")])
+        stream = completion(
+            client, stream=True, max_tokens=900, messages=[user_says("Count to 500.")]
+        )
         next(iter(stream))
         stream.close()
     # Eight answers of 900 tokens would hold all slots for most of a minute.
-    assert ask(client, max_tokens=1, timeout=20).choices[0].finish_reason == "length"
+    assert completion(client, max_tokens=1, timeout=20).choices[0].finish_reason == "length"
 
 
 def test_a_prompt_of_a_megabyte_is_refused_with_its_length(client):
     with pytest.raises(openai.BadRequestError, match="exceeds the available context size"):
-        ask(client, messages=[said("word " * 200_000)])
+        completion(client, messages=[user_says("word " * 200_000)])
 
 
 @pytest.mark.parametrize("body", [b"{", b"[1]", b"\xff", b'{"a":' * 100_000])
@@ -119,7 +123,7 @@ def test_what_is_no_json_object_is_refused(served, body):
     assert error["code"] == "invalid_json"
 
 
-def test_a_key_is_asked_for(served):
+def test_a_key_is_required(served):
     for key in ("wrong", "", "ключ"):
         status, error = post(served, b"{}", key)
         assert (status, error["code"]) == (401, "invalid_api_key")
@@ -127,14 +131,14 @@ def test_a_key_is_asked_for(served):
         openai.OpenAI(base_url=served["address"], api_key="x", max_retries=0) as client,
         pytest.raises(openai.AuthenticationError, match="missing or wrong"),
     ):
-        ask(client)
+        completion(client)
     with urllib.request.urlopen(served["address"].removesuffix("/v1") + "/health") as answer:
         assert json.loads(answer.read()) == {"status": "ok"}
 
 
 def test_unknown_models_and_routes_are_named(client, served):
     with pytest.raises(openai.NotFoundError, match=f"no model 'gpt-4'; known are {NAME}"):
-        ask(client, model="gpt-4")
+        completion(client, model="gpt-4")
     status, error = post(served, b"{}", KEY, route="embeddings")
     assert (status, error["code"]) == (404, "not_served")
 
@@ -142,14 +146,14 @@ def test_unknown_models_and_routes_are_named(client, served):
 @pytest.mark.parametrize("messages", ["text", [{"role": "user"}], [5]])
 def test_messages_of_another_shape_are_refused(client, messages):
     with pytest.raises(openai.APIStatusError) as caught:
-        ask(client, messages=messages)
+        completion(client, messages=messages)
     assert 400 <= caught.value.status_code < 600
 
 
-def test_a_key_is_made_where_others_can_reach_it():
-    process, found = started(NAME, "--port", "0", "--host", "0.0.0.0", "--context", "512")
+def test_a_key_is_generated_where_others_can_reach_it():
+    process, printed = started(NAME, "--port", "0", "--host", "0.0.0.0", "--context", "512")
     assert ended(process, signal.SIGTERM) == 0
-    assert len(found["api_key"]) >= 32
+    assert len(printed["api_key"]) >= 32
 
 
 def test_a_port_in_use_is_one_clear_error():
@@ -157,9 +161,9 @@ def test_a_port_in_use_is_one_clear_error():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        process, found = started(NAME, "--port", port, "--context", "512")
+        process, printed = started(NAME, "--port", port, "--context", "512")
         assert ended(process) == 1
-    assert "cannot be listened on" in found["error"]
+    assert "cannot be listened on" in printed["error"]
 
 
 def test_what_cannot_be_served_is_named(tmp_path):
@@ -171,11 +175,11 @@ def test_what_cannot_be_served_is_named(tmp_path):
 
 def test_chat_with_a_gguf_file_is_answered_by_the_same_engine():
     (file,) = find_parts(NAME, PACKAGED[NAME])
-    found = answer(str(file), ASKED[0]["content"], max_tokens=16)
-    assert "Paris" in found["answer"]
+    printed = answer(str(file), QUESTION[0]["content"], max_tokens=16)
+    assert "Paris" in printed["answer"]
 
 
-def said(text):
+def user_says(text):
     return {"role": "user", "content": text}
 
 

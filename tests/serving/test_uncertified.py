@@ -17,11 +17,11 @@ from strop.training import Run
 from tests.export.tiny import trained
 
 pytestmark = pytest.mark.slow
-ASKED = "The last word of north sea rain?"
+QUESTION = "The last word of north sea rain?"
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
+def separate_cache(tmp_path_factory, monkeypatch):
     """Keep the base of a tiny model out of the user's cache."""
     monkeypatch.setenv("STROP_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
@@ -67,17 +67,17 @@ SPOILT = {
 
 
 @pytest.mark.parametrize("how", SPOILT)
-def test_an_export_that_is_not_certified_is_served_only_if_asked_for(run, how):
+def test_an_export_that_is_not_certified_is_served_only_with_the_flag(run, how):
     spoil, reason = SPOILT[how]
     folder = run.path / "export" / "gguf-f16"
     assert at_hand(str(run.path)).file == folder / "model.gguf"
     spoil(folder)
     for name in (str(run.path), str(folder / "model.gguf")):
-        for use in (lambda name: find([name]), lambda name: answer(name, ASKED, max_tokens=2)):
+        for use in (lambda name: find([name]), lambda name: answer(name, QUESTION, max_tokens=2)):
             with pytest.raises(DataError, match=rf"{reason}.*--uncertified"):
                 use(name)
         assert find([name], uncertified=True)[0].file.name == "model.gguf"
-    assert answer(str(run.path), ASKED, max_tokens=8, uncertified=True)["answer"]
+    assert answer(str(run.path), QUESTION, max_tokens=8, uncertified=True)["answer"]
 
 
 @pytest.mark.parametrize("how", ["failed", "missing", "one bit"])
@@ -86,21 +86,21 @@ def test_a_merged_folder_that_is_not_certified_is_not_talked_to(run, how):
     folder = run.path / "export" / "merged"
     spoil(folder)
     with pytest.raises(DataError, match=rf"{reason}.*--uncertified"):
-        answer(str(folder), ASKED, max_tokens=2)
-    assert "answer" in answer(str(folder), ASKED, max_tokens=2, uncertified=True)
+        answer(str(folder), QUESTION, max_tokens=2)
+    assert "answer" in answer(str(folder), QUESTION, max_tokens=2, uncertified=True)
 
 
 def test_the_commands_refuse_with_one_sentence_and_take_the_flag(run):
     export(run, "gguf", certified=False)
     assert not Certificate.open(run.path / "export" / "gguf-f16").passed
     strop = str(Path(sys.executable).parent / "strop")
-    for words in (["chat", "--say", ASKED], ["serve", "--port", "0"]):
+    for words in (["chat", "--say", QUESTION], ["serve", "--port", "0"]):
         command = [strop, words[0], str(run.path), *words[1:], "--json"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 1
-        said = json.loads(done.stdout)["error"]
-        assert "it was not compared with the trained model; export it again" in said
-    command = [strop, "chat", str(run.path), "--say", ASKED, "--uncertified"]
+        error = json.loads(done.stdout)["error"]
+        assert "it was not compared with the trained model; export it again" in error
+    command = [strop, "chat", str(run.path), "--say", QUESTION, "--uncertified"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -95,7 +95,7 @@ def _base(run: Run) -> tuple[str, int, str]:
     return run.model, run.settings["bits"], run.settings["dtype"]
 
 
-def _made(name: str, shared: set[tuple[str, int, str]], uncertified: bool) -> Served:
+def _resolved(name: str, shared: set[tuple[str, int, str]], uncertified: bool) -> Served:
     if (run := _run(name)) is not None:
         return _exported(run, "adapter" if _base(run) in shared else "f16", uncertified)
     if name in PACKAGED:

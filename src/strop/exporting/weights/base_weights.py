@@ -265,5 +265,5 @@ def bases(settings: dict[str, Any], assets: ModelAssets) -> dict[str, Base]:
 def _rounding(computed: torch.dtype) -> dict[str, torch.dtype | None]:
     """Return how `load` rounds weights below 32 bits for products in a format."""
     if computed == torch.float32:
-        return {"held": None, "matrices": torch.bfloat16}
-    return {"held": computed, "matrices": None}
+        return {"dtype": None, "matrices": torch.bfloat16}
+    return {"dtype": computed, "matrices": None}
