@@ -215,3 +215,11 @@ def test_a_data_set_of_the_hub_is_refused_shortly_where_the_hub_is_off(monkeypat
             read(name)
     with pytest.raises(DataError, match="a data set of the hub is written hf:owner/name"):
         read("owner/name")
+
+
+def test_a_folder_with_tables_below_its_readme_is_refused(tmp_path, jsonl):
+    (tmp_path / "README.md").write_text("# Questions\n", encoding="utf-8")
+    (tmp_path / "data").mkdir()
+    jsonl({"prompt": "a", "completion": "b"}, name="data/train.jsonl")
+    with pytest.raises(DataError, match=r"a folder with data/train.jsonl; give one, as .*data"):
+        read(tmp_path)

@@ -164,7 +164,13 @@ def _of_folder(path: Path) -> Iterator[NumberedRecord]:
         yield from _of_dataset(dataset)
         return
     texts = sorted(p for p in path.rglob("*") if p.is_file() and suffix_of(p) in TEXT_SUFFIXES)
-    tables = sorted(p.name for p in path.iterdir() if suffix_of(p) in SUFFIXES)
+    tables = sorted(
+        str(p.relative_to(path))
+        for p in path.rglob("*")
+        if p.is_file()
+        and suffix_of(p) in SUFFIXES
+        and (p.parent == path or suffix_of(p) != ".json")  # pages have their search index in JSON
+    )
     if tables:
         one = f"{path / tables[0]}"
         raise DataError(f"{path} is a folder with {', '.join(tables[:8])}; give one, as {one}")
