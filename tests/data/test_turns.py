@@ -198,3 +198,13 @@ def test_a_text_that_brings_its_begin_token_gets_no_other(text):
     assert example.labels[0] == -100
     kinds = {f.kind for f in check([{"text": text}], tokenizer).findings}
     assert "double_begin" not in kinds
+
+
+def test_a_system_column_beside_a_system_message_of_another_text_is_refused():
+    messages = [{"role": "system", "content": "Be kind."}, QUESTION, says("No.")]
+    same = read([{"messages": messages, "system": "Be kind. "}])
+    assert [m["role"] for m in same[0].messages] == ["system", "user", "assistant"]
+    with pytest.raises(DataError, match=r"a system column has another text.*--ignore-columns"):
+        read([{"messages": messages, "system": "Be brief."}])
+    ignored = read([{"messages": messages, "system": "Be brief."}], ignore_columns=["system"])
+    assert ignored[0].messages[0]["content"] == "Be kind."

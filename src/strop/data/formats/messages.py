@@ -47,9 +47,16 @@ def conversation(values: Sequence[Any], record: Record, *, answered: bool = True
     """
     messages = [m for i, value in enumerate(values, 1) for m in _messages(value, i)]
     system = optional_text(record, "system", "system_prompt")
-    if system and not (messages and messages[0]["role"] in ("system", "developer")):
-        messages.insert(0, {"role": "system", "content": system})
     first = int(bool(messages) and messages[0]["role"] in ("system", "developer"))
+    if system and not first:
+        messages.insert(0, {"role": "system", "content": system})
+        first = 1
+    elif system and system.strip() != messages[0]["content"].strip():
+        reason = (
+            "message 1 is a system message, and a system column has another text; keep one of them, "
+            "or leave the column out with --ignore-columns"
+        )
+        raise FaultyRecordError("bad_type", reason)
     messages[first:first] = _history(record)
     if answered and not any(m["role"] == "assistant" for m in messages):
         raise FaultyRecordError("no_answer", "no answer: no message has the role assistant")
