@@ -265,3 +265,12 @@ def test_without_its_package_near_duplicates_are_reported_as_unchecked():
         "assert [f.kind for f in check(rows).findings] == ['near_duplicates_not_checked']\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_fix_lists_columns_with_content_that_it_leaves_out(tmp_path):
+    rows = [
+        {"prompt": f"why {i}?", "completion": f"so {i}", "notes": f"see page {i}"} for i in (1, 2)
+    ]
+    changes = fix(rows, tmp_path / "clean.jsonl")
+    assert [(c.line, c.action) for c in changes] == [(1, "dropped")]
+    assert "the column notes ('see page 1'), which is not read" in changes[0].reason

@@ -47,6 +47,9 @@ def fix(source: Any, out: Path, *, columns: Columns | None = None) -> list[Chang
     examined = examine(source, columns)
     rows, faults, total = examined.rows, examined.faults, examined.total
     changes = [Change(fault.line, "dropped", fault.reason) for fault in faults]
+    for column, value in examined.layout.unread.items():
+        reason = f"the column {column} ({value!r}), which is not read, is left out of every row"
+        changes.append(Change(rows[0].line if rows else 1, "dropped", reason))
     spelling = _spellings(rows)
     first_of: dict[str, int] = {}
     for row in rows:
