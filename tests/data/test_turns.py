@@ -208,3 +208,12 @@ def test_a_system_column_beside_a_system_message_of_another_text_is_refused():
         read([{"messages": messages, "system": "Be brief."}])
     ignored = read([{"messages": messages, "system": "Be brief."}], ignore_columns=["system"])
     assert ignored[0].messages[0]["content"] == "Be kind."
+
+
+def test_reading_leaves_the_tool_calls_of_the_data_as_they_are():
+    call = {"function": {"name": "f", "arguments": {}}}
+    part = {"type": "tool_call", "value": '{"name": "g", "arguments": {}}'}
+    rows = [{"messages": [QUESTION, says([part], tool_calls=[call])]}]
+    for _ in range(2):
+        calls = read(rows)[0].messages[1]["tool_calls"]
+        assert [c["function"]["name"] for c in calls] == ["f", "g"]

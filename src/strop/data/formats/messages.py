@@ -172,7 +172,9 @@ def _of_parts(parts: list[Any], message: Message, number: int) -> str:
         names = ("text", "value", "thinking", "reasoning")
         inner = next((part[k] for k in names if k in part), None) if kind else None
         if kind == "tool_call" and isinstance(inner, str):
-            message.setdefault("tool_calls", []).extend(calls_of_text(inner, number))
+            before = message.get("tool_calls")
+            calls = listed_calls(before) if before else []
+            message["tool_calls"] = [*calls, *calls_of_text(inner, number)]
             continue
         if kind not in ("text", "thinking", "reasoning") or not isinstance(inner, str):
             reason = (
