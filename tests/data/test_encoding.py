@@ -3,6 +3,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from strop.data import DataError, Fit, Row, Supervision, encode, encode_all, prompt, read
+from strop.data.encoding.parts import REASONING_MARKS
 from tests.data import oracle, small
 
 SMALL = {trim: small.small_tokenizer(trim_offsets=trim) for trim in (True, False)}
@@ -307,3 +308,10 @@ def test_a_row_that_only_the_tokenizers_rendering_refuses_is_a_fault(tokenizer):
     ]
     with pytest.raises(DataError, match="refuses the conversation: 'dict object' has no attribute"):
         encode(Row(1, messages), tokenizer)
+
+
+@pytest.mark.parametrize(("mark", "close"), REASONING_MARKS)
+def test_reasoning_between_any_marks_can_be_left_unsupervised(tokenizer, mark, close):
+    row = read([{"prompt": "why?", "completion": f"{mark}because{close}\n\nno"}])[0]
+    example = encode(row, tokenizer, supervision=Supervision(reasoning=False))
+    assert spoken(example, tokenizer) == "no<|im_end|>"

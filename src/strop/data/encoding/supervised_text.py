@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from strop.core.errors import DataError
-from strop.data.encoding.parts import finding_kinds
+from strop.data.encoding.parts import REASONING_MARKS, finding_kinds
 from strop.data.encoding.prepared_tokenizer import PreparedTokenizer
 from strop.data.encoding.render import Rendered, Renderer, Span
 from strop.data.encoding.supervision import Supervision
@@ -119,9 +119,9 @@ def _supervised_spans(
 def _behind_reasoning(text: str, span: Span, messages: Sequence[Message]) -> int:
     """Return where the answer behind its reasoning begins in a span."""
     written = text[span.start : span.body]
-    if (at := written.rfind("</think>")) >= 0:
-        rest = written[at + len("</think>") :]
-        return span.start + len(written) - len(rest.lstrip())
+    closed = (written.rfind(close) + len(close) for _, close in REASONING_MARKS if close in written)
+    if end := max(closed, default=0):
+        return span.start + len(written) - len(written[end:].lstrip())
     thought = str(messages[span.message].get("reasoning_content") or "").strip()
     if thought and (at := written.find(thought)) >= 0:
         return span.start + at + len(thought)
