@@ -217,3 +217,13 @@ def test_reading_leaves_the_tool_calls_of_the_data_as_they_are():
     for _ in range(2):
         calls = read(rows)[0].messages[1]["tool_calls"]
         assert [c["function"]["name"] for c in calls] == ["f", "g"]
+
+
+def test_reasoning_in_a_message_and_in_a_column_is_refused():
+    answer = [says("No.", reasoning_content="hm")]
+    assert (
+        read([{"prompt": "Rain?", "completion": answer}])[0].messages[1]["reasoning_content"]
+        == "hm"
+    )
+    with pytest.raises(DataError, match="reasoning in its message and in a column"):
+        read([{"prompt": "Rain?", "completion": answer, "reasoning": "dry"}])

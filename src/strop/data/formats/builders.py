@@ -75,6 +75,11 @@ def from_question(record: Record, columns: list[str], instruction: str | None) -
     messages = conversation(turns, record)
     if thought := reasoning_in(record):
         last = max(i for i, m in enumerate(messages) if m["role"] == "assistant")
+        if messages[last].get("reasoning_content"):
+            raise FaultyRecordError(
+                "bad_type",
+                "the answer has reasoning in its message and in a column; keep one of them",
+            )
         messages[last] = {**thought, **messages[last]}
     return RowContent(messages)
 
