@@ -88,6 +88,8 @@ WRONG = {
     "no path": ([{"weight": 2}], "it has path"),
     "an unknown field": ([{"path": "a", "share": 2}], "it has path"),
     "a weight of nothing": (["a.jsonl:0"], "weight of a source is 0.0"),
+    "a weight without end": (["a.jsonl:inf"], "weight of a source is inf"),
+    "a weight without end of one source": ("a.jsonl:inf", "weight of a source is inf"),
     "a weight in words": ([{"path": "a", "weight": "half"}], "weight of a source is 'half'"),
     "a number": ([5], "a source is a path"),
 }

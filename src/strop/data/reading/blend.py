@@ -108,7 +108,8 @@ def is_source(item: Any) -> bool:
 
 def source_faults(data: Any) -> Iterator[str]:
     """Yield the faults of the sources in a setting."""
-    for item in data if isinstance(data, (list, tuple)) else ():
+    one = [data] if isinstance(data, (str, Path)) else []
+    for item in data if isinstance(data, (list, tuple)) else one:
         if isinstance(item, Mapping):
             if not is_source(item) or not isinstance(item["path"], str):
                 yield f"data has the source {dict(item)}; it has path, and may have {_more_keys()}"
@@ -120,8 +121,9 @@ def source_faults(data: Any) -> Iterator[str]:
         else:
             yield f"data has {item!r}; a source is a path or has path and weight"
             continue
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not weight > 0:
-            yield f"the weight of a source is {weight!r}; it must be above 0"
+        number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not (number and 0 < weight < math.inf):
+            yield f"the weight of a source is {weight!r}; it must be above 0 and finite"
 
 
 def _more_keys() -> str:
