@@ -7,11 +7,13 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from strop.planning.machine import FreeMemory, free_memory
+from strop.planning.machine import FreeMemory, free_memory, peak_resident
 from strop.planning.memory import simulate
-from strop.planning.plan import UNKNOWN, plan_step, step_memory
+from strop.planning.plan import UNKNOWN, DrawnRows, plan_step
+from strop.planning.product_cache import BYTES, CAPACITY, batches, cache_bytes, micro_batch_sizes
 from strop.planning.settings import Settings
 from strop.planning.step import Setup
+from strop.planning.step_memory import step_memory
 
 LLAMA = {
     "vocab_size": 301, "hidden_size": 96, "intermediate_size": 256, "num_hidden_layers": 7,
@@ -27,7 +29,8 @@ def llama():
 
 def planned(model, free, lengths=(700,) * 40, **settings):
     chosen = Settings(batch_size=16, rank=8, **settings)
-    return plan_step(model, lengths, chosen, FreeMemory(free * MB, "the limit of this test"))
+    rows = [(range(i, i + n), range(i, i + n)) for i, n in enumerate(lengths)]
+    return plan_step(model, rows, chosen, FreeMemory(free * MB, "the limit of this test"))
 
 
 @pytest.mark.parametrize("activations", ["keep", "checkpoint", "offload"])
@@ -39,7 +42,7 @@ def test_four_small_steps_tell_the_memory_of_a_deeper_model_and_a_larger_batch(l
         Setup(config=config, rows=rows, bits=32, dtype="float32", rank=8, activations=activations)
     )
     simulated = step.resident - step.at_peak["weights"]
-    assert memory(7, sum(rows)) == pytest.approx(simulated, rel=0.05)
+    assert memory(7, sum(rows), sum(rows) - 9) == pytest.approx(simulated, rel=0.05)
 
 
 def test_with_room_everything_is_kept_and_computed_at_once(llama):
@@ -96,3 +99,71 @@ def test_without_a_limit_the_machine_is_the_bound():
 def test_a_model_of_fewer_blocks_than_are_simulated_is_planned():
     config = AutoConfig.for_model("qwen2", **LLAMA | {"num_hidden_layers": 1})
     assert planned(AutoModelForCausalLM.from_config(config).float(), 100_000).peak
+
+
+def test_the_process_never_had_less_than_its_peak_so_far(llama):
+    ballast = bytearray(400 * MB)
+    ballast[:: 1 << 12] = bytes([1]) * len(ballast[:: 1 << 12])
+    before = peak_resident()
+    del ballast
+    assert before > 400 * MB
+    assert planned(llama, 100_000, lengths=(8,) * 4).peak == before
+
+
+@pytest.mark.parametrize("labels", [130, 266, 690])
+def test_labels_take_memory_until_a_tile_of_logits_is_full(labels):
+    config = LLAMA | {"vocab_size": 60_000, "model_type": "llama"}
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config)).float()
+    memory = step_memory(model, "keep", rank=8, targets="all-linear")
+    (step,) = simulate(
+        Setup(
+            config=config,
+            rows=(700,),
+            answers=(labels,),
+            bits=32,
+            dtype="float32",
+            rank=8,
+            activations="keep",
+        )
+    )
+    simulated = step.resident - step.at_peak["weights"]
+    assert memory(7, 700, labels) == pytest.approx(simulated, rel=0.05)
+
+
+@pytest.mark.parametrize("answers", [1, 299])
+def test_a_step_of_several_rows_takes_what_its_tokens_and_labels_take(llama, answers):
+    memory = step_memory(llama, "keep", rank=8, targets="all-linear")
+    rows = (300,) * 5
+    (step,) = simulate(
+        Setup(
+            config={"model_type": "llama", **LLAMA},
+            rows=rows,
+            answers=(answers,) * 5,
+            bits=32,
+            dtype="float32",
+            rank=8,
+            activations="keep",
+        )
+    )
+    simulated = step.resident - step.at_peak["weights"]
+    assert memory(7, 1500, 5 * answers) == pytest.approx(simulated, rel=0.05)
+
+
+def test_rows_that_share_a_prefix_are_planned_as_they_are_computed():
+    rows = [([*range(600), i], [-100] * 600 + [i]) for i in range(16)]
+    assert DrawnRows(rows, Settings(batch_size=16)).largest(None) == (600, 16)
+
+
+def test_products_of_new_shapes_are_counted_until_their_cache_is_full():
+    assert cache_bytes(10, 5, 0) == 50 * BYTES
+    assert cache_bytes(10, 5000, 300) == CAPACITY * BYTES
+    assert list(micro_batch_sizes([5, 4, 3, 9], 9)) == [9, 3, 9]
+    order = [number for batch in batches(7, 3, 3, seed=0) for number in batch]
+    assert sorted(order) == list(range(7))
+
+
+def test_in_16_bits_a_step_counts_its_products_of_different_shapes(llama):
+    setup = {"config": {"model_type": "llama", **LLAMA}, "rows": (40, 40), "bits": 16}
+    wide, narrow = simulate(Setup(dtype="float32", **setup), Setup(dtype="bfloat16", **setup))
+    assert wide.products == 0
+    assert narrow.products > 8

@@ -3,6 +3,7 @@
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -20,6 +21,9 @@ _SAME = {
 """Operations that PyTorch's table leaves out, and those that do the same work."""
 
 
+_PRODUCTS = (_aten.mm, _aten.addmm)
+
+
 class Flops(TorchDispatchMode):
     """Counts what PyTorch's own counter does, in place too, and what strop's C++ reports.
 
@@ -29,6 +33,8 @@ class Flops(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.total = 0
+        self.products: set[tuple[Any, ...]] = set()
+        """Products of two matrices in 16 bits: operation, shapes and strides."""
         self._listening = work.counted(self._add)
 
     def _add(self, flops: int) -> None:
@@ -50,6 +56,10 @@ class Flops(TorchDispatchMode):
         kwargs = kwargs or {}
         result = func(*args, **kwargs)
         packet = _SAME.get(func.overloadpacket, func.overloadpacket)
+        if packet in _PRODUCTS:
+            matrices = [t for t in args if isinstance(t, Tensor) and t.dim() == 2][-2:]
+            if all(t.dtype in (torch.bfloat16, torch.float16) for t in matrices):
+                self.products.add((packet, *((*t.shape, *t.stride()) for t in matrices)))
         if packet in flop_registry:
             self.total += round(
                 _share(func, args) * flop_registry[packet](*args, **kwargs, out_val=result)

@@ -34,6 +34,17 @@ def free_memory(device: torch.device | str = "cpu") -> FreeMemory:
     return min(bounds, key=lambda bound: bound.bytes)
 
 
+def peak_resident() -> int:
+    """Return the most bytes of main memory that this process ever had."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    # Linux counts kilobytes, macOS bytes.
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
 def _control_groups() -> list[FreeMemory]:
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()

@@ -165,6 +165,7 @@ def _step(
     with Flops() as flops:
         with _phase(seen, phases), seen.saved_for_backward("kept"):
             loss = compact.answer(pieces, labels, None).loss
+        after_forward = seen.total
         with _phase(seen, phases):
             loss.backward()
         del loss
@@ -174,8 +175,16 @@ def _step(
     most = max(phases, key=lambda held: sum(held.values()))
     peaks = (sum(held.values()) for held in phases)
     named = dict(zip(("forward", "backward", "optimizer"), peaks, strict=True))
-    resident = seen.resident if seen.device == "cpu" else 0
-    return Step(sum(most.values()), most, named, before, resident, flops.total)
+    return Step(
+        peak=sum(most.values()),
+        at_peak=most,
+        phases=named,
+        before=before,
+        after_forward=after_forward,
+        resident=seen.resident if seen.device == "cpu" else 0,
+        flops=flops.total,
+        products=len(flops.products),
+    )
 
 
 @contextmanager

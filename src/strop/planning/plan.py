@@ -1,45 +1,40 @@
-"""How much is computed at once, and what is kept for backward, so that a step fits into memory.
+"""How much is computed at once, and what is kept for backward, so that a run fits into memory.
 
-The peak of a step is affine in the number of blocks and in the number of tokens, so four small
-simulated steps of each mode of activations tell it for a model of any depth and a batch of any size:
+The process grows to the most of what it had before and
 
-    bytes(L, N) = a + b N + L (c + d N)
+    memory now + weights not yet read + one step (`step_memory`) + compiled products (`product_cache`)
 
-Those four numbers are cached per architecture, format, rank and activations.
+where the step is that of the largest batch which the run draws, reduced to the tokens it computes.
 """
 
 import dataclasses
-import hashlib
 import itertools
-import json
-import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import psutil
+import torch
 
-from strop.core import env
-from strop.core.files import write_json
-from strop.core.system.versions import installed
+from strop.core.tokens import IGNORE_INDEX
+from strop.forward.compaction import keep_tokens
 from strop.forward.decoder.block_families import FAMILIES
-from strop.models.precision import bits_of, computes_in, described
-from strop.planning.machine import FreeMemory, free_memory
-from strop.planning.memory import simulate
+from strop.models.precision import described
+from strop.planning.machine import FreeMemory, free_memory, peak_resident
+from strop.planning.product_cache import batches, cache_bytes, micro_batch_sizes
 from strop.planning.settings import Settings
-from strop.planning.step import Setup
+from strop.planning.step_memory import StepMemory, step_memory
 
 BUDGETS = (None, 32768, 16384, 8192, 4096, 2048, 1024)
 """Token budgets tried in turn; a row longer than the budget is still computed whole."""
 ACTIVATIONS = ("keep", "checkpoint", "offload")
 """From the fastest to the leanest."""
 RESERVE = 0.1
-"""Share of the free memory that a plan leaves alone: predictions are within 5 % (docs/memory.md)."""
-LAYERS = (2, 3)
-ROWS = {"keep": (1, 2), "checkpoint": (4, 8), "offload": (4, 8)}
-"""Rows of `LENGTH` tokens simulated: the lean modes run the MLP in chunks of 2,048 tokens."""
-LENGTH = 768
+"""Share of the free memory that a plan leaves alone: predictions are within that."""
 UNKNOWN = 4096
 """Token budget for blocks that are of no known family or not all alike, whose memory is not simulated."""
+DRAWN = 2000
+"""Most batches drawn to see which sizes come."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -56,60 +51,100 @@ class StepPlan:
     """The plan in words."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class StepMemory:
-    """Bytes that a step adds to its weights: a + b N + L (c + d N)."""
-
-    a: float
-    b: float
-    c: float
-    d: float
-
-    def __call__(self, layers: int, tokens: int) -> int:
-        """Return the bytes of a step on so many tokens at once through so many blocks."""
-        return round(self.a + self.b * tokens + layers * (self.c + self.d * tokens))
+TokenRow = tuple[Sequence[int], Sequence[int]]
+"""Token ids and labels of a row."""
 
 
 def plan_step(
-    model: Any, lengths: Sequence[int], settings: Settings, free: FreeMemory | None = None
+    model: Any, rows: Sequence[TokenRow], settings: Settings, free: FreeMemory | None = None
 ) -> StepPlan:
     """Return the fastest way to take a step that fits into the memory that is free.
 
     Args:
         model: a loaded transformers model, without its adapter.
-        lengths: tokens of each training row.
+        rows: those that are trained on.
         settings: of the run; what they leave open is chosen.
         free: memory that may be taken; None asks the machine.
     """
     free = free or free_memory(model.device)
     activations, micro_batch_tokens = settings.activations, settings.micro_batch_tokens
-    most = sum(sorted(lengths)[-settings.batch_size :])
+    drawn = DrawnRows(rows, settings)
     if not _known(model):
-        budget = micro_batch_tokens or (UNKNOWN if most > UNKNOWN else None)
+        budget = micro_batch_tokens or (UNKNOWN if drawn.most > UNKNOWN else None)
         lean = "keep" if activations == "auto" else activations
         text = "memory is not predicted for blocks of this kind; " + _words(lean, budget)
         return StepPlan(lean, budget, None, free.bytes, text)
     modes = ACTIVATIONS if activations == "auto" else (activations,)
     budgets = BUDGETS if micro_batch_tokens is None else (micro_batch_tokens,)
-    largest, layers = max(lengths), len(model.base_model.layers)
-    held, room = _held(model), (1 - RESERVE) * free.bytes
+    memory_now, layers = _memory_now(model), len(model.base_model.layers)
+    room = (1 - RESERVE) * free.bytes
     for kind in modes:
         memory = step_memory(model, kind, rank=settings.rank, targets=settings.modules)
         for budget in budgets:
-            worst = min(most, max(budget or most, largest))
-            growth = held.missing + memory(layers, worst)
+            worst = drawn.worst(budget)
+            cut = worst < drawn.most
+            shared = memory_now.missing + drawn.compiled(memory, budget)
+            growth = shared + memory(layers, worst, min(worst, drawn.most_labels), several=cut)
             if growth <= room:
-                drawn = min(worst, _largest_drawn(lengths, settings.batch_size, settings.seed))
-                peak = held.resident + held.missing + memory(layers, drawn)
-                return _plan(kind, budget, worst < most, peak, growth, free)
-    peak = held.resident + growth
-    return _plan(kind, budget, worst < most, peak, growth, free)
+                tokens, labels = drawn.largest(budget)
+                step = min(growth - shared, memory(layers, tokens, labels, several=cut))
+                peak = max(memory_now.peak, memory_now.resident + shared + step)
+                return _plan(kind, budget if cut else None, peak, growth, free)
+    peak = max(memory_now.peak, memory_now.resident + growth)
+    return _plan(kind, budget if cut else None, peak, growth, free)
+
+
+class DrawnRows:
+    """The batches that a run draws of its rows."""
+
+    def __init__(self, rows: Sequence[TokenRow], settings: Settings) -> None:
+        self._rows = rows
+        self.lengths = [len(ids) for ids, _ in rows]
+        self._batch_size, self._seed = settings.batch_size, settings.seed
+        each = -(-len(rows) // settings.batch_size)
+        self._steps = settings.max_steps or -(-settings.epochs * each // 1)
+        self.most = sum(sorted(self.lengths)[-settings.batch_size :])
+        """Tokens of the longest rows that can meet in a batch."""
+
+    @cached_property
+    def most_labels(self) -> int:
+        """Labels of the rows with the most of them that can meet in a batch."""
+        labels = [sum(x != IGNORE_INDEX for x in labels) for _, labels in self._rows]
+        return sum(sorted(labels)[-self._batch_size :])
+
+    def worst(self, budget: int | None) -> int:
+        """Return the most tokens that can be computed at once."""
+        return min(self.most, max(budget or self.most, max(self.lengths)))
+
+    @cached_property
+    def _batches(self) -> list[list[int]]:
+        steps = min(int(self._steps), DRAWN)
+        return list(batches(len(self._rows), self._batch_size, steps, self._seed))
+
+    def largest(self, budget: int | None) -> tuple[int, int]:
+        """Return tokens and labels of the largest micro-batch, as the forward will compute it."""
+        batch = max(self._batches, key=lambda numbers: sum(self.lengths[i] for i in numbers))
+        shape = len(batch), max(self.lengths[i] for i in batch)
+        ids, labels, mask = (torch.full(shape, x) for x in (0, IGNORE_INDEX, 0))
+        for b, i in enumerate(batch):
+            ids[b, : self.lengths[i]] = torch.tensor(self._rows[i][0])
+            labels[b, : self.lengths[i]] = torch.tensor(self._rows[i][1])
+            mask[b, : self.lengths[i]] = 1
+        parts = keep_tokens(ids, labels, mask, budget=budget) or []
+        return max(((len(x.tokens), len(x.rows)) for x in parts), default=(0, 0))
+
+    def compiled(self, memory: StepMemory, budget: int | None) -> int:
+        """Return the bytes of matrix products that the run compiles."""
+        if not memory.products:
+            return 0
+        drawn = [[self.lengths[i] for i in numbers] for numbers in self._batches]
+        sizes = set(itertools.chain(*(micro_batch_sizes(batch, budget) for batch in drawn)))
+        return cache_bytes(memory.products, len(sizes), len(set(itertools.chain(*drawn))))
 
 
 def _plan(
-    activations: str, budget: int | None, cut: bool, peak: int, growth: int, free: FreeMemory
+    activations: str, budget: int | None, peak: int, growth: int, free: FreeMemory
 ) -> StepPlan:
-    budget = budget if cut else None  # a batch that fits whole needs no budget
     text = f"{_words(activations, budget)}; about {peak / 1e6:,.0f} MB at the peak"
     if growth > free.bytes:
         text += (
@@ -137,87 +172,28 @@ def _known(model: Any) -> bool:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Held:
+class _MemoryNow:
     resident: int
-    """Bytes of the process in memory now."""
+    """Bytes in memory now."""
     missing: int
     """Bytes of mapped weights that come into memory as a step reads them."""
+    peak: int
+    """Most bytes that were in memory so far."""
 
 
-def _held(model: Any) -> _Held:
+def _memory_now(model: Any) -> _MemoryNow:
     if model.device.type != "cpu":
-        return _Held(described(model)["bytes"], 0)
+        weights = described(model)["bytes"]
+        return _MemoryNow(weights, 0, weights)
     process = psutil.Process()
     missing = 0
     if hasattr(process, "memory_maps"):  # not on macOS
         maps = process.memory_maps(grouped=False)
         weights = [m for m in maps if m.path.endswith(".safetensors")]
         missing = sum(_size(m.addr) - m.rss for m in weights)
-    return _Held(process.memory_info().rss, missing)
+    return _MemoryNow(process.memory_info().rss, missing, peak_resident())
 
 
 def _size(address: str) -> int:
     first, _, last = address.partition("-")
     return int(last, 16) - int(first, 16)
-
-
-def _largest_drawn(lengths: Sequence[int], batch_size: int, seed: int) -> int:
-    """Return the tokens of the largest batch of an epoch in random order."""
-    order = random.Random(seed).sample(lengths, len(lengths))
-    return max(sum(order[i : i + batch_size]) for i in range(0, len(order), batch_size))
-
-
-def step_memory(
-    model: Any, activations: str, *, rank: int, targets: str | Sequence[str]
-) -> StepMemory:
-    """Return the memory of a step of this model's architecture, from the cache or simulated."""
-    setup = {
-        "bits": bits_of(model),
-        "dtype": str(computes_in(model)).removeprefix("torch."),
-        "rank": rank,
-        "targets": targets if isinstance(targets, str) else tuple(targets),
-        "activations": activations,
-        "device": "cuda" if model.device.type == "cuda" else "cpu",
-    }
-    config = model.config.get_text_config().to_dict()
-    config = {k: v for k, v in config.items() if k not in ("num_hidden_layers", "_name_or_path")}
-    key = json.dumps([config, setup, installed()], sort_keys=True, default=str)
-    name = hashlib.sha256(key.encode()).hexdigest()[:24]
-    file = env.cache_folder() / "plans" / f"{name}.json"
-    if file.is_file():
-        return StepMemory(**json.loads(file.read_text(encoding="utf-8")))
-    memory = _simulated(config, setup)
-    try:
-        write_json(file, dataclasses.asdict(memory))
-    except OSError:  # a cache that cannot be written costs seconds, nothing else
-        return memory
-    return memory
-
-
-def _simulated(config: Mapping[str, Any], setup: Mapping[str, Any]) -> StepMemory:
-    few, many = ROWS[setup["activations"]]
-    grid = [(layers, rows) for layers in LAYERS for rows in (few, many)]
-    steps = simulate(
-        *(
-            Setup(config=_cut(config, layers), rows=(LENGTH,) * rows, **setup)
-            for layers, rows in grid
-        )
-    )
-    (low_few, low_many, high_few, high_many) = (
-        (step.resident or step.peak) - step.at_peak.get("weights", 0) for step in steps
-    )
-    tokens, more = few * LENGTH, (many - few) * LENGTH
-    low, high = (low_many - low_few) / more, (high_many - high_few) / more  # bytes a token
-    d = (high - low) / (LAYERS[1] - LAYERS[0])
-    b = low - LAYERS[0] * d
-    c = (high_few - low_few) / (LAYERS[1] - LAYERS[0]) - d * tokens
-    a = low_few - b * tokens - LAYERS[0] * (c + d * tokens)
-    return StepMemory(a, b, c, d)
-
-
-def _cut(config: Mapping[str, Any], layers: int) -> dict[str, Any]:
-    """Return the configuration of the same architecture with so many blocks, of its kinds in turn."""
-    few = {k: v for k, v in config.items() if v is not None}
-    if isinstance(kinds := config.get("layer_types"), list):
-        few["layer_types"] = list(itertools.islice(itertools.cycle(kinds), layers))
-    return {**few, "num_hidden_layers": layers}

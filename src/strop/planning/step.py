@@ -50,8 +50,12 @@ class Step:
     """The peak of each part of the step: forward, backward, optimizer."""
     before: int = 0
     """Bytes held between steps."""
+    after_forward: int = 0
+    """Bytes held between forward and backward."""
     resident: int = 0
     """What the process grows to on a CPU: `peak`, and small blocks that were freed but not given back
     to the system."""
     flops: int = 0
     """Of matrix products and attention, recomputation counted; a multiply-add is two."""
+    products: int = 0
+    """Matrix products in 16 bits whose shapes or strides differ."""

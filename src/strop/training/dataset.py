@@ -36,6 +36,10 @@ class TrainingData(Protocol):
         """Tokens of each training row."""
 
     @property
+    def labels(self) -> Sequence[list[int]]:
+        """Labels of each training row, `IGNORE_INDEX` where a token is not supervised."""
+
+    @property
     def evaluates(self) -> bool:
         """Whether there are held-out rows to measure the loss on."""
 
@@ -65,6 +69,11 @@ class Material:
     def token_ids(self) -> list[list[int]]:
         """Tokens of each training row."""
         return [example.ids for example in self.train]
+
+    @property
+    def labels(self) -> list[list[int]]:
+        """Labels of each training row."""
+        return [example.labels for example in self.train]
 
     @property
     def evaluates(self) -> bool:

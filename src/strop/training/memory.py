@@ -1,9 +1,9 @@
 """How much memory this process holds, and the most it held."""
 
-import sys
-
 import psutil
 import torch
+
+from strop.planning.machine import peak_resident
 
 
 def used() -> int:
@@ -15,17 +15,7 @@ def used() -> int:
 
 def peak() -> dict[str, int]:
     """Return the most bytes the process ever held, by kind of memory."""
-    most = {"main": _peak_main()}
+    most = {"main": peak_resident()}
     if torch.cuda.is_available():
         most["accelerator"] = torch.cuda.max_memory_allocated()
     return most
-
-
-def _peak_main() -> int:
-    if sys.platform == "win32":
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    # Linux counts kilobytes, macOS bytes.
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

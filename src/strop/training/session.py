@@ -150,7 +150,8 @@ class Session:
             return None
         if self.resumed:
             return StepPlan(**self.run.record["planned"])
-        return plan_step(self.model, [len(ids) for ids in self._data.token_ids], self.settings)
+        rows = list(zip(self._data.token_ids, self._data.labels, strict=True))
+        return plan_step(self.model, rows, self.settings)
 
     def _print_plan(self) -> None:
         """Print what will be trained on, and what of the data will not be seen."""

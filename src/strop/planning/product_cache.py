@@ -1,0 +1,49 @@
+"""Memory of compiled matrix products: oneDNN compiles one for each shape and keeps it.
+
+In 16 bits on a CPU every product whose shapes or strides are new is compiled, and up to 1,024 stay
+until the process ends (oneDNN: primitive cache). Micro-batches of random rows have ever new numbers
+of tokens, so a long run fills that cache. In float32 MKL multiplies, which compiles nothing.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+
+CAPACITY = 1024
+"""Products that oneDNN keeps (ONEDNN_PRIMITIVE_CACHE_CAPACITY), the least lately used dropped first."""
+BYTES = 600_000
+"""Of one: two buffers of 256 kB for its code (oneDNN: MAX_CODE_SIZE), and what describes them."""
+ATTENTION = 4
+"""Products that attention over a row of a new length needs, by `benchmarks/planned_peak.py`."""
+
+
+def cache_bytes(products: int, micro_batches: int, rows: int) -> int:
+    """Return the bytes of products compiled in a run.
+
+    Args:
+        products: of a micro-batch, with different shapes.
+        micro_batches: numbers of tokens that differ.
+        rows: lengths that differ.
+    """
+    return BYTES * min(CAPACITY, products * micro_batches + ATTENTION * rows)
+
+
+def batches(count: int, batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:
+    """Yield the numbers of the rows of each step, of `count` rows in random order in each epoch."""
+    draw = random.Random(seed)
+    order: list[int] = []
+    for _ in range(steps):
+        if not order:
+            order = draw.sample(range(count), count)
+        yield order[:batch_size]
+        del order[:batch_size]
+
+
+def micro_batch_sizes(lengths: Sequence[int], budget: int | None) -> Iterator[int]:
+    """Yield the tokens of each micro-batch of a batch of rows of these lengths."""
+    size = 0
+    for length in lengths:
+        if size and budget is not None and size + length > budget:
+            yield size
+            size = 0
+        size += length
+    yield size

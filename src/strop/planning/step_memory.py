@@ -1,0 +1,177 @@
+"""Bytes that a training step adds to its weights, for a model of any depth and a batch of any size.
+
+A step of N tokens, M of them labelled, through L blocks takes at its peak
+
+    max(blocks(L, N) + u M, kept(L, N) + v M + w tile(M)),    blocks and kept: a + b N + L (c + d N)
+
+for the last block computes labelled tokens only from its attention on, and the logits of a tile of
+labelled tokens are alive beside what is kept for backward and nothing else.
+Five small simulated steps give these numbers; they are cached per architecture, format, rank and
+activations.
+"""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from strop.core import env
+from strop.core.files import write_json
+from strop.core.system.versions import installed
+from strop.forward.tiled_logits import TILE_BYTES
+from strop.models.precision import bits_of, computes_in
+from strop.planning.memory import simulate
+from strop.planning.step import Setup
+
+CACHE_VERSION = 5
+"""Counts up when the cached numbers mean something else."""
+LAYERS = (2, 3)
+ROWS = {"keep": (1, 2), "checkpoint": (4, 8), "offload": (4, 8)}
+"""Rows of `LENGTH` tokens simulated: the lean activations run the MLP in chunks of 2,048 tokens."""
+LENGTH = 768
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Affine:
+    """a + b N + L (c + d N) bytes for N tokens and L blocks."""
+
+    a: float
+    b: float
+    c: float
+    d: float
+
+    def __call__(self, layers: int, tokens: int) -> float:
+        """Return the bytes of so many tokens through so many blocks."""
+        return self.a + self.b * tokens + layers * (self.c + self.d * tokens)
+
+    @classmethod
+    def through(cls, few: int, many: int, values: Sequence[float]) -> Self:
+        """Return what has these values at few and many tokens of two blocks, then of three."""
+        low_few, low_many, high_few, high_many = values
+        low, high = (low_many - low_few) / (many - few), (high_many - high_few) / (many - few)
+        step = LAYERS[1] - LAYERS[0]
+        d = (high - low) / step
+        b = low - LAYERS[0] * d
+        c = (high_few - low_few) / step - d * few
+        return cls(low_few - b * few - LAYERS[0] * (c + d * few), b, c, d)
+
+
+def tile_rows(labels: int, vocabulary: int) -> int:
+    """Return the rows of the tiles in which the logits of labelled tokens are computed."""
+    most = max(1, TILE_BYTES // (vocabulary * 4))
+    return -(-labels // -(-labels // most)) if labels else 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StepMemory:
+    """Bytes that a step adds to its weights."""
+
+    blocks: Affine
+    """Most at any time, with hardly any token labelled."""
+    kept: Affine
+    """Between forward and backward."""
+    label: float
+    """Added to `blocks` by each labelled token."""
+    label_kept: float
+    """Added to `kept` by each labelled token."""
+    logit_row: float
+    """Added beside `kept` by each row of a tile of logits."""
+    vocabulary: int
+    """Logits of a row."""
+    gradients: Affine
+    """Gradients, which stay from one micro-batch to the next."""
+    products: int
+    """Matrix products of different shapes in a micro-batch."""
+
+    def __call__(self, layers: int, tokens: int, labels: int, *, several: bool = False) -> int:
+        """Return the bytes of a step.
+
+        Args:
+            layers: blocks of the model.
+            tokens: computed at once.
+            labels: how many of these are labelled.
+            several: the batch is computed in several micro-batches.
+        """
+        logits = self.logit_row * tile_rows(labels, self.vocabulary)
+        forward = self.kept(layers, tokens) + self.label_kept * labels + logits
+        most = max(self.blocks(layers, tokens) + self.label * labels, forward)
+        return round(most + (self.gradients(layers, tokens) if several else 0))
+
+
+def step_memory(
+    model: Any, activations: str, *, rank: int, targets: str | Sequence[str]
+) -> StepMemory:
+    """Return the memory of a step of this model's architecture, from the cache or simulated."""
+    setup = {
+        "bits": bits_of(model),
+        "dtype": str(computes_in(model)).removeprefix("torch."),
+        "rank": rank,
+        "targets": targets if isinstance(targets, str) else tuple(targets),
+        "activations": activations,
+        "device": "cuda" if model.device.type == "cuda" else "cpu",
+    }
+    config = model.config.get_text_config().to_dict()
+    config = {k: v for k, v in config.items() if k not in ("num_hidden_layers", "_name_or_path")}
+    key = json.dumps([CACHE_VERSION, config, setup, installed()], sort_keys=True, default=str)
+    name = hashlib.sha256(key.encode()).hexdigest()[:24]
+    file = env.cache_folder() / "plans" / f"{name}.json"
+    if file.is_file():
+        return _read(json.loads(file.read_text(encoding="utf-8")))
+    memory = _simulated(config, setup)
+    try:
+        write_json(file, dataclasses.asdict(memory))
+    except OSError:  # a cache that cannot be written costs seconds, nothing else
+        return memory
+    return memory
+
+
+def _read(numbers: Mapping[str, Any]) -> StepMemory:
+    affine = {name: Affine(**numbers[name]) for name in ("blocks", "kept", "gradients")}
+    return StepMemory(**{**numbers, **affine})
+
+
+def _simulated(config: Mapping[str, Any], setup: Mapping[str, Any]) -> StepMemory:
+    few, many = ROWS[setup["activations"]]
+    grid = [(layers, rows, 1) for layers in LAYERS for rows in (few, many)]
+    *steps, labelled = simulate(
+        *(
+            Setup(
+                config=_cut(config, layers),
+                rows=(LENGTH,) * rows,
+                answers=(answers,) * rows,
+                **setup,
+            )
+            for layers, rows, answers in [*grid, (LAYERS[0], few, LENGTH - 1)]
+        )
+    )
+    weights = [step.at_peak.get("weights", 0) for step in steps]
+    # Small blocks that the heap keeps depend on the moment more than on size or depth.
+    heap = sum(max(0, step.resident - step.peak) for step in steps) / len(steps)
+    vocabulary = config["vocab_size"]
+    few_labels, labels = few, few * (LENGTH - 1)
+    plain = steps[0]
+    return StepMemory(
+        blocks=_affine(few, many, [s.peak - w + heap for s, w in zip(steps, weights, strict=True)]),
+        kept=_affine(few, many, [s.after_forward - w for s, w in zip(steps, weights, strict=True)]),
+        label=(labelled.phases["backward"] - plain.phases["backward"]) / (labels - few_labels),
+        label_kept=(labelled.after_forward - plain.after_forward) / (labels - few_labels),
+        logit_row=(labelled.phases["forward"] - labelled.after_forward)
+        / tile_rows(labels, vocabulary),
+        vocabulary=vocabulary,
+        gradients=_affine(few, many, [step.at_peak["adapter"] for step in steps]),
+        products=plain.products,
+    )
+
+
+def _affine(few: int, many: int, values: Sequence[float]) -> Affine:
+    return Affine.through(few * LENGTH, many * LENGTH, values)
+
+
+def _cut(config: Mapping[str, Any], layers: int) -> dict[str, Any]:
+    """Return the configuration of the same architecture with so many blocks, of its kinds in turn."""
+    few = {k: v for k, v in config.items() if v is not None}
+    if isinstance(kinds := config.get("layer_types"), list):
+        few["layer_types"] = list(itertools.islice(itertools.cycle(kinds), layers))
+    return {**few, "num_hidden_layers": layers}
