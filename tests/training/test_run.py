@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 import signal
 from html.parser import HTMLParser
 
@@ -357,3 +358,18 @@ def test_trainer_arguments_reach_trl_as_written(tmp_path, tiny_model):
     last = sorted(run.checkpoints_folder.iterdir())[-1]
     state = torch.load(last / "optimizer.pt", weights_only=True)
     assert "momentum" in state["param_groups"][0]
+
+
+@pytest.mark.parametrize("harm", ["flipped", "cut", "empty", "gone"])
+def test_an_adapter_that_training_did_not_write_is_named(finished, tmp_path, harm):
+    shutil.copytree(finished.path, tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    file = run.adapter_folder / "adapter_model.safetensors"
+    stored = file.read_bytes()
+    assert run.weights() == run.adapter_folder
+    file.unlink()
+    if harm != "gone":
+        flipped = stored[:-1] + bytes([stored[-1] ^ 1])
+        file.write_bytes({"flipped": flipped, "cut": stored[:100], "empty": b""}[harm])
+    with pytest.raises(DataError, match=r"adapter_model.safetensors is not what training wrote"):
+        run.load()

@@ -35,3 +35,9 @@ def file_digest(path: Path) -> str:
         with contextlib.suppress(OSError, StropError):  # without it, it is read again
             write_json(entry, {"path": str(path), "state": state, "sha256": digest})
     return digest
+
+
+def folder_digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file below a folder, by its path in it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from strop.core.digest import file_digest
+from strop.core.digest import folder_digests
 from strop.core.errors import ConfigError, DataError
 from strop.core.files import read_json, write_json, written_whole
 from strop.models.files.layout import Layout, from_plain
@@ -191,19 +191,13 @@ def kept_tokenizer_identity(assets: ModelAssets, folder: Path) -> str:
     return found
 
 
-def file_digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file below a folder, by its path in it."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
-
-
 def check_same_files(folder: Path, recorded: Mapping[str, str]) -> None:
     """Look whether what a run keeps in `folder` is as it was written.
 
     Raises:
         DataError: a file was changed or is missing; the text names it.
     """
-    found = file_digests(folder)
+    found = folder_digests(folder)
     for name, digest in recorded.items():
         if found.get(name) != digest:
             raise DataError(

@@ -1,9 +1,12 @@
 """Checkpoints that are known to be whole, and what is said when one cannot be written."""
 
 import contextlib
+import hashlib
 import json
+import logging
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -11,12 +14,16 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from strop.core.digest import file_digest
 from strop.core.errors import StropError, UnsupportedError
 from strop.core.files import write_json
 from strop.core.system.disk import free_bytes
 
+logger = logging.getLogger(__name__)
+
 MARK = "whole.json"
-"""Written last: the sizes of all files of a checkpoint. Without it a checkpoint is a torso."""
+"""Written last: sizes and SHA-256 of all files of a checkpoint, which is incomplete without it."""
+_NAME = re.compile(r"checkpoint-\d+")
 KEPT = 2
 """Whole checkpoints that stay on disk."""
 _FULL = 1_000_000
@@ -29,24 +36,34 @@ def step_of(checkpoint: Path) -> int:
 
 
 def whole(folder: Path) -> list[Path]:
-    """Return the whole checkpoints in `folder`, oldest step first."""
-    found = [path for path in folder.glob("checkpoint-*") if _is_whole(path)]
-    return sorted(found, key=step_of)
+    """Return the checkpoints in `folder` whose files have their sizes, oldest step first."""
+    complete = [path for path in _checkpoints(folder) if _damage(path, hashed=False) is None]
+    return sorted(complete, key=step_of)
 
 
 def newest(folder: Path) -> Path | None:
-    """Return the last whole checkpoint in `folder`, or None."""
-    return next(reversed(whole(folder)), None)
+    """Return the last checkpoint in `folder` whose files are as they were written, or None.
+
+    A damaged one is named in the log, and the one before is tried.
+    """
+    for path in sorted(_checkpoints(folder), key=step_of, reverse=True):
+        if not (path / MARK).exists():
+            continue  # its writing was interrupted
+        if (damage := _damage(path, hashed=True)) is None:
+            return path
+        logger.warning("%s is damaged: %s; the checkpoint before it is tried", path, damage)
+    return None
 
 
 def seal(checkpoint: Path) -> None:
     """Force the files of `checkpoint` to the disk and mark it as whole."""
-    sizes = {}
+    files = {}
     for path in sorted(checkpoint.iterdir()):
         with path.open("rb") as file:
             os.fsync(file.fileno())
-        sizes[path.name] = path.stat().st_size
-    write_json(checkpoint / MARK, sizes)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        files[path.name] = {"size": path.stat().st_size, "sha256": digest}
+    write_json(checkpoint / MARK, files)
 
 
 def best(log: Iterable[Mapping[str, Any]], last: int | None = None) -> Mapping[str, Any] | None:
@@ -66,7 +83,7 @@ def best(log: Iterable[Mapping[str, Any]], last: int | None = None) -> Mapping[s
 
 
 def tidy(folder: Path, limit: int = KEPT, best_step: int | None = None) -> None:
-    """Delete torsos and all but the newest whole checkpoints, and that of one step.
+    """Delete incomplete checkpoints and all but the newest whole ones, and that of one step.
 
     Args:
         folder: of the checkpoints.
@@ -75,7 +92,7 @@ def tidy(folder: Path, limit: int = KEPT, best_step: int | None = None) -> None:
     """
     there = whole(folder)
     staying = [*there[-limit:], *(path for path in there if step_of(path) == best_step)]
-    for path in folder.glob("checkpoint-*"):
+    for path in _checkpoints(folder):
         if path not in staying:
             shutil.rmtree(path)
 
@@ -103,10 +120,23 @@ def saving(path: Path) -> Iterator[None]:
         ) from e
 
 
-def _is_whole(checkpoint: Path) -> bool:
+def _checkpoints(folder: Path) -> list[Path]:
+    """Return the folders that a trainer writes; others, as a user's copies, are none."""
+    return [
+        path for path in folder.glob("checkpoint-*") if _NAME.fullmatch(path.name) and path.is_dir()
+    ]
+
+
+def _damage(checkpoint: Path, *, hashed: bool) -> str | None:
+    """Return what is wrong with the files of a checkpoint, or None."""
     mark = checkpoint / MARK
-    if not mark.is_file():
-        return False
-    sizes = json.loads(mark.read_text(encoding="utf-8"))
-    files = [checkpoint / name for name in sizes]
-    return all(f.is_file() and f.stat().st_size == sizes[f.name] for f in files)
+    try:
+        for name, file in json.loads(mark.read_text(encoding="utf-8")).items():
+            path = checkpoint / name
+            if not path.is_file() or path.stat().st_size != file["size"]:
+                return f"{name} is missing or cut short"
+            if hashed and file_digest(path) != file["sha256"]:
+                return f"{name} is not what was written"
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return f"{MARK} cannot be read"
+    return None

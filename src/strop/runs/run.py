@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from strop.core.digest import file_digest
 from strop.core.errors import ConfigError, DataError
 from strop.core.files import write_json
 from strop.core.quiet import quiet
@@ -154,8 +155,16 @@ class Run:
 
         Raises:
             ConfigError: the run has neither.
+            DataError: a file of the adapter is not what training wrote.
         """
         if self.adapter_folder.is_dir():
+            for name, digest in self.record.get("adapter", {}).items():
+                file = self.adapter_folder / name
+                if not file.is_file() or file_digest(file) != digest:
+                    raise DataError(
+                        f"{file} is not what training wrote (SHA-256 {digest[:12]}); put it back "
+                        "from a copy of the run, or train again"
+                    )
             return self.adapter_folder
         if (last := checkpoints.newest(self.checkpoints_folder)) is None:
             raise ConfigError(

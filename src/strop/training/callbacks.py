@@ -105,8 +105,8 @@ class Keep(TrainerCallback):
     def tidy(self) -> None:
         """Delete the checkpoints that nobody needs."""
         folder = self._run.checkpoints_folder
-        last = checkpoints.newest(folder)
-        chosen = self.best(checkpoints.step_of(last)) if last else None
+        there = checkpoints.whole(folder)
+        chosen = self.best(checkpoints.step_of(there[-1])) if there else None
         checkpoints.tidy(folder, self._limit, chosen["step"] if chosen else None)
 
     def best(self, last: int | None = None) -> Mapping[str, Any] | None:

@@ -2,12 +2,14 @@
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from safetensors.torch import save_file
 from transformers import TrainerCallback, TrainingArguments
 
+from strop.core.digest import file_digest
 from strop.core.errors import ConfigError
 from strop.core.files import written_whole
 from strop.core.progress import Progress
@@ -213,6 +215,7 @@ class Session:
                 status="finished" if finished else "interrupted",
                 steps_done=state.global_step,
                 measured=self._measured(),
+                **({"adapter": _weights_digests(run.adapter_folder)} if finished else {}),
             )
             report.write(run)
         if not finished:
@@ -240,3 +243,9 @@ class Session:
 
     def _print(self, sentence: str) -> None:
         self.console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+
+
+def _weights_digests(adapter: Path) -> dict[str, str]:
+    """Return the SHA-256 of the files that decide what an adapter computes."""
+    names = ("adapter_config.json", "adapter_model.safetensors")
+    return {name: file_digest(adapter / name) for name in names}
