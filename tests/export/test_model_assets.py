@@ -14,8 +14,9 @@ from strop.exporting import export
 from strop.exporting.certify.certificate import FILE
 from strop.exporting.certify.record import TOKENIZER_STRESS_TEXTS
 from strop.exporting.gguf.architectures import metadata
-from strop.exporting.gguf.vocabulary import rendered_ids, vocabulary
+from strop.exporting.gguf.vocabulary import vocabulary
 from strop.exporting.ollama.modelfile import Modelfile
+from strop.exporting.rendering import prompt_ids
 from strop.models.assets import RESOLVED, load_assets
 from strop.training import Run
 from tests.export.tiny import FAMILIES, save_model, trained
@@ -73,7 +74,7 @@ def check_same_tokens(live, saved):
             ids = [t(text, add_special_tokens=special)["input_ids"] for t in (live, saved)]
             assert ids[0] == ids[1]
     question = [{"role": "user", "content": "Why?"}]
-    assert rendered_ids(saved, question) == rendered_ids(live, question)
+    assert prompt_ids(saved, question) == prompt_ids(live, question)
     assert saved.special_tokens_map == live.special_tokens_map
     assert saved.all_special_ids == live.all_special_ids
     assert saved.get_vocab() == live.get_vocab()

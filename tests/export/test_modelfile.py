@@ -13,8 +13,9 @@ from strop.exporting.certify.findings import Findings, report
 from strop.exporting.certify.open_llama_cpp import look_modelfile
 from strop.exporting.certify.record import record_reference
 from strop.exporting.ollama import go_template
-from strop.exporting.ollama.chat_segments import chat_segments, rendered
+from strop.exporting.ollama.chat_segments import chat_segments
 from strop.exporting.ollama.modelfile import Modelfile, go_text
+from strop.exporting.rendering import prompt_text
 from tests.export.tiny import TEMPLATE, tokenizer, trained
 
 GO = """package main
@@ -93,7 +94,7 @@ def test_the_go_template_renders_what_the_chat_template_renders(name):
     segments = chat_segments(fast)
     modelfile = Modelfile("model.gguf", go_text(segments), [])
     for chat in chats(segments.system is not None):
-        assert modelfile.render(chat) == rendered(fast, chat)
+        assert modelfile.render(chat) == prompt_text(fast, chat)
 
 
 @pytest.mark.slow
@@ -107,7 +108,7 @@ def test_go_itself_renders_the_same(tmp_path):
             system = "".join(m["content"] for m in chat if m["role"] == "system")
             messages = [{"Role": m["role"], "Content": m["content"]} for m in chat]
             requests.append({"Template": go_text(segments), "System": system, "Messages": messages})
-            expected.append(rendered(fast, chat))
+            expected.append(prompt_text(fast, chat))
     (tmp_path / "main.go").write_text(GO)
     done = subprocess.run(
         ["go", "run", tmp_path / "main.go"],

@@ -14,7 +14,9 @@ from torch import Tensor
 from strop.data.encoding.templates import templates_of
 from strop.exporting.certify.findings import Findings, report
 from strop.exporting.certify.reference import NEW_TOKENS, ReferenceOutputs
-from strop.exporting.weights.sketches import adapted, fault, head_size, projection
+from strop.exporting.rendering import prompt_ids
+from strop.exporting.weights.rotary import head_size
+from strop.exporting.weights.sketches import adapted, fault, projection
 from strop.metrics.divergence import agreement
 from strop.models.files.opening import conversion
 from strop.models.files.weight_files import stored_tensors
@@ -90,18 +92,10 @@ def _compare_tokens(tokenizer: Any, reference: ReferenceOutputs, findings: Findi
         findings.faults.append("the chat template is lost")
         return
     for chat, ids in zip(reference.chats, reference.chat_ids, strict=True):
-        rendered = tokenizer.apply_chat_template(
-            chat, add_generation_prompt=True, tokenize=True, return_dict=True
-        )["input_ids"]
+        rendered = prompt_ids(tokenizer, chat)
         findings.compare_ids("a chat rendered by its template", rendered, ids)
     for prompt in reference.prompts:
-        rendered = tokenizer.apply_chat_template(
-            prompt.messages,
-            tools=prompt.tools,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-        )["input_ids"]
+        rendered = prompt_ids(tokenizer, prompt.messages, prompt.tools)
         findings.compare_ids(f"{prompt.what}, rendered by its template,", rendered, prompt.ids)
     begun = tokenizer("a")["input_ids"]
     if (begun[:1] == [reference.begin]) != (reference.begin is not None):

@@ -7,6 +7,7 @@ import jinja2
 
 from strop.data.rows import Message, Row
 from strop.exporting.certify.prompt import CALL_ID, Prompt, plain_tools, with_text_arguments
+from strop.exporting.rendering import prompt_ids, prompt_text
 
 CHATS = 8
 """The most chats with tools that are taken from rows."""
@@ -137,10 +138,8 @@ def _rendered(
     """Return a prompt, arguments as objects or else as text; None if the template takes neither."""
     for form in (list(messages), with_text_arguments(messages)):
         try:
-            encoded = tokenizer.apply_chat_template(
-                form, tools=tools, add_generation_prompt=True, tokenize=True, return_dict=True
-            )
-            text = rendered_text(tokenizer, form, tools)
+            ids = prompt_ids(tokenizer, form, tools)
+            text = prompt_text(tokenizer, form, tools)
         except _REFUSALS:
             continue
         return Prompt(
@@ -148,7 +147,7 @@ def _rendered(
             messages=form,
             tools=tools,
             text=text,
-            ids=list(encoded["input_ids"]),
+            ids=ids,
             of_run=of_run,
             with_plain_tools=_with_plain_tools(tokenizer, form, tools, text),
         )
@@ -158,14 +157,5 @@ def _rendered(
 def _with_plain_tools(tokenizer: Any, messages: Sequence[Message], tools: Any, text: str) -> str:
     if not tools:
         return ""
-    other = rendered_text(tokenizer, messages, plain_tools(tools))
+    other = prompt_text(tokenizer, messages, plain_tools(tools))
     return "" if other == text else other
-
-
-def rendered_text(tokenizer: Any, messages: Sequence[Message], tools: Any = None) -> str:
-    """Return a chat up to where its answer begins, as a text."""
-    return str(
-        tokenizer.apply_chat_template(
-            messages, tools=tools, add_generation_prompt=True, tokenize=False
-        )
-    )

@@ -14,11 +14,11 @@ from strop.data.reading.blend import files_of
 from strop.data.reading.read import read_by
 from strop.data.rows import Row
 from strop.exporting.certify.certified import adapter_digest
-from strop.exporting.certify.prompts import prompts, rendered_text
+from strop.exporting.certify.prompts import prompts
 from strop.exporting.certify.reference import NEW_TOKENS, ReferenceOutputs
-from strop.exporting.gguf.architectures import FAMILIES, metadata
+from strop.exporting.gguf.architectures import GGUF_ARCHITECTURES, metadata
 from strop.exporting.gguf.channel_scaling import ChannelScaling
-from strop.exporting.gguf.vocabulary import rendered_ids
+from strop.exporting.rendering import prompt_ids, prompt_text
 from strop.exporting.weights.sketches import WeightSketch, adapted, sketch_of
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.metrics.divergence import Answer, considered
@@ -84,7 +84,7 @@ def record_reference(run: Run, assets: ModelAssets, data: Any = None) -> Referen
         ]
     )
     chats = _chats(rows) if template_of(tokenizer) else []
-    chat_ids = [rendered_ids(tokenizer, chat) for chat in chats]
+    chat_ids = [prompt_ids(tokenizer, chat) for chat in chats]
     plain = tokenizer("a")["input_ids"]
     sketches, scaled = _sketches(model, ChannelScaling(run.activation_stats(), assets.text_config))
     return ReferenceOutputs(
@@ -93,7 +93,7 @@ def record_reference(run: Run, assets: ModelAssets, data: Any = None) -> Referen
         context_starts=context_starts,
         chats=chats,
         chat_ids=chat_ids,
-        chat_texts=[rendered_text(tokenizer, chat) for chat in chats],
+        chat_texts=[prompt_text(tokenizer, chat) for chat in chats],
         answers=[_answer(model, ids, assets.ends) for ids in chat_ids],
         prompts=prompts(rows, tokenizer),
         tokenizer_stress_texts=[
@@ -101,7 +101,9 @@ def record_reference(run: Run, assets: ModelAssets, data: Any = None) -> Referen
         ],
         ends=assets.ends,
         config={k: v for k, v in assets.stated.items() if k not in _STORAGE},
-        gguf=metadata(assets.text_config) if assets.text_config.model_type in FAMILIES else {},
+        gguf=metadata(assets.text_config)
+        if assets.text_config.model_type in GGUF_ARCHITECTURES
+        else {},
         trained=adapter_digest(run.weights()),
         base_kind=_base_kind(run, assets),
         begin=plain[0] if len(plain) > 1 and plain[0] == tokenizer.bos_token_id else None,

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from strop.core.errors import UnsupportedError
 from strop.core.progress import Written
-from strop.exporting.gguf import architectures as gguf_families
+from strop.exporting.gguf import architectures
 from strop.exporting.gguf.writer import add_fields, pad, write_header
+from strop.exporting.weights.rotary import halves_to_pairs
 from strop.exporting.weights.tuned import TunedWeights, Update
 from strop.models.assets import ModelAssets
 
@@ -43,7 +44,7 @@ class GgufAdapter:
             file: does not exist yet.
             written: called with the bytes of each tensor that is written.
         """
-        arch = gguf_families.family_of(self.assets.text_config).arch.name.lower()
+        arch = architectures.architecture_of(self.assets.text_config).arch.name.lower()
         writer = GGUFWriter(file, arch)
         add_fields(
             writer,
@@ -85,15 +86,15 @@ class GgufAdapter:
     def _named(self) -> Iterator[tuple[str, Tensor]]:
         """Yield llama.cpp's factors: it adds alpha / rank · B A, so other scales go into B."""
         config = self.assets.text_config
-        known = gguf_families.names(config)
+        known = architectures.names(config)
         for name, update in self.weights.updates.items():
             assert isinstance(update, Update)  # `_check` refuses others
-            if (named := gguf_families.named(known, name)) is None:
-                if gguf_families.of_images(name):
+            if (named := architectures.named(known, name)) is None:
+                if architectures.of_images(name):
                     continue
                 raise UnsupportedError(f"the tensor {name} has no place in a GGUF file")
             B = update.B * (update.scale * len(update.A) / self.alpha)
-            if heads := gguf_families.permuted_heads(config, name):
-                B = gguf_families.permute(B, len(B) // heads)
+            if heads := architectures.permuted_heads(config, name):
+                B = halves_to_pairs(B, len(B) // heads)
             yield f"{named}.lora_a", update.A
             yield f"{named}.lora_b", B

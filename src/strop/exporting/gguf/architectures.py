@@ -10,11 +10,11 @@ from gguf import MODEL_ARCH, RopeScalingType, TensorNameMap, get_tensor_name_map
 from torch import Tensor
 
 from strop.core.errors import UnsupportedError
-from strop.exporting.weights.sketches import head_size
+from strop.exporting.weights.rotary import head_size
 
 
 @dataclass(frozen=True, slots=True)
-class GgufFamily:
+class GgufArchitecture:
     """One architecture of llama.cpp."""
 
     arch: MODEL_ARCH
@@ -29,44 +29,44 @@ class GgufFamily:
     """Every so many-th layer attends to everything, the others to a window; 0: all do."""
 
 
-FAMILIES = {
-    "llama": GgufFamily(MODEL_ARCH.LLAMA, permuted=True),
-    "mistral": GgufFamily(MODEL_ARCH.LLAMA, permuted=True),
-    "qwen2": GgufFamily(MODEL_ARCH.QWEN2),
-    "qwen3": GgufFamily(MODEL_ARCH.QWEN3),
-    "phi3": GgufFamily(MODEL_ARCH.PHI3),
-    "gemma2": GgufFamily(
+GGUF_ARCHITECTURES = {
+    "llama": GgufArchitecture(MODEL_ARCH.LLAMA, permuted=True),
+    "mistral": GgufArchitecture(MODEL_ARCH.LLAMA, permuted=True),
+    "qwen2": GgufArchitecture(MODEL_ARCH.QWEN2),
+    "qwen3": GgufArchitecture(MODEL_ARCH.QWEN3),
+    "phi3": GgufArchitecture(MODEL_ARCH.PHI3),
+    "gemma2": GgufArchitecture(
         MODEL_ARCH.GEMMA2,
         unit_offset=True,
         mlp_norm="pre_feedforward_layernorm",
         softcaps=True,
         windows=2,
     ),
-    "gemma3_text": GgufFamily(
+    "gemma3_text": GgufArchitecture(
         MODEL_ARCH.GEMMA3, unit_offset=True, mlp_norm="pre_feedforward_layernorm", windows=6
     ),
 }
 """By `model_type` of transformers."""
 
 
-def family_of(config: Any) -> GgufFamily:
+def architecture_of(config: Any) -> GgufArchitecture:
     """Return how a model is laid out in GGUF.
 
     Raises:
         UnsupportedError: its family, or a setting of it, has no layout here.
     """
-    family = FAMILIES.get(config.model_type)
+    family = GGUF_ARCHITECTURES.get(config.model_type)
     if family is None:
         raise UnsupportedError(
             f"models of the family {config.model_type!r} cannot be written as GGUF; known are "
-            f"{', '.join(FAMILIES)}. Export --to merged and use that folder"
+            f"{', '.join(GGUF_ARCHITECTURES)}. Export --to merged and use that folder"
         )
     if family.windows:
         _check_gemma(config, family)
     return family
 
 
-def _check_gemma(config: Any, family: GgufFamily) -> None:
+def _check_gemma(config: Any, family: GgufArchitecture) -> None:
     """Refuse what llama.cpp would compute otherwise, for it has these as constants."""
     expected = [
         "full_attention" if (i + 1) % family.windows == 0 else "sliding_attention"
@@ -86,7 +86,7 @@ def _check_gemma(config: Any, family: GgufFamily) -> None:
 
 def names(config: Any) -> TensorNameMap:
     """Return the map from transformers' tensor names to GGUF's."""
-    return get_tensor_name_map(family_of(config).arch, config.num_hidden_layers)
+    return get_tensor_name_map(architecture_of(config).arch, config.num_hidden_layers)
 
 
 def named(known: TensorNameMap, name: str) -> str | None:
@@ -107,24 +107,11 @@ def of_images(name: str) -> bool:
 
 def permuted_heads(config: Any, name: str) -> int:
     """Return in how many heads the rows of a tensor are to be permuted, 0 for none."""
-    if not FAMILIES[config.model_type].permuted:
+    if not GGUF_ARCHITECTURES[config.model_type].permuted:
         return 0
     if ".q_proj." in name:
         return int(config.num_attention_heads)
     return int(config.num_key_value_heads) if ".k_proj." in name else 0
-
-
-def permute(rows: Tensor, head: int) -> Tensor:
-    """Put the halves of each head into pairs: rows 0, head/2, 1, head/2+1, ...
-
-    transformers rotates row i with row i + head/2, llama.cpp's Llama row 2i with row 2i + 1.
-
-    Args:
-        rows: [O, ...] whole heads.
-        head: rows of a head.
-    """
-    halves = rows.reshape(-1, 2, head // 2, *rows.shape[1:])
-    return halves.transpose(1, 2).reshape(rows.shape)
 
 
 def metadata(config: Any) -> dict[str, Any]:
@@ -133,7 +120,7 @@ def metadata(config: Any) -> dict[str, Any]:
     Raises:
         UnsupportedError: llama.cpp would compute something else.
     """
-    family = family_of(config)
+    family = architecture_of(config)
     head = head_size(config)
     rope, local = _rope_parameters(config)
     fields: dict[str, Any] = {
@@ -172,7 +159,7 @@ def _rope_parameters(config: Any) -> tuple[dict[str, Any], dict[str, Any] | None
     return parameters, None
 
 
-def _context(config: Any, family: GgufFamily) -> int:
+def _context(config: Any, family: GgufArchitecture) -> int:
     """Return how long a context may be and still be computed as transformers does.
 
     llama.cpp has no sliding window for these families but Gemma's; within one window both agree.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop.exporting.gguf.architectures import FAMILIES, GgufFamily
+from strop.exporting.gguf.architectures import GGUF_ARCHITECTURES, GgufArchitecture
 from strop.exporting.weights.tuned import Update
 
 CHANNELS_SCALED = "strop.channels_scaled"
@@ -29,7 +29,7 @@ class ScaledPair:
 
 
 def scaled_pairs(
-    activation_stats: Mapping[str, Tensor], family: GgufFamily
+    activation_stats: Mapping[str, Tensor], family: GgufArchitecture
 ) -> Iterator[ScaledPair]:
     """Yield the scaled_pairs between the tensors of a model with norms before attention and MLP.
 
@@ -83,7 +83,7 @@ class ChannelScaling:
         self.activation_stats = activation_stats
         self._outputs: dict[str, Tensor] = {}
         self._inputs: dict[str, Tensor] = {}
-        if (family := FAMILIES.get(config.model_type)) is None:
+        if (family := GGUF_ARCHITECTURES.get(config.model_type)) is None:
             return  # no file of it is written
         self._offset = float(family.unit_offset)
         for pair in scaled_pairs(activation_stats, family):

@@ -11,10 +11,11 @@ from gguf import MODEL_ARCH_NAMES, GGUFReader, get_tensor_name_map
 from torch import Tensor
 
 from strop.core.errors import DataError
-from strop.exporting.gguf import architectures as gguf_families
-from strop.exporting.gguf.architectures import FAMILIES, GgufFamily
+from strop.exporting.gguf import architectures
+from strop.exporting.gguf.architectures import GGUF_ARCHITECTURES, GgufArchitecture
 from strop.exporting.gguf.channel_scaling import CHANNELS_SCALED
 from strop.exporting.gguf.types import decode
+from strop.exporting.weights.rotary import pairs_to_halves
 from strop.exporting.weights.sketches import projection, projection_of
 
 _ROWS = 4096
@@ -71,7 +72,7 @@ class GgufReading:
         self._names = {
             stored: name
             for name in weights
-            if (stored := gguf_families.named(names, name)) is not None
+            if (stored := architectures.named(names, name)) is not None
         }
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
         self._alpha = 0.0
@@ -150,8 +151,7 @@ class GgufReading:
     def _permuted_back(self, rows: Tensor, head: int) -> Tensor:
         if not (self._family.permuted and head):
             return rows
-        pairs = rows.reshape(-1, head // 2, 2, *rows.shape[1:])
-        return pairs.transpose(1, 2).reshape(rows.shape)
+        return pairs_to_halves(rows, head)
 
 
 def _opened(file: Path) -> GGUFReader:
@@ -161,8 +161,8 @@ def _opened(file: Path) -> GGUFReader:
         raise DataError(f"{file} cannot be read as GGUF, it may be cut short: {e}") from e
 
 
-def _family(arch: str) -> GgufFamily:
-    for family in FAMILIES.values():
+def _family(arch: str) -> GgufArchitecture:
+    for family in GGUF_ARCHITECTURES.values():
         if MODEL_ARCH_NAMES[family.arch] == arch:
             return family
     raise DataError(f"the GGUF file is of the architecture {arch!r}, which is not known here")

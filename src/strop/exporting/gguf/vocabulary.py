@@ -8,6 +8,7 @@ from gguf import TokenType
 
 from strop.core.errors import UnsupportedError
 from strop.data.encoding.templates import template_of, templates_of
+from strop.exporting.rendering import prompt_ids
 from strop.models.assets import ModelAssets
 
 _CL100K = (
@@ -158,7 +159,7 @@ def _special(assets: ModelAssets) -> dict[str, Any]:
     begins = len(plain) > 1 and plain[0] == tokenizer.bos_token_id
     if begins and template_of(tokenizer) is not None:
         # llama.cpp begins rendered chats so too; chats are what the model was trained on
-        chat = rendered_ids(tokenizer, [{"role": "user", "content": "a"}])
+        chat = prompt_ids(tokenizer, [{"role": "user", "content": "a"}])
         begins = bool(chat) and chat[0] == tokenizer.bos_token_id
     return {
         "ggml.bos_token_id": tokenizer.bos_token_id,
@@ -182,11 +183,3 @@ def _chat_templates(tokenizer: Any) -> dict[str, Any]:
         **fields,
         "chat_templates": list(others) or None,
     }
-
-
-def rendered_ids(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
-    """Return the tokens of a chat up to where the answer begins."""
-    encoded = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=True, tokenize=True, return_dict=True
-    )
-    return list(encoded["input_ids"])

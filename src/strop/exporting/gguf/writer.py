@@ -15,12 +15,13 @@ from torch import Tensor
 
 from strop.core.errors import UnsupportedError
 from strop.core.progress import Written
-from strop.exporting.gguf import architectures as gguf_families
+from strop.exporting.gguf import architectures
 from strop.exporting.gguf import types as gguf_types
 from strop.exporting.gguf.channel_scaling import CHANNELS_SCALED, ChannelScaling
 from strop.exporting.gguf.mixture import Mixture
 from strop.exporting.gguf.q8_0 import ErrorFeedback
 from strop.exporting.gguf.vocabulary import vocabulary
+from strop.exporting.weights.rotary import halves_to_pairs
 from strop.exporting.weights.tuned import BaseWeights, Update
 from strop.models.assets import ModelAssets
 
@@ -77,7 +78,7 @@ class GgufFile:
             Planned(named, name, shape, types.get(name) or gguf_types.fitting(kind, shape))
             for name, named, shape in self._named()
         ]
-        self.rotary = dict(gguf_families.rotary_tensors(assets.text_config))
+        self.rotary = dict(architectures.rotary_tensors(assets.text_config))
 
     @property
     def nbytes(self) -> int:
@@ -85,11 +86,11 @@ class GgufFile:
         return sum(tensor.nbytes for tensor in self.tensors)
 
     def _named(self) -> Iterator[tuple[str, str, tuple[int, ...]]]:
-        known = gguf_families.names(self.assets.text_config)
+        known = architectures.names(self.assets.text_config)
         for name in self.weights.names:
-            if (named := gguf_families.named(known, name)) is not None:
+            if (named := architectures.named(known, name)) is not None:
                 yield name, named, self.weights.shape(name)
-            elif not gguf_families.of_images(name):
+            elif not architectures.of_images(name):
                 raise UnsupportedError(f"the tensor {name} has no place in a GGUF file")
 
     def write(self, file: Path, written: Written) -> None:
@@ -100,7 +101,7 @@ class GgufFile:
             written: called with the bytes of each tensor that is written.
         """
         writer = GGUFWriter(
-            file, gguf_families.family_of(self.assets.text_config).arch.name.lower()
+            file, architectures.architecture_of(self.assets.text_config).arch.name.lower()
         )
         add_fields(writer, self._fields())
         for name, factors in self.rotary.items():
@@ -135,15 +136,15 @@ class GgufFile:
     def rows(self, tensor: Planned) -> Iterator[Tensor]:
         """Yield the values of one of `tensors` as llama.cpp wants them, some rows at a time."""
         config = self.assets.text_config
-        heads = gguf_families.permuted_heads(config, tensor.source)
+        heads = architectures.permuted_heads(config, tensor.source)
         head = tensor.shape[0] // heads if heads else 1
-        offset = gguf_families.FAMILIES[config.model_type].unit_offset
+        offset = architectures.GGUF_ARCHITECTURES[config.model_type].unit_offset
         start = 0
         for block in self.weights.blocks(tensor.source, head):
             rows = self._scaling.apply(tensor.source, block, start) if self._scaling else block
             start += len(rows)
             if heads:
-                yield gguf_families.permute(rows, head)
+                yield halves_to_pairs(rows, head)
             elif offset and tensor.source.endswith("norm.weight"):
                 yield rows + 1
             else:
@@ -151,8 +152,8 @@ class GgufFile:
 
     def _fields(self) -> dict[str, Any]:
         config = self.assets.text_config
-        arch = gguf_families.family_of(config).arch.name.lower()
-        of_model = {f"{arch}.{key}": value for key, value in gguf_families.metadata(config).items()}
+        arch = architectures.architecture_of(config).arch.name.lower()
+        of_model = {f"{arch}.{key}": value for key, value in architectures.metadata(config).items()}
         return {
             "general.type": "model",
             "general.name": self.assets.folder.name,

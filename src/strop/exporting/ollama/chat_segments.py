@@ -9,6 +9,7 @@ from jinja2 import TemplateError
 
 from strop.core.errors import UnsupportedError
 from strop.data.encoding.templates import template_of
+from strop.exporting.rendering import prompt_text
 
 Message = dict[str, str]
 _SYSTEM = "Zq7system"
@@ -90,10 +91,10 @@ def chat_segments(tokenizer: Any) -> ChatSegments:
             if system and segments.system is None:
                 continue
             messages = _chat(_WORDS[:count], system or None)
-            if segments.render(messages) != rendered(tokenizer, messages):
+            if segments.render(messages) != prompt_text(tokenizer, messages):
                 raise _inexpressible(
                     f"a chat of {count} turns{' with a system message' if system else ''}",
-                    rendered(tokenizer, messages),
+                    prompt_text(tokenizer, messages),
                 )
     return segments
 
@@ -117,7 +118,7 @@ class _Rendered:
 
     def __init__(self, tokenizer: Any, marks: Sequence[str], system: str | None) -> None:
         try:
-            text = rendered(tokenizer, _chat(marks, system))
+            text = prompt_text(tokenizer, _chat(marks, system))
         except TemplateError as e:
             raise _inexpressible("a chat", str(e)) from e
         every = [*([system] if system else []), *marks]
@@ -133,15 +134,9 @@ def _chat(turns: Sequence[str], system: str | None) -> list[Message]:
     return before + [{"role": r, "content": c} for r, c in zip(roles, turns, strict=False)]
 
 
-def rendered(tokenizer: Any, messages: Sequence[Message]) -> str:
-    """Return a chat as the template renders it, for the model to go on from."""
-    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    return str(text)
-
-
 def trims(tokenizer: Any) -> bool:
     """Whether the template drops white space around a question."""
-    return "\n padded \n" not in rendered(tokenizer, _chat(("\n padded \n",), None))
+    return "\n padded \n" not in prompt_text(tokenizer, _chat(("\n padded \n",), None))
 
 
 def writes_tools(tokenizer: Any) -> bool:

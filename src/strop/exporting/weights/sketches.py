@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from strop.exporting.weights.rotary import pairs_to_halves
+
 K = 4
 """Random vectors of a projection."""
 _SIGMAS = 6.0
@@ -168,15 +170,6 @@ def fault(
     return f"{name} {_cause(name, projected, sketches, away, share, allowed, head)}"
 
 
-def head_size(config: Any) -> int:
-    """Return the width of an attention head of the language model; 0 where it has none."""
-    config = getattr(config, "get_text_config", lambda: config)()
-    if (size := getattr(config, "head_dim", None)) is not None:
-        return int(size)
-    heads = getattr(config, "num_attention_heads", None)
-    return int(config.hidden_size // heads) if isinstance(heads, int) and heads else 0
-
-
 @dataclass(frozen=True, slots=True)
 class _Share:
     """Which multiple of its update an exported weight carries."""
@@ -222,9 +215,10 @@ def _cause(
         same = other != name and sketch.whole.shape == projected.shape
         if same and _away(projected, sketch.whole, sketch.size) <= min(allowed, 0.2):
             return f"holds the weight of {other}"
-    if head and _away(_halves_joined(projected, head), right.whole, right.size) <= allowed:
+    head = 0 if len(right.whole) % max(head, 1) else head
+    if head and _away(pairs_to_halves(projected, head), right.whole, right.size) <= allowed:
         return "has the rotary halves of its heads in the other order"
-    if head and _away(projected, _halves_joined(right.whole, head), right.size) <= allowed:
+    if head and _away(projected, pairs_to_halves(right.whole, head), right.size) <= allowed:
         return "has the rotary halves of its heads in the other order"
     if right.transposed_update is not None and right.update is not None:
         swapped = right.whole - right.update + right.transposed_update
@@ -238,14 +232,6 @@ def _cause(
             "it is another run's"
         )
     return f"differs from the trained weight by {away:.2g} of its size"
-
-
-def _halves_joined(rows: Tensor, head: int) -> Tensor:
-    """Return rows of pairs as rows of halves; of halves it makes the wrong order once more."""
-    if len(rows) % head:
-        return rows
-    pairs = rows.reshape(-1, head // 2, 2, rows.shape[-1])
-    return pairs.transpose(1, 2).reshape(rows.shape)
 
 
 def _away(projected: Tensor, right: Tensor, size: Tensor) -> float:
