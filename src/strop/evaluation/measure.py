@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import math
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +21,7 @@ from strop.data.reading.read import read_by
 from strop.evaluation.labels import label_set, reasons, right_answer, with_answer
 from strop.evaluation.result import Estimate, Evaluation
 from strop.evaluation.scoring import score
+from strop.metrics.divergence import perplexity
 from strop.metrics.intervals import bootstrap, wilson
 from strop.models import load
 from strop.models.quantized.inference_layout import keep_layout
@@ -169,13 +169,12 @@ def _measured(model: Any, tokenizer: Any, rows: Rows, seed: int) -> Evaluation:
     if not counts.sum():
         raise DataError(f"no row of {rows.source} has an answer to measure")
     loss = Estimate(float(sums.sum() / counts.sum()), *bootstrap(sums, counts, seed=seed))
-    perplexity = Estimate(*(math.exp(min(x, 700.0)) for x in (loss.value, loss.low, loss.high)))
     confusion = _confusion(labels, rows.rows, scored) if labels else None
     return Evaluation(
         rows=len(rows.rows),
         tokens=int(counts.sum()),
         loss=loss,
-        perplexity=perplexity,
+        perplexity=Estimate(*map(perplexity, (loss.value, loss.low, loss.high))),
         accuracy=_accuracy(confusion) if confusion else None,
         confusion=confusion,
         seconds=round(time.perf_counter() - start, 3),

@@ -56,7 +56,7 @@ def agreement(
         start += len(p)
         scores = logits(ids)[first:-1, : p.shape[1]].float()
         q = torch.log_softmax(scores, -1)
-        divergence.append((p.exp() * (p - q)).nan_to_num(posinf=math.inf).sum(-1))
+        divergence.append(kl_divergence(p, q))
         margins.append(p.amax(-1) - p.gather(1, q.argmax(-1, keepdim=True))[:, 0])
         same += (p.argmax(-1) == q.argmax(-1)).tolist()
         following = torch.tensor(ids[first + 1 :])[:, None]
@@ -70,13 +70,24 @@ def agreement(
         kl_99=float(each.quantile(0.99)),
         top1=sum(same) / len(same),
         flips=sorted(others, reverse=True),
-        perplexity=_exp(wrong / len(each)),
-        trained_perplexity=_exp(trained / len(each)),
+        perplexity=perplexity(wrong / len(each)),
+        trained_perplexity=perplexity(trained / len(each)),
     )
 
 
-def _exp(x: float) -> float:
-    return math.exp(min(x, 700.0)) if math.isfinite(x) else math.inf
+def kl_divergence(p: Tensor, q: Tensor) -> Tensor:
+    """Return sum_v p(v) log(p(v) / q(v)) at each position, in nats: [N].
+
+    Args:
+        p: [N, V] log-probabilities.
+        q: [N, V] those of the other model.
+    """
+    return (p.exp() * (p - q)).nan_to_num(posinf=math.inf).sum(-1)  # 0 log 0 is 0
+
+
+def perplexity(loss: float) -> float:
+    """Return exp(loss), at most e^700; infinity where the loss is no finite number."""
+    return math.exp(min(loss, 700.0)) if math.isfinite(loss) else math.inf
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -1,12 +1,12 @@
 """How far a model's predictions are from another's on the same text."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from strop.metrics.divergence import kl_divergence, perplexity
 from strop.quantization.calibration import ROWS
 
 
@@ -63,7 +63,7 @@ class _Sums:
 
     def add(self, p: Tensor, q: Tensor, targets: Tensor) -> None:
         """Add log-probabilities [N, V] of both models, and the next tokens of the first rows."""
-        self.kl += float((p.exp() * (p - q)).sum(-1).double().sum())
+        self.kl += float(kl_divergence(p, q).double().sum())
         self.agreed += int((p.argmax(-1) == q.argmax(-1)).sum())
         self.rows += len(p)
         known = q[: len(targets)].gather(1, targets[:, None].to(q.device))
@@ -72,5 +72,5 @@ class _Sums:
 
     def means(self) -> Comparison:
         return Comparison(
-            self.kl / self.rows, self.agreed / self.rows, math.exp(self.loss / self.scored)
+            self.kl / self.rows, self.agreed / self.rows, perplexity(self.loss / self.scored)
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from strop.core.progress import Progress
 from strop.exporting.weights.tuned import BaseWeights, pour
+from strop.metrics.divergence import kl_divergence
 from strop.models import load
 from strop.models.quantized.block_runner import take_apart
 from strop.models.quantized.calibration_text import sequences
@@ -148,7 +149,7 @@ class Sensitivity:
             hook = embedding.register_forward_hook(lambda _, given, out, by=moved: out + by)
             changed = model(input_ids=ids).logits.log_softmax(-1)
             hook.remove()
-            losses[kind] = float((original.exp() * (original - changed)).sum(-1).mean())
+            losses[kind] = float(kl_divergence(original, changed).mean())
         self._progress("measuring the embedding", len(kinds), len(kinds))
         return losses
 
