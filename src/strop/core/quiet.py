@@ -22,7 +22,8 @@ def quiet(*, warn: bool = True) -> Iterator[None]:
     """Keep bars, notices and FutureWarnings of the libraries below strop from the user.
 
     Bars are switched off in libraries that are imported before the block; everything is as it was
-    after it. bitsandbytes, which PEFT imports where it is installed, gives a notice when imported.
+    after it. bitsandbytes, which PEFT imports where it is installed, gives a notice when imported,
+    and asks a hub for compiled code where the package `kernels` is installed: not inside the block.
 
     Args:
         warn: let transformers log its warnings; False for a model that nobody will run.
@@ -31,6 +32,7 @@ def quiet(*, warn: bool = True) -> Iterator[None]:
         undo.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", category=FutureWarning, module=_LIBRARIES)
         undo.enter_context(_level("bitsandbytes"))
+        undo.enter_context(_without("kernels"))
         if not warn:
             undo.enter_context(_level("transformers"))
         for name, (shown, hide, show) in _BARS.items():
@@ -51,6 +53,20 @@ def _level(library: str) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _without(package: str) -> Iterator[None]:
+    """Let imports of a package fail inside the block, as if it were not installed."""
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]  # as Python documents it
+    try:
+        yield
+    finally:
+        if sys.modules.get(package) is None:
+            sys.modules.pop(package, None)
 
 
 @contextlib.contextmanager

@@ -46,7 +46,13 @@ def simulate(*setups: Setup) -> list[Step]:
     if all(setup.device == "cpu" for setup in setups):
         return [simulate_here(setup) for setup in setups]
     done = subprocess.run(
-        [sys.executable, "-m", "strop.core.simulated.fake_cuda", "strop.planning.simulate_cuda"],
+        [
+            sys.executable,
+            "-P",
+            "-m",
+            "strop.core.simulated.fake_cuda",
+            "strop.planning.simulate_cuda",
+        ],
         input=json.dumps([setup.plain() for setup in setups]),
         capture_output=True,
         text=True,

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from strop.core.quiet import quiet
 from strop.data.encoding.templates import templates_of
 from strop.exporting.certify.findings import Findings, report
 from strop.exporting.certify.reference import NEW_TOKENS, ReferenceOutputs
@@ -25,11 +26,12 @@ from strop.models.files.weight_files import stored_tensors
 def main() -> None:
     """Compare the folder named on the command line."""
     kind, folder, work, out = sys.argv[1:]
-    report(
-        Path(work),
-        Path(out),
-        lambda reference, findings: look(kind, Path(folder), reference, findings),
-    )
+    with quiet():
+        report(
+            Path(work),
+            Path(out),
+            lambda reference, findings: look(kind, Path(folder), reference, findings),
+        )
 
 
 @torch.no_grad()
