@@ -156,14 +156,14 @@ def plain_step(tuned: Any, question: dict[str, Any], seen: Allocations) -> dict[
     with seen:
         for _ in range(2):
             with Flops() as flops:
-                seen.start_anew()
+                seen.restart()
                 loss = tuned(input_ids=ids, labels=ids).loss
                 phases["forward"] = seen.peak
-                seen.start_anew()
+                seen.restart()
                 loss.backward()
                 phases["backward"] = seen.peak
                 del loss
-                seen.start_anew()
+                seen.restart()
                 optimizer.step()
                 phases["optimizer"] = seen.peak
                 optimizer.zero_grad()

@@ -49,7 +49,7 @@ def _build(cls: type[C], settings: Mapping[str, Any], wrong: list[str]) -> C | N
             hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names)}"
             wrong.append(f"{name} is not a setting; {hint}")
         elif (fitting := _fit(value, hints[name])) is _UNFIT:
-            wrong.append(f"{name} is {value!r}; it must be {_spoken(hints[name])}")
+            wrong.append(f"{name} is {value!r}; it must be {_described(hints[name])}")
         else:
             values[name] = fitting
     required = {
@@ -86,10 +86,10 @@ def _fit(value: Any, hint: Any) -> Any:
     return value if hint is Any or isinstance(value, hint) else _UNFIT
 
 
-def _spoken(hint: Any) -> str:
+def _described(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return " or ".join(repr(choice) for choice in typing.get_args(hint))
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return " or ".join(_spoken(kind) for kind in typing.get_args(hint))
+        return " or ".join(_described(kind) for kind in typing.get_args(hint))
     names = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
     return "nothing" if hint is type(None) else names.get(hint, str(hint))

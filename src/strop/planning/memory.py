@@ -196,6 +196,6 @@ def _step(
 @contextmanager
 def _phase(seen: Allocations, phases: list[dict[str, int]]) -> Iterator[None]:
     """Add to `phases` what was held, by kind, when most was held inside the block."""
-    seen.start_anew()
+    seen.restart()
     yield
     phases.append({kind: held for kind, held in seen.at_peak.items() if held})

@@ -58,7 +58,7 @@ class Allocations(TorchDispatchMode):
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
             yield
 
-    def start_anew(self) -> None:
+    def restart(self) -> None:
         """Forget the peak so far."""
         self.peak, self.at_peak = self.total, dict(self.live)
 

@@ -13,7 +13,7 @@ __all__ = ["IMPLS", "Rounded", "round_columns"]
 
 def round_columns(
     group: Tensor,
-    energy: Tensor,
+    importance: Tensor,
     feedback: Tensor | None,
     factor: Tensor,
     table: Tensor,
@@ -25,7 +25,7 @@ def round_columns(
     """Choose one scale for each row of a group, then round its columns to levels of that scale.
 
         scale[e] = steps[scales[e]] * factor[e]
-        minimise over scales   sum_g energy[g] * (group[g, e] - level * scale[e])**2
+        minimise over scales   sum_g importance[g] * (group[g, e] - level * scale[e])**2
 
     Tried are the steps nearest to a few multiples of the largest weight of the row, signed so that
     it falls on the level of largest magnitude. Then column by column
@@ -36,7 +36,7 @@ def round_columns(
 
     Args:
         group: [G, E] float32, contiguous: a column of the weight in each row. Not changed.
-        energy: [G] what the square of an error costs in each column.
+        importance: [G] what the square of an error costs in each column.
         feedback: [G, G] upper triangular, or None where no error is passed on.
         factor: [E] of the scales.
         table: [L] ascending levels.
@@ -55,7 +55,7 @@ def round_columns(
     """
     G, E = group.shape
     fits = (
-        energy.shape == (G,)
+        importance.shape == (G,)
         and factor.shape == (E,)
         and (feedback is None or feedback.shape == (G, G))
         and len(table) <= 256
@@ -64,12 +64,12 @@ def round_columns(
     )
     if not fits:
         raise ShapeError(
-            "round_columns takes group [G, E] contiguous, energy [G], feedback [G, G] and factor "
-            f"[E]; got {list(group.shape)}, {list(energy.shape)}, "
+            "round_columns takes group [G, E] contiguous, importance [G], feedback [G, G] and factor "
+            f"[E]; got {list(group.shape)}, {list(importance.shape)}, "
             f"{None if feedback is None else list(feedback.shape)} and {list(factor.shape)}"
         )
     run = choose(IMPLS, impl, group, table)
-    rounded: Rounded = run(group, energy, feedback, factor, table, steps, multiples)
+    rounded: Rounded = run(group, importance, feedback, factor, table, steps, multiples)
     return rounded
 
 

@@ -25,7 +25,7 @@ class Case:
         group = torch.randn(self.G, self.E, generator=rng, device=device)
         if self.zeros:
             group[:, ::3] = 0
-        energy = torch.rand(self.G, generator=rng, device=device)
+        importance = torch.rand(self.G, generator=rng, device=device)
         feedback = torch.rand(self.G, self.G, generator=rng, device=device).triu(1) / 8
         feedback += torch.eye(self.G, device=device)
         factor = torch.full((self.E,), 1.1 * float(group.abs().max()), device=device)
@@ -35,7 +35,7 @@ class Case:
         steps = torch.linspace(-1, 1, 255, device=device)
         multiples = torch.tensor([0.7, 0.8, 0.9, 1.0, 1.1], device=device)
         fed = feedback if self.fed else None
-        return group, energy, fed, factor, table, steps, multiples
+        return group, importance, fed, factor, table, steps, multiples
 
 
 TESTED = [

@@ -74,7 +74,7 @@ inline F largest_of(const F* rows, int64_t G) {
 }
 
 template <class Levels>
-F best_scale(const F* rows, const float* energy, F factor, int64_t G, const Levels& levels,
+F best_scale(const F* rows, const float* importance, F factor, int64_t G, const Levels& levels,
              const Scales& scales, int32_t* chosen) {
   const float top = -levels.ends[0] >= levels.ends[1] ? levels.ends[0] : levels.ends[1];
   const F largest = largest_of(rows, G) * top;
@@ -93,7 +93,7 @@ F best_scale(const F* rows, const float* energy, F factor, int64_t G, const Leve
     for (int64_t g = 0; g < G; ++g) {
       I place;
       const F rest = levels.nearest(rows[g] * inverse, place) * scale - rows[g];
-      error += rest * rest * energy[g];
+      error += rest * rest * importance[g];
     }
     const I better = error < least;
     least = better ? error : least;
@@ -105,7 +105,7 @@ F best_scale(const F* rows, const float* energy, F factor, int64_t G, const Leve
 }
 
 template <class Levels>
-void run(const Levels& levels, const float* group, const float* energy, const float* feedback,
+void run(const Levels& levels, const float* group, const float* importance, const float* feedback,
          const float* factor, const Scales& scales, uint8_t* codes, uint8_t* chosen,
          float* errors, int64_t G, int64_t E, int64_t stride, int32_t threads) {
   const int64_t parts = (E + W - 1) / W;
@@ -115,7 +115,7 @@ void run(const Levels& levels, const float* group, const float* energy, const fl
     std::vector<F> rows(G);
     for (int64_t g = 0; g < G; ++g) rows[g] = load(group + g * E + from, count);
     int32_t code[W] = {};
-    const F scale = best_scale(rows.data(), energy, load(factor + from, count, 1), G,
+    const F scale = best_scale(rows.data(), importance, load(factor + from, count, 1), G,
                                      levels, scales, code);
     for (int64_t i = 0; i < count; ++i) chosen[from + i] = code[i];
     const F inverse = 1.0f / (scale == 0.0f ? all(1.0f) : scale);
@@ -135,7 +135,7 @@ void run(const Levels& levels, const float* group, const float* energy, const fl
 }  // namespace
 
 // feedback is null where no error is passed on; without bounds levels are evenly spaced.
-extern "C" void round_columns(const float* group, const float* energy, const float* feedback,
+extern "C" void round_columns(const float* group, const float* importance, const float* feedback,
                               const float* factor, const float* table, const float* bounds,
                               const float* steps, const float* middles, const float* multiples,
                               uint8_t* codes, uint8_t* chosen, float* errors, int64_t G, int64_t E,
@@ -143,7 +143,7 @@ extern "C" void round_columns(const float* group, const float* energy, const flo
                               int32_t threads) {
   const Scales scales{steps, middles, step_count, multiples, tried};
   const auto rounded = [&](const auto& known) {
-    run(known, group, energy, feedback, factor, scales, codes, chosen, errors, G, E, stride, threads);
+    run(known, group, importance, feedback, factor, scales, codes, chosen, errors, G, E, stride, threads);
   };
   if (!bounds)
     rounded(Even(levels));

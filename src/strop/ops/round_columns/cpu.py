@@ -32,7 +32,7 @@ def evenly_spaced(table: Tensor) -> bool:
 
 def round_columns(
     group: Tensor,
-    energy: Tensor,
+    importance: Tensor,
     feedback: Tensor | None,
     factor: Tensor,
     table: Tensor,
@@ -49,13 +49,13 @@ def round_columns(
     )  # fmt: skip
     if feedback is not None and feedback.stride(1) != 1:
         feedback = feedback.contiguous()
-    energy, factor = energy.contiguous(), factor.contiguous()
+    importance, factor = importance.contiguous(), factor.contiguous()
     middles = (steps[1:] + steps[:-1]) / 2
     bounds = None
     if len(table) in UNEVEN:
         between = (table[1:] + table[:-1]) / 2
         bounds = torch.nn.functional.pad(between, (0, 1), value=torch.inf)
-    inputs = (group, energy, feedback, factor, table, bounds, steps, middles, multiples)
+    inputs = (group, importance, feedback, factor, table, bounds, steps, middles, multiples)
     run(
         *inputs, *rounded, G, E, 0 if feedback is None else feedback.stride(0), len(table), len(steps),
         len(multiples), torch.get_num_threads(),

@@ -8,7 +8,7 @@ from strop.ops.round_columns.rounded import Rounded
 
 def round_columns(
     group: Tensor,
-    energy: Tensor,
+    importance: Tensor,
     feedback: Tensor | None,
     factor: Tensor,
     table: Tensor,
@@ -16,7 +16,7 @@ def round_columns(
     multiples: Tensor,
 ) -> Rounded:
     """See `strop.ops.round_columns`."""
-    scales = _best_scales(group, energy, factor, table, steps, multiples)
+    scales = _best_scales(group, importance, factor, table, steps, multiples)
     scale = steps[scales.int()] * factor
     errors = torch.zeros_like(group)
     if feedback is None:
@@ -31,7 +31,12 @@ def round_columns(
 
 
 def _best_scales(
-    group: Tensor, energy: Tensor, factor: Tensor, table: Tensor, steps: Tensor, multiples: Tensor
+    group: Tensor,
+    importance: Tensor,
+    factor: Tensor,
+    table: Tensor,
+    steps: Tensor,
+    multiples: Tensor,
 ) -> Tensor:
     largest = group.gather(0, group.abs().argmax(0, keepdim=True))[0]
     largest = largest * table[table.abs().argmax()]  # its sign becomes the scale's
@@ -41,7 +46,7 @@ def _best_scales(
         code = _nearest(largest * multiple / factor, steps)
         scale = steps[code.int()] * factor
         rounded = table[_nearest(group * _inverse(scale), table).int()] * scale
-        error = energy @ (rounded - group).square()
+        error = importance @ (rounded - group).square()
         better = error < best_error
         best_error = torch.where(better, error, best_error)
         best = torch.where(better, code, best)

@@ -44,11 +44,11 @@ def test_passing_errors_on_leaves_less_of_the_output_wrong():
 
 
 def test_tensors_that_do_not_fit_are_named_with_sizes():
-    group, energy, *rest = Case(16, 9, 4, False).inputs("cpu")
+    group, importance, *rest = Case(16, 9, 4, False).inputs("cpu")
     with pytest.raises(ShapeError, match=r"got \[16, 9\], \[15\], None and \[9\]"):
-        round_columns(group, energy[1:], *rest)
+        round_columns(group, importance[1:], *rest)
     odd = torch.tensor([-2.0, -1, 0, 1, 3, 4, 5, 6, 7])
     with pytest.raises(UnsupportedError, match="not evenly spaced, table has 9"):
-        round_columns(group, energy, *rest[:2], odd, *rest[3:], impl="cpu")
+        round_columns(group, importance, *rest[:2], odd, *rest[3:], impl="cpu")
     with pytest.raises(UnsupportedError, match="it needs float32, group is"):
-        round_columns(group.double(), energy, *rest, impl="cpu")
+        round_columns(group.double(), importance, *rest, impl="cpu")

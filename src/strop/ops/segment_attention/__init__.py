@@ -1,4 +1,4 @@
-"""Attention among runs of tokens that may share prefixes, without a mask."""
+"""Attention among segments of tokens that may share prefixes, without a mask."""
 
 from torch import Tensor
 
@@ -19,7 +19,7 @@ def segment_attention(
     softcap: float | None = None,
     impl: str | None = None,
 ) -> Tensor:
-    """Attention of each token to its ancestors' tokens and causally to its own run.
+    """Attention of each token to its ancestors' tokens and causally to its own segment.
 
         s[h, n, m] = softcap * tanh(scale * <q[n, h], k[m, h * K // H]> / softcap)
         y[n, h] = sum over visible m of softmax(s[h, n, :])[m] * v[m, h * K // H]
@@ -32,7 +32,7 @@ def segment_attention(
         q: [N, H, C] floating point, the last dimension contiguous.
         k: [N, K, C] same dtype and device as `q`; H is a multiple of K.
         v: [N, K, C] like `k`.
-        segments: the runs, N tokens in all.
+        segments: the segments, N tokens in all.
         scale: factor of the scores; None means 1 / sqrt(C).
         window: a token sees only those less than this many positions before it.
         softcap: bound of the scores (Gemma 2), or None.

@@ -1,4 +1,4 @@
-"""Time attention among runs: python -m strop.ops.segment_attention.bench_segment_attention."""
+"""Time attention among segments: python -m strop.ops.segment_attention.bench_segment_attention."""
 
 from strop.ops.segment_attention import segment_attention
 from strop.ops.segment_attention.cases import TIMED

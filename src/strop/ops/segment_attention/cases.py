@@ -1,4 +1,4 @@
-"""Inputs on which every implementation of attention among runs is tested and timed."""
+"""Inputs on which every implementation of attention among segments is tested and timed."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,11 +11,11 @@ from strop.ops.segment_attention.segments import Segments
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Runs, heads and dtype of one call."""
+    """Segments, heads and dtype of one call."""
 
     lengths: tuple[int, ...]
     parents: tuple[int | None, ...] | None = None
-    """None: no run continues another."""
+    """None: no segment continues another."""
     H: int = 4
     K: int = 2
     C: int = 16
@@ -27,7 +27,7 @@ class Case:
     """Whether q, k and v are views of one buffer of rows, as a product of all three leaves them."""
 
     def segments(self) -> Segments:
-        """Return the runs."""
+        """Return the segments."""
         return Segments(self.lengths, self.parents or (None,) * len(self.lengths))
 
     def inputs(self, device: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,7 +51,7 @@ class Case:
 
 _TREE = (37, 5, 1, 20, 3, 9, 1)
 _PARENTS = (None, 0, 1, 2, 1, 0, None)
-"""Three generations below a root, a run of one token on the way, and a root by itself."""
+"""Three generations below a root, a segment of one token on the way, and a root by itself."""
 
 TESTED = [
     Case((1,), H=1, K=1, C=1),
@@ -62,7 +62,7 @@ TESTED = [
     Case(_TREE, _PARENTS),
     Case(_TREE, _PARENTS, H=6, K=1, buffer=True),
     Case(_TREE, _PARENTS, dtype=torch.float64, buffer=True),
-    Case(_TREE, _PARENTS, window=6, buffer=True),  # cuts into runs
+    Case(_TREE, _PARENTS, window=6, buffer=True),  # cuts into segments
     Case(_TREE, _PARENTS, window=2),
     Case(_TREE, _PARENTS, window=63),  # as far as the longest path: nothing is cut
     Case(_TREE, _PARENTS, window=62),

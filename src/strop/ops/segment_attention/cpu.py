@@ -1,4 +1,4 @@
-"""Attention in float32 by C++ of our own: every run, parent, window and soft-cap in one call."""
+"""Attention in float32 by C++ of our own: every segment, parent, window and soft-cap in one call."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,10 +27,10 @@ def forward(q: Tensor, k: Tensor, v: Tensor, settings: Settings) -> tuple[Tensor
     (N, H, C), K = q.shape, k.shape[1]
     out, lse = q.new_empty(N, H, C), q.new_empty(H, N)
     q, k, v = (_by_rows(t) for t in (q, k, v))
-    runs = _runs(settings.segments)
+    table = _rows_of(settings.segments)
     work.did(4 * H * C * settings.pairs())
     _function("attention_forward", _FORWARD)(
-        q, k, v, out, lse, runs, len(runs), N, H, K, C, q.stride(0), k.stride(0), v.stride(0),
+        q, k, v, out, lse, table, len(table), N, H, K, C, q.stride(0), k.stride(0), v.stride(0),
         settings.window or 0, settings.scale, settings.softcap or 0.0, torch.get_num_threads(),
     )  # fmt: skip
     return out, lse
@@ -52,10 +52,10 @@ def backward(
     q, k, v = (_by_rows(t) for t in (q, k, v))
     by_rows = tuple(_by_rows(t) for t in into)
     strides = torch.tensor([t.stride(0) for t in (q, k, v, *by_rows)])
-    runs = _runs(settings.segments)
+    table = _rows_of(settings.segments)
     work.did(10 * H * C * settings.pairs())
     _function("attention_backward", _BACKWARD)(
-        dout, q, k, v, out, lse, *by_rows, runs, len(runs), N, H, K, C, strides,
+        dout, q, k, v, out, lse, *by_rows, table, len(table), N, H, K, C, strides,
         settings.window or 0, settings.scale, settings.softcap or 0.0, torch.get_num_threads(),
     )  # fmt: skip
     for target, written in zip(into, by_rows, strict=True):
@@ -74,8 +74,8 @@ def _by_rows(x: Tensor) -> Tensor:
     return x if x.stride()[1:] == (x.shape[2], 1) else x.contiguous()
 
 
-def _runs(segments: Segments) -> Tensor:
-    """Return start, length, depth and parent (-1: none) of each run [R, 4]."""
+def _rows_of(segments: Segments) -> Tensor:
+    """Return start, length, depth and parent (-1: none) of each segment [R, 4]."""
     parents = (-1 if parent is None else parent for parent in segments.parents)
     rows = zip(segments.starts, segments.lengths, segments.offsets, parents, strict=True)
     return torch.tensor(list(rows), dtype=torch.int64).view(len(segments.lengths), 4)

@@ -1,7 +1,8 @@
-"""Attention among runs, on any device. In float32 on a CPU with a compiler by our own C++ (`cpu`).
+"""Attention among segments, on any device. In float32 on a CPU with a compiler by our own C++ (`cpu`).
 
-Otherwise by the kernels PyTorch ships (`flash`): each run over itself, each subtree over the run above
-it. Where there is none, and with a soft-cap or a window that cuts, in tiles of plain PyTorch (`tiles`).
+Otherwise by the kernels PyTorch ships (`flash`): each segment over itself, each subtree over the
+segment above it. Where there is none, and with a soft-cap or a window that cuts, in tiles of plain
+PyTorch (`tiles`).
 
 The results of the calls merge by their log-sum-exp; in backward every call is given the merged
 output and log-sum-exp, so that its gradients are those of the whole (flash attention 2, section 3.1).
@@ -142,7 +143,7 @@ def _needs_tiles(segments: Segments, window: int | None, softcap: float | None) 
 
 
 def _prefixes(segments: Segments) -> list[tuple[slice, slice]]:
-    """Return for each run that has descendants its own rows and the rows of those descendants."""
+    """Return for each segment that has descendants its own rows and the rows of those descendants."""
     prefixes = []
     for start, length, end in zip(segments.starts, segments.lengths, segments.ends, strict=True):
         if end > start + length:

@@ -1,4 +1,4 @@
-"""Attention among runs with a dense mask: the definition the other implementations are held to."""
+"""Attention among segments with a dense mask: the definition the other implementations are held to."""
 
 import torch
 from torch import Tensor
@@ -11,11 +11,11 @@ def visible(segments: Segments, window: int | None, device: torch.device) -> Ten
     N = segments.size
     mask = torch.zeros(N, N, dtype=torch.bool, device=device)
     depth = torch.empty(N, dtype=torch.int64, device=device)
-    for run, (start, length) in enumerate(zip(segments.starts, segments.lengths, strict=True)):
+    for index, (start, length) in enumerate(zip(segments.starts, segments.lengths, strict=True)):
         rows = slice(start, start + length)
-        depth[rows] = torch.arange(length, device=device) + segments.offsets[run]
+        depth[rows] = torch.arange(length, device=device) + segments.offsets[index]
         mask[rows, rows] = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-        for above in segments.ancestors(run):
+        for above in segments.ancestors(index):
             first = segments.starts[above]
             mask[rows, first : first + segments.lengths[above]] = True
     if window is not None:

@@ -9,37 +9,41 @@ from strop.core.errors import ShapeError
 
 @dataclass(frozen=True)
 class Segments:
-    """Runs of tokens that together form a forest, laid out depth-first in one row.
+    """Segments of tokens that together form a forest, laid out depth-first in one row.
 
-    A token attends to every token of its ancestor runs and causally to its own run. A plain batch
-    of B sequences is B runs without parents; a prompt with several answers is one run with children.
-    Depth-first order means that the descendants of a run follow it without a gap.
+    A token attends to every token of its ancestor segments and causally to its own. A plain batch of
+    B sequences is B segments without parents; a prompt with several answers is one with children.
+    Depth-first order means that the descendants of a segment follow it without a gap.
     """
 
     lengths: tuple[int, ...]
-    """Tokens of each run."""
+    """Tokens of each segment."""
     parents: tuple[int | None, ...]
-    """Index of the run each one continues, or None; a parent stands before its children."""
+    """Index of the segment each one continues, or None; a parent stands before its children."""
 
     def __post_init__(self) -> None:
         if len(self.lengths) != len(self.parents):
             raise ShapeError(
-                f"Segments takes one parent per run; got {len(self.lengths)} lengths "
+                f"Segments takes one parent per segment; got {len(self.lengths)} lengths "
                 f"and {len(self.parents)} parents"
             )
-        open_runs: list[int] = []
-        for run, (length, parent) in enumerate(zip(self.lengths, self.parents, strict=True)):
+        open_segments: list[int] = []
+        for segment, (length, parent) in enumerate(zip(self.lengths, self.parents, strict=True)):
             if length < 1:
-                raise ShapeError(f"run {run} has {length} tokens; every run holds at least one")
-            while open_runs and open_runs[-1] != parent:
-                open_runs.pop()
-            if parent is not None and not open_runs:
-                raise ShapeError(f"run {run} does not follow its parent {parent} depth-first")
-            open_runs.append(run)
+                raise ShapeError(
+                    f"segment {segment} has {length} tokens; every segment holds at least one"
+                )
+            while open_segments and open_segments[-1] != parent:
+                open_segments.pop()
+            if parent is not None and not open_segments:
+                raise ShapeError(
+                    f"segment {segment} does not follow its parent {parent} depth-first"
+                )
+            open_segments.append(segment)
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
-        """First row of each run."""
+        """First row of each segment."""
         starts, at = [], 0
         for length in self.lengths:
             starts.append(at)
@@ -53,7 +57,7 @@ class Segments:
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """Tokens of all ancestors of each run: the depth of its first token."""
+        """Tokens of all ancestors of each segment: the depth of its first token."""
         offsets: list[int] = []
         for parent in self.parents:
             offsets.append(0 if parent is None else offsets[parent] + self.lengths[parent])
@@ -61,16 +65,16 @@ class Segments:
 
     @cached_property
     def ends(self) -> tuple[int, ...]:
-        """Row after the last descendant of each run."""
+        """Row after the last descendant of each segment."""
         ends = [s + n for s, n in zip(self.starts, self.lengths, strict=True)]
-        for run in reversed(range(len(ends))):
-            if (parent := self.parents[run]) is not None:
-                ends[parent] = max(ends[parent], ends[run])
+        for segment in reversed(range(len(ends))):
+            if (parent := self.parents[segment]) is not None:
+                ends[parent] = max(ends[parent], ends[segment])
         return tuple(ends)
 
-    def ancestors(self, run: int) -> Iterator[int]:
-        """Yield the runs above `run`, nearest first."""
-        at = self.parents[run]
+    def ancestors(self, segment: int) -> Iterator[int]:
+        """Yield the segments above `segment`, nearest first."""
+        at = self.parents[segment]
         while at is not None:
             yield at
             at = self.parents[at]

@@ -1,4 +1,4 @@
-"""Settings of attention among runs: all of a call but its tensors."""
+"""Settings of attention among segments: all of a call but its tensors."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,6 @@
 """Attention in tiles of queries: two products forward, five backward, one pass between them.
 
-A tile holds `TILE` queries of one run against the keys they can see, its ancestors' among them;
+A tile holds `TILE` queries of one segment against the keys they can see, its ancestors' among them;
 nothing of size [N, N] exists. The heads that share a key head stand in one product.
 """
 
@@ -135,7 +135,7 @@ def _worth_running(settings: Settings, q: Tensor, flops: int) -> Iterator[_Tile]
     tile's last tensors live beside the first of the next. The arithmetic of the others is counted.
 
     Args:
-        settings: the runs, and who sees whom.
+        settings: the segments, and who sees whom.
         q: [N, H, C]
         flops: of a pair of a query and a key, for each feature of each head.
     """
@@ -159,13 +159,14 @@ def _worth_running(settings: Settings, q: Tensor, flops: int) -> Iterator[_Tile]
 
 def _tiles(settings: Settings, device: torch.device) -> Iterator[_Tile]:
     segments, window = settings.segments, settings.window
-    for run, (start, length) in enumerate(zip(segments.starts, segments.lengths, strict=True)):
-        depth = segments.offsets[run]
+    for index, (start, length) in enumerate(zip(segments.starts, segments.lengths, strict=True)):
+        depth = segments.offsets[index]
         path: Tensor | None = None
-        if segments.parents[run] is not None:
-            runs = [*reversed(list(segments.ancestors(run))), run]
+        if segments.parents[index] is not None:
+            path_segments = [*reversed(list(segments.ancestors(index))), index]
             spans = [
-                torch.arange(segments.lengths[r], device=device) + segments.starts[r] for r in runs
+                torch.arange(segments.lengths[r], device=device) + segments.starts[r]
+                for r in path_segments
             ]
             path = torch.cat(spans)  # rows of the keys by depth
         for first in range(0, length, TILE):
