@@ -13,5 +13,5 @@ def silent(stage: str, done: int, total: int) -> None:
     """Show nothing."""
 
 
-def nowhere(nbytes: int) -> None:
+def uncounted(nbytes: int) -> None:
     """Count nothing."""

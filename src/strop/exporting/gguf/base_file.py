@@ -7,7 +7,7 @@ from typing import Any
 
 from strop.core import env
 from strop.core.cache import cached_folder, is_cached
-from strop.core.progress import Written, nowhere
+from strop.core.progress import Written, uncounted
 from strop.core.system.disk import check_room
 from strop.exporting.gguf.writer import GgufFile
 from strop.exporting.weights.base_weights import loaded_base
@@ -56,7 +56,7 @@ class GgufBase:
         if not is_cached(self._name, self._key):
             check_room(env.cache_folder(), {self._name: self.nbytes})
 
-    def file(self, written: Written = nowhere) -> Path:
+    def file(self, written: Written = uncounted) -> Path:
         """Return the file, which is written if it is not there.
 
         Args:
