@@ -9,7 +9,7 @@ import pytest
 from strop.actions.data import check, show
 from strop.actions.train import train
 from strop.core.errors import ConfigError
-from tests.training.tiny import QUICK, save_chats
+from tests.tiny.saved import QUICK, save_chats
 
 SETTINGS = {name: value for name, value in QUICK.items() if name != "quiet"}
 

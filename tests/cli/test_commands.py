@@ -7,7 +7,7 @@ import pytest
 
 import strop
 from strop.cli import main
-from tests.training.tiny import save_chats
+from tests.tiny.saved import save_chats
 
 COMMANDS = (
     *("doctor", "train", "eval", "chat", "data check", "data show", "quantize"),
@@ -155,7 +155,7 @@ def test_quantize_says_what_it_did_in_words_and_in_json(command, tiny_model, tmp
 
 @pytest.mark.slow
 def test_export_says_what_it_wrote_in_words_and_in_json(command, tmp_path, monkeypatch):
-    from tests.export.tiny import trained
+    from tests.tiny.saved import trained
 
     monkeypatch.setenv("STROP_CACHE", str(tmp_path / "cache"))
     run = trained("llama3", tmp_path).path

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.tiny import save_chats
+from tests.tiny.saved import save_chats
 
 KERNELS = """
 import os

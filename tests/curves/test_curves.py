@@ -13,9 +13,9 @@ from transformers import AttentionInterface, AutoTokenizer
 
 from strop.core.errors import MissingPackageError
 from strop.models import load
+from tests import tiny
 from tests.curves import curves
 from tests.curves.curves import ROWS, STEPS, Way
-from tests.models import tiny
 
 PLAIN = Way(accelerated=False, exact=True)
 WAYS = {

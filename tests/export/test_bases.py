@@ -8,7 +8,7 @@ from strop.exporting.weights.base_weights import bases
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.models import compute_dtype, load
 from strop.models.assets import load_assets
-from tests.export.tiny import save_model
+from tests.tiny.saved import save_model
 
 SIZES = {"hidden_size": 128, "intermediate_size": 256}
 """Rows of whole groups, which bitsandbytes' CPU kernels and every format of strop's take."""

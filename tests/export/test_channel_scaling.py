@@ -16,8 +16,8 @@ from strop.exporting.gguf.channel_scaling import CHANNELS_SCALED, ChannelScaling
 from strop.exporting.weights.tuned import PREFIX, Update
 from strop.models.quantized.activation_stats import input_energies
 from strop.training import Run
-from tests.export.tiny import FAMILIES, trained
-from tests.models import tiny
+from tests import tiny
+from tests.tiny.saved import FAMILIES, trained
 
 IDS = [[1, 20, 30, 40, 50, 60, 70, 80], [1, 90, 100]]
 

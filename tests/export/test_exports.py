@@ -33,7 +33,7 @@ from strop.layers.quantized_linear import QuantizedLinear
 from strop.metrics.divergence import FAR, Agreement, considered
 from strop.models import load
 from strop.training import Run
-from tests.export.tiny import FAMILIES, trained
+from tests.tiny.saved import FAMILIES, trained
 
 slow = pytest.mark.slow  # they train, export and open models
 

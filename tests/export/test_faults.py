@@ -17,7 +17,7 @@ from strop.exporting.certify.open_llama_cpp import look as look_llama_cpp
 from strop.exporting.certify.open_transformers import look as look_transformers
 from strop.exporting.certify.record import record_reference
 from strop.exporting.certify.reference import ReferenceOutputs
-from tests.export.tiny import trained
+from tests.tiny.saved import trained
 
 pytestmark = pytest.mark.slow  # they train, export and open models
 

@@ -14,7 +14,7 @@ from strop.exporting.certify.certificate import judged, thresholds
 from strop.exporting.certify.findings import Findings, report
 from strop.exporting.certify.open_transformers import look
 from strop.exporting.certify.record import record_reference
-from tests.export.tiny import trained
+from tests.tiny.saved import trained
 
 pytestmark = pytest.mark.slow  # they train, calibrate, export and open models
 

@@ -15,7 +15,7 @@ from strop.exporting.weights.tuned import TunedWeights
 from strop.models import load
 from strop.models.assets import load_assets
 from strop.models.lora.unmergeable import unmergeable
-from tests.export.tiny import COMMON, save_kind, save_random, tokenizer
+from tests.tiny.saved import COMMON, save_kind, save_random, tokenizer
 
 EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "head_dim": 16}
 

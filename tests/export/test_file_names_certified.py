@@ -6,7 +6,7 @@ import strop
 from strop.core.errors import UnsupportedError
 from strop.exporting import export
 from tests.export.test_file_names import gemma3_with_images, gpt2_of_the_hub, mixtral, qwen3_moe
-from tests.export.tiny import chats
+from tests.tiny.saved import chats
 
 
 @pytest.mark.slow  # they train, export and open models

@@ -20,7 +20,7 @@ from strop.exporting.gguf.quant_spec import forms
 from strop.exporting.gguf.types import FILE_TYPES, decode, encode, fitting
 from strop.exporting.weights.sketches import ROUNDING
 from strop.training import Run
-from tests.export.tiny import trained
+from tests.tiny.saved import trained
 
 
 def test_forms_are_named_once_and_wrong_ones_all_at_once():

@@ -19,7 +19,7 @@ from strop.exporting.ollama.modelfile import Modelfile
 from strop.exporting.rendering import prompt_ids
 from strop.models.assets import RESOLVED, load_assets
 from strop.training import Run
-from tests.export.tiny import FAMILIES, save_model, trained
+from tests.tiny.saved import FAMILIES, save_model, trained
 
 TARGETS = ("adapter", "merged", "gguf", "ollama")
 HEAVY = """

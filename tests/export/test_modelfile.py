@@ -16,7 +16,7 @@ from strop.exporting.ollama import go_template
 from strop.exporting.ollama.chat_segments import chat_segments
 from strop.exporting.ollama.modelfile import Modelfile, go_text
 from strop.exporting.rendering import prompt_text
-from tests.export.tiny import TEMPLATE, tokenizer, trained
+from tests.tiny.saved import TEMPLATE, tokenizer, trained
 
 GO = """package main
 

@@ -3,7 +3,7 @@
 import pytest
 
 from strop.exporting.ollama.chat_segments import writes_tools
-from tests.export.tiny import TEMPLATE, tokenizer
+from tests.tiny.saved import TEMPLATE, tokenizer
 
 TOOLS = "{% if tools %}{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}{% endif %}"
 

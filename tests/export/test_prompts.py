@@ -24,7 +24,7 @@ from strop.exporting.certify.prompt import (
 from strop.exporting.certify.prompts import ARGUMENTS, prompts
 from strop.exporting.certify.record import record_reference
 from strop.training import Run
-from tests.export.tiny import save_model, tokenizer
+from tests.tiny.saved import save_model, tokenizer
 
 CALLS = (
     "{% if tools %}<|start|>tools\n{% for t in tools %}{{ t | tojson }}\n{% endfor %}<|end|>\n{% endif %}"

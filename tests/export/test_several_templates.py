@@ -6,7 +6,7 @@ from transformers import GenerationConfig, LlamaConfig
 from strop.exporting.gguf.vocabulary import vocabulary
 from strop.exporting.ollama.modelfile import Modelfile
 from strop.models.assets import ModelAssets
-from tests.export.tiny import TEMPLATE, tokenizer
+from tests.tiny.saved import TEMPLATE, tokenizer
 
 
 def assets_with(templates):

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 from strop.core.errors import UnsupportedError
 from strop.exporting.gguf.vocabulary import vocabulary
 from strop.models.assets import load_assets
-from tests.export.tiny import SPECIALS, save_kind
+from tests.tiny.saved import SPECIALS, save_kind
 
 
 @pytest.mark.parametrize("kind", ["bytes alone", "words"])

@@ -7,8 +7,8 @@ import torch
 from trl.trainer.utils import add_fused_lm_head
 
 from strop.forward.compact import base_model, install
+from tests import tiny
 from tests.forward.plain import OUTPUTS, compare, gradients_of, plain, step
-from tests.models import tiny
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 TRAINED = "a block runs as transformers wrote it: one of its linear layers cannot be taken apart: "

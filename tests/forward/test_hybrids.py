@@ -10,8 +10,8 @@ from strop.forward.compaction import keep_tokens
 from strop.forward.decoder import blocks
 from strop.forward.decoder.mixers import MixerHalf
 from strop.ops.lora_linear.parts import Workspace
+from tests import tiny
 from tests.forward.plain import OUTPUTS, compare, compare_with_eager, step
-from tests.models import tiny
 
 MODES = ("keep", "checkpoint", "offload")
 

@@ -9,8 +9,8 @@ from torch import nn
 from trl.trainer.utils import add_fused_lm_head
 
 from strop.forward.compact import base_model, install
+from tests import tiny
 from tests.forward.plain import OUTPUTS, compare, step
-from tests.models import tiny
 
 
 def assert_left_to_trl(model, text, batch=None, *, said=1):

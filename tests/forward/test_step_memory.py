@@ -8,8 +8,8 @@ from trl.trainer.utils import add_fused_lm_head
 
 from strop.forward.compact import base_model, install
 from strop.testing import peak_bytes, saved_bytes
+from tests import tiny
 from tests.forward.plain import OUTPUTS
-from tests.models import tiny
 
 D, F, H, K, C, V, R = 96, 256, 6, 2, 16, 61, 4
 LENGTHS = (150, 99, 120)

@@ -19,8 +19,8 @@ from strop.layers.narrow import NarrowEmbedding, NarrowLinear
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.models.precision import bits_of, computes_in, described, hold
 from strop.models.quantized.on_load import packed_folder
-from tests.models.tiny import FAMILIES, UNKNOWN, batch, model
-from tests.training.tiny import save_tiny_llama
+from tests.tiny import FAMILIES, UNKNOWN, batch, model
+from tests.tiny.saved import save_tiny_llama
 
 
 def load(*args, **named):

@@ -17,8 +17,8 @@ from strop.forward.guard import ways
 from strop.forward.guard.leaks import leak
 from strop.forward.guard.probe import Batch, make_probe
 from strop.ops.segment_attention.segments import Segments
+from tests import tiny
 from tests.forward.plain import OUTPUTS, compare_with_eager, gradients_of, step
-from tests.models import tiny
 
 SIZES = {
     "vocab_size": 211,

@@ -5,7 +5,7 @@ import torch
 
 from strop.models.quantized import activation_stats as module
 from strop.models.quantized.activation_stats import input_energies
-from tests.models import tiny
+from tests import tiny
 
 IDS = [[5, 6, 7, 8, 9], [10, 11, 12]]
 

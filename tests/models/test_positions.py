@@ -5,8 +5,8 @@ import torch
 from trl.trainer.utils import add_fused_lm_head
 
 from strop.forward.compact import base_model, install
+from tests import tiny
 from tests.forward.plain import OUTPUTS, step
-from tests.models import tiny
 
 
 @pytest.mark.parametrize(

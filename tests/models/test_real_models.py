@@ -10,8 +10,8 @@ from strop.core.errors import MissingPackageError
 from strop.forward.compact import base_model, install
 from strop.models import load
 from strop.models.packaged import PACKAGED, find_parts
+from tests import tiny
 from tests.forward.plain import OUTPUTS, plain, step
-from tests.models import tiny
 
 pytestmark = pytest.mark.slow
 

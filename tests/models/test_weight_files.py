@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from strop.core.errors import DataError
 from strop.models import load
 from strop.models.files.weight_files import stored_tensors, weight_files
-from tests.export.tiny import save_kind, save_model
+from tests.tiny.saved import save_kind, save_model
 
 Q = "model.layers.0.self_attn.q_proj.weight"
 UP = "model.layers.1.mlp.up_proj.weight"

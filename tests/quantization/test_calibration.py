@@ -7,7 +7,7 @@ import torch
 
 from strop.models.quantized.block_runner import take_apart
 from strop.quantization.calibration import MOST, Grams, calibrate
-from tests.models import tiny
+from tests import tiny
 
 LENGTH, TEXTS = 24, 3
 

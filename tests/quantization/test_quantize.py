@@ -27,7 +27,7 @@ from strop.models.tokenizers import load_tokenizer
 from strop.ops.dequantize import dequantize
 from strop.quantization.formats import FORMATS
 from strop.quantization.matrix import quantize
-from tests.training.tiny import chats
+from tests.tiny.saved import sums
 
 RANK = 4
 TEXT = "The quick brown fox jumps over the lazy dog, and then it rests. What else is there to do?"
@@ -163,7 +163,7 @@ def test_a_run_may_begin_at_the_correction(quantized, tmp_path):
     out, _ = quantized
     asked = {"model": out, "rank": RANK, "alpha": 3 * RANK, "lora_init": "quantization_error"}
     run = strop.train(
-        chats(8), out=tmp_path / "run", max_steps=1, learning_rate=1e-12, quiet=True, **asked
+        sums(8), out=tmp_path / "run", max_steps=1, learning_rate=1e-12, quiet=True, **asked
     )
     start = load_file(out / lora_init.FOLDER / "adapter_model.safetensors")
     trained = load_file(run.adapter_folder / "adapter_model.safetensors")
@@ -174,13 +174,13 @@ def test_a_run_may_begin_at_the_correction(quantized, tmp_path):
     with pytest.raises(
         ConfigError, match=r"rank is 8, and the start of an adapter in .* has rank 4"
     ):
-        strop.train(chats(8), out=tmp_path / "no", **{**asked, "rank": 8})
+        strop.train(sums(8), out=tmp_path / "no", **{**asked, "rank": 8})
     assert not (tmp_path / "no").exists()
 
 
 def test_a_model_without_a_correction_says_how_to_get_one(plain, tmp_path):
     with pytest.raises(ConfigError, match=r"holds none; write one with\s+strop quantize"):
-        strop.train(chats(8), model=plain, out=tmp_path / "run", lora_init="quantization_error")
+        strop.train(sums(8), model=plain, out=tmp_path / "run", lora_init="quantization_error")
 
 
 def test_a_wanted_kl_is_kept(plain, tmp_path, quantized):

@@ -15,7 +15,7 @@ from strop.exporting import export
 from strop.serving.access import Access
 from strop.serving.engine import Engine
 from strop.serving.gateway import Gateway, Route
-from tests.export.tiny import chats, save_model
+from tests.tiny.saved import chats, save_model
 
 MESSAGES = [{"role": "user", "content": "sea?"}]
 CHAT = {"messages": MESSAGES, "max_tokens": 4, "temperature": 0}

@@ -10,8 +10,8 @@ from strop.actions.chat import answer
 from strop.exporting import export
 from strop.models.generation import reply
 from strop.serving.served import at_hand, find
-from tests.export.tiny import chats, save_model
 from tests.serving.test_serving import ended, started
+from tests.tiny.saved import chats, save_model
 
 pytestmark = pytest.mark.slow
 QUESTION = [{"role": "user", "content": "The last word of north sea rain?"}]

@@ -11,7 +11,7 @@ import strop
 from strop.exporting import export
 from strop.serving.engine import Engine
 from strop.serving.gateway import Gateway, Route
-from tests.export.tiny import chats, save_model
+from tests.tiny.saved import chats, save_model
 
 pytestmark = pytest.mark.slow
 TOOL = {

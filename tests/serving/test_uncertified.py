@@ -14,7 +14,7 @@ from strop.exporting import export
 from strop.exporting.certify.certificate import FILE, Certificate
 from strop.serving.served import at_hand, find
 from strop.training import Run
-from tests.export.tiny import trained
+from tests.tiny.saved import trained
 
 pytestmark = pytest.mark.slow
 QUESTION = "The last word of north sea rain?"

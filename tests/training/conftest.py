@@ -3,7 +3,7 @@
 import pytest
 
 import strop
-from tests.training.tiny import QUICK, save_chats
+from tests.tiny.saved import QUICK, save_chats
 
 
 @pytest.fixture(scope="module")

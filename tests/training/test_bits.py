@@ -8,13 +8,13 @@ from strop.evaluation import compare, evaluate
 from strop.models import complete, load
 from strop.models.precision import bits_of
 from strop.training import Run, train
-from tests.training.tiny import chats, save_chats
+from tests.tiny.saved import save_chats, sums
 
 
 @pytest.mark.parametrize("bits", [None, 4, 16, 32])
 def test_a_run_says_how_its_weights_are_held_and_opens_them_so(tiny_model, tmp_path, bits, capsys):
     given = {} if bits is None else {"bits": bits}
-    run = train(chats(12), model=tiny_model, out=tmp_path / "run", max_steps=2, **given)
+    run = train(sums(12), model=tiny_model, out=tmp_path / "run", max_steps=2, **given)
     held = run.record["model"]["weights"]
     assert run.settings["bits"] == held["bits"] == (bits or 4)
     assert ("bits_per_quantised_weight" in held) == (held["bits"] == 4)
@@ -26,7 +26,7 @@ def test_a_run_says_how_its_weights_are_held_and_opens_them_so(tiny_model, tmp_p
 
 def test_a_quantised_run_is_measured_against_the_quantised_model(tiny_model, tmp_path):
     rows = save_chats(tmp_path / "rows.jsonl", 6)
-    run = train(chats(12), model=tiny_model, out=tmp_path / "run", max_steps=2, held_out=0)
+    run = train(sums(12), model=tiny_model, out=tmp_path / "run", max_steps=2, held_out=0)
     base, tuned = compare(run, rows)
     assert base.loss.value == evaluate(load(tiny_model, bits=4), rows).loss.value
     assert tuned.loss.value != base.loss.value
@@ -35,8 +35,8 @@ def test_a_quantised_run_is_measured_against_the_quantised_model(tiny_model, tmp
 def test_a_model_object_keeps_its_bits(tiny_model, tmp_path):
     model, tokenizer = load(tiny_model, bits=16)
     with pytest.raises(ConfigError, match="bits is 4, but the weights of the model are held in 16"):
-        train(chats(8), model=model, tokenizer=tokenizer, out=tmp_path / "a", bits=4)
-    run = train(chats(8), model=model, tokenizer=tokenizer, out=tmp_path / "b", max_steps=1)
+        train(sums(8), model=model, tokenizer=tokenizer, out=tmp_path / "a", bits=4)
+    run = train(sums(8), model=model, tokenizer=tokenizer, out=tmp_path / "b", max_steps=1)
     assert run.settings["bits"] == 16
 
 

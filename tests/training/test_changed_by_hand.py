@@ -14,10 +14,9 @@ import strop
 from strop.core.errors import ConfigError
 from strop.evaluation import evaluate
 from strop.models.given_weights import differences
-from tests.export.tiny import save_kind
-from tests.training.tiny import QUICK, chats
+from tests.tiny.saved import QUICK, save_kind, sums
 
-ROWS = chats(10)
+ROWS = sums(10)
 
 
 class OwnLlama(LlamaForCausalLM):

@@ -13,7 +13,7 @@ from strop.evaluation import evaluate
 from strop.exporting.certify.record import _rows
 from strop.training import Run
 from strop.training.run_data import columns_of_run
-from tests.training.tiny import QUICK
+from tests.tiny.saved import QUICK
 
 QUICK = {**QUICK, "bits": 32, "max_steps": 1, "held_out": 2, "quiet": True}
 

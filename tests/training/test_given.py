@@ -18,13 +18,13 @@ from strop.evaluation import compare, evaluate
 from strop.models.identity import tokenizer_identity
 from strop.serving.served import find
 from strop.training import Run
-from tests.training.tiny import QUICK, chats, save_chats, save_tiny_llama
+from tests.tiny.saved import QUICK, save_chats, save_tiny_llama, sums
 
 OTHER = (
     "{% for m in messages %}### {{ m['role'] }}:\n{{ m['content'] }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}### assistant:\n{% endif %}"
 )
-ROWS = chats(10)
+ROWS = sums(10)
 BITS_32 = QUICK | {"bits": 32}
 
 

@@ -10,12 +10,12 @@ import strop
 from strop.data import encode_all
 from strop.evaluation.scoring import score
 from strop.training.run_data import rows_of_run
-from tests.training.tiny import QUICK, chats, in_float32
+from tests.tiny.saved import QUICK, in_float32, sums
 
 
 def uneven(count):
     """Return sums whose answers have one word or many."""
-    rows = chats(count)
+    rows = sums(count)
     for i, row in enumerate(rows):
         row["messages"][1]["content"] += " and that is all" * (3 * (i % 3))
     return rows

@@ -13,7 +13,7 @@ import pytest
 
 from strop.runs import checkpoints
 from strop.training import Run
-from tests.training.tiny import save_chats
+from tests.tiny.saved import save_chats
 
 pytestmark = pytest.mark.slow
 

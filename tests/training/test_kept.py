@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 import strop
 from strop.core.errors import DataError
 from strop.training import Run
-from tests.training.tiny import QUICK, chats, in_float32, save_chats
+from tests.tiny.saved import QUICK, in_float32, save_chats, sums
 
 
 def test_a_run_keeps_what_surrounds_the_weights(finished, tiny_model):
@@ -44,7 +44,7 @@ def test_a_model_without_a_folder_of_its_own_is_kept_whole_with_its_run(tmp_path
         "tokenizer": nameless["tokenizer"],
     }
     runs = [
-        strop.train(chats(10), **objects, out=tmp_path / name, **QUICK)
+        strop.train(sums(10), **objects, out=tmp_path / name, **QUICK)
         for name, objects in (("nameless", nameless), ("run", given))
     ]
     for run in runs:

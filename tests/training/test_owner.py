@@ -11,7 +11,7 @@ import pytest
 from strop.core.errors import ConfigError
 from strop.runs.owner import LOCK, Owner
 from strop.training import train
-from tests.training.tiny import chats, save_chats
+from tests.tiny.saved import save_chats, sums
 
 QUICK = {"max_steps": 2, "batch_size": 4, "held_out": 0, "bits": 32, "quiet": True}
 TRAIN = """
@@ -71,7 +71,7 @@ def test_of_two_in_one_folder_one_trains_and_the_other_is_told(tmp_path, tiny_mo
 
 
 def test_a_run_that_is_trained_is_not_resumed_beside(tmp_path, tiny_model):
-    rows = chats(12)
+    rows = sums(12)
     run = train(rows, model=tiny_model, out=tmp_path / "run", save_every=1, **QUICK)
     run.update(status="interrupted")
     owner = Owner(run.path)
@@ -102,18 +102,18 @@ def test_a_folder_is_taken_again_after_its_owner_was_killed(tmp_path, tiny_model
 
 
 def test_a_run_without_a_step_is_free_for_the_next_try(tmp_path, tiny_model):
-    run = train(chats(12), model=tiny_model, out=tmp_path / "run", **QUICK)
+    run = train(sums(12), model=tiny_model, out=tmp_path / "run", **QUICK)
     (run.path / "notes.txt").write_text("mine")
     run.update(status="running")
     run.log_file.write_text("")
-    again = train(chats(12), model=tiny_model, out=tmp_path / "run", **QUICK)
+    again = train(sums(12), model=tiny_model, out=tmp_path / "run", **QUICK)
     assert again.finished
     assert (run.path / "notes.txt").read_text() == "mine"
 
 
 def test_what_was_refused_leaves_no_folder(tmp_path, tiny_model):
     with pytest.raises(ConfigError, match="target_modules"):
-        train(chats(8), model=tiny_model, out=tmp_path / "run", target_modules="no_such", **QUICK)
+        train(sums(8), model=tiny_model, out=tmp_path / "run", target_modules="no_such", **QUICK)
     assert not (tmp_path / "run").exists()
 
 

@@ -18,7 +18,7 @@ from strop.models import compute_dtype
 from strop.runs import report
 from strop.training import Run
 from strop.training.dataset import length_for
-from tests.training.tiny import QUICK, chats, in_float32, save_chats
+from tests.tiny.saved import QUICK, in_float32, save_chats, sums
 
 
 def test_a_run_leaves_settings_log_adapter_checkpoints_and_report(finished):
@@ -74,7 +74,7 @@ def test_the_plain_trl_way_gives_the_same_losses(tmp_path, tiny_model):
     check_same_steps(
         *(
             strop.train(
-                chats(20),
+                sums(20),
                 **in_float32(tiny_model),
                 out=tmp_path / str(accelerate),
                 accelerate=accelerate,
@@ -119,7 +119,7 @@ def test_the_report_shows_before_and_after_once_there_is_an_evaluation(tmp_path,
 def test_a_model_object_is_trained_and_gets_its_forward_back(tmp_path, tiny_model):
     model = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
-    run = strop.train(chats(10), model=model, tokenizer=tokenizer, out=tmp_path / "run", **QUICK)
+    run = strop.train(sums(10), model=model, tokenizer=tokenizer, out=tmp_path / "run", **QUICK)
     assert run.settings["data"] is None
     assert run.settings["model"] == str(tiny_model)
 
@@ -128,7 +128,7 @@ def test_training_sends_nothing_and_gives_signals_back(tmp_path, tiny_model):
     from huggingface_hub.utils import _telemetry
 
     before = signal.getsignal(signal.SIGINT)
-    strop.train(chats(10), model=tiny_model, out=tmp_path / "run", **QUICK)
+    strop.train(sums(10), model=tiny_model, out=tmp_path / "run", **QUICK)
     assert signal.getsignal(signal.SIGINT) is before
     assert _telemetry._TELEMETRY_THREAD is None
     assert _telemetry._TELEMETRY_QUEUE.empty()
@@ -137,14 +137,14 @@ def test_training_sends_nothing_and_gives_signals_back(tmp_path, tiny_model):
 def test_a_folder_that_holds_a_run_is_left_alone(finished, tiny_model):
     before = finished.record
     with pytest.raises(ConfigError, match="already holds a run; resume it"):
-        strop.train(chats(10), model=tiny_model, out=finished.path, **QUICK)
+        strop.train(sums(10), model=tiny_model, out=finished.path, **QUICK)
     assert finished.record == before
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path, tiny_model):
     (tmp_path / "adapter").mkdir()
     with pytest.raises(ConfigError, match="not an empty folder"):
-        strop.train(chats(10), model=tiny_model, out=tmp_path, **QUICK)
+        strop.train(sums(10), model=tiny_model, out=tmp_path, **QUICK)
 
 
 def test_a_finished_run_is_not_resumed(finished):
@@ -216,7 +216,7 @@ def test_data_that_teaches_nothing_is_refused_and_nothing_is_left(tmp_path, tiny
 
 def test_one_row_is_trained_on_without_a_held_out_part(tmp_path, tiny_model):
     settings = {k: v for k, v in QUICK.items() if k != "held_out"}
-    run = strop.train(chats(1), model=tiny_model, out=tmp_path / "run", **settings)
+    run = strop.train(sums(1), model=tiny_model, out=tmp_path / "run", **settings)
     assert run.finished
     assert run.record["data"]["held_out_rows"] == 0
 
@@ -227,7 +227,7 @@ def said(question, answer, **more):
 
 
 def test_a_row_of_fifty_thousand_tokens_is_cut_and_named_everywhere(tmp_path, tiny_model, capsys):
-    rows = [*chats(8), said("hi", "x" * 50_000)]
+    rows = [*sums(8), said("hi", "x" * 50_000)]
     options = {k: v for k, v in QUICK.items() if k != "quiet"}
     run = strop.train(rows, model=tiny_model, out=tmp_path / "run", **options)
     facts = run.record["data"]
@@ -335,25 +335,25 @@ def test_columns_and_learned_parts_are_chosen_by_settings(tmp_path, tiny_model):
 )
 def test_a_setting_that_cannot_work_is_one_clear_error(tmp_path, tiny_model, settings, said):
     with pytest.raises(ConfigError, match=said):
-        strop.train(chats(10), model=tiny_model, out=tmp_path / "run", **(QUICK | settings))
+        strop.train(sums(10), model=tiny_model, out=tmp_path / "run", **(QUICK | settings))
 
 
 def test_a_folder_without_weights_is_one_clear_error(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(StropError, match="empty"):
-        strop.train(chats(10), model=tmp_path / "empty", out=tmp_path / "run", **QUICK)
+        strop.train(sums(10), model=tmp_path / "empty", out=tmp_path / "run", **QUICK)
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path, tiny_model):
     with pytest.raises(StropError, match=r"the loss is (nan|inf) at step .* lower learning_rate"):
         strop.train(
-            chats(10), model=tiny_model, out=tmp_path / "run", **(QUICK | {"learning_rate": 1e30})
+            sums(10), model=tiny_model, out=tmp_path / "run", **(QUICK | {"learning_rate": 1e30})
         )
 
 
 def test_trainer_arguments_reach_trl_as_written(tmp_path, tiny_model):
     run = strop.train(
-        chats(10), model=tiny_model, out=tmp_path / "run", trainer={"optim": "sgd"}, **QUICK
+        sums(10), model=tiny_model, out=tmp_path / "run", trainer={"optim": "sgd"}, **QUICK
     )
     last = sorted(run.checkpoints_folder.iterdir())[-1]
     state = torch.load(last / "optimizer.pt", weights_only=True)

@@ -15,7 +15,7 @@ from strop.core.errors import ConfigError, UnsupportedError
 from strop.planning.settings import Settings
 from strop.planning.trainer_arguments import DECIDED, FORMER, REFUSED, WITHOUT_EFFECT, WORKS
 from strop.runs import checkpoints
-from tests.training.tiny import QUICK, chats
+from tests.tiny.saved import QUICK, sums
 
 FIELDS = {field.name for field in dataclasses.fields(SFTConfig) if field.init}
 
@@ -35,7 +35,7 @@ def trained(tmp_path_factory, tiny_model):
     def train(folder=None, **settings):
         folder = folder or tmp_path_factory.mktemp("run") / "run"
         chosen = {**QUICK, "bits": 32, **settings}
-        return strop.train(chats(20), model=tiny_model, out=folder, **chosen)
+        return strop.train(sums(20), model=tiny_model, out=folder, **chosen)
 
     return train
 
@@ -274,7 +274,7 @@ def killed_after_step_6(run, folder):
 
 def test_a_resumed_run_ends_with_the_same_best_adapter(best, tmp_path):
     killed = killed_after_step_6(best, tmp_path / "run")
-    run = strop.train(chats(20), resume=killed.path, quiet=True)
+    run = strop.train(sums(20), resume=killed.path, quiet=True)
     assert run.record["best"] == best.record["best"]
     name = "adapter_model.safetensors"
     assert (run.adapter_folder / name).read_bytes() == (best.adapter_folder / name).read_bytes()
@@ -286,7 +286,7 @@ def test_a_best_checkpoint_that_is_gone_is_named(best, tmp_path):
     step = best.record["best"]["step"]
     shutil.rmtree(killed.checkpoints_folder / f"checkpoint-{step}")
     with pytest.raises(UnsupportedError, match=rf"checkpoint-{step}, .*gone or damaged"):
-        strop.train(chats(20), resume=killed.path, quiet=True)
+        strop.train(sums(20), resume=killed.path, quiet=True)
 
 
 def test_the_best_line_of_a_log_counts_from_the_first_step():

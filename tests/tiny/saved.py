@@ -1,4 +1,4 @@
-"""Tiny real models of every family that is exported, a tokenizer with merges, and runs on them."""
+"""Tiny real models in folders, with tokenizers, rows for them, and runs on them."""
 
 import json
 import random
@@ -10,13 +10,16 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast, set_seed
 
 import strop
-from tests.models.tiny import FAMILIES as KNOWN
+from tests.tiny import FAMILIES as KNOWN
 
 TEMPLATE = (
     "{% for m in messages %}<|start|>{{ m['role'] }}\n{{ m['content'] }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
 )
 SPECIALS = ["<|pad|>", "<s>", "<|end|>", "<|start|>", "<|unk|>"]
+BYTE_SPECIALS = ["<|pad|>", "<|start|>", "<|end|>"]
+QUICK = {"max_steps": 3, "batch_size": 4, "held_out": 2, "learning_rate": 1e-2, "quiet": True}
+"""Settings of a training that takes a moment."""
 WORDS = "north south east west river sea hill rain snow wind one two three four".split()  # noqa: SIM905
 COMMON = {
     "hidden_size": 64,
@@ -74,9 +77,58 @@ def chats(count: int) -> list[dict]:
     for _ in range(count):
         words = rng.choices(WORDS, k=rng.randint(2, 6))
         question = f"The last word of {' '.join(words)}?"
-        messages = [("user", question), ("assistant", words[-1])]
-        rows.append({"messages": [{"role": r, "content": c} for r, c in messages]})
+        rows.append(_chat(question, words[-1]))
     return rows
+
+
+def sums(count: int) -> list[dict]:
+    """Return sums with their answers."""
+    rng = random.Random(0)
+    rows = []
+    for _ in range(count):
+        a, b = rng.randint(0, 99), rng.randint(0, 9)
+        question = f"{a} plus {b}?" + " please" * rng.randint(0, 3)
+        rows.append(_chat(question, str(a + b)))
+    return rows
+
+
+def _chat(question: str, answer: str) -> dict:
+    turns = (("user", question), ("assistant", answer))
+    return {"messages": [{"role": role, "content": content} for role, content in turns]}
+
+
+def save_chats(path: Path, count: int) -> Path:
+    """Write `sums(count)` as JSONL."""
+    path.write_text("".join(json.dumps(row) + "\n" for row in sums(count)))
+    return path
+
+
+def save_tiny_llama(folder: Path, context: int = 256) -> Path:
+    """Save a random Llama of two layers and a byte-level tokenizer with a chat template."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*BYTE_SPECIALS, *letters])}
+    inner = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<|pad|>", eos_token="<|end|>")
+    fast.add_special_tokens({"additional_special_tokens": ["<|start|>"]})
+    fast.chat_template = TEMPLATE
+    set_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=context,
+        pad_token_id=0,
+        eos_token_id=2,
+        bos_token_id=None,
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    fast.save_pretrained(folder)
+    return folder
 
 
 def save_model(family: str, folder: Path, **sizes: int) -> Path:
@@ -121,3 +173,9 @@ def trained(
         quiet=True,
         **(given | settings),
     )
+
+
+def in_float32(folder: Path) -> dict:
+    """Return model and tokenizer in the precision in which two ways can be seen to agree."""
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    return {"model": model, "tokenizer": transformers.AutoTokenizer.from_pretrained(folder)}
