@@ -30,7 +30,7 @@ class Row:
     weights: tuple[float, ...] | None = None
     """Loss weight of each message, if the data has any; 0 takes no part."""
     merged: bool = False
-    """Whether an answer was in several messages: reasoning, text and calls each in one."""
+    """True if an answer was in several messages: reasoning, text and calls each in one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Example:
     dropped: tuple[str, ...] = ()
     """Kinds of the findings about parts of the row that the chat template leaves out."""
     divisible: bool = False
-    """Whether the row is a plain text, of which every part is an example too."""
+    """True if the row is a plain text, of which every part is an example too."""
 
 
 @dataclass(frozen=True, slots=True)

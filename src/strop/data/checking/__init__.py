@@ -1,1 +1,1 @@
-"""Looks for faults in rows and mends what can be mended."""
+"""Checks of a data set, and a cleaned copy of it."""

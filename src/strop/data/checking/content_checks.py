@@ -15,7 +15,7 @@ class Pattern:
     find: Callable[[str], tuple[int, int] | None]
     """Returns start and end of an occurrence, or None."""
     answers: bool = False
-    """Whether only answers are searched."""
+    """True if only answers are searched."""
 
 
 def _search(pattern: str, needs: str, flags: int = 0) -> Callable[[str], tuple[int, int] | None]:

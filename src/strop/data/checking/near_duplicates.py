@@ -53,7 +53,7 @@ class NearDuplicates:
     shingles: list[list[str]] = field(default_factory=list)
     lines: list[int] = field(default_factory=list)
     sketching: bool = field(default_factory=lambda: importlib.util.find_spec("rensa") is not None)
-    """Whether the package that computes sketches is installed."""
+    """True if the package that computes sketches is installed."""
     sketches: list[NDArray[np.uint32]] = field(default_factory=list)
 
     def add(self, row: Row) -> None:

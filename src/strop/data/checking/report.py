@@ -80,7 +80,7 @@ class Report:
 
     @property
     def severe(self) -> bool:
-        """Whether training on the data would fail or go wrong."""
+        """True if training on the data would fail or go wrong."""
         return any(f.severity == "error" for f in self.findings)
 
     def minutes(self, tokens_per_second: float) -> float | None:

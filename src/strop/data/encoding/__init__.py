@@ -1,1 +1,1 @@
-"""Turns rows into token ids and marks exactly which of them carry loss."""
+"""Encoding: rows as token ids, with exactly the supervised ones labelled."""

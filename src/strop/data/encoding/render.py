@@ -42,7 +42,7 @@ class Rendered:
     spans: list[Span]
     """One for each assistant message, in order."""
     closed: bool
-    """Whether the last answer ends with a special token; if not, the tokenizer's is to be added."""
+    """True if the last answer ends with a special token; if not, the tokenizer's is to be added."""
     form: Form
     """The form of the conversation that was rendered."""
     silent: dict[int, str]

@@ -21,7 +21,7 @@ class SupervisedText:
     spans: list[Span]
     """The supervised characters."""
     ends: bool
-    """Whether an end token is to be added."""
+    """True if an end token is to be added."""
     begin_ids: list[int]
     """Token ids that precede those of the text."""
     dropped: tuple[str, ...] = ()

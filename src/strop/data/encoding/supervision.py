@@ -11,9 +11,9 @@ class Supervision:
     answers: Literal["all", "last"] = "all"
     """Every answer of a conversation, or only its last."""
     end_token: bool = True
-    """Whether the token that ends an answer is supervised, so that the model learns to stop."""
+    """True if the token that ends an answer is supervised, so that the model learns to stop."""
     reasoning: bool = True
-    """Whether the reasoning before an answer is supervised."""
+    """True if the reasoning before an answer is supervised."""
 
 
 EVERYTHING = Supervision()

@@ -1,1 +1,1 @@
-"""The known formats: which columns or messages make a row."""
+"""Formats: columns and messages that make a row."""

@@ -47,7 +47,7 @@ class Format:
     also: tuple[tuple[str, ...], ...] = ()
     """Names of each optional column; the first that is there is read."""
     suits: Callable[[Survey, Sequence[str]], bool] | None = None
-    """Whether the values of the required columns fit the format; None if their names suffice."""
+    """Test of the values of the required columns; None if their names suffice."""
 
     def columns(self, record: Collection[str]) -> list[str] | None:
         """Return the record's name of each required column, or None if one is missing."""

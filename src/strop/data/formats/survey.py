@@ -96,17 +96,17 @@ class Column:
 
     @property
     def marks(self) -> bool:
-        """Whether most of its values are truth values."""
+        """True if most of its values are truth values."""
         return 2 * self.truths > self.filled
 
     @property
     def short(self) -> bool:
-        """Whether each value is short enough for a label, on one line."""
+        """True if each value is short enough for a label, on one line."""
         return 0 < self.longest <= LONGEST_LABEL and not self.multiline and not self.nested
 
     @property
     def repeats(self) -> bool:
-        """Whether its values are short and each stands in two rows on average, as labels do."""
+        """True if its values are short and each occurs in two rows on average, as labels do."""
         return self.short and 2 * len(self.distinct) <= self.filled
 
     def content(self, name: str, *, known: bool) -> bool:

@@ -1,1 +1,1 @@
-"""Reads records from files, folders, tables and objects, and makes rows of them."""
+"""Reading: records of files, folders, tables and objects, and the rows that they become."""

@@ -24,7 +24,7 @@ class Columns:
     trained: tuple[str, ...] = ()
     """Instructions of a run, one of which precedes each text of a classification."""
     strict: bool = True
-    """Whether a named column must be there; those of a run need not, in another file."""
+    """True if a named column must be there; those of a run need not, in another file."""
 
     def resolve(self, shapes: Shapes, name: str) -> "ResolvedColumns":
         """Return the names for strop of a source's columns.
