@@ -315,3 +315,14 @@ def test_reasoning_between_any_marks_can_be_left_unsupervised(tokenizer, mark, c
     row = read([{"prompt": "why?", "completion": f"{mark}because{close}\n\nno"}])[0]
     example = encode(row, tokenizer, supervision=Supervision(reasoning=False))
     assert spoken(example, tokenizer) == "no<|im_end|>"
+
+
+@pytest.mark.parametrize("max_length", [2, 3, 8, 21, 60])
+def test_every_token_of_a_divided_text_is_predicted_once(tokenizer, max_length):
+    for words in range(1, 25):
+        row = read([{"text": "hello " * words}])[0]
+        whole = encode(row, tokenizer)
+        examples = encode_all([row], tokenizer, fit=Fit(max_length))
+        assert all(2 <= len(e.ids) == len(e.labels) <= max_length for e in examples)
+        predicted = [label for e in examples for label in e.labels[1:]]
+        assert predicted == whole.labels[1:]

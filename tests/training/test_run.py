@@ -247,7 +247,9 @@ def test_a_long_text_is_learned_in_pieces(tmp_path, tiny_model):
     facts = run.record["data"]
     assert facts["divided_lines"] == [1]
     assert facts["cut_lines"] == []
-    assert facts["tokens"] == sum(len(t["text"]) + 1 for t in texts)
+    whole = sum(len(t["text"]) + 1 for t in texts)
+    assert facts["supervised_tokens"] == whole
+    assert facts["tokens"] == whole + 4  # each of four later pieces repeats a token
     assert run.log[-1]["tokens"] == facts["tokens"]
 
 

@@ -15,7 +15,8 @@ class Fit:
     """Rule for rows that are longer than `max_length`.
 
     A conversation is cut at its end. A plain text is divided into examples of `max_length` tokens,
-    so that nothing of it is lost, or cut as well.
+    or cut as well. As a model predicts each token from those before it, an example begins with the
+    last token of the one before, unsupervised: every token of the text is predicted once.
     """
 
     max_length: int | None = None
@@ -35,9 +36,15 @@ class Fit:
         if n is None or len(whole.ids) <= n:
             return [whole]
         if self.visible(whole) == len(whole.ids):
-            return [
-                dataclasses.replace(whole, ids=whole.ids[i : i + n], labels=whole.labels[i : i + n])
-                for i in range(0, len(whole.ids), n)
+            first = dataclasses.replace(whole, ids=whole.ids[:n], labels=whole.labels[:n])
+            step = max(1, n - 1)
+            return [first] + [
+                dataclasses.replace(
+                    whole,
+                    ids=whole.ids[i : i + n],
+                    labels=[IGNORE_INDEX, *whole.labels[i + 1 : i + n]],
+                )
+                for i in range(step, len(whole.ids) - 1, step)
             ]
         labels = whole.labels[:n]
         if all(label == IGNORE_INDEX for label in labels):
