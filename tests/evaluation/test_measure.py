@@ -8,6 +8,8 @@ from strop.core.errors import ConfigError, DataError
 from strop.data import encode, read
 from strop.evaluation import Estimate, Evaluation, compare, evaluate
 from strop.evaluation.labels import label_set
+from strop.training import train
+from tests.training.tiny import chats, save_chats
 
 TONES = ("positive", "negative", "so so")
 LABELLED = [
@@ -164,3 +166,29 @@ def test_a_run_keeps_base_and_tuned_and_measures_the_base_once(tiny_model, tmp_p
     assert again == base  # the seconds too: it was read, not measured
     other, _ = compare(run, LABELLED, limit=9)
     assert other.rows == 9
+
+
+def test_without_data_a_run_is_measured_on_the_rows_it_held_out(tiny_model, tmp_path):
+    data = save_chats(tmp_path / "rows.jsonl", 12)
+    run = train(data, model=tiny_model, out=tmp_path / "run", held_out=4, max_steps=1, bits=32)
+    base, tuned = compare(run)
+    assert base.rows == tuned.rows == 4
+    assert tuned.note is None
+    assert evaluate(run).loss.value == pytest.approx(run.log[-1]["held_out_loss"], rel=1e-5)
+    _, tuned = compare(run, data)
+    assert tuned.note == (
+        "8 of these 12 rows are among those that the run was trained on, so they say little of new ones"
+    )
+
+
+def test_what_holds_out_no_rows_is_named(loaded, tiny_model, tmp_path):
+    with pytest.raises(ConfigError, match="only a run has held-out rows"):
+        evaluate(loaded)
+    settings = {"model": tiny_model, "max_steps": 1, "bits": 32, "held_out": 0}
+    data = save_chats(tmp_path / "rows.jsonl", 8)
+    run = train(data, out=tmp_path / "run", **settings)
+    with pytest.raises(ConfigError, match="held out no rows; name a file"):
+        compare(run)
+    given = train(chats(8), out=tmp_path / "given", **settings)
+    with pytest.raises(ConfigError, match="rows that are no longer at hand"):
+        compare(given)

@@ -7,7 +7,7 @@ from typing import Any
 
 def evaluate(
     target: str,
-    data: Path,
+    data: Path | None = None,
     *,
     limit: int | None = None,
     seed: int = 0,
@@ -17,7 +17,7 @@ def evaluate(
 
     Args:
         target: a run folder or a model.
-        data: a file of rows.
+        data: a file of rows; None takes those that the run held out.
         limit: the most rows to take.
         seed: of the rows drawn.
         columns: settings `map`, `ignore_columns` and `instruction` of this file, where they are
@@ -37,7 +37,7 @@ def evaluate(
     run = Run.open(target)
     base, tuned = evaluation.compare(run, data, limit=limit, seed=seed, columns=read_as)
     return {
-        "data": str(data),
+        "data": "the run's held-out data" if data is None else str(data),
         "run": str(run.path),
         "base": base.plain(),
         "tuned": tuned.plain(),

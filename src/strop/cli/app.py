@@ -120,7 +120,13 @@ def train(
 @app.command("eval", cls=Command, epilog="Example: strop eval runs/tone held_out.jsonl --limit 300")
 def evaluate(
     target: Target,
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="JSONL, JSON, CSV or Parquet.")],
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DATA]",
+            help="JSONL, JSON, CSV or Parquet; without it the rows that the run held out.",
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Take only this many rows.")] = None,
     seed: Annotated[int, typer.Option(help="Of the choice of rows and the bootstrap.")] = 0,
     names: Names = None,

@@ -27,7 +27,7 @@ from strop.models import load
 from strop.models.quantized.inference_layout import keep_layout
 from strop.runs import report
 from strop.training import Run
-from strop.training.run_data import columns_of_run
+from strop.training.run_data import columns_of_run, rows_of_run
 
 PADDED_TOKENS = 2_000_000
 """Token ids handed to the model at once, padding included: 16 MB."""
@@ -39,7 +39,7 @@ WITHOUT_REASONING = "labels are scored without the reasoning of the rows, which 
 
 def evaluate(
     run_or_model: Any,
-    data: Any,
+    data: Any = None,
     *,
     limit: int | None = None,
     seed: int = 0,
@@ -55,7 +55,8 @@ def evaluate(
 
     Args:
         run_or_model: a Run, its folder, a model's name or folder, or (model, tokenizer).
-        data: what `strop.data.read` takes; for a run, read as the data it was trained on.
+        data: what `strop.data.read` takes; for a run, read as the data it was trained on, and None
+            takes the rows that it held out.
         limit: take only this many rows, drawn with `seed`; None takes all.
         seed: of the rows drawn and of the bootstrap.
         columns: how its columns are read, where not as those of the run's own data.
@@ -64,14 +65,14 @@ def evaluate(
         DataError: no row has an answer, or rows cannot be used.
         ConfigError: there is no such run or model, or `limit` is below 1.
     """
-    rows = _drawn(read_by(data, _columns(run_or_model, columns)), limit, seed)
+    rows = _drawn(_rows(run_or_model, data, columns), limit, seed)
     model, tokenizer = opened(run_or_model)
     return _measured(model, tokenizer, rows, seed)
 
 
 def compare(
     run: Run,
-    data: Any,
+    data: Any = None,
     *,
     base: Evaluation | None = None,
     limit: int | None = None,
@@ -84,7 +85,7 @@ def compare(
 
     Args:
         run: a run with an adapter or a checkpoint.
-        data: what `strop.data.read` takes.
+        data: what `strop.data.read` takes; None takes the rows that the run held out.
         base: the base model on the same rows, where that is known already.
         limit: as in `evaluate`.
         seed: as in `evaluate`.
@@ -94,7 +95,7 @@ def compare(
         The base model's evaluation and the tuned one's; they stand in evaluation.json and in
         report.html as well.
     """
-    rows = _drawn(read_by(data, _columns(run, columns)), limit, seed)
+    rows = _drawn(_rows(run, data, columns), limit, seed)
     recorded = run.evaluation or {}
     same = _fingerprint(rows)
     if base is None and recorded.get("rows_sha256") == same:
@@ -102,6 +103,12 @@ def compare(
     if base is None:
         base = _measured(*run.load_base(), rows, seed)
     tuned = _measured(*run.load(), rows, seed)
+    if data is not None and (trained := _trained_on(run, rows)):
+        why = (
+            f"{trained:,} of these {len(rows):,} rows are among those that the run was trained on, "
+            "so they say little of new ones"
+        )
+        tuned = dataclasses.replace(tuned, note="; ".join(filter(None, (tuned.note, why))))
     record = {
         "data": rows.source,
         "rows_sha256": same,
@@ -112,6 +119,30 @@ def compare(
     write_json(run.path / "evaluation.json", record)
     report.write(run)
     return base, tuned
+
+
+def _rows(run_or_model: Any, data: Any, columns: Columns | None) -> Rows:
+    """Return the rows to measure on: those given, or those that a run held out."""
+    if data is not None:
+        return read_by(data, _columns(run_or_model, columns))
+    run = _run(run_or_model)
+    if run is None:
+        raise ConfigError("only a run has held-out rows; name a file of rows to measure a model on")
+    both = rows_of_run(run.record)
+    if both is None or not len(both[1]):
+        why = "held out no rows" if both else "was trained on rows that are no longer at hand"
+        raise ConfigError(f"{run.path} {why}; name a file of rows to measure on")
+    return both[1]
+
+
+def _trained_on(run: Run, rows: Rows) -> int:
+    """Return how many rows are among those that a run was trained on, as far as these are at hand."""
+    try:
+        both = rows_of_run(run.record)
+    except DataError:  # another file lies there now
+        return 0
+    trained = {_content(row) for row in both[0]} if both else set()
+    return sum(_content(row) in trained for row in rows)
 
 
 def _columns(run_or_model: Any, given: Columns | None) -> Columns:
@@ -147,7 +178,12 @@ def _drawn(rows: Rows, limit: int | None, seed: int) -> Rows:
 
 
 def _fingerprint(rows: Rows) -> str:
-    plain = json.dumps([[row.messages, row.text, row.tools] for row in rows.rows], sort_keys=True)
+    return hashlib.sha256("".join(map(_content, rows.rows)).encode()).hexdigest()
+
+
+def _content(row: Row) -> str:
+    """Return the SHA-256 of what a row says, wherever it stands."""
+    plain = json.dumps([row.messages, row.text, row.tools], sort_keys=True)
     return hashlib.sha256(plain.encode()).hexdigest()
 
 
