@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from tests.training.tiny import chats, save_chats
 
 import strop
 from strop.core.errors import ConfigError, DataError
@@ -9,7 +10,6 @@ from strop.data import encode, read
 from strop.evaluation import Estimate, Evaluation, compare, evaluate
 from strop.evaluation.labels import label_set
 from strop.training import train
-from tests.training.tiny import chats, save_chats
 
 TONES = ("positive", "negative", "so so")
 LABELLED = [
