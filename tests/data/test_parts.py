@@ -2,8 +2,9 @@
 
 import pytest
 
-from strop.data import DataError, Row, Supervision, check, encode, prompt, read
+from strop.data import DataError, Fault, Row, Supervision, check, encode, prompt, read
 from strop.data.checking.finding_kinds import KINDS
+from strop.data.encoding.encode import encoded
 from strop.data.encoding.parts import FINDINGS, LEFT_OUT
 from strop.planning.settings import Settings
 from strop.runs.left_out import left_out
@@ -312,3 +313,17 @@ def test_the_plan_says_that_several_messages_are_one_answer():
     parts = [QUESTION, says("I look."), {"role": "tool_call", "content": '{"name": "now"}'}]
     facts = prepare([{"messages": parts}], with_template("qwen3"), Settings(held_out=0), None).facts
     assert "line 1: an answer in several messages is learned as one" in left_out(facts)
+
+
+def test_a_row_that_no_form_repairs_leaves_the_next_its_own_forms():
+    tokenizer = small.small_tokenizer()
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'developer' or m.content == 'no' %}"
+        "{{ raise_exception('unfit') }}{% endif %}{{ m.content }}{% endfor %}"
+    )
+    developer = {"role": "developer", "content": "Be kind."}
+    rows = [[{"role": "user", "content": "no"}, says("No.")], [developer, QUESTION, says("No.")]]
+    first, second = encoded([Row(1, rows[0]), Row(2, rows[1])], tokenizer)
+    assert isinstance(first, Fault)
+    assert "unfit" in first.reason
+    assert not isinstance(second, Fault)

@@ -66,7 +66,7 @@ class ChatTemplate:
         self._compiled = _compiled(source)
         self._variables = variables
         self._ways: dict[Any, tuple[str, ...]] = {}
-        """Ways that helped before, by error or by kinds of unwritten parts."""
+        """Ways that helped before, by error or kinds of unwritten parts, and the ways that change it."""
 
     def render(
         self, messages: Sequence[Message], tools: Any, *, prompt: bool = False
@@ -101,14 +101,16 @@ class ChatTemplate:
         try:
             usual = self._in_form(messages, tools, ())
         except DataError as e:
-            ways = self._remembered(str(e), lambda: self._repairing(messages, tools))
+            changing = _changing(messages, tools)
+            key = (str(e), changing)
+            ways = self._remembered(key, lambda: self._repairing(messages, tools, changing))
             if not ways:
                 raise
             return self._in_form(messages, tools, ways)
         if not usual.unwritten:
             return usual
-        key = frozenset(part.kind for part in usual.unwritten)
-        ways = self._remembered(key, lambda: self._fullest(messages, tools, (), usual))
+        case = (frozenset(part.kind for part in usual.unwritten), _changing(messages, tools))
+        ways = self._remembered(case, lambda: self._fullest(messages, tools, (), usual))
         other = self._try(messages, tools, ways) if ways else None
         return other if other is not None and other.writes_more(usual) else usual
 
@@ -130,9 +132,10 @@ class ChatTemplate:
             return None
         return None if _LISTED in form.text else form  # it writes the list, not its texts
 
-    def _repairing(self, messages: Sequence[Message], tools: Any) -> tuple[str, ...]:
-        """Return the fewest ways to a form that the template can take, or none."""
-        changing = [w for w in WAYS if formed(messages, tools, (w,)) != (messages, tools)]
+    def _repairing(
+        self, messages: Sequence[Message], tools: Any, changing: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Return the fewest of the ways to a form that the template can take, or none."""
         for count in (1, 2):
             for ways in itertools.combinations(changing, count):
                 form = self._try(messages, tools, ways)
@@ -154,6 +157,11 @@ class ChatTemplate:
             if other is not None and other.writes_more(form):
                 ways, form = (*ways, way), other
         return ways
+
+
+def _changing(messages: Sequence[Message], tools: Any) -> tuple[str, ...]:
+    """Return the ways that change the form of a conversation."""
+    return tuple(w for w in WAYS if formed(messages, tools, (w,)) != (messages, tools))
 
 
 @functools.cache
