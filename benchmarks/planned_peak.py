@@ -22,18 +22,20 @@ from strop.core.files import write_json
 DATA = Path(__file__).parents[1] / ".cache" / "data"
 MODEL = "smollm2-135m-instruct"
 DEMO = {"data": "nyt", "batch_size": 16, "learning_rate": 5e-4, "warmup": 0.06}
+LONG = {"data": "text", "tokens": 2000, "max_steps": 1, "limit": 3 << 30}
+LEAN = {"data": "text", "tokens": 700, "batch_size": 4, "max_steps": 2}
 CASES: dict[str, dict[str, Any]] = {
     "demo": DEMO | {"rows": 1200},
     "demo, 12 steps": DEMO | {"rows": 320, "max_steps": 12},
+    "float32": DEMO | {"rows": 320, "max_steps": 6, "dtype": "float32"},
     "16 bits": DEMO | {"rows": 320, "max_steps": 6, "bits": 16},
-    "few short rows": {"data": "nyt", "rows": 8, "batch_size": 4, "max_steps": 4},
-    "checkpoint": {"data": "text", "tokens": 700, "batch_size": 4, "max_steps": 2}
-    | {"activations": "checkpoint"},
-    "offload": {"data": "text", "tokens": 700, "batch_size": 4, "max_steps": 2}
-    | {"activations": "offload"},
-    "64 rows of 2,000 tokens, 3 GB": {"data": "text", "tokens": 2000, "batch_size": 64}
-    | {"max_steps": 1, "limit": 3 << 30},
+    "few short rows": DEMO | {"rows": 8, "batch_size": 4, "max_steps": 4},
+    "checkpoint": LEAN | {"activations": "checkpoint"},
+    "offload": LEAN | {"activations": "offload"},
+    "8 rows of 2,000 tokens, 3 GB": LONG | {"batch_size": 8},
+    "64 rows of 2,000 tokens, 3 GB": LONG | {"batch_size": 64},
 }
+"""Settings of each run, its data, and the limit it runs under; bfloat16 where it says nothing else."""
 GROUPS = Path("/sys/fs/cgroup/memory")
 
 
@@ -72,7 +74,9 @@ def train(case: dict[str, Any]) -> dict[str, Any]:
         (group / "cgroup.procs").write_text(str(os.getpid()))
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "run"
-        run = strop.train(rows(case), model=MODEL, out=out, held_out=0, quiet=True, **case)
+        data = rows(case)
+        settings = {"dtype": "bfloat16", "held_out": 0} | case
+        run = strop.train(data, model=MODEL, out=out, quiet=True, **settings)
         record = run.record
     planned, peak = record["planned"], record["measured"]["peak_memory"]["main"]
     names = ("activations", "micro_batch_tokens")
