@@ -25,8 +25,8 @@ from strop.models.quantized.block_runner import take_apart
 from strop.models.quantized.calibration_text import LENGTH, sequences
 from strop.quantization.allocation import Knapsack, Option
 from strop.quantization.block import Decoder
-from strop.quantization.calibration import Layer, calibrate
-from strop.quantization.choices import NF4_FORMAT, Choices, choices, harm
+from strop.quantization.calibration import LayerStats, calibrate
+from strop.quantization.choices import NF4_FORMAT, Choices, choices, expected_kl
 from strop.quantization.compress import Calibrated, HeldOut, compress
 
 MODELS = ("smollm2-135m-instruct", "gemma-3-270m", "qwen2.5-coder-0.5b-instruct")
@@ -166,7 +166,7 @@ def nf4(name: str, weight: Tensor) -> Tensor:
 
 
 def whole_layers(
-    decoder: Decoder, layers: dict[str, Layer], offered: Choices, budget: float
+    decoder: Decoder, layers: dict[str, LayerStats], offered: Choices, budget: float
 ) -> set[str]:
     """Return the layers that stay in 16 bits where all others are NF4, by the same sensitivities."""
     options: dict[str, list[Option]] = {}
@@ -175,7 +175,7 @@ def whole_layers(
             if isinstance(module, nn.Linear):
                 layer, weight = layers[name], module.weight
                 rows = torch.arange(len(weight))
-                kl = harm(layer, weight - nf4(name, weight), rows, layer.energy)
+                kl = expected_kl(layer, weight - nf4(name, weight), rows, layer.energy)
                 options[name] = [
                     Option("nf4", NF4_FORMAT.stored_bytes(layer.shape), kl),
                     Option("16", 2 * weight.numel(), 0.0),

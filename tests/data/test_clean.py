@@ -7,7 +7,7 @@ import trl
 
 from strop.core.errors import StropError
 from strop.data import check
-from strop.models.tokenizers import load_tokenizer
+from strop.models.loading import load_tokenizer
 
 TOOLS = Path(trl.__file__).parent / "chat_templates" / "qwen2_5.jinja"
 DATA = Path(__file__).parents[2] / ".cache" / "data"

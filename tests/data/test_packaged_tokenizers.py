@@ -8,8 +8,8 @@ import trl
 from strop.core.errors import StropError
 from strop.data import DataError, Row, check, encode, family_template
 from strop.data.encoding.templates import CHAT_TEMPLATES
+from strop.models.loading import load_tokenizer
 from strop.models.packaged import PACKAGED
-from strop.models.tokenizers import load_tokenizer
 from tests.data import small
 
 FOREIGN = sorted(p.stem for p in (Path(trl.__file__).parent / "chat_templates").glob("*.jinja"))

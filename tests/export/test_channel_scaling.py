@@ -14,7 +14,7 @@ from strop.exporting.certify.open_llama_cpp import look
 from strop.exporting.certify.record import record_reference
 from strop.exporting.gguf.channel_scaling import CHANNELS_SCALED, ChannelScaling
 from strop.exporting.weights.tuned import PREFIX, Update
-from strop.models.quantized.activation_stats import input_energies
+from strop.models.quantized.activation_stats import input_statistics
 from strop.training import Run
 from tests import tiny
 from tests.tiny.saved import FAMILIES, trained
@@ -35,7 +35,7 @@ def model(request):
 
 
 def scaling_of(model):
-    return ChannelScaling(input_energies(model, IDS), model.config)
+    return ChannelScaling(input_statistics(model, IDS), model.config)
 
 
 @torch.no_grad()
@@ -72,10 +72,10 @@ def test_rows_and_updates_are_scaled_as_the_whole(model):
 
 @torch.no_grad()
 def test_inputs_differ_by_the_square_root_of_what_they_did(model):
-    scaling, before = scaling_of(model), input_energies(model, IDS)
+    scaling, before = scaling_of(model), input_statistics(model, IDS)
     for name, weight in model.state_dict().items():
         weight.copy_(scaling.apply(name, weight.clone()))
-    after = input_energies(model, IDS)
+    after = input_statistics(model, IDS)
     name = next(name for name in before if "layers.1.mlp.gate" in name)
     spread = [stats[name].log().std() for stats in (before, after)]
     torch.testing.assert_close(spread[1], spread[0] / 2, rtol=1e-3, atol=0)

@@ -45,7 +45,7 @@ def contents(folder):
 def test_saved_assets_are_what_transformers_makes_of_the_model(family, tmp_path):
     model = save_model(family, tmp_path / "model")
     live = load_assets(model)
-    live.keep(tmp_path / "model_assets")
+    live.write(tmp_path / "model_assets")
     saved = load_assets(model, tmp_path / "model_assets")
     assert type(live.config) is not SimpleNamespace
     assert type(saved.config) is SimpleNamespace
@@ -88,7 +88,7 @@ def test_the_saved_tokenizer_cuts_texts_as_the_model_does(tmp_path):
     file.write_text(json.dumps({**settings, "tokenizer_class": "Qwen2Tokenizer"}))
     live = load_assets(model)
     assert type(live.tokenizer).__name__ == "Qwen2Tokenizer"
-    live.keep(tmp_path / "model_assets")
+    live.write(tmp_path / "model_assets")
     check_same_tokens(live.tokenizer, load_assets(model, tmp_path / "model_assets").tokenizer)
 
 
@@ -98,7 +98,7 @@ def test_the_saved_tokenizer_cuts_texts_as_the_model_does(tmp_path):
 )
 def test_a_packaged_model_has_the_same_tokens_from_its_saved_assets(name, tmp_path):
     live = load_assets(name)
-    live.keep(tmp_path / "model_assets")
+    live.write(tmp_path / "model_assets")
     saved = load_assets(name, tmp_path / "model_assets")
     check_same_tokens(live.tokenizer, saved.tokenizer)
     assert vocabulary(saved, saved.config.vocab_size) == vocabulary(live, live.config.vocab_size)
@@ -130,8 +130,8 @@ def test_a_run_saves_its_assets_as_a_merged_model_has_them(run, tmp_path):
 
 
 def test_an_export_from_saved_assets_is_that_from_the_model_byte_for_byte(run, bare, tmp_path):
-    assert run.assets().kept == run.assets_folder
-    assert bare.assets().kept is None
+    assert run.assets().saved_in == run.assets_folder
+    assert bare.assets().saved_in is None
     for of, name in ((run, "kept"), (bare, "live")):
         forms = "f16,q8_0,adapter"
         export(of, *TARGETS, quant=forms, out=tmp_path / name, certified=False)

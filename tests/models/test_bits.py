@@ -17,7 +17,7 @@ from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.forward.compact import install
 from strop.layers.narrow import NarrowEmbedding, NarrowLinear
 from strop.layers.quantized_linear import QuantizedLinear
-from strop.models.precision import bits_of, computes_in, described, hold
+from strop.models.precision import bits_of, computes_in, described, store_narrow
 from strop.models.quantized.on_load import packed_folder
 from tests.tiny import FAMILIES, UNKNOWN, batch, model
 from tests.tiny.saved import save_tiny_llama
@@ -132,7 +132,7 @@ def test_the_blocks_train_on_narrow_weights_what_plain_layers_train(tmp_path, fa
     folder = saved(tmp_path, torch.bfloat16, family)
     place = packed_folder(folder) if bits == 4 else folder
     narrow = AutoModelForCausalLM.from_pretrained(place, dtype=torch.bfloat16)
-    hold(narrow, torch.float64)
+    store_narrow(narrow, torch.float64)
     dense = dense_twin(narrow, folder, torch.float64)
     for activations in ("keep", "checkpoint"):
         first, second = adapted(narrow), adapted(dense)
@@ -321,13 +321,12 @@ def write_sparse(folder, config):
 
     from strop.models.quantized.hf_quantizer import StropConfig, empty_layer
     from strop.models.quantized.on_load import quantisable
-    from strop.models.surgery import put
 
     with torch.device("meta"):
         meta = LlamaForCausalLM(config).bfloat16()
         chosen = dict(quantisable(meta))
         for name, form in chosen.items():
-            put(meta, name, empty_layer(meta.get_submodule(name), form))
+            meta.set_submodule(name, empty_layer(meta.get_submodule(name), form))
     folder.mkdir()
     config.quantization_config = StropConfig(chosen)
     config.architectures = ["LlamaForCausalLM"]

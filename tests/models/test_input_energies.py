@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from strop.models.quantized import activation_stats as module
-from strop.models.quantized.activation_stats import input_energies
+from strop.models.quantized.activation_stats import input_statistics
 from tests import tiny
 
 IDS = [[5, 6, 7, 8, 9], [10, 11, 12]]
@@ -25,7 +25,7 @@ def seen(model, name, ids):
 @pytest.mark.parametrize("family", tiny.FAMILIES | tiny.UNKNOWN)
 def test_they_are_what_each_layer_is_given(family):
     model = tiny.model(family).eval()
-    found = input_energies(model, IDS)
+    found = input_statistics(model, IDS)
     layers = [n for n, m in model.named_modules() if hasattr(m, "base_layer")]
     assert layers
     assert len(found) == len(layers) + 1
@@ -41,8 +41,8 @@ def test_it_reads_no_more_tokens_than_it_needs(monkeypatch):
     monkeypatch.setattr(module, "TOKENS", 7)
     model = tiny.model("llama").eval()
     first, second = (
-        input_energies(model, [*IDS, [1] * 50]),
-        input_energies(model, [IDS[0], IDS[1][:2]]),
+        input_statistics(model, [*IDS, [1] * 50]),
+        input_statistics(model, [IDS[0], IDS[1][:2]]),
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not any(m._forward_pre_hooks for m in model.modules())

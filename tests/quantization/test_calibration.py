@@ -69,7 +69,7 @@ def test_gradients_are_those_of_the_whole_model(calibrated, whole):
     assert calibrated.keys() == whole.keys()
     for name, layer in calibrated.items():
         expected = whole[name][1].square().mean(0)
-        torch.testing.assert_close(layer.gradient, expected, rtol=1e-5, atol=0)
+        torch.testing.assert_close(layer.output_grad_sq, expected, rtol=1e-5, atol=0)
 
 
 def test_a_token_weighs_what_an_error_costs_there_up_to_a_bound(calibrated, whole):

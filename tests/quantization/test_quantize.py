@@ -22,8 +22,8 @@ import strop
 import strop.models  # registers the quantiser with transformers
 from strop.core.errors import ConfigError, DataError, ShapeError, UnsupportedError
 from strop.layers.quantized_linear import QuantizedLinear
+from strop.models.loading import load_tokenizer
 from strop.models.lora import initialisation as lora_init
-from strop.models.tokenizers import load_tokenizer
 from strop.ops.dequantize import dequantize
 from strop.quantization.formats import FORMATS
 from strop.quantization.matrix import quantize

@@ -17,7 +17,7 @@ def test_a_run_keeps_what_surrounds_the_weights(finished, tiny_model):
     found = {path.name for path in finished.assets_folder.iterdir()}
     assert found >= {"config.json", "generation_config.json", "tokenizer.json", "resolved.json"}
     assets = finished.assets()
-    assert assets.kept == finished.assets_folder
+    assert assets.saved_in == finished.assets_folder
     assert assets.folder == tiny_model
     assert assets.config.head_dim == 8  # which config.json need not say
 
@@ -48,7 +48,7 @@ def test_a_model_without_a_folder_of_its_own_is_kept_whole_with_its_run(tmp_path
         for name, objects in (("nameless", nameless), ("run", given))
     ]
     for run in runs:
-        assert run.assets().kept == run.assets_folder
+        assert run.assets().saved_in == run.assets_folder
         assert run.assets().folder == run.base_folder
         assert {"config.json", "model.safetensors"} <= {p.name for p in run.base_folder.iterdir()}
 

@@ -104,6 +104,6 @@ def show(
 
 
 def _tokenizer(model: str) -> Any:
-    from strop.models.tokenizers import load_tokenizer
+    from strop.models.loading import load_tokenizer
 
     return load_tokenizer(model)

@@ -44,15 +44,15 @@ class ModelAssets:
     generation_config: Any
     """Has the settings as attributes."""
     tokenizer: Any
-    kept: Path | None = None
-    """Where `keep` wrote what this was read from; None: transformers read it from `folder`."""
+    saved_in: Path | None = None
+    """Folder where `write` wrote what this was read from; None: transformers read it from `folder`."""
     layout: Layout | None = None
     """What the model's weights are called in its files; None: transformers has to be asked."""
 
     @property
     def text_config(self) -> Any:
         """The settings of the language model: a part of `config` where it reads images as well."""
-        if self.kept is None:
+        if self.saved_in is None:
             return self.config.get_text_config()
         return getattr(self.config, "language_model", self.config)
 
@@ -64,24 +64,24 @@ class ModelAssets:
     @property
     def stated(self) -> dict[str, Any]:
         """What config.json says: the settings that are not the usual ones."""
-        if self.kept is None:
-            said = json.loads(self.config.to_json_string())
-            said.pop("transformers_weights", None)  # a file in `folder`
-            return dict(said)
-        return _read(self.kept / CONFIG)
+        if self.saved_in is None:
+            config = json.loads(self.config.to_json_string())
+            config.pop("transformers_weights", None)  # a file in `folder`
+            return dict(config)
+        return _read(self.saved_in / CONFIG)
 
     def save(self, folder: Path, dtype: torch.dtype) -> None:
         """Write everything beside weights of the format `dtype` that lie in `folder`."""
-        said = {**self.stated, "dtype": str(dtype).removeprefix("torch.")}
-        text = json.dumps(dict(sorted(said.items())), indent=2) + "\n"
+        config = {**self.stated, "dtype": str(dtype).removeprefix("torch.")}
+        text = json.dumps(dict(sorted(config.items())), indent=2) + "\n"
         (folder / CONFIG).write_text(text, encoding="utf-8")
         self.save_tokenizer(folder)
 
     def save_tokenizer(self, folder: Path) -> None:
         """Write the tokenizer with its chat template, and how to generate, into `folder`."""
-        if self.kept is not None:
+        if self.saved_in is not None:
             others = shutil.ignore_patterns(CONFIG, RESOLVED)
-            shutil.copytree(self.kept, folder, ignore=others, dirs_exist_ok=True)
+            shutil.copytree(self.saved_in, folder, ignore=others, dirs_exist_ok=True)
             return
         # save_pretrained refuses settings of sampling beside do_sample=False, which many models have
         self.generation_config.to_json_file(folder / GENERATION, keys_to_pop=["compile_config"])
@@ -91,20 +91,20 @@ class ModelAssets:
         """Give a model the generation settings and the pad token that training had."""
         from transformers import GenerationConfig
 
-        if self.kept is None:
+        if self.saved_in is None:
             model.generation_config = copy.deepcopy(self.generation_config)
         else:
             model.generation_config = GenerationConfig.from_pretrained(
-                self.kept, local_files_only=True
+                self.saved_in, local_files_only=True
             )
         model.config.pad_token_id = self.tokenizer.pad_token_id
 
-    def keep(self, folder: Path) -> None:
+    def write(self, folder: Path) -> None:
         """Write everything into `folder`, from which `load_assets` reads it at a fraction of the cost.
 
         Transformers' classes of configurations import its compilers, of tokenizers its models. What
         they made of the model's files is written down instead. A tokenizer without a tokenizer.json
-        cannot do without its class; then nothing is kept.
+        cannot do without its class; then nothing is written.
         """
         from transformers import PreTrainedTokenizerFast
 
@@ -125,20 +125,20 @@ class ModelAssets:
             write_json(scratch / RESOLVED, settings)
 
 
-def load_assets(name: str | Path, kept: Path | None = None) -> ModelAssets:
+def load_assets(name: str | Path, saved: Path | None = None) -> ModelAssets:
     """Return what surrounds a model's weights, with the chat template that training used.
 
     Args:
         name: what `load` takes.
-        kept: the folder that a run's training kept it in; without one, transformers reads it from
+        saved: folder in which a run's training wrote it; without one, transformers reads it from
             the model.
 
     Raises:
         StropError: the model cannot be found; the text says what was looked for where.
-        DataError: a file in `kept` is missing or damaged.
+        DataError: a file in `saved` is missing or damaged.
     """
-    if kept is not None and kept.is_dir():
-        return _opened(kept, located(name))
+    if saved is not None and saved.is_dir():
+        return _opened(saved, located(name))
     folder = resolve(name)
     from transformers import AutoTokenizer, GenerationConfig
 
@@ -151,9 +151,9 @@ def load_assets(name: str | Path, kept: Path | None = None) -> ModelAssets:
         generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
     else:
         generation = GenerationConfig.from_model_config(config)
-    found = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    assets = ModelAssets(folder, config, generation, found)
-    settle(assets, found)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    assets = ModelAssets(folder, config, generation, tokenizer)
+    settle(assets, tokenizer)
     return assets
 
 
@@ -174,21 +174,22 @@ def trained_assets(name: str | Path, model: Any, tokenizer: Any) -> ModelAssets:
     return dataclasses.replace(assets, generation_config=settings, tokenizer=tokenizer)
 
 
-def kept_tokenizer_identity(assets: ModelAssets, folder: Path) -> str:
-    """Return the identity of the tokenizer that `ModelAssets.keep` wrote into `folder`.
+def saved_tokenizer_identity(assets: ModelAssets, folder: Path) -> str:
+    """Return the identity of the tokenizer that `ModelAssets.write` wrote into `folder`.
 
     Raises:
-        ConfigError: it is not the assets's: what it does is not all in the files of a tokenizer.
+        ConfigError: it is not that of the assets: what it does is not all in the files of a tokenizer.
     """
-    kept = _opened(folder, assets.folder).tokenizer
-    found = tokenizer_identity(kept)
-    if found != tokenizer_identity(assets.tokenizer) and _probed(kept) != _probed(assets.tokenizer):
+    saved = _opened(folder, assets.folder).tokenizer
+    identity = tokenizer_identity(saved)
+    same = identity == tokenizer_identity(assets.tokenizer)
+    if not same and _probed(saved) != _probed(assets.tokenizer):
         raise ConfigError(
             f"the tokenizer that was given, a {type(assets.tokenizer).__name__}, is another one once "
             "it is saved and opened again, so that later steps could not use it; save it "
             "(tokenizer.save_pretrained) and give what AutoTokenizer.from_pretrained opens there"
         )
-    return found
+    return identity
 
 
 def check_same_files(folder: Path, recorded: Mapping[str, str]) -> None:
@@ -197,9 +198,9 @@ def check_same_files(folder: Path, recorded: Mapping[str, str]) -> None:
     Raises:
         DataError: a file was changed or is missing; the text names it.
     """
-    found = folder_digests(folder)
+    digests = folder_digests(folder)
     for name, digest in recorded.items():
-        if found.get(name) != digest:
+        if digests.get(name) != digest:
             raise DataError(
                 f"{folder / name} is damaged: it is not as training wrote it, and what is made with it "
                 f"would not be the trained model; put that file back, or remove the folder {folder}, and "
@@ -219,24 +220,24 @@ def _probed(tokenizer: Any) -> Any:
     return ids, tokenizer.chat_template, dict(tokenizer.special_tokens_map), sides
 
 
-def _opened(kept: Path, folder: Path) -> ModelAssets:
-    """Return the assets that `ModelAssets.keep` wrote into `kept`, of the model in `folder`."""
+def _opened(saved: Path, folder: Path) -> ModelAssets:
+    """Return the assets that `ModelAssets.write` wrote into `saved`, of the model in `folder`."""
     from transformers import PreTrainedTokenizerFast
 
-    settings = _read(kept / RESOLVED)
+    settings = _read(saved / RESOLVED)
     config = SimpleNamespace(**settings["config"])
     if (text := settings.get("text_config")) is not None:
         config.language_model = SimpleNamespace(**text)
     config.dtype = None if config.dtype is None else getattr(torch, config.dtype)
-    # told what the added tokens are, transformers does not parse the whole file to find them
+    # given the added tokens, transformers does not parse the whole file to find them
     added = {token.pop("id"): token for token in settings["added_tokens"]}
     tokenizer = PreTrainedTokenizerFast.from_pretrained(
-        kept, local_files_only=True, added_tokens_decoder=added
+        saved, local_files_only=True, added_tokens_decoder=added
     )
     generation = SimpleNamespace(**settings["generation_config"])
-    said = settings.get("tensors")
-    layout = None if said is None else from_plain(said)
-    return ModelAssets(folder, config, generation, tokenizer, kept, layout)
+    tensors = settings.get("tensors")
+    layout = None if tensors is None else from_plain(tensors)
+    return ModelAssets(folder, config, generation, tokenizer, saved, layout)
 
 
 def _settings(config: Any) -> dict[str, Any]:

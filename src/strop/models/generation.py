@@ -156,14 +156,14 @@ def pieces_of_text(tokenizer: Any, ids: Iterable[int]) -> Iterator[str]:
         )
 
     window: list[int] = []
-    told = 0  # of the window's tokens, how many are already told
+    settled = 0  # tokens of the window whose text was yielded
     for token in ids:
         window.append(token)
         whole = text(window)
         if whole.endswith("\ufffd"):
             continue  # within a character
-        if piece := whole[len(text(window[:told])) :]:
+        if piece := whole[len(text(window[:settled])) :]:
             yield piece
-            window, told = window[told:], len(window) - told
-    if rest := text(window)[len(text(window[:told])) :]:
+            window, settled = window[settled:], len(window) - settled
+    if rest := text(window)[len(text(window[:settled])) :]:
         yield rest

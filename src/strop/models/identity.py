@@ -63,14 +63,14 @@ def tokenizer_identity(tokenizer: Any) -> str:
     templates = tokenizer.chat_template
     if isinstance(templates, dict) and list(templates) == ["default"]:
         templates = templates["default"]
-    said = {
+    facts = {
         "templates": templates,
         "tokens": dict(tokenizer.special_tokens_map),
         "special": sorted(tokenizer.all_special_tokens),
         "sides": [tokenizer.padding_side, tokenizer.truncation_side],
     }
     digest = hashlib.sha256(backend.to_str().encode())
-    digest.update(json.dumps(said, sort_keys=True, default=str).encode())
+    digest.update(json.dumps(facts, sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 

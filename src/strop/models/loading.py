@@ -16,7 +16,7 @@ from strop.models.files.layout import faults_of_config
 from strop.models.files.opening import open_folder
 from strop.models.files.weight_files import check_no_adapter, stored_tensors
 from strop.models.packaged import PACKAGED, nearest
-from strop.models.precision import hold
+from strop.models.precision import store_narrow
 from strop.models.special_tokens import settle
 
 logger = logging.getLogger(__name__)
@@ -68,13 +68,28 @@ def load(
     return model.to(default_device()).eval(), tokenizer
 
 
+def load_tokenizer(name: str | Path) -> Any:
+    """Return the tokenizer of a model; its weights are not read.
+
+    Args:
+        name: what `load` takes.
+
+    Raises:
+        StropError: the model cannot be found; the text says what was looked for where.
+    """
+    folder = resolve(name)
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
 def opened(folder: Path, bits: int | None = None, dtype: torch.dtype | None = None) -> Any:
     """Return the model in a folder without its tokenizer, on the CPU; see `load`."""
     from strop.models.weight_source import choose  # with it come all of transformers' quantisers
 
     weights = choose(folder, bits, dtype)
     model = open_folder(weights.folder, weights.config, weights.dtype)
-    if weights.held and hold(model):
+    if weights.narrow and store_narrow(model):
         logger.info("%s has wider weights than 16 bits; they are rounded to bfloat16", folder)
     model.name_or_path = str(folder)
     return model
@@ -92,15 +107,15 @@ def resolve(name: str | Path) -> Path:
         UnsupportedError: a kind of model that is not known.
         MissingPackageError: a packaged model whose package is not installed.
     """
-    return _found(name, _checked)
+    return _resolve(name, _checked)
 
 
 def located(name: str | Path) -> Path:
     """Return what `resolve` does, for a model of a known kind; transformers is not imported."""
-    return _found(name, _whole)
+    return _resolve(name, _whole)
 
 
-def _found(name: str | Path, checked: Callable[[Path], Path]) -> Path:
+def _resolve(name: str | Path, checked: Callable[[Path], Path]) -> Path:
     text, path = str(name), Path(name).expanduser()
     if path.is_dir():
         return checked(path)
@@ -126,9 +141,9 @@ def _checked(folder: Path) -> Path:
     config = _config(folder)
     kind = config.get("model_type")
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-        own = " (it brings code of its own, which is never run)" if "auto_map" in config else ""
+        code = " (it brings code of its code, which is never run)" if "auto_map" in config else ""
         raise UnsupportedError(
-            f"{folder / 'config.json'} says model_type {kind!r}{own}, which is not a language "
+            f"{folder / 'config.json'} says model_type {kind!r}{code}, which is not a language "
             "model that the installed transformers knows; upgrade transformers or use another one"
         )
     return _whole(folder)
@@ -192,8 +207,8 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(huggingface_hub.snapshot_download(name, allow_patterns=_HUB_FILES))
     except (HfHubHTTPError, LocalEntryNotFoundError) as e:
-        said = str(e).strip().splitlines()[0]
+        refusal = str(e).strip().splitlines()[0]
         raise ConfigError(
             f"no model {name!r}: no folder or file of that name, not a packaged model, not in the "
-            f"local Hugging Face cache, and the hub does not give it ({said}); {known}"
+            f"local Hugging Face cache, and the hub does not give it ({refusal}); {known}"
         ) from e

@@ -7,10 +7,9 @@ from typing import Any
 import torch
 
 from strop.core.quiet import quiet
-from strop.models.precision import Bits, hold
+from strop.models.precision import Bits, store_narrow
 from strop.models.quantized.hf_quantizer import empty_layer
 from strop.models.quantized.on_load import quantisable
-from strop.models.surgery import put
 
 
 def outline(
@@ -38,14 +37,14 @@ def outline(
     else:
         kind = {k: v for k, v in config.items() if k != "model_type"}
         known = AutoConfig.for_model(config["model_type"], **kind)
-    held = dtype == torch.float32 and bits != 32
+    narrow = dtype == torch.float32 and bits != 32
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(known, dtype=torch.bfloat16 if held else dtype)
+        model = AutoModelForCausalLM.from_config(known, dtype=torch.bfloat16 if narrow else dtype)
         if bits == 4:
             for name, form in list(quantisable(model)):
-                put(model, name, empty_layer(model.get_submodule(name), form))
-        if held:
-            hold(model, dtype)
+                model.set_submodule(name, empty_layer(model.get_submodule(name), form))
+        if narrow:
+            store_narrow(model, dtype)
         chosen = targets if isinstance(targets, str) else list(targets)
         lora = LoraConfig(r=rank, lora_alpha=rank, target_modules=chosen, task_type="CAUSAL_LM")
         with quiet():
@@ -56,7 +55,7 @@ def shapes(folder: Path, first: Collection[str]) -> dict[str, tuple[int, ...]]:
     """Return the shapes of a model's weights, in its order but for those of some layers before all.
 
     Args:
-        folder: of the model; its files may hold codes, which have no shape.
+        folder: of the model; its files may store_narrow codes, which have no shape.
         first: names of the layers.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -65,6 +64,6 @@ def shapes(folder: Path, first: Collection[str]) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     tied = model.all_tied_weights_keys
-    own = {key: tuple(t.shape) for key, t in model.state_dict().items() if key not in tied}
+    untied = {key: tuple(t.shape) for key, t in model.state_dict().items() if key not in tied}
     begin = [f"{name}.weight" for name, _ in model.named_modules() if name in first]
-    return {name: own[name] for name in begin} | own
+    return {name: untied[name] for name in begin} | untied

@@ -62,20 +62,20 @@ def find_parts(name: str, row: Packaged) -> list[Path]:
     Raises:
         MissingPackageError: a package is absent; the text has the command.
     """
-    found = []
+    files = []
     for part in row.parts:
         package, _, inside = part.partition("/")
         spec = importlib.util.find_spec(package)
         folders = (spec.submodule_search_locations if spec else None) or []
-        files = [Path(folder) / inside for folder in folders]
-        file = next((f for f in files if f.is_file()), None)
+        candidates = (Path(folder) / inside for folder in folders)
+        file = next((f for f in candidates if f.is_file()), None)
         if file is None:
             raise MissingPackageError(
                 f"the packaged model {name} needs the file {part}, which is not installed; "
                 f"run: {row.command}"
             )
-        found.append(file)
-    return found
+        files.append(file)
+    return files
 
 
 def assemble(name: str, row: Packaged, scratch: Path) -> Path:
@@ -91,9 +91,9 @@ def assemble(name: str, row: Packaged, scratch: Path) -> Path:
         DataError: the bytes are not the ones that were pinned.
     """
     parts = find_parts(name, row)
-    if (found := digest(parts)) != row.sha256:
+    if (actual := digest(parts)) != row.sha256:
         raise DataError(
-            f"the files of {name} ({', '.join(map(str, parts))}) have SHA-256 {found}, "
+            f"the files of {name} ({', '.join(map(str, parts))}) have SHA-256 {actual}, "
             f"expected {row.sha256}; install them again: {row.command} --force-reinstall"
         )
     if len(parts) == 1:

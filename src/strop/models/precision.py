@@ -17,7 +17,7 @@ Dtype = Literal["float32", "bfloat16", "float16"]
 NARROW = (torch.bfloat16, torch.float16)
 
 
-def hold(model: nn.Module, dtype: torch.dtype = torch.float32) -> bool:
+def store_narrow(model: nn.Module, dtype: torch.dtype = torch.float32) -> bool:
     """Hold linear weights and embeddings of `model` in 16 bits, and compute in `dtype`.
 
     Weights of 16 bits are kept as they are, without a copy; wider ones are rounded to bfloat16.
@@ -58,9 +58,9 @@ def _widen_rest(model: nn.Module, dtype: torch.dtype) -> None:
     for module in model.modules():
         if isinstance(module, QuantizedLinear):
             continue
-        held = isinstance(module, NarrowLinear | NarrowEmbedding)
+        is_narrow = isinstance(module, NarrowLinear | NarrowEmbedding)
         for name, parameter in [*module.named_parameters(recurse=False)]:
-            if parameter.dtype in NARROW and not (held and name == "weight"):
+            if parameter.dtype in NARROW and not (is_narrow and name == "weight"):
                 parameter.data = parameter.data.to(dtype)
         for name, buffer in [*module.named_buffers(recurse=False)]:
             if buffer.dtype in NARROW:
@@ -113,11 +113,11 @@ def described(model: nn.Module) -> dict[str, Any]:
     rest = [p for p in model.parameters() if id(p) not in codes]
     stored = sum(m.stored_bytes for m in quantised)
     count = sum(m.shape.numel() for m in quantised)
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "bits": bits_of(model),
         "bytes": stored + sum(p.nbytes for p in rest),
         "parameters": count + sum(p.numel() for p in rest),
     }
     if quantised:
-        found["bits_per_quantised_weight"] = round(8 * stored / count, 3)
-    return found
+        facts["bits_per_quantised_weight"] = round(8 * stored / count, 3)
+    return facts

@@ -27,8 +27,8 @@ class Weights:
     config: Any
     dtype: Any
     """Of what is not quantised; "auto" as it is stored."""
-    held: bool
-    """It is then held in 16 bits and computed in float32."""
+    narrow: bool
+    """Linear weights and embeddings are stored in 16 bits and computed in float32."""
 
 
 def choose(folder: Path, bits: int | None, dtype: torch.dtype | None) -> Weights:
@@ -45,7 +45,7 @@ def choose(folder: Path, bits: int | None, dtype: torch.dtype | None) -> Weights
         raise ConfigError(f"dtype is {dtype!r}; it must be one of {', '.join(map(str, DTYPES))}")
     if bits == 32 and dtype in NARROW:
         raise ConfigError(f"bits is 32 and dtype {dtype}; weights of 32 bits compute in float32")
-    config = read_config(folder, tell=True)
+    config = read_config(folder, log_ties=True)
     stored = _stored(config)
     if stored is not None and bits not in (None, 4):
         raise ConfigError(
@@ -57,15 +57,15 @@ def choose(folder: Path, bits: int | None, dtype: torch.dtype | None) -> Weights
         config = read_config(folder)
         stored = _stored(config)
     dtype = torch.float32 if bits == 32 else dtype or compute_dtype()
-    held = dtype == torch.float32 and bits != 32
+    narrow = dtype == torch.float32 and bits != 32
     if stored is not None:
-        config.quantization_config = _quantisation(folder, stored, as_stored=held)
-    return Weights(folder, config, "auto" if held else dtype, held)
+        config.quantization_config = _quantisation(folder, stored, as_stored=narrow)
+    return Weights(folder, config, "auto" if narrow else dtype, narrow)
 
 
 def _stored(config: Any) -> dict[str, Any] | None:
-    found = getattr(config, "quantization_config", None)
-    return None if found is None else dict(found)
+    quantization = getattr(config, "quantization_config", None)
+    return None if quantization is None else dict(quantization)
 
 
 def _quantisation(folder: Path, stored: dict[str, Any], *, as_stored: bool) -> dict[str, Any]:

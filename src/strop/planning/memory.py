@@ -1,8 +1,8 @@
 """Peak memory and arithmetic of a training step, without the weights and without the device.
 
-The step is strop's own: the code that trains runs on fake tensors, which have shapes but no numbers,
-while every allocation is followed. For CUDA that happens in a process of its own, which pretends to
-have a card (`strop.core.simulated.fake_cuda`); a card is neither needed nor used.
+The code that trains runs on fake tensors, which have shapes but no numbers,
+while every allocation is followed. For CUDA that happens in a process of its own, whose card is
+simulated (`strop.core.simulated.fake_cuda`); a card is neither needed nor used.
 
 Not seen are what single kernels and libraries take for themselves (cuBLAS and MKL work space, the
 CUDA context) and what an allocator loses to rounding and fragmentation, but for one thing: on a CPU
@@ -60,11 +60,11 @@ def simulate(*setups: Setup) -> list[Step]:
     )
     if done.returncode:
         raise UnsupportedError(f"the training step cannot be simulated:\n{done.stderr[-2000:]}")
-    return [Step(**found) for found in json.loads(done.stdout.splitlines()[-1])]
+    return [Step(**step) for step in json.loads(done.stdout.splitlines()[-1])]
 
 
 def simulate_here(setup: Setup) -> Step:
-    """Return what a training step of `setup` needs, in a process that has its device or pretends to."""
+    """Return what a training step of `setup` needs, in a process that has its device or simulates it."""
     dtype = DTYPES[setup.dtype]
     model = outline(
         setup.config, bits=setup.bits, dtype=dtype, rank=setup.rank, targets=setup.targets
@@ -127,17 +127,20 @@ def _batch(setup: Setup) -> tuple[Tensor, Tensor]:
 
 def place(model: nn.Module, fake: FakeTensorMode, device: str) -> None:
     """Give every parameter and buffer a fake tensor on `device`; what was tied stays tied."""
-    tensors = (*model.parameters(), *model.buffers())  # held, so that no id is used again
+    tensors = (
+        *model.parameters(),
+        *model.buffers(),
+    )  # referenced here, so that no id is used again
     with fake:
-        made = {id(old): torch.empty_like(old, device=device) for old in tensors}
+        fakes = {id(old): torch.empty_like(old, device=device) for old in tensors}
         for module in model.modules():
             for name, old in [*module.named_buffers(recurse=False)]:
-                setattr(module, name, made[id(old)])
+                setattr(module, name, fakes[id(old)])
             for name, parameter in [*module.named_parameters(recurse=False)]:
-                new = made[id(parameter)]
+                new = fakes[id(parameter)]
                 if not isinstance(new, nn.Parameter):
                     new = nn.Parameter(new, requires_grad=parameter.requires_grad)
-                    made[id(parameter)] = new
+                    fakes[id(parameter)] = new
                 setattr(module, name, new)
 
 
@@ -178,8 +181,8 @@ def _step(
         with _phase(seen, phases):
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
-    most = max(phases, key=lambda held: sum(held.values()))
-    peaks = (sum(held.values()) for held in phases)
+    most = max(phases, key=lambda kinds: sum(kinds.values()))
+    peaks = (sum(kinds.values()) for kinds in phases)
     named = dict(zip(("forward", "backward", "optimizer"), peaks, strict=True))
     return Step(
         peak=sum(most.values()),
@@ -198,4 +201,4 @@ def _phase(seen: Allocations, phases: list[dict[str, int]]) -> Iterator[None]:
     """Add to `phases` what was held, by kind, when most was held inside the block."""
     seen.restart()
     yield
-    phases.append({kind: held for kind, held in seen.at_peak.items() if held})
+    phases.append({kind: size for kind, size in seen.at_peak.items() if size})

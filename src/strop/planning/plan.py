@@ -155,13 +155,13 @@ def _plan(
 
 
 def _words(activations: str, budget: int | None) -> str:
-    kept = {
+    text = {
         "keep": "activations kept",
         "checkpoint": "blocks recomputed in backward",
         "offload": "blocks recomputed in backward, their inputs in a file",
     }[activations]
     whole = "each batch at once" if budget is None else f"{budget:,} tokens at once"
-    return f"{kept}, {whole}"
+    return f"{text}, {whole}"
 
 
 def _known(model: Any) -> bool:

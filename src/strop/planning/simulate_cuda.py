@@ -1,4 +1,4 @@
-"""Answers `simulate` in a process that pretends to have a card: setups in, steps out, as JSON."""
+"""Answers `simulate` in a process whose card is simulated: setups in, steps out, as JSON."""
 
 import json
 import sys
@@ -8,5 +8,5 @@ from strop.planning.memory import simulate_here
 from strop.planning.step import Setup
 
 if __name__ == "__main__":
-    asked = [Setup(**plain) for plain in json.load(sys.stdin)]
-    sys.stdout.write(json.dumps([asdict(simulate_here(setup)) for setup in asked]) + "\n")
+    setups = [Setup(**plain) for plain in json.load(sys.stdin)]
+    sys.stdout.write(json.dumps([asdict(simulate_here(setup)) for setup in setups]) + "\n")

@@ -1,4 +1,4 @@
-"""What is asked about a training step, and what is found out."""
+"""Settings of a simulated training step, and its memory and arithmetic."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field

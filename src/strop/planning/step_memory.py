@@ -2,10 +2,10 @@
 
 A step of N tokens, M of them labelled, through L blocks takes at its peak
 
-    max(blocks(L, N) + u M, kept(L, N) + v M + w tile(M)),    blocks and kept: a + b N + L (c + d N)
+    max(blocks(L, N) + u M, saved(L, N) + v M + w tile(M)),    blocks and saved: a + b N + L (c + d N)
 
 for the last block computes labelled tokens only from its attention on, and the logits of a tile of
-labelled tokens are alive beside what is kept for backward and nothing else.
+labelled tokens are alive beside what is saved for backward and nothing else.
 Five small simulated steps give these numbers; they are cached per architecture, format, rank and
 activations.
 """
@@ -25,7 +25,7 @@ from strop.models.precision import bits_of, computes_in
 from strop.planning.memory import simulate
 from strop.planning.step import Setup
 
-CACHE_VERSION = 5
+CACHE_VERSION = 6
 """Counts up when the cached numbers mean something else."""
 LAYERS = (2, 3)
 ROWS = {"keep": (1, 2), "checkpoint": (4, 8), "offload": (4, 8)}
@@ -70,14 +70,14 @@ class StepMemory:
 
     blocks: Affine
     """Most at any time, with hardly any token labelled."""
-    kept: Affine
+    saved: Affine
     """Between forward and backward."""
     label: float
     """Added to `blocks` by each labelled token."""
-    label_kept: float
-    """Added to `kept` by each labelled token."""
+    label_saved: float
+    """Added to `saved` by each labelled token."""
     logit_row: float
-    """Added beside `kept` by each row of a tile of logits."""
+    """Added beside `saved` by each row of a tile of logits."""
     vocabulary: int
     """Logits of a row."""
     gradients: Affine
@@ -95,7 +95,7 @@ class StepMemory:
             several: the batch is computed in several micro-batches.
         """
         logits = self.logit_row * tile_rows(labels, self.vocabulary)
-        forward = self.kept(layers, tokens) + self.label_kept * labels + logits
+        forward = self.saved(layers, tokens) + self.label_saved * labels + logits
         most = max(self.blocks(layers, tokens) + self.label * labels, forward)
         return round(most + (self.gradients(layers, tokens) if several else 0))
 
@@ -128,7 +128,7 @@ def step_memory(
 
 
 def _read(numbers: Mapping[str, Any]) -> StepMemory:
-    affine = {name: Affine(**numbers[name]) for name in ("blocks", "kept", "gradients")}
+    affine = {name: Affine(**numbers[name]) for name in ("blocks", "saved", "gradients")}
     return StepMemory(**{**numbers, **affine})
 
 
@@ -154,9 +154,11 @@ def _simulated(config: Mapping[str, Any], setup: Mapping[str, Any]) -> StepMemor
     plain = steps[0]
     return StepMemory(
         blocks=_affine(few, many, [s.peak - w + heap for s, w in zip(steps, weights, strict=True)]),
-        kept=_affine(few, many, [s.after_forward - w for s, w in zip(steps, weights, strict=True)]),
+        saved=_affine(
+            few, many, [s.after_forward - w for s, w in zip(steps, weights, strict=True)]
+        ),
         label=(labelled.phases["backward"] - plain.phases["backward"]) / (labels - few_labels),
-        label_kept=(labelled.after_forward - plain.after_forward) / (labels - few_labels),
+        label_saved=(labelled.after_forward - plain.after_forward) / (labels - few_labels),
         logit_row=(labelled.phases["forward"] - labelled.after_forward)
         / tile_rows(labels, vocabulary),
         vocabulary=vocabulary,

@@ -95,9 +95,9 @@ def _with_group(best: np.ndarray, of: Sequence[Option], step: int) -> tuple[np.n
         shift = _steps(option, of, step)
         if shift >= len(best):
             continue
-        found = np.full(len(best), np.inf)
-        found[shift:] = best[: len(best) - shift] + option.kl
-        better = found < least
-        least = np.where(better, found, least)
+        sums = np.full(len(best), np.inf)
+        sums[shift:] = best[: len(best) - shift] + option.kl
+        better = sums < least
+        least = np.where(better, sums, least)
         taken[better] = i
     return least, taken

@@ -52,8 +52,8 @@ class Block:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """Return the rows behind the block [B, T, D] for those before it."""
-        found = self.module(hidden, *self.call.args, **self.call.kwargs)
-        rows: Tensor = found[0] if isinstance(found, tuple) else found
+        output = self.module(hidden, *self.call.args, **self.call.kwargs)
+        rows: Tensor = output[0] if isinstance(output, tuple) else output
         return rows
 
     @property
@@ -89,9 +89,9 @@ def _linears(block: nn.Module, prefix: str) -> dict[str, nn.Linear]:
 
 @contextmanager
 def _hooked(handles: Iterator[Any]) -> Iterator[None]:
-    held = list(handles)
+    removable = list(handles)
     try:
         yield
     finally:
-        for handle in held:
+        for handle in removable:
             handle.remove()

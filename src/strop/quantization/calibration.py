@@ -18,7 +18,7 @@ ROWS = 128
 
 
 @dataclass(slots=True)
-class Layer:
+class LayerStats:
     """One linear layer as the calibration text uses it."""
 
     group: str
@@ -26,16 +26,16 @@ class Layer:
     shape: tuple[int, int]
     energy: Tensor
     """[D] mean square of each input, its tokens weighed as in `Grams`."""
-    residual: Tensor
+    conditional_variance: Tensor
     """[D] mean square of what the later inputs do not tell of each input: its error's price
     where errors are fed back."""
-    gradient: Tensor
+    output_grad_sq: Tensor
     """[E] mean square of the gradient of the log-likelihood at each output."""
     tokens: Tensor
     """[N] the weight of each token of the calibration text; the same for a group."""
 
 
-def groups(layers: Mapping[str, Layer]) -> dict[str, list[str]]:
+def groups(layers: Mapping[str, LayerStats]) -> dict[str, list[str]]:
     """Return the layers that read the same input together, by the first of them."""
     members: dict[str, list[str]] = {}
     for name, layer in layers.items():
@@ -54,12 +54,12 @@ class Grams:
     little.
 
     Args:
-        layers: what calibration told of the layers, for tokens in the same order. Without it a token
+        layers: statistics of the layers, for tokens in the same order. Without it a token
             counts alike however large its input is, w = 1 / |x|^2 up to a bound, and layers given
             the very same tensor one after another are a group.
     """
 
-    def __init__(self, layers: Mapping[str, Layer] | None = None) -> None:
+    def __init__(self, layers: Mapping[str, LayerStats] | None = None) -> None:
         self._layers = layers
         self._groups = {name: layer.group for name, layer in (layers or {}).items()}
         self._sums: dict[str, Tensor] = {}
@@ -163,24 +163,24 @@ class _Sums:
         self.group |= seen.group
         for first, x in seen.inputs.items():
             members = [name for name, group in seen.group.items() if group == first]
-            own = torch.stack([seen.squares[name].sum(1) for name in members]).sum(0)
-            self.tokens.setdefault(first, []).insert(0, _weights(own))
+            squares = torch.stack([seen.squares[name].sum(1) for name in members]).sum(0)
+            self.tokens.setdefault(first, []).insert(0, _weights(squares))
             _add(self.grams, first, _gram(x, self.tokens[first][0]))
         for name, squares in seen.squares.items():
             _add(self.squares, name, squares.sum(0))
 
-    def layers(self, block: Block) -> dict[str, Layer]:
+    def layers(self, block: Block) -> dict[str, LayerStats]:
         """Return the layers that were used."""
         tokens = {first: torch.cat(parts) for first, parts in self.tokens.items()}
         grams = {first: gram / tokens[first].sum() for first, gram in self.grams.items()}
         residuals = {first: _residual(grams[first], len(tokens[first])) for first in grams}
         return {
-            name: Layer(
+            name: LayerStats(
                 group=(group := self.group[name]),
                 shape=(linear.out_features, linear.in_features),
                 energy=grams[group].diagonal().clone(),
-                residual=residuals[group],
-                gradient=self.squares[name] / len(tokens[group]),
+                conditional_variance=residuals[group],
+                output_grad_sq=self.squares[name] / len(tokens[group]),
                 tokens=tokens[group],
             )
             for name, linear in block.linears.items()
@@ -188,7 +188,9 @@ class _Sums:
         }
 
 
-def calibrate(decoder: Decoder, entering: Sequence[Tensor], progress: Progress) -> dict[str, Layer]:
+def calibrate(
+    decoder: Decoder, entering: Sequence[Tensor], progress: Progress
+) -> dict[str, LayerStats]:
     """Run calibration text forth and back through the blocks, one block at a time.
 
     The gradient is that of the log-likelihood of next tokens drawn from the model's own
@@ -203,7 +205,7 @@ def calibrate(decoder: Decoder, entering: Sequence[Tensor], progress: Progress) 
     Returns:
         Each linear layer by its name.
     """
-    found: list[dict[str, Layer]] = []
+    stats: list[dict[str, LayerStats]] = []
     spill, places = Spill("calibration", "give less text"), []
     hidden = list(entering)
     total = 2 * len(decoder.blocks)
@@ -222,9 +224,9 @@ def calibrate(decoder: Decoder, entering: Sequence[Tensor], progress: Progress) 
             with block.inputs(seen.take_input), block.output_gradients(seen.take_gradient):
                 (gradients[s],) = torch.autograd.grad(block(rows), rows, gradients[s])
             sums.add(seen)
-        found.insert(0, sums.layers(block))
+        stats.insert(0, sums.layers(block))
         progress("measuring inputs and gradients", total - i, total)
-    return {name: layer for layers in found for name, layer in layers.items()}
+    return {name: layer for layers in stats for name, layer in layers.items()}
 
 
 def _residual(gram: Tensor, rows: int) -> Tensor:

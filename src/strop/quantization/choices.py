@@ -11,7 +11,7 @@ from strop.core.progress import Progress
 from strop.ops.dequantize import dequantize
 from strop.quantization.allocation import Knapsack, Option
 from strop.quantization.block import Decoder
-from strop.quantization.calibration import Layer, groups
+from strop.quantization.calibration import LayerStats, groups
 from strop.quantization.formats import FORMATS, NF4, Format
 from strop.quantization.matrix import quantize
 
@@ -61,7 +61,7 @@ class Choices:
         }
 
 
-def choices(decoder: Decoder, layers: Mapping[str, Layer], progress: Progress) -> Choices:
+def choices(decoder: Decoder, layers: Mapping[str, LayerStats], progress: Progress) -> Choices:
     """Return what can be chosen for each group of layers that read the same input.
 
     Args:
@@ -95,10 +95,10 @@ def choices(decoder: Decoder, layers: Mapping[str, Layer], progress: Progress) -
     return Choices(members, offered, sum(NF4_FORMAT.stored_bytes(shape) for shape in shapes))
 
 
-def options(layer: Layer, weight: Tensor) -> dict[str, Option]:
+def options(layer: LayerStats, weight: Tensor) -> dict[str, Option]:
     """Return what each format that fits would cost one matrix [E, D].
 
-        kl = 1/2 sum_ij gradient[i] * residual[j] * (weight[i, j] - stored[i, j])**2
+        kl = 1/2 sum_ij output_grad_sq[i] * conditional_variance[j] * (weight - stored)[i, j]**2
 
     This is the second-order change of the KL divergence to the unquantised model with the Fisher
     information taken as diagonal over outputs, and over inputs as error feedback leaves it.
@@ -108,14 +108,14 @@ def options(layer: Layer, weight: Tensor) -> dict[str, Option]:
     sample = weight[rows].float()
     return {
         form.name: Option(
-            form.name, form.stored_bytes((E, D)), harm_of_rounding(layer, sample, rows, form)
+            form.name, form.stored_bytes((E, D)), rounding_kl(layer, sample, rows, form)
         )
         for form in FORMATS.values()
         if D % form.group == 0
     }
 
 
-def harm_of_rounding(layer: Layer, sample: Tensor, rows: Tensor, form: Format) -> float:
+def rounding_kl(layer: LayerStats, sample: Tensor, rows: Tensor, form: Format) -> float:
     """Return the KL in nats that a matrix is expected to cost in a format, errors fed back.
 
     Args:
@@ -124,8 +124,8 @@ def harm_of_rounding(layer: Layer, sample: Tensor, rows: Tensor, form: Format) -
         rows: [N] which they are.
         form: D is a multiple of its group.
     """
-    stored = dequantize(quantize(sample, form, energy=layer.residual))
-    return harm(layer, sample - stored, rows, layer.residual)
+    stored = dequantize(quantize(sample, form, energy=layer.conditional_variance))
+    return expected_kl(layer, sample - stored, rows, layer.conditional_variance)
 
 
 def sampled(E: int) -> Tensor:
@@ -133,7 +133,7 @@ def sampled(E: int) -> Tensor:
     return torch.linspace(0, E - 1, min(E, SAMPLED)).long()
 
 
-def harm(layer: Layer, errors: Tensor, rows: Tensor, energy: Tensor) -> float:
+def expected_kl(layer: LayerStats, errors: Tensor, rows: Tensor, energy: Tensor) -> float:
     """Return the KL that is expected of the errors of a matrix, in nats per token.
 
     Args:
@@ -142,8 +142,8 @@ def harm(layer: Layer, errors: Tensor, rows: Tensor, energy: Tensor) -> float:
         rows: [N] which they are.
         energy: [D] the price of the square of an error in each column.
     """
-    gradient = layer.gradient[rows]
-    share = layer.gradient.sum() / gradient.sum().clamp_min(torch.finfo(torch.float32).tiny)
+    gradient = layer.output_grad_sq[rows]
+    share = layer.output_grad_sq.sum() / gradient.sum().clamp_min(torch.finfo(torch.float32).tiny)
     return float(0.5 * share * (gradient @ errors.square() @ energy))
 
 

@@ -11,7 +11,7 @@ from strop.core.progress import Progress
 from strop.ops.dequantize import dequantize
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.block import Decoder
-from strop.quantization.calibration import Grams, Layer
+from strop.quantization.calibration import Grams, LayerStats
 from strop.quantization.comparison import Comparison, compare
 from strop.quantization.error_adapter import Correction, correction
 from strop.quantization.formats import NF4, Format
@@ -46,7 +46,7 @@ class Calibrated:
 
     entering: Sequence[Tensor]
     """[1, T, D] of each sequence, before the first block."""
-    layers: Mapping[str, Layer] | None = None
+    layers: Mapping[str, LayerStats] | None = None
     """Without it every token counts alike."""
 
 
@@ -113,17 +113,17 @@ def compress(
         }
         streams["original"] = [block(rows) for rows in streams["original"]]
         for baseline, stored in (baselines if held_out else {}).items():
-            with _weights_kept(linears):
+            with _restored_weights(linears):
                 for name, linear in linears.items():
                     linear.weight.copy_(stored(name, linear.weight))
                 streams[baseline] = [block(rows) for rows in streams[baseline]]
-        found = _stored(linears, grams, chosen, rank)
+        block_packed, block_corrections = _stored(linears, grams, chosen, rank)
         streams["strop"] = [block(rows) for rows in streams["strop"]]
         hidden = [block(rows) for rows in hidden]
-        packed |= found[0]
-        corrections |= found[1]
+        packed |= block_packed
+        corrections |= block_corrections
         if rank:
-            for name, added in found[1].items():
+            for name, added in block_corrections.items():
                 linears[name].weight.addmm_(added.b, added.a)
             streams["strop_with_adapter"] = [block(rows) for rows in streams["strop_with_adapter"]]
         progress("quantising", i + 1, len(decoder.blocks))
@@ -148,16 +148,16 @@ def _stored(
         before = linear.weight.clone() if rank else linear.weight
         dequantize(packed[name], out=linear.weight)
         if rank:
-            wanted = min(rank, *before.shape)
-            corrections[name] = correction(before - linear.weight, grams[name], wanted)
+            columns = min(rank, *before.shape)
+            corrections[name] = correction(before - linear.weight, grams[name], columns)
     return packed, corrections
 
 
 @contextmanager
-def _weights_kept(linears: Mapping[str, nn.Linear]) -> Iterator[None]:
-    kept = {name: linear.weight.clone() for name, linear in linears.items()}
+def _restored_weights(linears: Mapping[str, nn.Linear]) -> Iterator[None]:
+    weights = {name: linear.weight.clone() for name, linear in linears.items()}
     try:
         yield
     finally:
         for name, linear in linears.items():
-            linear.weight.copy_(kept[name])
+            linear.weight.copy_(weights[name])

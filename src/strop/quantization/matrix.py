@@ -53,9 +53,9 @@ def quantize(
     scales = torch.empty(E, D // form.group, dtype=torch.uint8, device=weight.device)
     for start in range(0, D, form.group):
         end, g = start + form.group, start // form.group
-        own = None if feedback is None else feedback[start:end, start:end]
+        inverse = None if feedback is None else feedback[start:end, start:end]
         rounded = round_columns(
-            columns[start:end], energy[start:end], own, factors[:, g], table, steps, multiples
+            columns[start:end], energy[start:end], inverse, factors[:, g], table, steps, multiples
         )
         codes[start:end], scales[:, g] = rounded.codes, rounded.scales
         if feedback is not None:

@@ -106,11 +106,11 @@ def check_finite(decoder: Decoder) -> None:
     """
     wrong = []
     for name, block in zip(decoder.names, decoder.blocks, strict=True):
-        for own, parameter in block.named_parameters():
+        for parameter_name, parameter in block.named_parameters():
             if not parameter.isfinite().all():
                 place = (~parameter.isfinite()).nonzero()[0].tolist()
                 value = float(parameter[tuple(place)])
-                wrong.append(f"{name}.{own} holds {value} at {place}")
+                wrong.append(f"{name}.{parameter_name} holds {value} at {place}")
     if wrong:
         raise DataError(
             "the weights are damaged, get the model again from a sound file:\n  "

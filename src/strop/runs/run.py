@@ -203,8 +203,8 @@ class Run:
         record, name = self.record, self.model
         assets = load_assets(name, self.assets_folder)
         check_same_base(self.path, name, assets.folder, record.get("base", {}).get("sha256", {}))
-        if assets.kept is not None:
-            check_same_files(assets.kept, record.get("model_assets", {}))
+        if assets.saved_in is not None:
+            check_same_files(assets.saved_in, record.get("model_assets", {}))
         else:
             check_same_tokenizer(
                 self.path, assets.folder, assets.tokenizer, self.tokenizer_identity

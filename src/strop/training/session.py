@@ -16,7 +16,7 @@ from strop.core.progress import Progress
 from strop.models.lora import initialisation as lora_init
 from strop.models.lora.unmergeable import unmergeable
 from strop.models.precision import bits_of, dtype_name
-from strop.models.quantized.activation_stats import input_energies
+from strop.models.quantized.activation_stats import input_statistics
 from strop.planning.plan import StepPlan, plan_step
 from strop.runs import checkpoints, report
 from strop.training import memory
@@ -237,7 +237,7 @@ class Session:
     def _save_activation_stats(self, model: Any) -> None:
         """Save activation statistics for exports while model and data are loaded."""
         file = self.run.activation_stats_file
-        stats = input_energies(model, iter(self._data.token_ids))
+        stats = input_statistics(model, iter(self._data.token_ids))
         with checkpoints.saving(file), written_whole(file) as path:
             save_file(stats, path)
 

@@ -12,7 +12,7 @@ from strop.core.digest import folder_digests
 from strop.core.errors import ConfigError, DataError, StropError
 from strop.core.files import write_json
 from strop.models import load, resolve
-from strop.models.assets import kept_tokenizer_identity, trained_assets
+from strop.models.assets import saved_tokenizer_identity, trained_assets
 from strop.models.given_weights import differences, save, spoken
 from strop.models.identity import SHOWN, base_identity, tokenizer_identity
 from strop.models.loading import located
@@ -241,7 +241,7 @@ def _record_base(run: Run) -> None:
 
 def _keep_assets(run: Run, subject: Subject) -> None:
     assets = trained_assets(run.model, subject.model, subject.tokenizer)
-    assets.keep(run.assets_folder)
+    assets.write(run.assets_folder)
     if run.assets_folder.is_dir():
-        identity = kept_tokenizer_identity(assets, run.assets_folder)
+        identity = saved_tokenizer_identity(assets, run.assets_folder)
         run.update(tokenizer={"sha256": identity}, model_assets=folder_digests(run.assets_folder))

@@ -122,7 +122,7 @@ class Bnb:
                 left.append(group)
                 continue
             shapes = [self._shape(f"{name}.weight") for name in group]
-            harm = sum(self.sensitivity.harm_of_rounding(name, NF4_FORMAT) for name in group)
+            harm = sum(self.sensitivity.rounding_kl(name, NF4_FORMAT) for name in group)
             options[first] = [
                 Option("nf4", sum(NF4_FORMAT.stored_bytes(s) for s in shapes), harm),
                 Option("16", sum(2 * math.prod(s) for s in shapes), 0.0),

@@ -16,7 +16,7 @@ from strop.models.files.opening import conversion
 from strop.models.files.weight_files import StoredTensor, stored_tensors
 from strop.models.precision import NARROW
 from strop.models.quantized.on_load import packed_folder
-from strop.models.quantized.reader import forms_of, own_name, packed
+from strop.models.quantized.reader import forms_of, module_key, packed
 from strop.ops.dequantize import dequantize
 from strop.ops.dequantize.packed import Packed
 
@@ -180,7 +180,7 @@ class QuantizedBase:
         self._forms = {self._layer(name): form for name, form in forms_of(folder).items()}
         self._parts: dict[str, dict[str, str]] = {name: {} for name in self._forms}
         for key in tensors:
-            layer, _, part = own_name(key).rpartition(".")
+            layer, _, part = module_key(key).rpartition(".")
             if (layer := self._layer(layer)) in self._parts:
                 self._parts[layer][part] = key
         self._shapes: dict[str, tuple[int, ...]] = {}

@@ -16,8 +16,8 @@ from strop.models.quantized.block_runner import take_apart
 from strop.models.quantized.calibration_text import sequences
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.block import Decoder
-from strop.quantization.calibration import Layer, calibrate, groups
-from strop.quantization.choices import harm, harm_of_rounding, sampled
+from strop.quantization.calibration import LayerStats, calibrate, groups
+from strop.quantization.choices import expected_kl, rounding_kl, sampled
 from strop.quantization.compress import Calibrated, compress
 from strop.quantization.formats import Format
 
@@ -97,7 +97,7 @@ class Sensitivity:
         return take_apart(self.model, self._texts[:TEXTS])
 
     @functools.cached_property
-    def layers(self) -> dict[str, Layer]:
+    def layers(self) -> dict[str, LayerStats]:
         """Return what calibration tells of each linear layer of the blocks."""
         return calibrate(*self._taken_apart, self._progress)
 
@@ -167,13 +167,13 @@ class Sensitivity:
         """
         layer, (sample, rows) = self.layers[name], self._sample(name)
         return {
-            kind: harm(layer, stored(sample) - sample, rows, layer.energy)
+            kind: expected_kl(layer, stored(sample) - sample, rows, layer.energy)
             for kind, stored in kinds.items()
         }
 
-    def harm_of_rounding(self, name: str, form: Format) -> float:
+    def rounding_kl(self, name: str, form: Format) -> float:
         """Return the KL in nats that the model is expected to lose with a layer of `rounded`."""
-        return harm_of_rounding(self.layers[name], *self._sample(name), form)
+        return rounding_kl(self.layers[name], *self._sample(name), form)
 
     def _sample(self, name: str) -> tuple[Tensor, Tensor]:
         """Return some rows of a layer's weight, and which they are."""

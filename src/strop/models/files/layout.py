@@ -69,11 +69,11 @@ class Layout:
         return {"shapes": shapes, **names}
 
 
-def from_plain(said: Mapping[str, Any]) -> Layout:
+def from_plain(plain: Mapping[str, Any]) -> Layout:
     """Return what `Layout.plain` wrote down."""
-    shapes = {name: tuple(shape) for name, shape in said["shapes"].items()}
-    transposed = tuple(said["transposed"])
-    return Layout(shapes, dict(said["names"]), tied=dict(said["tied"]), transposed=transposed)
+    shapes = {name: tuple(shape) for name, shape in plain["shapes"].items()}
+    transposed = tuple(plain["transposed"])
+    return Layout(shapes, dict(plain["names"]), tied=dict(plain["tied"]), transposed=transposed)
 
 
 class Conversion:
@@ -116,8 +116,8 @@ class Conversion:
                 first, converter = renamed, self._converter(pattern)
             converter.add_tensor(renamed, name, pattern, tensors[name])
         assert converter is not None
-        made = converter.convert(first, model=self.model, config=self.model.config)
-        return {k: v[0] if isinstance(v, list) else v for k, v in made.items()}
+        converted = converter.convert(first, model=self.model, config=self.model.config)
+        return {k: v[0] if isinstance(v, list) else v for k, v in converted.items()}
 
     def written(self, group: Group, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return by their names in the files what tensors in memory become: `read` turned back.
@@ -126,8 +126,8 @@ class Conversion:
             group: of the layout, reversible.
             tensors: by `group.memory`.
         """
-        made = self._reverted(tensors)
-        return {name: made[self._saved(name)] for name in group.files}
+        reverted = self._reverted(tensors)
+        return {name: reverted[self._saved(name)] for name in group.files}
 
     def _layout(
         self,
@@ -176,12 +176,12 @@ class Conversion:
         empty = {name: torch.empty(stored[name].shape, device="meta") for name in files}
         try:
             memory = self.read(Group(tuple(files), (), False), empty)
-            made = self._reverted(memory)
+            reverted = self._reverted(memory)
         except (ValueError, RuntimeError, KeyError, IndexError):
             # an operation that cannot be done on these shapes, or not be turned back
             return Group(tuple(files), (first,), False)
-        same = len(made) == len(files) and all(
-            (saved := made.get(self._saved(name))) is not None
+        same = len(reverted) == len(files) and all(
+            (saved := reverted.get(self._saved(name))) is not None
             and tuple(saved.shape) == stored[name].shape
             for name in files
         )
@@ -212,8 +212,8 @@ class Conversion:
         return renamed, pattern
 
     def _converter(self, pattern: str | None) -> Any:
-        found = next(c for c in self._converters if pattern in c.source_patterns)
-        return copy.deepcopy(found)
+        converter = next(c for c in self._converters if pattern in c.source_patterns)
+        return copy.deepcopy(converter)
 
     def _left_out(self) -> list[str]:
         """Return the patterns of names that this class of model leaves out by transformers' rules."""
@@ -228,8 +228,8 @@ class Conversion:
 
 def weight_of(part: str) -> str:
     """Return the weight in few bits that a tensor of the files is a part of, or the tensor itself."""
-    if found := _BNB.search(part):
-        return f"{part[: found.start()]}.weight"
+    if match := _BNB.search(part):
+        return f"{part[: match.start()]}.weight"
     layer, _, kind = part.rpartition(".")
     return f"{layer}.weight" if kind in PARTS else part
 

@@ -28,7 +28,7 @@ _MASKS = ("rotary_emb.inv_freq", "position_ids", ".attn.bias", ".attn.masked_bia
 _SHOWN = 3
 
 
-def read_config(folder: Path, *, tell: bool = False) -> Any:
+def read_config(folder: Path, *, log_ties: bool = False) -> Any:
     """Return the configuration in a folder, head and embedding tied only if the files tie them.
 
     Where config.json ties them and the files hold both, with other values, transformers loads
@@ -36,7 +36,7 @@ def read_config(folder: Path, *, tell: bool = False) -> Any:
 
     Args:
         folder: of the model.
-        tell: log that they are not tied.
+        log_ties: log that they are not tied.
     """
     from transformers import AutoConfig
 
@@ -48,7 +48,7 @@ def read_config(folder: Path, *, tell: bool = False) -> Any:
     if _differ(Conversion(_plain(config), stored).layout, stored):
         for part in (config, config.get_text_config()):
             part.tie_word_embeddings = False
-        if tell:
+        if log_ties:
             logger.warning(
                 "the config.json of %s ties the head to the embedding, but its files hold a head "
                 "of its own with other values; that one is used, as transformers does",
@@ -221,9 +221,9 @@ def _differ(layout: Layout, stored: Mapping[str, StoredTensor]) -> bool:
     return False
 
 
-def _read(tensor: StoredTensor, name: str) -> torch.Tensor:
+def _read(stored: StoredTensor, name: str) -> torch.Tensor:
     from safetensors import safe_open
 
-    with safe_open(tensor.path, framework="pt") as file:
-        found: torch.Tensor = file.get_tensor(name)
-        return found
+    with safe_open(stored.path, framework="pt") as file:
+        tensor: torch.Tensor = file.get_tensor(name)
+        return tensor

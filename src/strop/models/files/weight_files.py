@@ -59,16 +59,16 @@ def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
     Raises:
         DataError: a file is missing, cut short, unreadable, or a pointer of Git LFS; each is named.
     """
-    found: dict[str, StoredTensor] = {}
+    tensors: dict[str, StoredTensor] = {}
     wrong = []
     for path in weight_files(folder):
         try:
-            found.update(_header(path))
+            tensors.update(_header(path))
         except DataError as e:
             wrong.append(str(e))
     if wrong:
         raise DataError("\n  ".join(wrong))
-    return found
+    return tensors
 
 
 def check_no_adapter(folder: Path) -> None:

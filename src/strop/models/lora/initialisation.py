@@ -38,9 +38,9 @@ def write(folder: Path, corrections: Mapping[str, Correction], rank: int, base: 
         inference_mode=True,
     ).save_pretrained(folder)
     tensors = {}
-    for name, found in corrections.items():
-        tensors[f"{_PREFIX}{name}.lora_A.weight"] = found.a.cpu()
-        tensors[f"{_PREFIX}{name}.lora_B.weight"] = found.b.cpu()
+    for name, correction in corrections.items():
+        tensors[f"{_PREFIX}{name}.lora_A.weight"] = correction.a.cpu()
+        tensors[f"{_PREFIX}{name}.lora_B.weight"] = correction.b.cpu()
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
@@ -98,13 +98,13 @@ def begin(model: Any, folder: Path) -> int:
             continue
         b = stored[f"{_PREFIX}{name.removeprefix(_PREFIX)}.lora_B.weight"]
         (adapter,) = layer.active_adapters
-        own_a, own_b = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
-        if own_a.shape != a.shape:
+        lora_a, lora_b = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+        if lora_a.shape != a.shape:
             raise ShapeError(
-                f"the adapter of {name} has rank {own_a.shape[0]} and the start in {folder} has "
+                f"the adapter of {name} has rank {lora_a.shape[0]} and the start in {folder} has "
                 f"rank {a.shape[0]}; use rank={a.shape[0]}"
             )
-        own_a.copy_(a)
-        own_b.copy_(b / layer.scaling[adapter])
+        lora_a.copy_(a)
+        lora_b.copy_(b / layer.scaling[adapter])
         begun += 1
     return begun

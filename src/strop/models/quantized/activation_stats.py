@@ -13,7 +13,7 @@ TOKENS = 1024
 
 
 @torch.no_grad()
-def input_energies(model: Any, texts: Iterable[Sequence[int]]) -> dict[str, Tensor]:
+def input_statistics(model: Any, texts: Iterable[Sequence[int]]) -> dict[str, Tensor]:
     """Return the mean square of every channel that a linear layer reads.
 
         energy_j = mean over tokens of x_j^2

@@ -55,8 +55,8 @@ def read_states(folder: Path, config: Mapping[str, Any]) -> dict[str, BnbState]:
     for file in weight_files(folder):
         with safe_open(file, framework="pt") as tensors:
             for key in tensors.keys():  # noqa: SIM118 - not a dict
-                layer, found, table = key.partition(_NOTE)
-                if not found:
+                layer, note, table = key.partition(_NOTE)
+                if not note:
                     continue
                 note = json.loads(bytes(tensors.get_tensor(key).tolist()))
                 states[layer] = _state(table, note)

@@ -19,7 +19,6 @@ from strop.models.lora import initialisation as lora_init
 from strop.models.quantized.block_runner import take_apart
 from strop.models.quantized.calibration_text import sequences
 from strop.models.quantized.on_load import SHARD, check_linear, holding
-from strop.models.surgery import put
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.compress import HeldOut
 from strop.quantization.model import quantize_model
@@ -69,7 +68,7 @@ def quantize(
     calibration, held_out = sequences(tokenizer, calibrate, loaded)
     decoder, entering = take_apart(loaded, [*calibration, *held_out])
     count = len(calibration)
-    found = quantize_model(
+    quantized = quantize_model(
         decoder,
         entering[:count],
         HeldOut(entering[count:], held_out),
@@ -78,16 +77,16 @@ def quantize(
         rank=adapter_rank,
         progress=progress,
     )
-    report = as_json(found, model=str(model), text=str(calibrate or "packaged"))
-    _put_in(loaded, found.compressed.packed, found.formats)
+    report = as_json(quantized, model=str(model), text=str(calibrate or "packaged"))
+    _put_in(loaded, quantized.compressed.packed, quantized.formats)
     try:
         with written_whole(out) as scratch, quiet():
             loaded.save_pretrained(scratch, max_shard_size=SHARD)
             tokenizer.save_pretrained(scratch)
             write_json(scratch / "quantization.json", report)
-            (scratch / "quantization.svg").write_text(picture(found), encoding="utf-8")
+            (scratch / "quantization.svg").write_text(picture(quantized), encoding="utf-8")
             if adapter_rank:
-                corrections = found.compressed.corrections
+                corrections = quantized.compressed.corrections
                 lora_init.write(scratch / lora_init.FOLDER, corrections, adapter_rank, str(out))
     except SafetensorError as e:  # what a full disk is to safetensors
         raise UnsupportedError(
@@ -127,8 +126,8 @@ def _check_room(out: Path, model: Any) -> None:
     """
     head = model.get_output_embeddings()
     linear = [m.weight for m in model.modules() if type(m) is nn.Linear and m is not head]
-    own = {id(weight) for weight in linear}
-    rest = sum(p.nbytes for p in model.parameters() if id(p) not in own)
+    linear_ids = {id(weight) for weight in linear}
+    rest = sum(p.nbytes for p in model.parameters() if id(p) not in linear_ids)
     needed = rest + sum(weight.numel() for weight in linear) // 2
     check_room(out, {"the quantised model": needed})
 
@@ -150,5 +149,5 @@ def _put_in(model: Any, packed: dict[str, Packed], formats: dict[str, str]) -> N
     from strop.models.quantized.hf_quantizer import StropConfig
 
     for name, weight in packed.items():
-        put(model, name, holding(model.get_submodule(name), weight))
+        model.set_submodule(name, holding(model.get_submodule(name), weight))
     model.config.quantization_config = StropConfig(formats)

@@ -19,7 +19,6 @@ from transformers.utils.quantization_config import QuantizationConfigMixin
 from strop.core.errors import DataError, UnsupportedError
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.models.quantized.bitsandbytes import RENAMINGS, BnbState
-from strop.models.surgery import put
 from strop.quantization.formats import FORMATS, SCALE_GROUP, scale_table
 
 METHOD = "strop"
@@ -79,16 +78,16 @@ class StropQuantizer(HfQuantizer):
     quantization_config: StropConfig
 
     def _process_model_before_weight_loading(self, model: Any, **_: Any) -> None:
-        found = dict(model.named_modules())
+        layers = dict(model.named_modules())
         modules = self.quantization_config.modules
-        if wrong := [name for name in modules if type(found.get(name)) is not nn.Linear]:
-            what = "no such layer" if wrong[0] not in found else type(found[wrong[0]]).__name__
+        if wrong := [name for name in modules if type(layers.get(name)) is not nn.Linear]:
+            what = "no such layer" if wrong[0] not in layers else type(layers[wrong[0]]).__name__
             raise UnsupportedError(
                 f"{len(wrong)} quantised weights of this checkpoint belong to no linear layer of "
                 f"{type(model).__name__} ({wrong[0]}: {what}); load its unquantised version"
             )
         for name, form in modules.items():
-            put(model, name, empty_layer(found[name], form))
+            model.set_submodule(name, empty_layer(layers[name], form))
         if any(not isinstance(form, str) for form in modules.values()):
             known = model._keys_to_ignore_on_load_unexpected or ()
             model._keys_to_ignore_on_load_unexpected = {*known, r"\.quant_state\.bitsandbytes"}
@@ -114,7 +113,7 @@ class StropQuantizer(HfQuantizer):
 
         if all(isinstance(form, str) for form in self.quantization_config.modules.values()):
             return []
-        return [WeightRenaming(theirs, own) for theirs, own in RENAMINGS.items()]
+        return [WeightRenaming(theirs, stored) for theirs, stored in RENAMINGS.items()]
 
     def _dequantize(self, model: Any, dtype: torch.dtype | None = None) -> Any:
         for name in self.quantization_config.modules:
@@ -122,7 +121,7 @@ class StropQuantizer(HfQuantizer):
             dense = nn.Linear(layer.in_features, layer.out_features, False, "meta", dtype)
             weight = layer.dense(torch.empty(layer.shape, dtype=dtype, device=layer.weight.device))
             dense.weight, dense.bias = nn.Parameter(weight), layer.bias
-            put(model, name, dense)
+            model.set_submodule(name, dense)
         return model
 
     def is_serializable(self) -> bool:

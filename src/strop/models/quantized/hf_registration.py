@@ -41,12 +41,12 @@ class _Waiting(importlib.abc.MetaPathFinder):
 class _Adding(importlib.abc.Loader):
     """Loads as another loader does, then adds strop's method."""
 
-    def __init__(self, own: importlib.abc.Loader) -> None:
-        self.own = own
+    def __init__(self, loader: importlib.abc.Loader) -> None:
+        self.loader = loader
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
-        return self.own.create_module(spec)
+        return self.loader.create_module(spec)
 
     def exec_module(self, module: ModuleType) -> None:
-        self.own.exec_module(module)
+        self.loader.exec_module(module)
         _add()

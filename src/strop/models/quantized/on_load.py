@@ -21,7 +21,6 @@ from strop.models.identity import weights_identity
 from strop.models.precision import narrow
 from strop.models.quantized.block_runner import take_apart
 from strop.models.quantized.calibration_text import sequences
-from strop.models.surgery import put
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.compress import Calibrated, compress
 from strop.quantization.formats import FORMATS
@@ -58,9 +57,9 @@ def packed_folder(folder: Path) -> Path:
     files = weight_files(folder)
     stats = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
     config = (folder / "config.json").read_text(encoding="utf-8")
-    made_from = {"files": stats, "config": config, "rules": _RULES}
+    key = {"files": stats, "config": config, "rules": _RULES}
     name = f"{folder.name}-4bit-{_sample(files)}"
-    return cached_folder(name, made_from, lambda out: _pack(folder, out))
+    return cached_folder(name, key, lambda out: _pack(folder, out))
 
 
 def codes_identity(folder: Path) -> str | None:
@@ -102,7 +101,9 @@ def _pack(folder: Path, out: Path) -> None:
     packed = _compressed(model.to(default_device()).eval().requires_grad_(False), tokenizer, chosen)
     for name, form in chosen.items():
         linear = model.get_submodule(name)
-        put(model, name, holding(linear, packed.get(name) or _quantised(name, linear, form)))
+        model.set_submodule(
+            name, holding(linear, packed.get(name) or _quantised(name, linear, form))
+        )
     for module in model.modules():
         if type(module) is nn.Linear or isinstance(module, nn.Embedding):
             narrow(module)
@@ -117,10 +118,10 @@ def _compressed(model: Any, tokenizer: Any, chosen: Mapping[str, str]) -> dict[s
     decoder, entering = take_apart(model, calibration[:SEQUENCES])
     check_finite(decoder)
     forms = {name: FORMATS[form] for name, form in chosen.items()}
-    return compress(decoder, Calibrated(entering), None, forms, _tell).packed
+    return compress(decoder, Calibrated(entering), None, forms, _ignore).packed
 
 
-def _tell(stage: str, done: int, total: int) -> None:
+def _ignore(stage: str, done: int, total: int) -> None:
     if done * QUARTERS % total < QUARTERS:
         logger.info("%s: block %d of %d", stage, done, total)
 

@@ -20,14 +20,17 @@ def forms_of(folder: Path) -> dict[str, str | BnbState]:
         folder: what `load` opens with bits=4 as it is.
     """
     config = read_json(folder / "config.json")
-    said = config["quantization_config"]
-    states = read_states(folder, said) if said.get("load_in_4bit") else said["modules"]
+    stored = config["quantization_config"]
+    states = read_states(folder, stored) if stored.get("load_in_4bit") else stored["modules"]
     return dict(states)
 
 
-def own_name(key: str) -> str:
+def module_key(key: str) -> str:
     """Return the name that `QuantizedLinear` has for a tensor of a file."""
-    return next((re.sub(p, own, key) for p, own in RENAMINGS.items() if re.search(p, key)), key)
+    return next(
+        (re.sub(p, replacement, key) for p, replacement in RENAMINGS.items() if re.search(p, key)),
+        key,
+    )
 
 
 def packed(form: str | BnbState, shape: tuple[int, int], parts: Mapping[str, Tensor]) -> Packed:
