@@ -315,7 +315,7 @@ def test_the_plan_says_that_several_messages_are_one_answer():
     assert "line 1: an answer in several messages is learned as one" in left_out(facts)
 
 
-def test_a_row_that_no_form_repairs_leaves_the_next_its_own_forms():
+def test_a_row_that_no_form_repairs_decides_nothing_for_the_next():
     tokenizer = small.small_tokenizer()
     tokenizer.chat_template = (
         "{% for m in messages %}{% if m.role == 'developer' or m.content == 'no' %}"
