@@ -219,9 +219,9 @@ def test_answers_with_characters_of_several_tokens_pass_where_they_are_right(exp
 
 @pytest.mark.slow
 def test_numbers_that_llama_cpp_writes_otherwise_are_an_exception_that_is_named(exported):
-    anew, numbers = exported["gguf"].certificate.notes
-    assert anew.startswith("llama.cpp builds tools anew of their name, description and parameters")
-    assert '"description": ""' in anew
+    rebuilt, numbers = exported["gguf"].certificate.notes
+    assert rebuilt.startswith("llama.cpp rebuilds tools of their name, description and parameters")
+    assert '"description": ""' in rebuilt
     assert "writes numbers in prompts otherwise than training did, 3 for 3.0" in numbers
     assert "a chat with tools of line 9" in numbers  # the run's own rows have such calls
     assert exported["merged"].certificate.notes == ()

@@ -1,4 +1,4 @@
-"""Says what got better and what got worse, with confidence intervals."""
+"""Measures models on rows they have not seen, with confidence intervals."""
 
 from typing import TYPE_CHECKING
 

@@ -39,5 +39,5 @@ def with_answer(row: Row, text: str) -> Row:
 
 
 def reasons(row: Row) -> bool:
-    """Whether the row's answer has reasoning before it."""
+    """Return whether the row's answer has reasoning before it."""
     return bool(row.messages and row.messages[-1].get("reasoning_content"))

@@ -1,4 +1,4 @@
-"""Asks a model about rows it has not seen and measures its answers."""
+"""Loss, perplexity and accuracy of a model on rows it has not seen."""
 
 import contextlib
 import dataclasses
@@ -34,7 +34,7 @@ PADDED_TOKENS = 2_000_000
 
 
 WITHOUT_REASONING = "labels are scored without the reasoning of the rows, which would tell them"
-"""Said of an accuracy on rows that have some."""
+"""Note on an accuracy on rows that have some."""
 
 
 def evaluate(

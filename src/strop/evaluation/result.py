@@ -1,4 +1,4 @@
-"""What an evaluation found, as plain frozen data."""
+"""Results of an evaluation, as plain frozen data."""
 
 import dataclasses
 from typing import Any
@@ -15,13 +15,13 @@ class Estimate:
     high: float
 
     def apart_from(self, other: "Estimate") -> bool:
-        """Whether the two intervals do not overlap."""
+        """Return whether the two intervals do not overlap."""
         return self.low > other.high or self.high < other.low
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """How well one model answers some rows."""
+    """Measurements of one model on some rows."""
 
     rows: int
     """Rows that were asked."""
@@ -38,7 +38,7 @@ class Evaluation:
     seconds: float
     """Time it took."""
     note: str | None = None
-    """What to know of how it was measured."""
+    """Remark on how it was measured."""
 
     def plain(self) -> dict[str, Any]:
         """Return everything as plain data, an estimate as its value and its interval."""

@@ -34,10 +34,10 @@ class Exported:
     target: str
     format: str
     path: Path
-    """Its folder."""
+    """Folder that was written."""
     nbytes: int
     certificate: Certificate | None
-    """None where none was asked for."""
+    """None with `certified=False`."""
 
 
 def export(
@@ -64,7 +64,7 @@ def export(
         progress: called with each stage.
 
     Returns:
-        What was written; look at `certificate.passed` of each.
+        The exports; look at `certificate.passed` of each.
 
     Raises:
         ConfigError: a target or number format that is not known, or no run.

@@ -1,4 +1,4 @@
-"""What is written for each target: which folders, of what size, and by whom they are opened."""
+"""Jobs of each target: folders to write, their sizes, and the file that a loader is given."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,31 +35,31 @@ class Job:
     format: str
     nbytes: int
     write: Callable[[Path, Written], None]
-    """Makes the folder."""
+    """Writes the folder."""
     opened: str = ""
     """The file in the folder that its loader is given; empty: the folder."""
     base: GgufBase | None = None
-    """Of an adapter that is laid over a file which is not in the folder."""
+    """Base of an adapter, where it is a file outside the folder."""
 
     @property
     def name(self) -> str:
-        """Of the folder."""
+        """Name of the folder."""
         several = self.target in ("gguf", "ollama")
         return f"{self.target}-{self.format}" if several else self.target
 
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What is exported."""
+    """The model to export, and what surrounds its weights."""
 
     settings: dict[str, Any]
-    """Of the run."""
+    """Settings of the run."""
     weights: TunedWeights
     assets: ModelAssets
     sensitivity: Sensitivity
-    """Of the tuned model, calibrated only if a target asks."""
+    """Costs of errors in the tuned model, calibrated only if a target needs them."""
     scaling: ChannelScaling
-    """By which channels are scaled where they are rounded in blocks."""
+    """Scales of channels where weights are rounded in blocks."""
 
 
 class _Contents(Protocol):

@@ -13,7 +13,7 @@ FAR = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Agreement:
-    """How far an exported model's next-token distributions are from the trained model's."""
+    """Agreement of an exported model's next-token distributions with the trained model's."""
 
     tokens: int
     """Positions compared."""
@@ -27,9 +27,9 @@ class Agreement:
     """At each of the others, how many nats likelier the trained model finds its own token than the
     exported one's; the largest first."""
     perplexity: float
-    """Of the texts under the exported model."""
+    """Perplexity of the texts under the exported model."""
     trained_perplexity: float
-    """Of the texts under the trained model."""
+    """Perplexity of the texts under the trained model."""
 
 
 def agreement(
@@ -117,7 +117,7 @@ class Considered(Mapping[str, float]):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a model answers when it always takes the likeliest token."""
+    """Answer of a model that always takes the likeliest token."""
 
     ids: list[int]
     """With the end token, if the answer ended."""

@@ -12,7 +12,7 @@ _METHODS = "GET, POST, OPTIONS"
 
 
 class Access:
-    """What a request needs before it is looked at.
+    """Checks of a request's host, origin and key, before its content is read.
 
     A page of another site that a browser shows can send requests to this machine's own address, and
     read the answers if its name resolves to it. Browsers say where a page comes from (`Origin`) and
@@ -50,14 +50,14 @@ class Access:
         self.origins = tuple(origins)
 
     def key_fits(self, authorization: str) -> bool:
-        """Say whether a header `Authorization` carries the key; compared in constant time."""
+        """Return whether a header `Authorization` carries the key; compared in constant time."""
         if self.api_key is None:
             return True
         given = authorization.removeprefix("Bearer ").encode("utf-8", "surrogateescape")
         return hmac.compare_digest(given, self.api_key.encode())
 
     def host_fits(self, host: str) -> bool:
-        """Say whether a header `Host` names this machine; outside of loopback the key decides."""
+        """Return whether a header `Host` names this machine; outside loopback the key decides."""
         if not self.on_loopback:
             return True
         try:
@@ -67,7 +67,7 @@ class Access:
         return name in LOOPBACK
 
     def origin_fits(self, origin: str | None) -> bool:
-        """Say whether a page may ask; programs that are no browser name no origin."""
+        """Return whether a page may send requests; programs that are no browser name no origin."""
         return origin is None or "*" in self.origins or origin in self.origins
 
     def cross_origin_headers(self, origin: str | None) -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 from strop.core.errors import ConfigError, DataError, MissingPackageError, UnsupportedError
 
 CONTEXT = 4096
-"""Tokens a conversation may have where nothing else is asked for."""
+"""Tokens a conversation may have by default."""
 
 _HTTP_THREADS = 64
 """Requests the engine holds at once; those beyond its slots wait."""
@@ -88,7 +88,7 @@ class Engine:
 
     @property
     def address(self) -> str:
-        """Where it listens, as `http://127.0.0.1:PORT`."""
+        """Address it listens on, as `http://127.0.0.1:PORT`."""
         return str(self._server.listening_address)
 
     @property
@@ -139,7 +139,7 @@ class Engine:
             raise UnsupportedError(f"llama.cpp refuses the chat: {_reason(e.read())}") from e
 
     def _renders(self, *, tools: Sequence[Any] = (), called: bool = False) -> bool:
-        """Say whether the chat template writes a tool, or the call of one."""
+        """Return whether the chat template writes a tool, or the call of one."""
         question: dict[str, Any] = {"role": "user", "content": "?"}
         messages = [question]
         if called:

@@ -1,4 +1,4 @@
-"""The HTTP door: keys, model names and faults are settled here; llama.cpp makes the answers."""
+"""HTTP gateway: checks keys, model names and requests; llama.cpp makes the answers."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Which engine answers for a model, with which of its adapters."""
+    """Engine that answers for a model, and the index of its adapter."""
 
     engine: Engine
     adapter: int | None = None
@@ -79,7 +79,7 @@ class Gateway:
 
     @property
     def address(self) -> str:
-        """Where it listens, as `http://HOST:PORT`."""
+        """Address it listens on, as `http://HOST:PORT`."""
         host = f"[{self.access.host}]" if ":" in self.access.host else self.access.host
         return f"http://{host}:{self.port}"
 
@@ -124,7 +124,7 @@ class Gateway:
         return runner
 
     async def _close_idle(self, runner: web.AppRunner) -> None:
-        """Close connections on which nothing is asked for, which would keep others out."""
+        """Close connections without a request, which would keep others out."""
         idle_since: dict[Any, float] = {}
         while True:
             await asyncio.sleep(self._patience / 4)
@@ -260,7 +260,7 @@ async def _passed_on(
 
 
 def _named(answer: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return an answer under the name the model was asked for by."""
+    """Return an answer under the name that the request gave the model."""
     return {**answer, "model": name} if "model" in answer else answer
 
 

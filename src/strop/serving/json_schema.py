@@ -1,4 +1,4 @@
-"""What of a JSON schema llama.cpp's grammar would leave out, without an error to the client.
+"""Parts of a JSON schema that llama.cpp's grammar leaves out without an error to the client.
 
 llama.cpp turns a schema into a grammar. Keywords and patterns that its converter does not know it drops,
 with at most a line on standard error, and answers with 200. The rules below are those of its converter.
@@ -100,7 +100,7 @@ def dropped(schema: Any, path: str = "", depth: int = 0) -> Iterator[str]:
 
 
 def impossible(schema: Any) -> bool:
-    """Say whether a bound or a repetition anywhere in a schema ends below its beginning."""
+    """Return whether a bound or a repetition anywhere in a schema ends below its beginning."""
     if isinstance(schema, list):
         return any(map(impossible, schema))
     if not isinstance(schema, Mapping):
@@ -157,7 +157,7 @@ def _used_of_primitive(schema: Mapping[str, Any], kind: Any) -> set[str]:
 
 
 def _joins(part: Any) -> bool:
-    """Say whether a part of allOf is one that the converter joins with the others."""
+    """Return whether a part of allOf is one that the converter joins with the others."""
     known = {"$ref", "properties", "required", "type", "additionalProperties"}
     return isinstance(part, Mapping) and not (part.keys() & _ASSERTIONS) - known and len(part) > 0
 

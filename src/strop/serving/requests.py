@@ -1,4 +1,4 @@
-"""What a request asks for that llama.cpp would drop with 200: done here, or refused with the reason."""
+"""Parameters that llama.cpp would drop with 200: carried out here, or refused with the reason."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -101,7 +101,7 @@ def _check_schema(schema: Any, param: str) -> None:
 def _with_tools(body: dict[str, Any], name: str, engine: Engine) -> dict[str, Any]:
     """Return a chat whose tools and choice of them have their effect.
 
-    llama.cpp takes a named function for "auto"; it is asked for as the only tool, which is required.
+    llama.cpp takes a named function for "auto"; here it becomes the only tool, which is required.
     """
     tools, choice = body.get("tools") or [], body.get("tool_choice")
     messages = body.get("messages")

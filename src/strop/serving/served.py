@@ -1,4 +1,4 @@
-"""What can be served: a GGUF file, a packaged model, or a run in the form of its GGUF export."""
+"""Models that can be served: GGUF files, packaged models, and runs through their GGUF exports."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Served:
 
     name: str
     file: Path
-    """Its GGUF file, or that of its base."""
+    """GGUF file, or that of its base."""
     adapter: Path | None = None
     """A GGUF adapter over its base; models of one base share the memory of the base."""
 

@@ -1,4 +1,4 @@
-"""Chooses the base that the update of a run in few bits is added to, by what each is measured to do."""
+"""Chooses the base that a few-bit run's update is added to, by the KL divergence on each."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ def measured(
     scaling: ChannelScaling,
     dtype: torch.dtype | None,
 ) -> ReferenceOutputs:
-    """Return the reference with what each base does, and the name of the one nearest to training.
+    """Return the reference with the agreement on each base, and the name of the nearest one.
 
     The update was trained on the dequantised base; added to the original weights it corrects
     errors that are not there, and may yet do better on held-out text. Both are merged, rounded to

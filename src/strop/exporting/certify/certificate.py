@@ -1,4 +1,4 @@
-"""The certificate of an export: what was measured, what is allowed, and the verdict."""
+"""Certificate of an export: measurements, thresholds and the verdict."""
 
 import dataclasses
 import json
@@ -18,14 +18,14 @@ FILE = "certificate.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thresholds:
-    """What an export of one kind may differ by."""
+    """Largest differences allowed to an export of one kind."""
 
     kl: float
     """Largest mean KL divergence per token, in nats."""
     top1: float
     """Least share of tokens whose likeliest successor is the trained model's own; 0 sets none."""
     gap: float
-    """Where the trained model finds its own token likelier by no more nats, a rounding of this KL
+    """Nats of a near tie. Where the trained model finds its token likelier by no more, this KL
     may turn the order: a near tie. Beyond it the trained model is sure."""
 
 
@@ -58,29 +58,29 @@ THRESHOLDS = {
     **dict.fromkeys(("float16", "f32", "f16"), CLOSE),
     **dict.fromkeys(("bfloat16", "bf16", "q8_0"), ROUNDED),
 }
-"""By the format of the numbers; adapters have none, as they are stored exactly."""
+"""Thresholds by number format; adapters have none, as they are stored exactly."""
 FEW_BITS = within(0.3)
-"""Of formats with six bits and fewer, where a small model's answers do change."""
+"""Thresholds of formats with six bits and fewer, where a small model's answers do change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """How far an exported model agrees with the trained one."""
+    """Agreement of an exported model with the trained one."""
 
     target: str
-    """What was written: adapter, merged, gguf, ollama or bnb."""
+    """Target that was written: adapter, merged, gguf, ollama or bnb."""
     format: str
     """The number format of its weights, where there is a choice."""
     opened_by: str = ""
-    """The loader, in a fresh process, that opened it."""
+    """Loader that opened it, in a fresh process."""
     compared_on: str = ""
-    """Where the texts come from."""
+    """Source of the texts."""
     agreement: Agreement | None = None
-    """None where it could not be opened."""
+    """Divergences on the texts; None where it could not be opened."""
     answers: int = 0
     same_answers: int = 0
     answer_tokens: int = 0
-    """Of all answers, each up to where it departs from the trained model's."""
+    """Tokens of all answers, each up to where it departs from the trained model's."""
     departures: tuple[float, ...] = ()
     """Nats by which the trained model found its own token likelier where answers depart."""
     ends_expected: int = 0
@@ -89,18 +89,18 @@ class Certificate:
     """Tensors read back and compared with the trained model's."""
     tokens_checked: int = 0
     base: str = ""
-    """The base that the update was added to, where there was a choice: dequantised or original."""
+    """Base that the update was added to, where there was a choice: dequantised or original."""
     bases: dict[str, Agreement] = field(default_factory=dict)
-    """What was measured of each; empty where there was no choice."""
+    """Measurements of each base; empty where there was no choice."""
     thresholds: Thresholds
     faults: tuple[str, ...]
     """Sentences; empty where the export passes."""
     notes: tuple[str, ...] = ()
-    """What its loader does otherwise with every model of this kind; no fault of the export."""
+    """Differences of its loader with every model of this kind; no faults of the export."""
     files: dict[str, str] = field(default_factory=dict)
     """SHA-256 of each file that was certified."""
     over: str = ""
-    """SHA-256 of the GGUF file that its adapter was laid over, where that lies elsewhere."""
+    """SHA-256 of the GGUF file of its adapter's base, where that lies elsewhere."""
     trained: str = ""
     """SHA-256 of the adapter that training left, see `strop.exporting.certify.certified.adapter_digest`."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -128,7 +128,7 @@ class Certificate:
 
     @property
     def verdict(self) -> dict[str, Any]:
-        """What a run remembers of it."""
+        """Verdict and sentence, as run.json records them."""
         return {"passed": self.passed, "sentence": self.sentence}
 
     def plain(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Says whether an exported folder may be used: certified, and unchanged since."""
+"""Checks that an exported folder is certified, and unchanged since."""
 
 import hashlib
 from pathlib import Path
@@ -20,7 +20,7 @@ def adapter_digest(adapter: Path) -> str:
 
 
 def is_export(folder: Path) -> bool:
-    """Whether a folder holds an export: it has a certificate, or lies where a run's exports lie."""
+    """Return whether a folder is an export: has a certificate, or lies among a run's exports."""
     return (folder / FILE).is_file() or (
         folder.is_dir() and folder.parent.name == "export" and _run_of(folder) is not None
     )
@@ -31,7 +31,7 @@ def obstacle(folder: Path, base: Path | None = None) -> str | None:
 
     Args:
         folder: of one export.
-        base: the file that an adapter in it is laid over, where that lies elsewhere.
+        base: the file of its adapter's base, where that lies elsewhere.
     """
     if not (folder / FILE).is_file():
         return f"{folder} has no {FILE}, so nothing says how far it agrees with the trained model"

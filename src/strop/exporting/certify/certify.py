@@ -16,12 +16,12 @@ from strop.exporting.certify.reference import ReferenceOutputs
 from strop.exporting.ollama import modelfile
 
 SECONDS, SECONDS_PER_GB = 1800, 120
-"""After which a process that compares is given up, and what each 10^9 bytes of the files add."""
+"""Limit of a comparing process, and what each 10^9 bytes of the files add to it."""
 _LOADERS = {"gguf": "xllamacpp", "ollama": "xllamacpp", "bnb": "bitsandbytes"}
 
 
 def check_loaders(targets: Iterable[str]) -> None:
-    """Look for the packages that open what is to be certified, before anything is written.
+    """Check that the packages that open exports are installed, before anything is written.
 
     Raises:
         MissingPackageError: one is not installed; the text has the command.
@@ -45,7 +45,7 @@ def certify(
     reference: ReferenceOutputs,
     adapter: Path | None = None,
 ) -> Certificate:
-    """Compare what lies in `folder` with the trained model, and write certificate.json into it.
+    """Compare the export in `folder` with the trained model; write certificate.json into it.
 
     Args:
         folder: of the export.
@@ -91,7 +91,7 @@ def certify(
 
 
 def _findings(opened: Path, work: Path, kind: str | None, adapter: Path | None) -> Findings:
-    """Return what was found: by transformers or PEFT where a kind is given, else by llama.cpp."""
+    """Return the findings: of transformers or PEFT where a kind is given, else of llama.cpp."""
     out = work / "findings.json"
     out.unlink(missing_ok=True)
     seconds = SECONDS + SECONDS_PER_GB * _size(opened) // 10**9

@@ -1,4 +1,4 @@
-"""What a fresh process found when it opened an exported model with that model's own loader."""
+"""Findings of a fresh process that opened an exported model with that model's loader."""
 
 import dataclasses
 import json
@@ -22,11 +22,11 @@ _REFUSALS = (
     *(AttributeError, ArithmeticError, MemoryError),
     *(SafetensorError, jinja2.TemplateError),
 )
-"""What loaders raise at a file they cannot take."""
+"""Exceptions that loaders raise at a file they cannot take."""
 STEP = "comparing: "
-"""Begins each line on standard error that says what is done next."""
+"""Prefix of each line on standard error that names the next step."""
 OPENING = "opening"
-"""Begins the name of each step that opens a file."""
+"""Prefix of the name of each step that opens a file."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Findings:
     """Measurements of an exported model, and the faults that were seen on the way."""
 
     agreement: Agreement | None = None
-    """None where the model could not be opened."""
+    """Divergences on the texts; None where the model could not be opened."""
     answers: int = 0
     """Questions that were answered."""
     same_answers: int = 0
@@ -42,7 +42,7 @@ class Findings:
     answer_tokens: int = 0
     """Tokens of answers up to where they depart, that one included."""
     departures: list[float] = field(default_factory=list)
-    """Where an answer departs, how many nats likelier the trained model found its own token."""
+    """Nats by which the trained model found its token likelier where an answer departs."""
     ends_expected: int = 0
     """Answers that the trained model ended by an end token."""
     ends_produced: int = 0
@@ -54,12 +54,12 @@ class Findings:
     faults: list[str] = field(default_factory=list)
     """Sentences, each one fault."""
     notes: list[str] = field(default_factory=list)
-    """What the loader does otherwise with every model of this kind; sentences."""
+    """Differences of the loader with every model of this kind; sentences."""
     step: str = ""
-    """What was being done last, such as `opening the tokenizer`."""
+    """Last step, such as `opening the tokenizer`."""
 
     def begin(self, step: str) -> None:
-        """Note what is done next, on standard error too: a process that dies cannot say it later."""
+        """Record the next step, on standard error too: a process that dies cannot do it later."""
         self.step = step
         sys.stderr.write(f"{STEP}{step}\n")
         sys.stderr.flush()
@@ -87,7 +87,7 @@ class Findings:
         return cls(**plain)
 
     def compare_ids(self, what: str, ids: Sequence[int], expected: Sequence[int]) -> None:
-        """Count tokens that were compared, and note where they differ."""
+        """Compare token ids, count them, and record where they differ."""
         self.tokens_checked += len(expected)
         if list(ids) == list(expected):
             return
@@ -105,7 +105,7 @@ class Findings:
     def compare_answer(
         self, right: Answer, ids: Sequence[int], ended: bool, ends: Sequence[int]
     ) -> None:
-        """Count an answer; whether it ended is asked only where it is the trained model's own."""
+        """Compare an answer; its end counts only where the answer is the trained model's."""
         expected = right.ids[:-1] if right.ended else right.ids
         other = [i for i in ids if i not in ends]
         self.answers += 1
@@ -127,7 +127,7 @@ class Findings:
 
 
 def report(work: Path, out: Path, look: Callable[[ReferenceOutputs, Findings], Any]) -> None:
-    """Open the reference in `work`, look at an export, and write the findings to `out`.
+    """Compare an export with the reference in `work`, and write the findings to `out`.
 
     Whatever a loader raises is a finding too: its text becomes a fault, with the step it ended.
     """

@@ -19,10 +19,10 @@ from strop.exporting.certify.prompt import (
 from strop.exporting.certify.reference import NEW_TOKENS, ReferenceOutputs
 
 _LIKELIEST = {"temperature": 0, "n_predict": NEW_TOKENS, "return_tokens": True}
-"""What asks for an answer of likeliest tokens."""
+"""Parameters of an answer of likeliest tokens."""
 _NO_THINKING = {"chat_template_kwargs": {"enable_thinking": False}}
 SECONDS = 1500
-"""For one answer; the whole comparison has a limit of its own."""
+"""Time limit of one answer; the whole comparison has another."""
 
 
 class ChatServer:
@@ -37,9 +37,9 @@ class ChatServer:
         settings.n_ctx, settings.n_parallel, settings.warmup = context, 1, False
         settings.verbosity = 0
         if adapter is not None:
-            laid = xllamacpp.CommonAdapterLoraInfo()
-            laid.path, laid.scale = str(adapter), 1.0
-            settings.lora_adapters = [laid]
+            lora = xllamacpp.CommonAdapterLoraInfo()
+            lora.path, lora.scale = str(adapter), 1.0
+            settings.lora_adapters = [lora]
         self._server = xllamacpp.Server(settings)
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -113,14 +113,14 @@ def _compare(server: ChatServer, prompt: Prompt, findings: Findings) -> bool:
         return ids == prompt.ids
     findings.tokens_checked += len(prompt.ids)
     right = prompt
-    anew = dataclasses.replace(prompt, text=prompt.with_plain_tools)
-    if prompt.with_plain_tools and (text == anew.text or other_number(anew, text)):
-        right = anew
+    rebuilt = dataclasses.replace(prompt, text=prompt.with_plain_tools)
+    if prompt.with_plain_tools and (text == rebuilt.text or other_number(rebuilt, text)):
+        right = rebuilt
         findings.note(
-            "llama.cpp builds tools anew of their name, description and parameters: "
+            "llama.cpp rebuilds tools of their name, description and parameters: "
             f"{prompt.what} becomes {excerpt(prompt.text, text)}; train with tools of these three "
             "entries, in this order",
-            once="llama.cpp builds tools anew",
+            once="llama.cpp rebuilds tools",
         )
     if text == right.text:
         return False
@@ -152,7 +152,7 @@ def _compare(server: ChatServer, prompt: Prompt, findings: Findings) -> bool:
 
 
 def _add(findings: Findings, prompt: Prompt, sentence: str) -> None:
-    """Note a difference as a fault where the run has to do with such chats, else as an exception."""
+    """Add a difference as a fault where the run's rows have such chats, else as a note."""
     if prompt.of_run or prompt.tools is None:
         findings.faults.append(sentence)
     else:

@@ -118,7 +118,7 @@ def _compare_settings(model: Any, reference: ReferenceOutputs, findings: Finding
 
 
 def _agrees(value: Any, expected: Any) -> bool:
-    """Whether a setting is as wanted; of a part's settings, those that are not the usual ones."""
+    """Return whether a setting agrees; of a nested one, only entries that were recorded."""
     if not (isinstance(value, dict) and isinstance(expected, dict)):
         return bool(value == expected)
     return all(key not in value or _agrees(value[key], expected[key]) for key in expected)

@@ -13,7 +13,7 @@ _DATE_FORMATS = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%Y-%m-%d")
 AROUND = 24
 """Characters that are shown on each side of where a difference begins."""
 CALL_ID = "abcdefgh1"
-"""Of a call that has none: Mistral's templates take nine letters and digits, and nothing else."""
+"""Id of a call that has none: Mistral's templates take nine letters and digits, nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,13 +21,13 @@ class Prompt:
     """A chat up to where an answer begins, as training renders it."""
 
     what: str
-    """What sets it apart, as `a chat with tools`."""
+    """Description, such as `a chat with tools`."""
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]] | None
     text: str
     ids: list[int]
     of_run: bool
-    """Whether it is of the rows to compare on, so that the run has to do with its kind."""
+    """True for chats of the rows to compare on: the run was trained on their kind."""
     with_plain_tools: str = ""
     """The same text with `plain_tools`; empty where they are the same."""
 
@@ -50,7 +50,7 @@ def with_text_arguments(messages: Sequence[dict[str, Any]]) -> list[dict[str, An
 
 
 def plain_tools(tools: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return tools as llama.cpp's server builds them anew: of name, description and parameters."""
+    """Return tools as llama.cpp's server rebuilds them: of name, description and parameters."""
     functions = [tool.get("function", tool) for tool in tools]
     return [
         {

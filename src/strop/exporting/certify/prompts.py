@@ -12,7 +12,7 @@ from strop.exporting.rendering import prompt_ids, prompt_text
 CHATS = 8
 """The most chats with tools that are taken from rows."""
 _REFUSALS = (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError)
-"""What templates raise at a chat that they do not take."""
+"""Exceptions that templates raise at a chat that they do not take."""
 _PARTS = ("role", "content", "tool_calls", "reasoning_content", "name", "tool_call_id")
 TOOLS: list[dict[str, Any]] = [
     {
@@ -55,7 +55,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "numbers with fractions": {"level": 0.1, "less": -2.5, "large": 1234.5678},
     "very large and very small numbers": {"tiny": 1e-07, "large": 1e22, "id": 1234567890123},
 }
-"""Of calls, by what is in them."""
+"""Arguments of calls, by kind of value."""
 _QUESTION = {"role": "user", "content": "Warm it up."}
 _DONE = {"role": "assistant", "content": "It is warm."}
 _AGAIN = {"role": "user", "content": "And now?"}

@@ -1,4 +1,4 @@
-"""Asks the trained model what its exports are then held to."""
+"""Records the trained model's outputs, which its exports are compared with."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +27,7 @@ from strop.training import Run
 from strop.training.run_data import columns_of_run, rows_of_run
 
 POSITIONS, BYTES = 512, 256_000_000
-"""The most next-token distributions that are compared, and the bytes they may take."""
+"""Limits of the next-token distributions compared: their number and their bytes."""
 LONGEST = 160
 """Tokens of a text; longer ones are cut."""
 _STORAGE = {"dtype", "transformers_version", "_name_or_path", "architectures", "pad_token_id"}
@@ -44,7 +44,7 @@ QUESTIONS = (
     "Who wrote Hamlet?",
     "Explain gravity to a child.",
 )
-"""Asked where a run has no rows to compare on."""
+"""Questions put to the model where a run has no rows to compare on."""
 TOKENIZER_STRESS_TEXTS = (
     "  two spaces, a tab\tand\n\n\nthree newlines\r\n",
     "1234567 3.14159 0x1F 1,000,000",
@@ -61,7 +61,7 @@ TOKENIZER_STRESS_TEXTS = (
 
 @torch.no_grad()
 def record_reference(run: Run, assets: ModelAssets, data: Any = None) -> ReferenceOutputs:
-    """Load the trained model, base and adapter apart as in training, and note what it says.
+    """Load the trained model, base and adapter apart as in training, and record its outputs.
 
     Args:
         run: a finished run.
@@ -184,7 +184,7 @@ def _logits(model: Any, ids: Sequence[int]) -> Tensor:
 
 
 def _answer(model: Any, ids: list[int], ends: list[int]) -> Answer:
-    """Return the answer of likeliest tokens and what else was likely at each step."""
+    """Return the answer of likeliest tokens, with the other likely tokens of each step."""
     prompt = torch.tensor([ids], device=model.device)
     out = model.generate(
         input_ids=prompt,
@@ -238,7 +238,7 @@ def _sketches(
 
 
 def _update(layer: Any, weight: Tensor) -> Tensor:
-    """Return what an adapter adds to the weight of its layer, by PEFT's own reckoning."""
+    """Return what an adapter adds to the weight of its layer, as PEFT computes it."""
     adapter = layer.active_adapters[0]
     update: Tensor = layer.get_delta_weight(adapter)
     if layer.use_dora.get(adapter):

@@ -1,4 +1,4 @@
-"""What the trained model says: the texts, distributions and answers that exports are held to."""
+"""Outputs of the trained model that exports are compared with: distributions, answers, sketches."""
 
 import dataclasses
 import json
@@ -21,18 +21,18 @@ NEW_TOKENS = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceOutputs:
-    """What the trained model says."""
+    """Outputs of the trained model, and the texts and chats that they answer."""
 
     source: str
-    """Where the texts come from."""
+    """Source of the texts."""
     texts: list[list[int]]
     """Token ids."""
     context_starts: list[int]
-    """In each text the first position whose context no earlier text had; comparing begins there."""
+    """First position of each text whose context no earlier text had; comparing begins there."""
     chats: list[list[dict[str, str]]]
     """Questions; empty where the model has no chat template."""
     chat_ids: list[list[int]]
-    """The questions as rendered for training."""
+    """Token ids of the questions as rendered for training."""
     chat_texts: list[str]
     """The same as texts."""
     answers: list[Answer]
@@ -44,7 +44,7 @@ class ReferenceOutputs:
     ends: list[int]
     """The tokens that end an answer."""
     config: dict[str, Any]
-    """What the model's config.json says, but how its weights are stored."""
+    """Entries of the model's config.json, but for how its weights are stored."""
     gguf: dict[str, Any]
     """The same as fields of a GGUF header; empty where its family has none."""
     trained: str
@@ -52,17 +52,17 @@ class ReferenceOutputs:
     begin: int | None
     """The token that begins a text, where the tokenizer puts one."""
     base_kind: str
-    """How the base that was trained on is rounded beside its own files: F32 (not), BF16 or NF4."""
+    """Rounding of the base that was trained on, beside its files: F32 (none), BF16 or NF4."""
     log_probs: Tensor
     """[N, V] after each token of the texts from `context_starts` on, but the last."""
     sketches: dict[str, WeightSketch]
-    """Of every weight."""
+    """Sketch of every weight."""
     scaled: dict[str, WeightSketch]
-    """Of every weight that `strop.exporting.gguf.channel_scaling` scales, as it is then."""
+    """Sketch of every weight that `strop.exporting.gguf.channel_scaling` scales, once scaled."""
     base: str = ""
-    """What the update is added to where there is a choice; see `strop.exporting.certify.base_choice`."""
+    """Base of the update where there is a choice; see `strop.exporting.certify.base_choice`."""
     bases: dict[str, Agreement] = dataclasses.field(default_factory=dict)
-    """What the update does on each; empty where there is no choice, and in a saved reference."""
+    """Agreement on each base; empty where there is no choice, and in a saved reference."""
 
     def save(self, folder: Path) -> None:
         """Write everything into `folder` for the processes that compare."""

@@ -22,7 +22,7 @@ class GgufAdapter:
     """A GGUF file of the two factors of each changed weight, in float32, that is to be written."""
 
     def __init__(self, weights: TunedWeights, assets: ModelAssets) -> None:
-        """Say what will lie in the file.
+        """List the tensors of the file.
 
         Raises:
             UnsupportedError: the adapter holds what llama.cpp cannot add while it runs.

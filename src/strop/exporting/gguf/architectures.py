@@ -1,4 +1,4 @@
-"""How each family of models is laid out in GGUF: names, numbers, and what is stored otherwise."""
+"""GGUF layouts of model families: names, numbers, and what is stored otherwise."""
 
 import math
 from collections.abc import Iterator
@@ -46,11 +46,11 @@ GGUF_ARCHITECTURES = {
         MODEL_ARCH.GEMMA3, unit_offset=True, mlp_norm="pre_feedforward_layernorm", windows=6
     ),
 }
-"""By `model_type` of transformers."""
+"""Architectures by `model_type` of transformers."""
 
 
 def architecture_of(config: Any) -> GgufArchitecture:
-    """Return how a model is laid out in GGUF.
+    """Return the architecture by which a model is laid out in GGUF.
 
     Raises:
         UnsupportedError: its family, or a setting of it, has no layout here.
@@ -101,7 +101,7 @@ def named(known: TensorNameMap, name: str) -> str | None:
 
 
 def of_images(name: str) -> bool:
-    """Whether a weight belongs to what turns images into vectors beside a language model."""
+    """Return whether a weight belongs to an image encoder beside a language model."""
     return any(part in name for part in ("vision_tower.", "multi_modal_projector.", ".visual."))
 
 

@@ -1,4 +1,4 @@
-"""The base of a run as a GGUF file in the cache: made once, for all adapters that are laid over it."""
+"""Base of a run as a GGUF file in the cache, built once for all adapters over it."""
 
 import hashlib
 import json
@@ -20,10 +20,10 @@ _MODEL = "model.gguf"
 
 
 class GgufBase:
-    """The weights that a run was trained on, as training held them, in one GGUF file."""
+    """GGUF file of the weights that a run was trained on, as they were in training."""
 
     def __init__(self, settings: dict[str, Any], assets: ModelAssets, quant: str) -> None:
-        """Say what will lie in the file.
+        """List the tensors of the file.
 
         Args:
             settings: of the run.
@@ -48,7 +48,7 @@ class GgufBase:
         return self.contents.nbytes
 
     def check_room(self) -> None:
-        """Look for room in the cache, unless the file is there.
+        """Check that the cache has room for the file, unless it is there.
 
         Raises:
             UnsupportedError: it does not fit.

@@ -11,14 +11,14 @@ from strop.exporting.gguf.architectures import GGUF_ARCHITECTURES, GgufArchitect
 from strop.exporting.weights.tuned import Update
 
 CHANNELS_SCALED = "strop.channels_scaled"
-"""The field of a file whose channels are scaled."""
+"""Field of a GGUF file whose channels are scaled."""
 _LEAST = 1e-6
-"""Of an energy over the mean of its input's, that it counts as."""
+"""Floor of a channel's mean square, over the mean of its input's."""
 
 
 @dataclass(frozen=True, slots=True)
 class ScaledPair:
-    """A tensor whose outputs others read, with nothing between that a scale would not pass through."""
+    """A tensor and those that read its outputs, with nothing between that a scale does not pass."""
 
     source: str
     """A norm's weight, or a linear one, which scale along their outputs."""
@@ -58,7 +58,7 @@ def scaled_pairs(
 
 
 class ChannelScaling:
-    """What tensors' outputs are multiplied by, and the inputs of those that read them divided by.
+    """Scales that tensors' outputs are multiplied by, and inputs of their readers divided by.
 
         W x = (W / t) (t x),   t_j = x_j^(-1/2) / geometric mean,   x_j^2 = energy of channel j
 
@@ -73,7 +73,7 @@ class ChannelScaling:
     """
 
     def __init__(self, activation_stats: Mapping[str, Tensor], config: Any) -> None:
-        """Compute the scales that inputs of these mean squares ask for.
+        """Compute per-channel scales from activation mean squares.
 
         Args:
             activation_stats: [I] mean squares of what weights read, by transformers' names; without any,
@@ -95,11 +95,11 @@ class ChannelScaling:
             self._outputs[pair.source] = torch.cat([torch.ones(pair.first), scale])
 
     def __bool__(self) -> bool:
-        """Whether anything is scaled."""
+        """Return whether anything is scaled."""
         return bool(self._inputs)
 
     def __contains__(self, name: str) -> bool:
-        """Whether something of a tensor is scaled."""
+        """Return whether outputs or inputs of a tensor are scaled."""
         return name in self._outputs or name in self._inputs
 
     def apply(self, name: str, rows: Tensor, start: int = 0) -> Tensor:

@@ -223,5 +223,5 @@ class Llama:
         return list(ids[:count])
 
     def ends(self, token: int) -> bool:
-        """Whether generation stops at this token."""
+        """Return whether generation stops at this token."""
         return bool(self._c.llama_vocab_is_eog(self._vocabulary, token))

@@ -14,10 +14,10 @@ class DynamicGguf:
     """A GGUF file that is to be written; its formats are chosen when it is."""
 
     def __init__(self, sensitivity: Sensitivity, assets: ModelAssets, budget: float) -> None:
-        """Say how large the file will be at most.
+        """Compute the largest size of the file.
 
         Args:
-            sensitivity: what calibration tells of the tuned model.
+            sensitivity: calibrated costs of errors in the tuned model.
             assets: what surrounds the weights.
             budget: times the bytes that all matrices take in Q4_0.
 

@@ -16,7 +16,7 @@ KINDS = (
     *(Type.Q3_K, Type.IQ4_XS, Type.IQ4_NL, Type.Q4_K, Type.Q4_1),
     *(Type.Q5_0, Type.Q5_K, Type.Q5_1, Type.Q6_K, Type.Q8_0),
 )
-"""What is chosen from, where their blocks divide a row."""
+"""Formats to choose from, where their blocks divide a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def mixture(sensitivity: Sensitivity, shapes: dict[str, tuple[int, ...]], budget
     """Return the formats of least expected KL within so many times the bytes of Q4_0.
 
     Args:
-        sensitivity: what calibration tells.
+        sensitivity: calibrated costs of errors.
         shapes: of the tensors that are to be written, by transformers' names.
         budget: times the bytes of all matrices in Q4_0.
 

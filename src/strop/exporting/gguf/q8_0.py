@@ -1,4 +1,4 @@
-"""Q8_0 that keeps a small update: what is rounded wrong along its inputs, later columns make good."""
+"""Q8_0 rounding that preserves small LoRA updates, by error feedback as in GPTQ."""
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ _ONE = torch.ones(1)
 
 
 class ErrorFeedback:
-    """Rounds a weight so that the inputs which its update reads see little of the errors.
+    """Rounds a weight so that errors along the inputs that its update reads stay small.
 
         minimise   |M e|^2 + |e|^2   for each row,   e = w - d code,   d = max |w| of 32 / 127
         M^T M = A^T B^T B A, scaled to a mean diagonal of 1
@@ -33,7 +33,7 @@ class ErrorFeedback:
     """
 
     def __init__(self, update: Update) -> None:
-        """Take the inputs of a weight's update; 32 divides their number."""
+        """Prepare for a weight's update, the number of whose inputs 32 divides."""
         mixed = torch.linalg.qr(update.B).R @ update.A  # [R, I]
         size = mixed.square().sum(0).mean().sqrt()
         self._mixed = mixed / size.clamp_min(torch.finfo(size.dtype).tiny)

@@ -1,4 +1,4 @@
-"""The forms that a GGUF file is asked for in: a number format, a budget of bytes, an adapter alone."""
+"""Values of `--quant`: a number format, a budget of bytes, an adapter alone."""
 
 import re
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ from strop.core.errors import ConfigError
 from strop.exporting.gguf.types import FILE_TYPES
 
 BUDGET = 1.10
-"""Bytes of the matrices over those of plain 4 bits, where nothing else is asked for."""
+"""Bytes of the matrices over those of plain 4 bits, by default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What `--quant` names."""
+    """One value of `--quant`."""
 
     name: str
-    """As folders are called by it."""
+    """Name, which folders have too."""
     quant: str
     """The format of all matrices; of an adapter alone, those of the base; empty: it varies."""
     alone: bool = False

@@ -29,11 +29,11 @@ class Stored:
     name: str
     """transformers'."""
     kind: str
-    """Its number format."""
+    """Number format."""
     head: int
     """Rows of an attention head, where it has heads; else 0."""
     blocks: Iterator[Tensor]
-    """Its rows."""
+    """Rows in order."""
     update: tuple[Tensor, Tensor] | None = None
     """B [O, R] and A [R, I] of what an adapter adds to it: B A."""
 
@@ -78,9 +78,9 @@ class GgufReading:
         self._alpha = 0.0
         self._factors: dict[str, Any] = {}
         if adapter is not None:
-            laid = _opened(adapter)
-            self._factors = {tensor.name: tensor for tensor in laid.tensors}
-            alpha = laid.get_field("adapter.lora.alpha")
+            opened = _opened(adapter)
+            self._factors = {tensor.name: tensor for tensor in opened.tensors}
+            alpha = opened.get_field("adapter.lora.alpha")
             self._alpha = 0.0 if alpha is None else float(alpha.contents())
 
     def field(self, name: str) -> Any:
@@ -96,7 +96,7 @@ class GgufReading:
 
     @property
     def channels_scaled(self) -> bool:
-        """Whether channels are scaled between weights."""
+        """True where channels are scaled between weights."""
         return self._reader.get_field(CHANNELS_SCALED) is not None
 
     @property

@@ -1,4 +1,4 @@
-"""The number formats of GGUF, and how rows are put into them."""
+"""Number formats of GGUF: encoding and decoding of rows."""
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ FILE_TYPES = {
     "q3_k": (Type.Q3_K, LlamaFileType.MOSTLY_Q3_K_S),
     "q2_k": (Type.Q2_K, LlamaFileType.MOSTLY_Q2_K),
 }
-"""What --quant takes: the format of every matrix, and what the file says of itself."""
+"""Formats that --quant names: ggml's type of every matrix, and the type of the file."""
 
 INSTEAD = {
     Type.Q6_K: Type.Q8_0,
@@ -34,14 +34,14 @@ INSTEAD = {
     Type.Q3_K: Type.IQ4_NL,
     Type.Q2_K: Type.IQ4_NL,
 }
-"""Where 256 does not divide a row: a format of blocks of 32 (llama.cpp, src/llama-quant.cpp)."""
+"""Formats of blocks of 32, for rows that 256 does not divide (llama.cpp, src/llama-quant.cpp)."""
 
 _BY_GGUF = {Type.Q8_0, Type.Q5_1, Type.Q5_0, Type.Q4_1, Type.Q4_0, Type.BF16}
-"""What the gguf package can write; the others only llama.cpp can."""
+"""Formats that the gguf package can write; the others only llama.cpp can."""
 _UNWEIGHED = {Type.Q8_0, Type.BF16}
 """Written the same whatever matters more."""
 _LEAST = 1e-6
-"""Of an importance over the mean of all, that it counts as."""
+"""Floor of an importance, over the mean of all."""
 
 
 def fitting(preferred: Type, shape: tuple[int, ...]) -> Type:

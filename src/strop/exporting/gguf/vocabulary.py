@@ -116,7 +116,7 @@ def _scores(tokens: list[str], merges: list[Any]) -> list[float]:
 
 
 def _adds_space(tokenizer: Any) -> bool:
-    """Whether a text gets a space before its first word."""
+    """Return whether a text gets a space before its first word."""
     tokens = tokenizer.backend_tokenizer.encode("a", add_special_tokens=False).tokens
     return bool(tokens) and tokens[0].startswith("▁")
 

@@ -54,7 +54,7 @@ class GgufFile:
         mixed: Mixture | None = None,
         scaling: ChannelScaling | None = None,
     ) -> None:
-        """Say what will lie in the file.
+        """List the tensors of the file.
 
         Args:
             weights: of the tuned model, or of its base.
@@ -125,7 +125,7 @@ class GgufFile:
                 written(tensor.nbytes)
 
     def _encoding(self, tensor: Planned) -> Callable[[Tensor], NDArray[np.uint8]]:
-        """Return what turns rows of a tensor into bytes."""
+        """Return the function that encodes rows of a tensor."""
         update, scaling = self.weights.update(tensor.source), self._scaling
         if isinstance(update, Update) and tensor.type == Type.Q8_0:
             scaled = scaling.update(tensor.source, update) if scaling else update

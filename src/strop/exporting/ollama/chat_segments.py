@@ -23,15 +23,15 @@ class ChatSegments:
     """The texts that a chat template puts around a system message, questions and answers."""
 
     start: str
-    """Before the first question of a chat without a system message."""
+    """Text before the first question of a chat without a system message."""
     answer: str
-    """Between a question and its answer, where the chat goes on."""
+    """Text between a question and its answer, where the chat goes on."""
     between: str
-    """Between an answer and the next question."""
+    """Text between an answer and the next question."""
     end: str
-    """Behind the last question: the model goes on from here."""
+    """Text behind the last question: the model goes on from here."""
     system: tuple[str, str] | None
-    """Before a system message, and between it and the question behind it; None: it has no place."""
+    """Texts before a system message and between it and the question; None: it has no place."""
     system_last: tuple[str, str] | None = None
     """The same before the last of several questions, where the system message is put there."""
 
@@ -135,12 +135,12 @@ def _chat(turns: Sequence[str], system: str | None) -> list[Message]:
 
 
 def trims(tokenizer: Any) -> bool:
-    """Whether the template drops white space around a question."""
+    """Return whether the template drops white space around a question."""
     return "\n padded \n" not in prompt_text(tokenizer, _chat(("\n padded \n",), None))
 
 
 def writes_tools(tokenizer: Any) -> bool:
-    """Whether the template writes the tools that a chat may call."""
+    """Return whether the template writes the tools that a chat may call."""
     function = {
         "name": _TOOL,
         "description": "?",

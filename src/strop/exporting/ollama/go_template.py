@@ -47,7 +47,7 @@ class _Node:
 
     kind: str
     words: list[str]
-    """Of its action; for a text the text itself."""
+    """Words of its action; for a text the text itself."""
     body: list["_Node"] = field(default_factory=list)
     otherwise: list["_Node"] = field(default_factory=list)
 

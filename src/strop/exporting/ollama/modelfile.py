@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Modelfile:
-    """What a Modelfile says."""
+    """Contents of a Modelfile."""
 
     model: str
     """The GGUF file, beside the Modelfile."""
@@ -35,14 +35,14 @@ class Modelfile:
     stops: list[str]
     """Texts that end an answer."""
     adapter: str | None = None
-    """A GGUF file laid over the model."""
+    """GGUF file of an adapter over the model."""
     parameters: dict[str, float] = field(default_factory=dict)
-    """Of sampling."""
+    """Parameters of sampling."""
     remarks: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, assets: ModelAssets, model: str, adapter: str | None = None) -> "Modelfile":
-        """Return what to say of a model.
+        """Return the Modelfile of a model.
 
         Args:
             assets: of the trained model.

@@ -15,7 +15,7 @@ class Adapter:
     """An adapter folder that is to be written."""
 
     def __init__(self, weights: TunedWeights, assets: ModelAssets) -> None:
-        """Say what will lie in the folder."""
+        """Set what to write."""
         self.weights, self.assets = weights, assets
 
     @property

@@ -29,7 +29,7 @@ ROWS = 32
 """bitsandbytes repacks a weight for CPUs with AVX512-BF16 in whole blocks of so many rows."""
 _NOTE = "quant_state.bitsandbytes__nf4"
 _NOTE_BYTES = 320
-"""A note of a weight's shape and kinds, filled up with spaces: its length must be known before."""
+"""bitsandbytes' quant_state as JSON, padded: sizes must be known before writing."""
 _FUSED = {"q_proj": "qkv_proj", "gate_proj": "gate_up_proj"}
 """vLLM's names of layers that it computes in one, by their first."""
 
@@ -42,10 +42,10 @@ class Bnb:
     def __init__(
         self, sensitivity: Sensitivity, assets: ModelAssets, budget: float = BUDGET
     ) -> None:
-        """Say how large the folder will be at most.
+        """Compute the largest size of the folder.
 
         Args:
-            sensitivity: what calibration tells of the tuned model.
+            sensitivity: calibrated costs of errors in the tuned model.
             assets: what surrounds the weights.
             budget: bytes of the weights over those with each linear layer in NF4; what is over
                 leaves in 16 bits those layers that suffer most.
@@ -171,7 +171,7 @@ class Bnb:
 
 
 class _Parts:
-    """The tensors of the file; a packed weight's are made together."""
+    """Tensors of the file; those of a packed weight are made together."""
 
     def __init__(
         self, sensitivity: Sensitivity, rounded: dict[str, Packed], dtype: torch.dtype

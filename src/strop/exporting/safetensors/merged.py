@@ -18,7 +18,7 @@ class Merged:
     def __init__(
         self, weights: TunedWeights, assets: ModelAssets, dtype: torch.dtype | None
     ) -> None:
-        """Say what will lie in the folder.
+        """List the tensors of the folder.
 
         Args:
             weights: of the tuned model.

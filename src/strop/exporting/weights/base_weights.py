@@ -1,4 +1,4 @@
-"""The weights of a base model as training held them, or as they are stored, a few rows at a time."""
+"""Base weights as they were in training, or as they are stored, a few rows at a time."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -24,11 +24,11 @@ _FORMATS = {code: dtype for dtype, code in CODES.items() if dtype.is_floating_po
 
 
 class Base(Protocol):
-    """Where the weights of a base model are read, under their names in memory."""
+    """Weights of a base model under their names in memory."""
 
     @property
     def layout(self) -> Layout:
-        """What they are called in the model's files."""
+        """Their names in the model's files."""
 
     @property
     def names(self) -> list[str]:
@@ -45,7 +45,7 @@ class Base(Protocol):
 
 
 class StoredBase:
-    """The weights in the files of a model folder, rounded as they were held."""
+    """Weights in the files of a model folder, rounded as training rounds them."""
 
     def __init__(
         self,
@@ -54,11 +54,11 @@ class StoredBase:
         dtype: torch.dtype | None = None,
         matrices: torch.dtype | None = None,
     ) -> None:
-        """Look at the files; weights are read when asked for.
+        """List the weights; they are read on demand.
 
         Args:
             assets: of the model.
-            dtype: the format in which training held every weight; None, as it is stored.
+            dtype: the format of every weight in training; None, as it is stored.
             matrices: the format of wider linear weights and embeddings; None, as they are stored.
         """
         self._files = Files(stored_tensors(assets.folder), dtype, matrices)
@@ -86,7 +86,7 @@ class StoredBase:
 
     @property
     def plain(self) -> bool:
-        """Whether every tensor holds numbers, none holds codes of few bits."""
+        """True where every tensor holds numbers, none codes of few bits."""
         return all(tensor.code in _FORMATS for tensor in self._files.tensors.values())
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -126,7 +126,7 @@ class Files:
         dtype: torch.dtype | None = None,
         matrices: torch.dtype | None = None,
     ) -> None:
-        """Read `tensors` when asked for, rounded as `StoredBase` says."""
+        """Read `tensors` on demand, rounded as `StoredBase` says."""
         self.tensors, self._dtype, self._matrices = tensors, dtype, matrices
 
     def dtype(self, name: str) -> torch.dtype:
@@ -162,10 +162,10 @@ class Files:
 
 
 class QuantizedBase:
-    """The weights of a model that training held in few bits, some rows dequantised at a time."""
+    """Weights of a model in few bits, some rows dequantised at a time."""
 
     def __init__(self, assets: ModelAssets, computed: torch.dtype, stored: Base | None) -> None:
-        """Look at the files of codes, which are made if they are not there.
+        """Open the files of codes, which are made if they are not there.
 
         Args:
             assets: of the model.
@@ -236,7 +236,7 @@ DEQUANTISED, ORIGINAL = "dequantised", "original"
 
 
 def loaded_base(settings: dict[str, Any], assets: ModelAssets) -> Base:
-    """Return the base weights of a run as they are held where it is loaded now.
+    """Return the base weights of a run as loading it gives them.
 
     Args:
         settings: of the run.

@@ -16,7 +16,7 @@ class FileNames:
     """Weights that are written as the base's files have them: named, stacked and apart as there."""
 
     def __init__(self, weights: BaseWeights) -> None:
-        """Look at the names.
+        """Map the names.
 
         Raises:
             UnsupportedError: transformers reads tensors of the base's files in a way that it cannot

@@ -1,4 +1,4 @@
-"""What an error in each weight of a tuned model costs, and the choice of formats within a budget."""
+"""Expected cost of errors in each weight of a tuned model, in nats per token."""
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
@@ -46,7 +46,7 @@ class Table:
     drawn: Tensor
     """[N, DRAWN, 2] pairs of tokens from the model's own distribution."""
     scale: float
-    """What the head's products are multiplied by."""
+    """Factor of the head's products."""
 
     def head_harm(self, rows: Callable[[Tensor], Tensor], stored: Stored) -> float:
         """Return the KL in nats that storing the head so is expected to cost.
@@ -65,10 +65,10 @@ class Table:
 
 
 class Sensitivity:
-    """What calibration tells of a tuned model; it is run when first asked for."""
+    """Calibrated costs of errors in a tuned model; calibration runs on first use."""
 
     def __init__(self, name: str, weights: BaseWeights, progress: Progress) -> None:
-        """Note the model.
+        """Set the model.
 
         Args:
             name: of the base, as `load` takes it.
@@ -98,11 +98,11 @@ class Sensitivity:
 
     @functools.cached_property
     def layers(self) -> dict[str, LayerStats]:
-        """Return what calibration tells of each linear layer of the blocks."""
+        """Return the calibration statistics of each linear layer of the blocks."""
         return calibrate(*self._taken_apart, self._progress)
 
     def rounded(self, chosen: Mapping[str, Format]) -> dict[str, Packed]:
-        """Return layers in few bits, what is rounded wrong in a column made good by later ones.
+        """Return layers in few bits, the error of each column fed into later ones.
 
         Args:
             chosen: the format of each, by keys of `layers`.
@@ -115,7 +115,7 @@ class Sensitivity:
     @functools.cached_property
     @torch.no_grad()
     def table(self) -> Table:
-        """Return what the embedding and the head are used with."""
+        """Return the inputs of the embedding and the head."""
         model = self.model
         ids = torch.stack(self._texts[:ENTERING])
         head, hidden = model.get_output_embeddings(), []

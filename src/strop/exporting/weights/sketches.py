@@ -1,4 +1,4 @@
-"""Small images of weights, by which an exported tensor is told from a wrong one, and how it is wrong.
+"""Random projections of weights: show whether an exported tensor is right, and if not, why.
 
 The projection of W [O, I] is W x [O, K] for fixed random x [I, K]: equal for equal weights, and linear,
 so that the share of the adapter's update in an exported weight can be read off it.
@@ -42,7 +42,7 @@ one. Both are Frobenius norms, the error's by its projection."""
 
 @dataclass(frozen=True, slots=True)
 class WeightSketch:
-    """The projection of one weight of the trained model."""
+    """Random projection of one weight of the trained model."""
 
     whole: Tensor
     """[O, K] base and update joined."""
@@ -142,7 +142,7 @@ def _is_square(weight: Tensor) -> bool:
 def fault(
     name: str, projected: Tensor, kind: str, sketches: Mapping[str, WeightSketch], head: int = 0
 ) -> str | None:
-    """Say what is wrong with an exported weight, or None.
+    """Return what is wrong with an exported weight, or None.
 
     Args:
         name: transformers'.
@@ -172,7 +172,7 @@ def fault(
 
 @dataclass(frozen=True, slots=True)
 class _Share:
-    """Which multiple of its update an exported weight carries."""
+    """Multiple of its update that an exported weight carries."""
 
     value: float
     error: float

@@ -1,4 +1,4 @@
-"""The weights of a tuned model, base and adapter joined, read a few rows at a time."""
+"""Weights of a tuned model, base and adapter joined, read a few rows at a time."""
 
 import math
 import re
@@ -16,7 +16,7 @@ from strop.core.files import read_json
 from strop.exporting.weights.base_weights import Base
 
 BLOCK_BYTES = 2_000_000
-"""Of a tensor in float32 that is held at once."""
+"""Bytes of a tensor in float32 that are in memory at once."""
 _PART = re.compile(
     r"(.+)\.(lora_A|lora_B|lora_magnitude_vector|lora_embedding_A|lora_embedding_B)(\.weight)?"
 )
@@ -26,7 +26,7 @@ PREFIX = "base_model.model."
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What an adapter adds to one weight [O, I]: scale · B A, and DoRA's magnitude per output."""
+    """Update of one weight [O, I]: scale · B A, and DoRA's magnitude per output."""
 
     A: Tensor
     """[R, I]"""
@@ -56,7 +56,7 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class ExpertsUpdate:
-    """What an adapter adds to the weights [E, O, I] of experts that are stacked: scale · B A each."""
+    """Update of the weights [E, O, I] of stacked experts: scale · B A each."""
 
     A: Tensor
     """[E, R, I]"""
@@ -82,7 +82,7 @@ class BaseWeights:
     """The weights of a base model, read a few rows at a time, under their names in memory."""
 
     def __init__(self, base: Base) -> None:
-        """Read weights of `base` when asked for."""
+        """Read weights of `base` on demand."""
         self.base = base
 
     @property
@@ -143,10 +143,10 @@ def pour(weights: BaseWeights, model: Any, dtype: torch.dtype | None) -> None:
 
 
 class TunedWeights(BaseWeights):
-    """The weights of a model with its adapter merged in, under their names in memory."""
+    """Weights of a model with its adapter merged in, under their names in memory."""
 
     def __init__(self, base: Base, adapter: Path) -> None:
-        """Look at the adapter; weights are read when asked for.
+        """Read the adapter; base weights are read on demand.
 
         Args:
             base: the weights it was trained on.
