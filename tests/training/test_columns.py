@@ -32,7 +32,7 @@ def mapped(tmp_path_factory, tiny_model):
     return strop.train(data, model=tiny_model, out=folder / "run", **given, **QUICK), data
 
 
-def test_a_mapped_run_reads_its_own_file_again_wherever_it_is_needed(mapped):
+def test_a_mapped_run_reads_its_file_again_wherever_it_is_needed(mapped):
     run, data = mapped
     assert run.settings["map"] == "ask=prompt,reply=completion"
     assert run.settings["ignore_columns"] == "notes"
@@ -43,7 +43,7 @@ def test_a_mapped_run_reads_its_own_file_again_wherever_it_is_needed(mapped):
     assert evaluate(run, data).rows == 6
 
 
-def test_another_file_may_have_strops_columns_or_its_own_map(mapped, tmp_path):
+def test_another_file_may_have_strops_columns_or_another_map(mapped, tmp_path):
     run, data = mapped
     plain = written(tmp_path / "plain.csv", ("prompt", "completion"), [("Film 1?", "good")] * 2)
     other = written(tmp_path / "other.csv", ("q", "a"), [("Film 1?", "good")] * 2)
@@ -73,15 +73,15 @@ def test_content_that_would_not_be_read_stops_training_before_its_folder(tmp_pat
     assert run.finished
 
 
-def test_labels_are_asked_as_in_training_in_a_file_that_lacks_some(tmp_path, tiny_model):
+def test_labels_have_the_instruction_of_training_in_a_file_that_lacks_some(tmp_path, tiny_model):
     rows = [{"text": f"t{i}", "label": "abc"[i % 3]} for i in range(9)]
     run = strop.train(rows, model=tiny_model, out=tmp_path / "run", **QUICK)
-    told = "Classify the text as one of: a, b, c."
-    assert run.record["data"]["sources"][0]["instruction"] == told
-    assert any(told in note for note in run.record["data"]["notes"])
+    instruction = "Classify the text as one of: a, b, c."
+    assert run.record["data"]["sources"][0]["instruction"] == instruction
+    assert any(instruction in note for note in run.record["data"]["notes"])
     fewer = [{"text": "t", "label": x} for x in "abab"]
-    asked = [{"prompt": f"{told}\n\nt", "completion": x} for x in "abab"]
-    assert evaluate(run, fewer).loss == evaluate(run, asked).loss
+    with_instruction = [{"prompt": f"{instruction}\n\nt", "completion": x} for x in "abab"]
+    assert evaluate(run, fewer).loss == evaluate(run, with_instruction).loss
 
 
 def test_several_sources_are_counted_in_the_plan_and_resumed_alike(tmp_path, tiny_model, capsys):
@@ -94,13 +94,13 @@ def test_several_sources_are_counted_in_the_plan_and_resumed_alike(tmp_path, tin
     run = strop.train(data, model=tiny_model, out=tmp_path / "run", **given)
     assert run.record["data"]["rows"] == 12
     assert run.settings["data"] == [str(data[0]), data[1]]
-    said = capsys.readouterr().err
-    assert "b.jsonl (prompt_completion): 4 of its 8 rows an epoch, weight 0.5" in said
+    stderr = capsys.readouterr().err
+    assert "b.jsonl (prompt_completion): 4 of its 8 rows an epoch, weight 0.5" in stderr
     again = strop.train(run.settings["data"], model=tiny_model, out=tmp_path / "again", **given)
     assert Run.open(again.path).record["data"]["sha256"] == run.record["data"]["sha256"]
 
 
-def test_a_source_that_maps_its_own_columns_is_read_so_again():
+def test_a_source_that_maps_its_columns_is_read_so_again():
     given = {"data": [{"path": "a.csv", "map": "q=prompt,a=completion", "ignore_columns": "n"}]}
     record = {"settings": {**given, "map": "ask=prompt"}}
     columns = columns_of_run(record)
@@ -111,7 +111,7 @@ def test_a_source_that_maps_its_own_columns_is_read_so_again():
     )
 
 
-def test_pairs_are_said_to_teach_the_chosen_alone(tmp_path, tiny_model, capsys):
+def test_a_note_says_that_pairs_teach_the_chosen_alone(tmp_path, tiny_model, capsys):
     rows = [{"prompt": f"p{i}", "chosen": "good", "rejected": "bad"} for i in range(4)]
     strop.train(rows, model=tiny_model, out=tmp_path / "run", **{**QUICK, "quiet": False})
     assert "4 rows are pairs: their chosen answers are imitated" in capsys.readouterr().err

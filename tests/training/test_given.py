@@ -28,7 +28,7 @@ ROWS = sums(10)
 BITS_32 = QUICK | {"bits": 32}
 
 
-def own_tokenizer(folder):
+def load_tokenizer(folder):
     return AutoTokenizer.from_pretrained(folder)
 
 
@@ -72,28 +72,28 @@ def shown_ids(tokenizer):
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_run_keeps_the_tokenizer_it_was_given(change, tmp_path, tiny_model):
-    tokenizer = own_tokenizer(tiny_model)
+    tokenizer = load_tokenizer(tiny_model)
     change(tokenizer)
     given = copy.deepcopy(tokenizer)
     run = strop.train(ROWS, model=tiny_model, tokenizer=given, out=tmp_path / "run", **BITS_32)
     assert tokenizer_identity(given) == tokenizer_identity(tokenizer)
     model, loaded = run.load()
-    beside = own_tokenizer(run.adapter_folder)
-    for found in (loaded, beside, own_tokenizer(run.assets_folder)):
-        assert tokenizer_identity(found) == tokenizer_identity(tokenizer)
-        assert found.padding_side == tokenizer.padding_side
-        assert found.pad_token == tokenizer.pad_token
-        assert shown_ids(found) == shown_ids(tokenizer)
+    beside = load_tokenizer(run.adapter_folder)
+    for opened in (loaded, beside, load_tokenizer(run.assets_folder)):
+        assert tokenizer_identity(opened) == tokenizer_identity(tokenizer)
+        assert opened.padding_side == tokenizer.padding_side
+        assert opened.pad_token == tokenizer.pad_token
+        assert shown_ids(opened) == shown_ids(tokenizer)
     assert tokenizer.eos_token_id in model.generation_config.eos_token_id
     assert model.generation_config.pad_token_id == tokenizer.pad_token_id
     measured = evaluate(run, ROWS).loss
     assert measured == evaluate((model, tokenizer), ROWS).loss
     (merged,) = strop.export(run, "merged", certified=False)
-    assert tokenizer_identity(own_tokenizer(merged.path)) == tokenizer_identity(tokenizer)
+    assert tokenizer_identity(load_tokenizer(merged.path)) == tokenizer_identity(tokenizer)
 
 
 def test_both_models_are_compared_with_the_tokenizer_of_training(tmp_path, tiny_model):
-    tokenizer = own_tokenizer(tiny_model)
+    tokenizer = load_tokenizer(tiny_model)
     tokenizer.chat_template = OTHER
     run = strop.train(ROWS, model=tiny_model, tokenizer=tokenizer, out=tmp_path / "run", **BITS_32)
     base, tuned = compare(run, ROWS)
@@ -158,15 +158,15 @@ OBJECTS = [
     ("change", "bits"),
     [*((change, 32) for change in OBJECTS), (with_a_new_token, 16), (with_a_merged_adapter, 16)],
 )
-def test_a_run_keeps_the_model_it_was_given(change, bits, tmp_path, tiny_model):
+def test_a_run_saves_the_model_it_was_given(change, bits, tmp_path, tiny_model):
     model, tokenizer = strop.load(tiny_model, bits=bits)
     change(model, tokenizer)
     given = {"model": model, "tokenizer": tokenizer}
     run = strop.train(ROWS, **given, out=tmp_path / "run", **QUICK)
     assert run.base_folder.is_dir()
     trained = evaluate((model, tokenizer), ROWS)
-    loaded, kept = run.load()
-    assert len(kept) == len(tokenizer)
+    loaded, saved = run.load()
+    assert len(saved) == len(tokenizer)
     mine, theirs = model.state_dict(), loaded.get_base_model().state_dict()
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[key], theirs[key]) for key in mine)
@@ -186,13 +186,13 @@ def test_the_adapter_of_a_resized_model_is_certified(tmp_path, tiny_model):
     with_a_new_token(model, tokenizer)
     given = {"model": model, "tokenizer": tokenizer}
     run = strop.train(ROWS, **given, out=tmp_path / "run", **QUICK)
-    (made,) = strop.export(run, "adapter")
-    assert made.certificate.faults == ()
-    opened = AutoPeftModelForCausalLM.from_pretrained(made.path)
+    (exported,) = strop.export(run, "adapter")
+    assert exported.certificate.faults == ()
+    opened = AutoPeftModelForCausalLM.from_pretrained(exported.path)
     assert opened.get_input_embeddings().weight.shape[0] == len(tokenizer)
 
 
-def test_a_model_in_4_bits_with_a_changed_norm_is_kept(tmp_path, tiny_model):
+def test_a_model_in_4_bits_with_a_changed_norm_is_saved(tmp_path, tiny_model):
     model, tokenizer = strop.load(save_tiny_llama(tmp_path / "wide"), bits=4)
     with torch.no_grad():
         model.model.norm.weight.mul_(2)
@@ -210,8 +210,8 @@ def test_other_codes_of_a_model_in_4_bits_are_named(tmp_path, tiny_model, caplog
     assert "was trained on other 4-bit codes" in caplog.text
 
 
-def test_a_tokenizer_without_offsets_is_refused_when_resumed_too(tmp_path, run_on_its_own_base):
-    run, base = run_on_its_own_base
+def test_a_tokenizer_without_offsets_is_refused_when_resumed_too(tmp_path, run_and_base):
+    run, base = run_and_base
     run.update(status="interrupted")
     slow = ByT5Tokenizer()
     for given in ({"resume": run.path}, {"model": base, "out": tmp_path / "slow"}):
@@ -228,12 +228,12 @@ def test_a_model_as_its_folder_has_it_is_not_written_again(tmp_path, tiny_model)
         assert run.model == str(tiny_model)
     plain = AutoModelForCausalLM.from_pretrained(tiny_model)
     run = strop.train(
-        ROWS, model=plain, tokenizer=own_tokenizer(tiny_model), out=tmp_path / "plain", **QUICK
+        ROWS, model=plain, tokenizer=load_tokenizer(tiny_model), out=tmp_path / "plain", **QUICK
     )
     assert not run.base_folder.exists()
 
 
-def test_changed_settings_of_generation_are_kept(tmp_path, tiny_model):
+def test_changed_settings_of_generation_are_saved(tmp_path, tiny_model):
     model, tokenizer = strop.load(tiny_model, bits=32)
     model.generation_config.eos_token_id = [2, 9]
     model.generation_config.temperature = 0.3
@@ -246,7 +246,7 @@ def test_changed_settings_of_generation_are_kept(tmp_path, tiny_model):
 
 
 def test_a_token_without_an_embedding_is_refused_by_name(tmp_path, tiny_model):
-    tokenizer = own_tokenizer(tiny_model)
+    tokenizer = load_tokenizer(tiny_model)
     tokenizer.add_tokens(["plus"])
     with pytest.raises(ConfigError, match=r"'plus'; .*resize_token_embeddings\(260\)"):
         strop.train(ROWS, model=tiny_model, tokenizer=tokenizer, out=tmp_path / "run", **QUICK)
@@ -263,7 +263,7 @@ def test_a_model_that_has_an_adapter_is_refused(tmp_path, tiny_model):
 
 
 @pytest.fixture
-def run_on_its_own_base(tmp_path):
+def run_and_base(tmp_path):
     base = save_tiny_llama(tmp_path / "base")
     data = save_chats(tmp_path / "sums.jsonl", 20)
     return strop.train(data, model=base, out=tmp_path / "run", **BITS_32), base
@@ -280,8 +280,8 @@ def other_weights(base):
 
 def other_config(base):
     file = base / "config.json"
-    said = json.loads(file.read_text())
-    file.write_text(json.dumps({**said, "rms_norm_eps": 1e-2}))
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "rms_norm_eps": 1e-2}))
 
 
 STEPS = {
@@ -295,23 +295,23 @@ STEPS = {
 
 
 @pytest.mark.parametrize("change", [other_weights, other_config])
-def test_another_base_under_the_same_name_is_refused_by_every_step(change, run_on_its_own_base):
-    run, base = run_on_its_own_base
+def test_another_base_under_the_same_name_is_refused_by_every_step(change, run_and_base):
+    run, base = run_and_base
     change(base)
     for step, take in STEPS.items():
         if step == "resume":
             run.update(status="interrupted")
-        with pytest.raises(DataError, match="holds another model than the run") as found:
+        with pytest.raises(DataError, match="holds another model than the run") as refused:
             take(run)
-        assert str(base) in str(found.value)
-        assert str(run.path) in str(found.value)
-        assert found.value.args[0].count("SHA-256") == 1
+        assert str(base) in str(refused.value)
+        assert str(run.path) in str(refused.value)
+        assert refused.value.args[0].count("SHA-256") == 1
 
 
-def test_what_changes_no_number_of_a_base_is_let_pass(run_on_its_own_base):
-    run, base = run_on_its_own_base
+def test_what_changes_no_number_of_a_base_is_let_pass(run_and_base):
+    run, base = run_and_base
     before = evaluate(run, ROWS).loss
-    tokenizer = own_tokenizer(base)
+    tokenizer = load_tokenizer(base)
     tokenizer.chat_template = OTHER
     tokenizer.save_pretrained(base)
     shutil.copy(base / "model.safetensors", base / "copy")
@@ -319,8 +319,8 @@ def test_what_changes_no_number_of_a_base_is_let_pass(run_on_its_own_base):
     assert evaluate(run, ROWS).loss == before
 
 
-def test_a_changed_file_of_the_kept_tokenizer_is_refused(run_on_its_own_base):
-    run, base = run_on_its_own_base
+def test_a_changed_file_of_the_saved_tokenizer_is_refused(run_and_base):
+    run, base = run_and_base
     (run.assets_folder / "chat_template.jinja").write_text(OTHER)
     with pytest.raises(
         DataError, match=r"chat_template\.jinja is damaged: it is not as training wrote it"
@@ -334,7 +334,7 @@ def test_a_changed_file_of_the_kept_tokenizer_is_refused(run_on_its_own_base):
 
 
 def test_a_resumed_run_goes_on_with_what_it_was_given(tmp_path, tiny_model):
-    tokenizer = own_tokenizer(tiny_model)
+    tokenizer = load_tokenizer(tiny_model)
     tokenizer.chat_template = OTHER
     data = save_chats(tmp_path / "sums.jsonl", 20)
     given = {"model": tiny_model, "tokenizer": tokenizer, "out": tmp_path / "run"}
@@ -343,12 +343,12 @@ def test_a_resumed_run_goes_on_with_what_it_was_given(tmp_path, tiny_model):
     shutil.rmtree(run.adapter_folder)
     run.update(status="interrupted")
     with pytest.raises(ConfigError, match="leave tokenizer out"):
-        strop.train(resume=run.path, tokenizer=own_tokenizer(tiny_model), quiet=True)
+        strop.train(resume=run.path, tokenizer=load_tokenizer(tiny_model), quiet=True)
     strop.train(resume=run.path, tokenizer=tokenizer, quiet=True)
     assert (run.adapter_folder / "adapter_model.safetensors").read_bytes() == adapter
 
 
-def test_a_resumed_run_goes_on_with_the_model_it_kept(tmp_path, tiny_model):
+def test_a_resumed_run_continues_with_the_model_it_saved(tmp_path, tiny_model):
     model, tokenizer = strop.load(tiny_model, bits=32)
     with_scaled_norm(model, tokenizer)
     data = save_chats(tmp_path / "sums.jsonl", 20)
@@ -366,8 +366,8 @@ def test_a_resumed_run_goes_on_with_the_model_it_kept(tmp_path, tiny_model):
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_a_resume_for_more_epochs_names_the_way_on(finished, run_on_its_own_base):
-    run, _ = run_on_its_own_base
+def test_a_resume_for_more_epochs_names_the_way_on(finished, run_and_base):
+    run, _ = run_and_base
     run.update(status="finished" if finished else "interrupted")
     with pytest.raises(
         ConfigError, match=r"strop export \S+ --to merged.*strop train DATA --model"

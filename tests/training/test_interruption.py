@@ -45,7 +45,7 @@ class Child:
             )
 
     @property
-    def said(self) -> str:
+    def stderr(self) -> str:
         return self.words.read_text()
 
     def ended(self) -> int:
@@ -58,7 +58,7 @@ class Child:
     def at_step(self, run: Path, step: int) -> None:
         deadline = time.monotonic() + 60
         while not any(line["step"] >= step for line in Run(run).log):
-            assert self.process.poll() is None, self.said
+            assert self.process.poll() is None, self.stderr
             assert time.monotonic() < deadline
             time.sleep(0.005)
 
@@ -74,7 +74,7 @@ def start(data: Path, model: Path, out: Path, **changes: object) -> Child:
 
 def resume(run: Path) -> None:
     child = Child(f"strop.train(resume={str(run)!r}, quiet=True)", run.with_suffix(".words"))
-    assert child.ended() == 0, child.said
+    assert child.ended() == 0, child.stderr
 
 
 def adapter(run: Path) -> bytes:
@@ -94,7 +94,7 @@ def data(tmp_path_factory):
 def whole_run(tmp_path_factory, data, tiny_model):
     out = tmp_path_factory.mktemp("whole") / "run"
     child = start(data, tiny_model, out)
-    assert child.ended() == 0, child.said
+    assert child.ended() == 0, child.stderr
     assert Run.open(out).record["steps"] == STEPS
     return out
 
@@ -106,7 +106,7 @@ def test_ctrl_c_saves_a_checkpoint_and_the_resumed_run_ends_with_the_same_bytes(
     child = start(data, tiny_model, out)
     child.at_step(out, 9)
     child.send(signal.SIGINT)
-    assert child.ended() == 0, child.said
+    assert child.ended() == 0, child.stderr
     run = Run.open(out)
     stopped_after = run.log[-1]["step"]
     assert not run.finished
@@ -166,11 +166,11 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, data, tiny_model):
     # Held while the signals arrive, so that no step can end between them.
     child.send(signal.SIGSTOP, signal.SIGINT, signal.SIGTERM, signal.SIGCONT)
     assert child.ended() != 0
-    assert "KeyboardInterrupt" in child.said
+    assert "KeyboardInterrupt" in child.stderr
     assert json.loads((out / "run.json").read_text())["status"] == "running"
 
 
-def test_a_full_disk_is_explained_and_the_last_whole_checkpoint_is_kept(
+def test_a_full_disk_is_explained_and_the_last_complete_checkpoint_stays(
     tmp_path, data, tiny_model, whole_run
 ):
     out = tmp_path / "run"
@@ -193,10 +193,10 @@ def test_a_full_disk_is_explained_and_the_last_whole_checkpoint_is_kept(
         tmp_path / "words",
     )
     assert child.ended() == 1
-    assert "checkpoint-18 failed" in child.said
+    assert "checkpoint-18 failed" in child.stderr
     assert not (out / "checkpoints" / "checkpoint-18").exists()
-    assert "make room" in child.said
-    assert "Traceback" not in child.said
+    assert "make room" in child.stderr
+    assert "Traceback" not in child.stderr
     assert checkpoints.step_of(checkpoints.newest(out / "checkpoints")) == 12
     resume(out)
     assert adapter(out) == adapter(whole_run)

@@ -190,7 +190,7 @@ def test_a_resumed_run_wants_the_data_it_was_started_with(tmp_path, finished):
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ([], "."),
         ([{"messages": [{"role": "user", "content": "hello"}]}], "1"),
@@ -208,8 +208,10 @@ def test_a_resumed_run_wants_the_data_it_was_started_with(tmp_path, finished):
     ],
     ids=["no rows", "no answer", "answer beyond max_length"],
 )
-def test_data_that_teaches_nothing_is_refused_and_nothing_is_left(tmp_path, tiny_model, rows, said):
-    with pytest.raises(DataError, match=said):
+def test_data_that_teaches_nothing_is_refused_and_nothing_is_left(
+    tmp_path, tiny_model, rows, message
+):
+    with pytest.raises(DataError, match=message):
         strop.train(rows, model=tiny_model, out=tmp_path / "run", **QUICK)
     assert not (tmp_path / "run").exists()
 
@@ -221,13 +223,13 @@ def test_one_row_is_trained_on_without_a_held_out_part(tmp_path, tiny_model):
     assert run.record["data"]["held_out_rows"] == 0
 
 
-def said(question, answer, **more):
+def chat(question, answer, **more):
     turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return {"messages": [turns[0], {**turns[1], **more}]}
 
 
 def test_a_row_of_fifty_thousand_tokens_is_cut_and_named_everywhere(tmp_path, tiny_model, capsys):
-    rows = [*sums(8), said("hi", "x" * 50_000)]
+    rows = [*sums(8), chat("hi", "x" * 50_000)]
     options = {k: v for k, v in QUICK.items() if k != "quiet"}
     run = strop.train(rows, model=tiny_model, out=tmp_path / "run", **options)
     facts = run.record["data"]
@@ -267,7 +269,7 @@ def test_max_length_follows_from_the_lengths(lengths, limit, chosen):
     assert length_for(lengths, limit) == chosen
 
 
-def test_only_wanted_answers_are_learned_by_imitation(tmp_path, tiny_model):
+def test_only_desirable_answers_are_learned_by_imitation(tmp_path, tiny_model):
     rows = [{"prompt": f"{i}?", "completion": "ja" * i, "label": i % 2 == 0} for i in range(1, 9)]
     run = strop.train(rows, model=tiny_model, out=tmp_path / "run", **QUICK)
     facts = run.record["data"]
@@ -280,8 +282,8 @@ def test_only_wanted_answers_are_learned_by_imitation(tmp_path, tiny_model):
 @pytest.mark.parametrize("accelerate", [True, False])
 def test_weights_of_messages_count_in_the_loss(tmp_path, tiny_model, accelerate):
     weights = (0.0, 0.5, 1.0, 3.0)
-    rows = [said(f"{i} plus 1?", f"{i + 1}" * 3, weight=w) for i, w in enumerate(weights)]
-    rows[0]["messages"] += said("more", "ten")["messages"]
+    rows = [chat(f"{i} plus 1?", f"{i + 1}" * 3, weight=w) for i, w in enumerate(weights)]
+    rows[0]["messages"] += chat("more", "ten")["messages"]
     settings = QUICK | {"held_out": 0, "max_steps": 1, "accelerate": accelerate}
     run = strop.train(rows, **in_float32(tiny_model), out=tmp_path / "run", **settings)
     model, tokenizer = in_float32(tiny_model).values()
@@ -297,7 +299,7 @@ def test_weights_of_messages_count_in_the_loss(tmp_path, tiny_model, accelerate)
 
 
 def test_weights_give_the_gradient_of_the_weighed_loss_in_pieces(tmp_path, tiny_model):
-    rows = [said(f"{i} plus 1?", f"{i + 1}" * 3, weight=w) for i, w in enumerate((0.5, 1, 2, 3))]
+    rows = [chat(f"{i} plus 1?", f"{i + 1}" * 3, weight=w) for i, w in enumerate((0.5, 1, 2, 3))]
     settings = QUICK | {"held_out": 0, "max_steps": 2}
     runs = [
         strop.train(rows, **in_float32(tiny_model), out=tmp_path / str(i), **settings, **more)
@@ -307,7 +309,7 @@ def test_weights_give_the_gradient_of_the_weighed_loss_in_pieces(tmp_path, tiny_
 
 
 def test_a_loss_that_cannot_weigh_is_refused(tmp_path, tiny_model):
-    rows = [said(f"{i} plus 1?", "2", weight=2) for i in range(4)]
+    rows = [chat(f"{i} plus 1?", "2", weight=2) for i in range(4)]
     with pytest.raises(ConfigError, match="the data weighs messages"):
         strop.train(
             rows, model=tiny_model, out=tmp_path / "run", trainer={"loss_type": "dft"}, **QUICK
@@ -324,7 +326,7 @@ def test_columns_and_learned_parts_are_chosen_by_settings(tmp_path, tiny_model):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"learning_rat": 1e-3}, "did you mean learning_rate"),
         ({"trainer": {"adam_beta3": 0.9}}, "did you mean adam_beta"),
@@ -335,8 +337,8 @@ def test_columns_and_learned_parts_are_chosen_by_settings(tmp_path, tiny_model):
         ({"target_modules": ["qq_proj"]}, "qq_proj stands for no layer.* down_proj, gate_proj"),
     ],
 )
-def test_a_setting_that_cannot_work_is_one_clear_error(tmp_path, tiny_model, settings, said):
-    with pytest.raises(ConfigError, match=said):
+def test_a_setting_that_cannot_work_is_one_clear_error(tmp_path, tiny_model, settings, message):
+    with pytest.raises(ConfigError, match=message):
         strop.train(sums(10), model=tiny_model, out=tmp_path / "run", **(QUICK | settings))
 
 

@@ -19,10 +19,10 @@ def test_every_setting_has_a_type_a_default_and_a_line_of_meaning():
 def test_a_misspelt_setting_gets_a_suggestion_and_all_faults_come_together():
     with pytest.raises(ConfigError) as caught:
         Settings.read({"learning_rat": 1e-4, "rank": 0, "warmup": 1.5, "batch_size": "many"})
-    said = str(caught.value)
-    assert "did you mean learning_rate?" in said
-    assert "batch_size is 'many'; it must be a whole number" in said
-    assert "rank" not in said or "at least 1" in said
+    text = str(caught.value)
+    assert "did you mean learning_rate?" in text
+    assert "batch_size is 'many'; it must be a whole number" in text
+    assert "rank" not in text or "at least 1" in text
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def test_a_name_of_earlier_versions_is_refused_with_todays(name):
 
 
 @pytest.mark.parametrize(
-    ("trainer", "said"),
+    ("trainer", "message"),
     [
         ({"packing": True}, "packing is not needed"),
         ({"padding_free": True}, "padding_free is not needed"),
@@ -100,8 +100,8 @@ def test_a_name_of_earlier_versions_is_refused_with_todays(name):
     ],
     ids=str,
 )
-def test_an_argument_that_would_have_no_effect_is_refused(trainer, said):
-    with pytest.raises(ConfigError, match=said):
+def test_an_argument_that_would_have_no_effect_is_refused(trainer, message):
+    with pytest.raises(ConfigError, match=message):
         Settings.read({"trainer": trainer})
 
 
@@ -154,7 +154,7 @@ def test_what_works_changes_the_training(trained, plain, trainer):
     assert all(math.isfinite(loss) for loss in losses(changed))
 
 
-def test_a_schedule_takes_its_own_numbers_and_no_others(trained):
+def test_a_schedule_takes_its_numbers_and_no_others(trained):
     settings = {"schedule": "cosine", "max_steps": 4}
     rates = [
         [line["learning_rate"] for line in run.log if "loss" in line]
@@ -173,7 +173,7 @@ def test_the_held_out_loss_can_wait(trained, plain):
     assert list(held_out(trained(eval_every=1, trainer={"eval_delay": 2}))) == [0, 2, 3]
 
 
-def test_as_many_checkpoints_are_kept_as_are_asked_for(trained):
+def test_save_total_limit_is_the_number_of_checkpoints(trained):
     for limit in (1, 3):
         run = trained(save_every=1, max_steps=4, trainer={"save_total_limit": limit})
         steps = [checkpoints.step_of(path) for path in checkpoints.whole(run.checkpoints_folder)]
@@ -181,7 +181,7 @@ def test_as_many_checkpoints_are_kept_as_are_asked_for(trained):
 
 
 @pytest.mark.parametrize(
-    ("trainer", "said"),
+    ("trainer", "message"),
     [
         ({"optim": "sgd", "adam_beta1": 0.5}, "adam_beta1 has no effect with optim=sgd"),
         ({"optim_args": "a=1"}, "optim_args has no effect with optim=adamw_torch_fused"),
@@ -190,12 +190,14 @@ def test_as_many_checkpoints_are_kept_as_are_asked_for(trained):
     ],
     ids=str,
 )
-def test_what_only_this_trainer_cannot_take_is_one_clear_error(trained, trainer, said):
-    with pytest.raises(ConfigError, match=said):
+def test_what_only_this_trainer_cannot_take_is_one_clear_error(trained, trainer, message):
+    with pytest.raises(ConfigError, match=message):
         trained(trainer=trainer)
 
 
-def test_what_does_not_matter_is_said_once_and_changes_nothing(trained, plain, caplog):
+def test_an_argument_that_does_not_matter_is_warned_of_once_and_changes_nothing(
+    trained, plain, caplog
+):
     given = {"dataloader_num_workers": 2, "ddp_timeout": 5, "pad_token": "<|absent|>"}
     assert losses(trained(trainer=given)) == losses(plain)
     texts = [r.message for r in caplog.records if "does not matter here" in r.message]
@@ -245,15 +247,15 @@ def test_the_adapter_is_that_of_the_lowest_held_out_loss(best):
     step = min(measured, key=measured.get)
     assert best.record["best"] == {"step": step, "held_out_loss": measured[step]}
     folder = best.checkpoints_folder / f"checkpoint-{step}"
-    kept = load_file(folder / "adapter_model.safetensors")
+    saved = load_file(folder / "adapter_model.safetensors")
     final = load_file(best.adapter_folder / "adapter_model.safetensors")
-    assert kept.keys() == final.keys()
-    assert all(torch.equal(kept[name], final[name]) for name in kept)
+    assert saved.keys() == final.keys()
+    assert all(torch.equal(saved[name], final[name]) for name in saved)
     assert f"The adapter is that of step {step}" in best.report.read_text()
     assert {checkpoints.step_of(p) for p in checkpoints.whole(best.checkpoints_folder)} >= {step, 8}
 
 
-def test_the_last_adapter_is_kept_where_the_best_is_not_asked_for(trained, best):
+def test_the_last_adapter_is_saved_where_the_best_is_not_requested(trained, best):
     run = trained(**{**BEST, "trainer": {}})
     assert losses(run) == losses(best), "measuring and saving more changes no step"
     assert "best" not in run.record
@@ -317,15 +319,15 @@ def test_the_best_line_of_a_log_counts_from_the_first_step():
 )
 def test_target_modules_are_names_or_an_expression(trained, targets, names):
     run = trained(target_modules=targets, max_steps=1)
-    found = json.loads((run.adapter_folder / "adapter_config.json").read_text())["target_modules"]
+    modules = json.loads((run.adapter_folder / "adapter_config.json").read_text())["target_modules"]
     if names is None:
-        assert len(found) == 2 * 7, "seven layers in each of two blocks"
+        assert len(modules) == 2 * 7, "seven layers in each of two blocks"
     else:
-        assert (sorted(found) if isinstance(names, list) else found) == names
+        assert (sorted(modules) if isinstance(names, list) else modules) == names
 
 
 @pytest.mark.parametrize(
-    ("targets", "said"),
+    ("targets", "message"),
     [
         ("q_proj,w_proj", "w_proj stands for no layer"),
         ("lm_head", "lm_head gives the scores of the vocabulary"),
@@ -343,9 +345,9 @@ def test_target_modules_are_names_or_an_expression(trained, targets, names):
     ids=str,
 )
 def test_names_that_are_no_linear_layers_are_refused_with_those_of_the_model(
-    trained, tmp_path, targets, said
+    trained, tmp_path, targets, message
 ):
-    with pytest.raises(ConfigError, match=said) as caught:
+    with pytest.raises(ConfigError, match=message) as caught:
         trained(tmp_path / "run", target_modules=targets)
     if "target_modules cannot be used: " in str(caught.value):
         assert "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj" in str(caught.value)

@@ -1,4 +1,4 @@
-"""Properties of this machine: versions, memory, devices, speed, and models at hand."""
+"""Properties of this machine: versions, memory, devices, speed, and installed models."""
 
 import os
 import platform

@@ -21,8 +21,8 @@ def train(
 
     Args:
         settings: fields of `Settings` that are set, read once for the whole run.
-        resume: the folder of a run to go on with, which has its settings; None starts a new one.
-        overwrite: delete the run that lies in the folder of the settings.
+        resume: folder of a run to resume with its settings; None starts a new one.
+        overwrite: delete the run in the folder of the settings first.
         quiet: show nothing on the terminal.
         progress: called after each step, instead of a bar on the terminal.
 

@@ -1,4 +1,4 @@
-"""`strop data`: says what is wrong with data, and shows rows as the model will see them."""
+"""`strop data`: errors in data, and rows as the model will see them."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,8 +16,8 @@ from strop.cli.settings_command import Command
 data = typer.Typer(name="data", no_args_is_help=True, help="Look at data before training on it.")
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="A file, a folder, or hf:owner/name.")]
-Model = Annotated[str | None, typer.Option(help="The model to be trained: its tokens are counted.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Where training will cut rows, in tokens.")]
+Model = Annotated[str | None, typer.Option(help="Model to be trained, whose tokens are counted.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Tokens at which training will cut rows.")]
 
 _COLOUR = {"error": "bold red", "warning": "yellow", "info": "cyan"}
 _PIECE = {
@@ -39,23 +39,25 @@ def check_command(
     model: Model = None,
     max_length: Limit = None,
     held_out: Annotated[
-        str | None, typer.Option(help="The test data: rows that stand in both are found.")
+        str | None, typer.Option(help="Test data: rows that are in both files are reported.")
     ] = None,
     names: Names = None,
     ignore_columns: Ignored = None,
     instruction: Instruction = None,
     speed: Annotated[
-        float | None, typer.Option(min=1, help="Tokens per second in training, to tell the time.")
+        float | None,
+        typer.Option(min=1, help="Tokens per second in training, to estimate the time."),
     ] = None,
     fix: Annotated[
-        Path | None, typer.Option(help="Write the cleaned rows here, the changes beside it.")
+        Path | None,
+        typer.Option(help="Write the cleaned rows to this file, and the changes beside it."),
     ] = None,
     picture: Annotated[
-        Path | None, typer.Option(help="Write the histogram of lengths here, as SVG.")
+        Path | None, typer.Option(help="Write the histogram of lengths to this SVG file.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what is wrong with data, what is learned from it and what it costs; exit 1 if severe."""
+    """Report errors in data, what is learned from it and its cost; exit 1 if one is severe."""
     _check_options(model, fix, max_length=max_length, speed=speed, picture=picture)
     read_as = columns(names, ignore_columns, instruction)
 
@@ -93,10 +95,10 @@ def show_command(
     row: Annotated[
         int | None,
         typer.Option(
-            help="The line of the file at which the row begins. Default: the first row's."
+            help="Line of the file at which the row begins. Default: that of the first row."
         ),
     ] = None,
-    model: Annotated[str, typer.Option(help="The model to be trained.")] = "smollm2-135m-instruct",
+    model: Annotated[str, typer.Option(help="Model to be trained.")] = "smollm2-135m-instruct",
     max_length: Limit = None,
     names: Names = None,
     ignore_columns: Ignored = None,
@@ -153,7 +155,7 @@ def _show_report(result: dict[str, Any]) -> None:
             console.print(Text(f"         for example: {visible(finding['example'])}", style="dim"))
         console.print(Text(f"         {finding['remedy']}"))
     if not result["findings"]:
-        console.print("nothing to complain about")
+        console.print("no errors and no warnings")
     if "fixed" in result:
         fixed = result["fixed"]
         console.print(f"{fixed['changes']} changes; the cleaned rows are in {fixed['file']}")

@@ -7,7 +7,7 @@ from rich.table import Table
 
 
 def show(machine: dict[str, Any]) -> None:
-    """Print the facts, and for each absent model the command that brings it."""
+    """Print the properties, and for each absent model the command that installs it."""
     console = Console()
     table = Table(show_header=False, box=None)
     memory, disk = machine["memory"], machine["disk"]
@@ -18,7 +18,7 @@ def show(machine: dict[str, Any]) -> None:
         "system": machine["system"],
         "cores": f"{machine['cores']}, torch uses {machine['threads']} threads",
         "memory": f"{_gb(memory['total'])}, {_gb(memory['available'])} free",
-        "disk": f"{_gb(disk['free'])} free where {disk['path']} is kept",
+        "disk": f"{_gb(disk['free'])} free at {disk['path']}",
         "GPU": ", ".join(machine["gpus"]) or "none; everything runs on the CPU",
         "speed": f"{speeds} on {machine['device']}; models compute in {machine['compute_dtype']}",
         "compiler": machine["compiler"] or "none; strop works without, a little slower",

@@ -7,7 +7,7 @@ from rich.table import Table
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print each measure with its interval, and what was answered for each label."""
+    """Print each measure with its interval, and the answers for each label."""
     console = Console()
     columns = [name for name in ("base", "tuned", "model") if name in result]
     table = Table(title=f"{result[columns[0]]['rows']} rows of {result['data']}, 95 % intervals")

@@ -1,4 +1,4 @@
-"""Turns declared settings into flags, and flags or a YAML file back into settings."""
+"""Flags of declared settings; flags and YAML files read back as settings."""
 
 import difflib
 import re
@@ -15,7 +15,7 @@ TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
 
 
 class UsageError(ConfigError):
-    """A command line that cannot be used; the text lists every fault."""
+    """Error of a command line; the text lists every fault."""
 
 
 def flag(name: str) -> str:
@@ -26,12 +26,12 @@ def flag(name: str) -> str:
 def wrong_flags(
     arguments: Sequence[str], known: Mapping[str, bool], several: Collection[str] = ()
 ) -> list[str]:
-    """Return a sentence for each flag of a command line that is not known, or stands there twice.
+    """Return a sentence for each flag of a command line that is unknown or given twice.
 
     Args:
         arguments: as typed.
-        known: each flag, and whether a value follows it.
-        several: flags that may stand there more than once.
+        known: for each flag, True if a value follows it.
+        several: flags that may be given more than once.
     """
     wrong: list[str] = []
     values: set[str] = set()
@@ -94,22 +94,24 @@ def _number(text: str, kind: type[int] | type[float]) -> int | float | str:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the settings a YAML file holds, with `-` in a name read as `_`.
+    """Return the settings of a YAML file, with `-` in a name read as `_`.
 
     Raises:
         ConfigError: the file is absent, is no YAML, or is not a mapping of names to values.
     """
     try:
-        found = _yaml(path.read_text(encoding="utf-8"))
+        settings = _yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as e:
         raise ConfigError(f"there is no file {path}; --config takes a YAML file of settings") from e
     except UnicodeDecodeError as e:
         raise ConfigError(f"{path} is not UTF-8 text, so it is no YAML file: {e}") from e
-    if found is None:
+    if settings is None:
         return {}
-    if not isinstance(found, dict):
-        raise ConfigError(f"{path} holds a {type(found).__name__}; write lines such as `epochs: 2`")
-    return {str(name).replace("-", "_"): value for name, value in found.items()}
+    if not isinstance(settings, dict):
+        raise ConfigError(
+            f"{path} holds a {type(settings).__name__}; write lines such as `epochs: 2`"
+        )
+    return {str(name).replace("-", "_"): value for name, value in settings.items()}
 
 
 def _yaml(text: str) -> Any:

@@ -19,8 +19,8 @@ T = TypeVar("T", bound=dict[str, Any])
 def respond(work: Callable[[], T], show: Callable[[T], None], *, as_json: bool) -> T:
     """Do the work, show its result to people or print it as one JSON object, and return it.
 
-    With `as_json` the object is the only thing on standard output: whatever the work prints by
-    itself goes to standard error.
+    With `as_json` the object is the only thing on standard output: whatever the work prints goes
+    to standard error.
     """
     if not as_json:
         result = work()
@@ -43,12 +43,12 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud8
 
 
 def visible(text: str) -> str:
-    r"""Return a text from data so that a terminal shows it and obeys nothing in it, as `\x1b`."""
+    r"""Return a text from data with control characters escaped, as `\x1b`."""
     return _UNSEEN.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
 def fail(text: str, *, as_json: bool) -> None:
-    """Print what went wrong: on standard error, and as JSON on standard output if wanted."""
+    """Print an error: on standard error, and with `as_json` as JSON on standard output too."""
     if as_json:
         sys.stdout.write(_json({"error": text}))
     sys.stderr.write(f"strop: {visible(text)}\n")

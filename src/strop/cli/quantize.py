@@ -8,7 +8,7 @@ from rich.table import Table
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print the measurements beside plain NF4 and what was chosen for each kind of layer."""
+    """Print the measurements beside plain NF4 and the formats chosen for each kind of layer."""
     from strop.quantization.report import summary
 
     console = Console()
@@ -22,12 +22,12 @@ def show(result: dict[str, Any]) -> None:
     console.print(sizes)
     console.print(_choices(result["groups"]))
     if left := result["left_in_16_bits"]:
-        console.print(f"{len(left)} layers stay as they are, no format fits: {', '.join(left[:4])}")
+        console.print(f"{len(left)} layers stay in 16 bits, no format fits: {', '.join(left[:4])}")
     console.print(f"written {result['out']} in {result['seconds']:.0f} s", highlight=False)
 
 
 def _choices(groups: list[dict[str, Any]]) -> Table:
-    """Return a table of the groups: the format, its bytes, the harm it does and the harm avoided."""
+    """Return a table of groups of layers: format, bytes, expected KL, and that of plain 4 bits."""
     table = Table(title="chosen, with the KL expected of it and of 4 bits")
     for name in ("layers", "format", "MB", "KL", "KL at 4 bits"):
         table.add_column(name, justify="left" if name == "layers" else "right")

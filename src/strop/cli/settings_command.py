@@ -1,4 +1,4 @@
-"""A command that takes every declared setting as a flag and names all wrong flags at once."""
+"""Commands that take every declared setting as a flag and report all wrong flags at once."""
 
 import functools
 import inspect
@@ -16,7 +16,7 @@ from strop.planning.settings import described
 
 
 class Command(TyperCommand):
-    """A command that names every flag it does not know, or has twice, all at once."""
+    """Command that reports all flags that are unknown or given twice at once."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments.
@@ -37,7 +37,7 @@ class Command(TyperCommand):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command, in one process only, but for `doctor`, which changes nothing.
+        """Run the command, in one process only, except `doctor`, which changes nothing.
 
         Raises:
             UnsupportedError: a launcher started several.
@@ -54,8 +54,8 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     later, all together, so that every fault is named at once. A setting for which the command
     has an option of its own is left out.
     """
-    own = list(inspect.signature(command).parameters.values())
-    fixed = [p for p in own if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    parameters = list(inspect.signature(command).parameters.values())
+    fixed = [p for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
     names = {p.name for p in fixed}
     added = [_option(name, *what) for name, what in described().items() if name not in names]
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from strop.core.quiet import quiet
+from strop.models.lora.config import lora_config
 from strop.models.precision import Bits, store_narrow
 from strop.models.quantized.hf_quantizer import empty_layer
 from strop.models.quantized.on_load import quantisable
@@ -29,7 +30,7 @@ def outline(
         rank: of the adapter.
         targets: layers that get an adapter, as PEFT takes them.
     """
-    from peft import LoraConfig, get_peft_model
+    from peft import get_peft_model
     from transformers import AutoConfig, AutoModelForCausalLM
 
     if isinstance(config, str):
@@ -45,10 +46,8 @@ def outline(
                 model.set_submodule(name, empty_layer(model.get_submodule(name), form))
         if narrow:
             store_narrow(model, dtype)
-        chosen = targets if isinstance(targets, str) else list(targets)
-        lora = LoraConfig(r=rank, lora_alpha=rank, target_modules=chosen, task_type="CAUSAL_LM")
         with quiet():
-            return get_peft_model(model, lora).train()
+            return get_peft_model(model, lora_config(rank, rank, targets)).train()
 
 
 def shapes(folder: Path, first: Collection[str]) -> dict[str, tuple[int, ...]]:

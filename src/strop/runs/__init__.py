@@ -1,1 +1,1 @@
-"""The folder of a run: what stands in it, its checkpoints, its report."""
+"""Folder of a run: record, log, checkpoints, report."""

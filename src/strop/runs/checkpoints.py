@@ -1,4 +1,4 @@
-"""Checkpoints that are known to be whole, and what is said when one cannot be written."""
+"""Checkpoints that are known to be complete, and the error when one cannot be written."""
 
 import contextlib
 import hashlib
@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 MARK = "whole.json"
 """Written last: sizes and SHA-256 of all files of a checkpoint, which is incomplete without it."""
 _NAME = re.compile(r"checkpoint-\d+")
-KEPT = 2
-"""Whole checkpoints that stay on disk."""
+LIMIT = 2
+"""Complete checkpoints that stay on disk."""
 _FULL = 1_000_000
 """With fewer bytes free a failed write needs no other explanation."""
 
@@ -56,7 +56,7 @@ def newest(folder: Path) -> Path | None:
 
 
 def seal(checkpoint: Path) -> None:
-    """Force the files of `checkpoint` to the disk and mark it as whole."""
+    """Force the files of `checkpoint` to the disk and mark it as complete."""
     files = {}
     for path in sorted(checkpoint.iterdir()):
         with path.open("rb") as file:
@@ -82,16 +82,16 @@ def best(log: Iterable[Mapping[str, Any]], last: int | None = None) -> Mapping[s
     return min(measured, key=lambda line: (line["held_out_loss"], line["step"]), default=None)
 
 
-def tidy(folder: Path, limit: int = KEPT, best_step: int | None = None) -> None:
-    """Delete incomplete checkpoints and all but the newest whole ones, and that of one step.
+def tidy(folder: Path, limit: int = LIMIT, best_step: int | None = None) -> None:
+    """Delete incomplete checkpoints and all but the newest complete ones, and that of one step.
 
     Args:
         folder: of the checkpoints.
-        limit: newest ones that stay.
-        best_step: a step whose checkpoint stays, however old.
+        limit: number of the newest that stay.
+        best_step: step whose checkpoint stays, however old.
     """
-    there = whole(folder)
-    staying = [*there[-limit:], *(path for path in there if step_of(path) == best_step)]
+    complete = whole(folder)
+    staying = [*complete[-limit:], *(path for path in complete if step_of(path) == best_step)]
     for path in _checkpoints(folder):
         if path not in staying:
             shutil.rmtree(path)

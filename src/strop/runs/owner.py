@@ -33,7 +33,7 @@ class Owner:
             ) from None
 
     def release(self) -> None:
-        """Let others train in the folder; one without any other file is removed."""
+        """Release the folder to other processes; remove it if no other file is in it."""
         self._lock.release()
         with contextlib.suppress(OSError):  # another process has taken it, or files lie in it
             (self.path / LOCK).unlink(missing_ok=True)

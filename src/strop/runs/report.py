@@ -12,7 +12,7 @@ from strop.runs.run import Run
 
 
 def write(run: Run) -> None:
-    """Write `run.report` from what lies in the run folder; later calls replace it."""
+    """Write `run.report` from the files of the run folder; later calls replace it."""
     record = run.record
     title = f"{_name(record)} on {record['data']['source']}"
     body = "".join(
@@ -40,7 +40,7 @@ def _headline(record: Mapping[str, Any], title: str) -> str:
 
 
 def best_sentence(run: Run) -> str:
-    """Return which step's adapter a run keeps, where that is the one of the lowest loss."""
+    """Return a sentence about the step whose adapter a run keeps, if that of the lowest loss."""
     best = run.record.get("best")
     if best is None:
         return ""
@@ -75,7 +75,7 @@ def _losses(log: Iterable[Mapping[str, Any]], best: str) -> str:
 
 
 def _before_after(evaluation: Mapping[str, Any] | None) -> str:
-    """Return a table of what the model measured before and after, with 95 % intervals."""
+    """Return a table of the measures before and after training, with 95 % intervals."""
     if not evaluation:
         return ""
     base, tuned = evaluation["base"], evaluation["tuned"]
@@ -89,8 +89,8 @@ def _before_after(evaluation: Mapping[str, Any] | None) -> str:
     return _section("Before and after", content)
 
 
-def _estimate(found: Mapping[str, Any], share: bool) -> str:
-    values = (found["value"], *found["interval"])
+def _estimate(measure: Mapping[str, Any], share: bool) -> str:
+    values = (measure["value"], *measure["interval"])
     value, low, high = (f"{100 * v:.1f} %" if share else f"{v:,.3f}" for v in values)
     return f"{value} ({low} to {high})"
 
@@ -128,10 +128,10 @@ def _data(data: Mapping[str, Any]) -> str:
 
 
 def _exports(exports: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a line about each export: where it lies, and what its certificate says."""
+    """Return a line about each export: its folder and the sentence of its certificate."""
     rows = [
-        [folder, "certified" if found["passed"] else "FAILED", found["sentence"]]
-        for folder, found in exports.items()
+        [folder, "certified" if certificate["passed"] else "FAILED", certificate["sentence"]]
+        for folder, certificate in exports.items()
     ]
     return _section("Exports", _table(rows)) if rows else ""
 

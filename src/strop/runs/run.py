@@ -1,4 +1,4 @@
-"""The folder that a run leaves behind."""
+"""Folder of a training run."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ class Run:
 
     @staticmethod
     def is_at(path: str | Path) -> bool:
-        """Whether a folder holds a run."""
+        """Return True if a folder has a run in it."""
         return (Path(path) / "run.json").is_file()
 
     @classmethod
@@ -63,33 +63,33 @@ class Run:
 
     @property
     def assets_folder(self) -> Path:
-        """model_assets/: what surrounds the model's weights, settled; runs of long ago have none."""
+        """model_assets/: configuration, tokenizer and generation settings, as trained with."""
         return self.path / "model_assets"
 
     @property
     def base_folder(self) -> Path:
-        """base/: the model that was trained on, where it lay in no folder as it was given."""
+        """base/: the model that was trained on, where no folder has it."""
         return self.path / "base"
 
     @property
     def model(self) -> str:
-        """What `strop.load` takes to open the model that was trained on."""
-        kept = self.record.get("base", {}).get("kept")
-        return str(self.base_folder.absolute()) if kept else str(self.settings["model"])
+        """Name or folder of the model that was trained on, for `strop.load`."""
+        in_run = self.record.get("base", {}).get("kept")
+        return str(self.base_folder.absolute()) if in_run else str(self.settings["model"])
 
     @property
     def tokenizer_identity(self) -> str | None:
-        """The SHA-256 of the tokenizer that was trained with; runs of long ago have none."""
+        """SHA-256 of the tokenizer that was trained with; None until it is written."""
         return self.record.get("tokenizer", {}).get("sha256")
 
     @property
     def checkpoints_folder(self) -> Path:
-        """checkpoints/: from which an interrupted run goes on."""
+        """checkpoints/: from which an interrupted run is resumed."""
         return self.path / "checkpoints"
 
     @property
     def activation_stats_file(self) -> Path:
-        """activation_stats.safetensors: how large what each weight reads is, channel by channel."""
+        """activation_stats.safetensors: mean square of each linear layer's input channels."""
         return self.path / "activation_stats.safetensors"
 
     @property
@@ -99,7 +99,7 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What run.json holds."""
+        """Content of run.json."""
         try:
             return dict(json.loads(self.record_file.read_text(encoding="utf-8")))
         except ValueError as e:
@@ -107,22 +107,22 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The settings as resolved; `Settings.read` takes them."""
+        """Settings as resolved; `Settings.read` takes them."""
         return dict(self.record["settings"])
 
     @property
     def finished(self) -> bool:
-        """Whether training ran to its end; if not, resume it."""
+        """True if training ran to its end; otherwise it can be resumed."""
         return bool(self.record["status"] == "finished")
 
     @property
     def began(self) -> bool:
-        """Whether a step was taken, so that something would be lost with it."""
+        """True if a step was taken, so that deleting the run loses work."""
         return self.finished or any("loss" in line for line in self.log)
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """The lines of log.jsonl; a line cut off by a crash is left out."""
+        """Lines of log.jsonl; a line cut off by a crash is left out."""
         if not self.log_file.is_file():
             return []
         lines = self.log_file.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -130,14 +130,14 @@ class Run:
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
-        """What evaluation.json holds, or None before an evaluation."""
+        """Content of evaluation.json, or None before an evaluation."""
         path = self.path / "evaluation.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def clear(self) -> None:
         """Delete what training, evaluation and exports wrote; other files stay.
 
-        The record goes last: until then a run lies there.
+        The record is deleted last: until then the folder is a run.
         """
         folders = ("export", "checkpoints", "adapter", "model_assets", "base")
         files = ("log.jsonl", "activation_stats.safetensors", "report.html", "evaluation.json")
@@ -147,11 +147,11 @@ class Run:
             (self.path / name).unlink(missing_ok=True)
 
     def update(self, **facts: Any) -> None:
-        """Write `facts` into run.json beside what it holds."""
+        """Add `facts` to run.json."""
         write_json(self.record_file, {**self.record, **facts})
 
     def weights(self) -> Path:
-        """Return the finished adapter, or else the last whole checkpoint.
+        """Return the finished adapter, or else the last complete checkpoint.
 
         Raises:
             ConfigError: the run has neither.
@@ -168,12 +168,12 @@ class Run:
             return self.adapter_folder
         if (last := checkpoints.newest(self.checkpoints_folder)) is None:
             raise ConfigError(
-                f"{self.path} has no adapter and no whole checkpoint yet; resume the run first"
+                f"{self.path} has no adapter and no complete checkpoint yet; resume the run first"
             )
         return last
 
     def activation_stats(self) -> "dict[str, Tensor]":
-        """Return the mean squares of what each weight reads [I]; none before the run is finished.
+        """Return the mean square of each input channel [I] by layer; empty before the run is finished.
 
         Raises:
             DataError: the file is damaged.
@@ -191,11 +191,11 @@ class Run:
             ) from e
 
     def assets(self) -> "ModelAssets":
-        """Return what surrounds the model's weights, as it was when training began.
+        """Return the model assets as they were when training began.
 
         Raises:
             StropError: the model is no longer found.
-            DataError: another model lies there now, or the tokenizer is not the one trained with.
+            DataError: another model is there now, or the tokenizer is not the one trained with.
         """
         from strop.models.assets import check_same_files, load_assets
         from strop.models.identity import check_same_base, check_same_tokenizer
@@ -225,7 +225,7 @@ class Run:
 
         Raises:
             StropError: the model is no longer found.
-            DataError: another model lies there now, or the tokenizer is not the one trained with.
+            DataError: another model is there now, or the tokenizer is not the one trained with.
         """
         import torch
 
@@ -241,8 +241,8 @@ class Run:
 
             if (now := codes_identity(assets.folder)) != codes:
                 logger.warning(
-                    "%s was trained on other 4-bit codes of %s (SHA-256 %s) than this machine made "
-                    "of it (%s), so its numbers differ a little from training's; copy the folder "
+                    "%s was trained on other 4-bit codes of %s (SHA-256 %s) than this machine computed "
+                    "(%s), so its numbers differ a little from training's; copy the folder "
                     "of codes from the cache of the machine that trained it",
                     *(self.path, self.model, codes[:12], str(now)[:12]),
                 )

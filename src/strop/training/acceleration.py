@@ -1,4 +1,4 @@
-"""One line for a TRL trainer: the compact forward in, and out again."""
+"""Acceleration of a TRL trainer in one line: the compact forward in, and out again."""
 
 import functools
 import logging
@@ -15,31 +15,31 @@ from strop.core.system.heap import return_large_blocks
 from strop.forward.compact import CompactForward, Undo, base_model, install
 from strop.forward.fused_head import Asked
 from strop.models.quantized.inference_layout import keep_layout, packed_for_inference
-from strop.training import prefix_batching as prefix_order
+from strop.training import prefix_batching
 from strop.training.dataset import WEIGHTS
 
 log = logging.getLogger("strop")
 
 
 class _Watch(TrainerCallback):
-    """Fails the first step if the trainer went around the compact forward; holds the way back."""
+    """Callback that fails the first step if the trainer bypassed the compact forward; has the undo."""
 
     def __init__(self, compact: CompactForward, undo: Undo) -> None:
         self.compact = compact
         self.undo = undo
         self._before = 0
-        self._told = False
+        self._warned = False
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
-        """Take down how often the forward was called before this step."""
+        """Record the number of calls of the forward before this step."""
         self._before = self.compact.calls
 
     def on_step_end(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
         """Check that the forward of this step was strop's."""
-        if self.compact.calls > self._before or self._told:
+        if self.compact.calls > self._before or self._warned:
             return
         if self.compact.is_bound():
-            self._told = True
+            self._warned = True
             log.warning(
                 "strop changes nothing here: the trainer's compute_loss takes logits or states from "
                 "the model, so TRL's own forward ran. To gain from strop, make the loss of "
@@ -65,7 +65,7 @@ def accelerate(
     change places inside the step so that they come into one.
 
     Args:
-        trainer: a TRL trainer that asks its model for log-probabilities (SFT, DPO, KTO, GRPO, RLOO).
+        trainer: a TRL trainer that takes log-probabilities from its model (SFT, DPO, KTO, GRPO, RLOO).
         activations: what is kept for backward: "keep" is fastest, "checkpoint" keeps only the inputs of
             blocks, "offload" moves those out of memory; "auto" is "keep".
         micro_batch_tokens: compute at most this many tokens at once, exactly; None means no limit.
@@ -109,15 +109,15 @@ def accelerate(
     checkpointing = trainer.args.activation_checkpointing, trainer.args.gradient_checkpointing
     _set_checkpointing(trainer, False, False)  # strop's `activations` decide what is kept
     undos = [*(undo for _, undo in installed), *repacked]
-    if linear_loss and prefix_order.obstacle(trainer) is None:
-        undos.append(prefix_order.arrange(trainer))
+    if linear_loss and prefix_batching.obstacle(trainer) is None:
+        undos.append(prefix_batching.arrange(trainer))
 
-    def back() -> None:
+    def undo_all() -> None:
         for undo in undos:
             undo()
         _set_checkpointing(trainer, *checkpointing)
 
-    trainer.add_callback(_Watch(installed[0][0], back))
+    trainer.add_callback(_Watch(installed[0][0], undo_all))
 
 
 def restore(trainer: transformers.Trainer) -> None:
@@ -169,7 +169,7 @@ def _install(
 
 
 def _keep_4bit_layout(model: Any) -> Undo:
-    """Keep bitsandbytes from packing 4-bit weights anew in an evaluation.
+    """Keep bitsandbytes from packing 4-bit weights again in an evaluation.
 
     Raises:
         UnsupportedError: an evaluation did so already.
@@ -190,14 +190,14 @@ def _set_checkpointing(trainer: transformers.Trainer, activation: Any, gradient:
 
 
 def _watch(trainer: transformers.Trainer) -> _Watch | None:
-    found = (c for c in trainer.callback_handler.callbacks if isinstance(c, _Watch))
-    return next(found, None)
+    watches = (c for c in trainer.callback_handler.callbacks if isinstance(c, _Watch))
+    return next(watches, None)
 
 
 def _loss_is_linear(trainer: transformers.Trainer) -> bool:
-    """Say whether the loss is a constant times the sum of log-probabilities, as plain SFT's is.
+    """Return True if the loss is a constant times the sum of log-probabilities, as plain SFT's is.
 
-    Where the data weighs tokens it is not.
+    Weights of tokens make it another sum.
     """
     columns = getattr(trainer.train_dataset, "column_names", None) or ()
     if WEIGHTS in columns:
@@ -207,6 +207,6 @@ def _loss_is_linear(trainer: transformers.Trainer) -> bool:
 
 
 def _loss_has_entropy(trainer: transformers.Trainer) -> bool:
-    """Say whether the loss has an entropy bonus, as GRPO's can."""
+    """Return True if the loss has an entropy bonus, as GRPO's can."""
     args = trainer.args
     return bool(getattr(args, "entropy_coef", 0)) or getattr(args, "use_adaptive_entropy", False)

@@ -1,4 +1,4 @@
-"""Callbacks that record a run, keep its checkpoints whole, and show how it goes."""
+"""Callbacks that log a run, keep its checkpoints, and show its progress."""
 
 import json
 import math
@@ -20,18 +20,18 @@ from strop.training import memory
 from strop.training.interrupt import Interrupt
 
 
-class Record(TrainerCallback):
+class RunLog(TrainerCallback):
     """Writes log.jsonl: one line a step, one line a loss on the held-out rows."""
 
     def __init__(self, run: Run, step: int) -> None:
-        """Go on after optimizer step `step`: later lines of an earlier attempt are taken out."""
-        kept = [line for line in run.log if line["step"] <= step]
-        trained = [line for line in kept if "loss" in line]
+        """Continue after optimizer step `step`: later lines of an earlier attempt are removed."""
+        earlier = [line for line in run.log if line["step"] <= step]
+        trained = [line for line in earlier if "loss" in line]
         self._earlier_seconds = trained[-1]["seconds"] if trained else 0.0
         self._earlier_tokens = trained[-1]["tokens"] if trained else 0
         self._tokens = 0
         self._started = time.monotonic()
-        self._kept = kept
+        self._earlier = earlier
         self.path = run.log_file
 
     @property
@@ -45,9 +45,10 @@ class Record(TrainerCallback):
         return int(self._earlier_tokens + self._tokens)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Take out the lines of steps that are done again, and start the clock."""
-        with checkpoints.saving(self.path), written_whole(self.path) as scratch:
-            scratch.write_text("".join(map(_line, self._kept)), encoding="utf-8")
+        """Remove the lines of steps that are repeated, and start the clock."""
+        if state.is_world_process_zero:
+            with checkpoints.saving(self.path), written_whole(self.path) as scratch:
+                scratch.write_text("".join(map(_line, self._earlier)), encoding="utf-8")
         self._started = time.monotonic()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
@@ -69,28 +70,31 @@ class Record(TrainerCallback):
                 "seconds": round(self.seconds, 3),
                 "memory": memory.used(),
             }
-            self._append(line)
+            self._append(line, state)
             if not math.isfinite(logs["loss"]):
                 raise UnsupportedError(
                     f"the loss is {logs['loss']} at step {state.global_step}; start again with a "
                     f"lower learning_rate than {args.learning_rate} or a longer warmup"
                 )
         elif "eval_loss" in logs:
-            self._append({"step": state.global_step, "held_out_loss": logs["eval_loss"]})
+            line = {"step": state.global_step, "held_out_loss": logs["eval_loss"]}
+            self._append(line, state)
 
-    def _append(self, line: dict[str, Any]) -> None:
+    def _append(self, line: dict[str, Any], state: Any) -> None:
+        if not state.is_world_process_zero:
+            return
         with checkpoints.saving(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(_line(line))
 
 
-class Keep(TrainerCallback):
-    """Seals checkpoints, deletes old ones, and stops the run when asked.
+class Checkpoints(TrainerCallback):
+    """Seals checkpoints, deletes old ones, and stops the run when it is interrupted.
 
     Args:
-        interrupt: says when to stop.
-        run: whose log says which step is the best.
+        interrupt: decides when to stop.
+        run: whose log decides which step is the best.
         evaluate: there are held-out rows to measure the loss on after the last step.
-        trainer: further arguments of the trainer; those about checkpoints are served here.
+        trainer: further arguments of the trainer; those about checkpoints are obeyed here.
     """
 
     def __init__(
@@ -100,42 +104,44 @@ class Keep(TrainerCallback):
         self._run = run
         self._evaluate = evaluate
         self._keeps_best = bool(trainer.get("load_best_model_at_end"))
-        self._limit = int(trainer.get("save_total_limit") or checkpoints.KEPT)
+        self._limit = int(trainer.get("save_total_limit") or checkpoints.LIMIT)
 
     def tidy(self) -> None:
-        """Delete the checkpoints that nobody needs."""
+        """Delete checkpoints that are no longer needed."""
         folder = self._run.checkpoints_folder
         there = checkpoints.whole(folder)
         chosen = self.best(checkpoints.step_of(there[-1])) if there else None
         checkpoints.tidy(folder, self._limit, chosen["step"] if chosen else None)
 
     def best(self, last: int | None = None) -> Mapping[str, Any] | None:
-        """Return the log's line of the lowest held-out loss up to step `last`, where it is asked for."""
+        """Return the log's line of the lowest held-out loss up to step `last`, if the run keeps it."""
         return checkpoints.best(self._run.log, last) if self._keeps_best else None
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Save a checkpoint of the best model so far."""
-        found = self.best()
-        if found is not None and found["step"] == state.global_step:
+        best = self.best()
+        if best is not None and best["step"] == state.global_step:
             control.should_save = True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Measure the held-out loss after the last step; save and stop when asked."""
+        """Measure the held-out loss after the last step; save and stop on an interrupt."""
         if state.global_step >= state.max_steps and self._evaluate:
             control.should_evaluate = True
-        if self._interrupt.asked:
+        if self._interrupt.requested:
             control.should_save = True
             control.should_training_stop = True
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Mark the checkpoint just written as whole, then make room."""
+        """Mark the checkpoint just written as complete, then delete old ones."""
+        if not state.is_world_process_zero:
+            return
         saved = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         with checkpoints.saving(saved):
             checkpoints.seal(saved)
             self.tidy()
 
 
-class Steps(TrainerCallback):
+class StepProgress(TrainerCallback):
     """Reports each step to a function."""
 
     def __init__(self, progress: Report) -> None:
@@ -146,7 +152,7 @@ class Steps(TrainerCallback):
         self._progress("training", state.global_step, state.max_steps)
 
 
-class Show(TrainerCallback):
+class ProgressBar(TrainerCallback):
     """A progress bar: loss, tokens a second, memory, time left."""
 
     def __init__(self, console: Console) -> None:
@@ -160,22 +166,22 @@ class Show(TrainerCallback):
         )
         self._task = self._bar.add_task("", facts="", start=False)
         self._loss: float | None = None
-        self._seen: list[tuple[float, int]] = []
+        self._recent: list[tuple[float, int]] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Show the bar."""
         self._bar.update(self._task, total=state.max_steps, completed=state.global_step)
         self._bar.start_task(self._task)
         self._bar.start()
-        self._seen = [(time.monotonic(), 0)]
+        self._recent = [(time.monotonic(), 0)]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Update the bar; its loss is smoothed over about ten steps."""
         if "loss" in logs:
             loss = logs["loss"]
             self._loss = loss if self._loss is None else 0.9 * self._loss + 0.1 * loss
-            self._seen = [*self._seen[-20:], (time.monotonic(), logs["num_tokens"])]
-            (t0, n0), (t1, n1) = self._seen[0], self._seen[-1]
+            self._recent = [*self._recent[-20:], (time.monotonic(), logs["num_tokens"])]
+            (t0, n0), (t1, n1) = self._recent[0], self._recent[-1]
             facts = (
                 f"loss {self._loss:.3f}  {(n1 - n0) / max(t1 - t0, 1e-9):,.0f} tokens/s  "
                 f"{memory.used() / 1e9:.1f} GB"
@@ -183,7 +189,7 @@ class Show(TrainerCallback):
             self._bar.update(self._task, completed=state.global_step, facts=facts)
 
     def close(self) -> None:
-        """Leave the terminal as it was; may be called twice."""
+        """Remove the bar from the terminal; may be called twice."""
         self._bar.stop()
 
 

@@ -1,4 +1,4 @@
-"""What a run trains on: rows read, split, turned into tokens, counted and fingerprinted."""
+"""Data of a run: rows read, split, encoded, counted, with their digest."""
 
 import dataclasses
 import hashlib
@@ -23,13 +23,13 @@ LONG = 4096
 """Tokens up to which nothing is cut where no max_length is set."""
 
 WEIGHTS = "loss_weights"
-"""The column of the tokens' weights, where the data has some."""
+"""Column of the tokens' weights, where the data has some."""
 
 _SHOWN = 20_000
 
 
 class TrainingData(Protocol):
-    """The tokens that a method trains on, as far as a session has to know them."""
+    """Tokens that a method trains on, as far as a session has to know them."""
 
     @property
     def token_ids(self) -> Sequence[list[int]]:
@@ -41,7 +41,7 @@ class TrainingData(Protocol):
 
     @property
     def evaluates(self) -> bool:
-        """Whether there are held-out rows to measure the loss on."""
+        """True if there are held-out rows to measure the loss on."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -53,8 +53,8 @@ class TrainingData(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Material:
-    """The rows of a run as tokens."""
+class TokenizedDataset:
+    """Rows of a run as tokens."""
 
     train: list[Example]
     """Rows that are trained on."""
@@ -63,7 +63,7 @@ class Material:
     facts: dict[str, Any]
     """Counts and a SHA-256 for run.json."""
     samples: list[list[Piece]]
-    """The first rows as `strop data show` shows them."""
+    """First rows as `strop data show` shows them."""
 
     @property
     def token_ids(self) -> list[list[int]]:
@@ -77,12 +77,12 @@ class Material:
 
     @property
     def evaluates(self) -> bool:
-        """Whether there are held-out rows to measure the loss on."""
+        """True if there are held-out rows to measure the loss on."""
         return bool(self.held_out)
 
     @property
     def weighted(self) -> bool:
-        """Whether some learned token counts more or less than another."""
+        """True if some supervised token counts more or less than another."""
         return any(
             weight != 1 and label != IGNORE_INDEX
             for example in self.train
@@ -97,7 +97,7 @@ class Material:
 
 
 def length_limit(settings: Settings, config: Any) -> int | None:
-    """Return how many tokens a row may have: `max_length`, else the model's context if it has one.
+    """Return the most tokens a row may have: `max_length`, else the model's context if it has one.
 
     Raises:
         ConfigError: max_length is longer than the model's context.
@@ -119,16 +119,16 @@ def length_for(lengths: Sequence[int], limit: int | None) -> int:
     outliers do not decide the memory of the whole run.
     """
     ordered = sorted(lengths)
-    wanted = max(min(ordered[-1], LONG), ordered[math.ceil(0.99 * len(ordered)) - 1], 2)
-    return wanted if limit is None else min(wanted, limit)
+    length = max(min(ordered[-1], LONG), ordered[math.ceil(0.99 * len(ordered)) - 1], 2)
+    return length if limit is None else min(length, limit)
 
 
-def prepare(source: Any, tokenizer: Any, settings: Settings, limit: int | None) -> Material:
+def prepare(source: Any, tokenizer: Any, settings: Settings, limit: int | None) -> TokenizedDataset:
     """Read, split and encode `source`.
 
     Columns with content that are not read stop it, unless they are to be ignored.
-    Conversations longer than max_length are cut, longer plain texts divided; of data that says
-    which answers are wanted (KTO) only the wanted ones are learned. The facts name every such row.
+    Conversations longer than max_length are cut, longer plain texts divided; of data
+    with undesirable answers (KTO) only the desirable ones are learned. The facts name each such row.
 
     Args:
         source: what `strop.data.read` takes.
@@ -140,11 +140,13 @@ def prepare(source: Any, tokenizer: Any, settings: Settings, limit: int | None) 
         DataError: columns with content would not be read; rows are broken, or their answer begins
             after max_length. All are listed.
     """
-    blend, unwanted, train, held_out = parts(source, columns_of(settings.plain()), settings)
+    blend, undesirable, train, held_out = read_and_split(
+        source, columns_of(settings.plain()), settings
+    )
     rows = blend.rows
     both = [*train, *held_out]
-    wanted = Supervision(settings.answers, settings.end_token, settings.reasoning)
-    whole = encode_all(both, tokenizer, supervision=wanted)
+    supervision = Supervision(settings.answers, settings.end_token, settings.reasoning)
+    whole = encode_all(both, tokenizer, supervision=supervision)
     lengths = [len(example.ids) for example in whole]
     max_length = settings.max_length or length_for(lengths, limit)
     fitted = Fit(max_length).each(whole, rows.source)
@@ -161,9 +163,9 @@ def prepare(source: Any, tokenizer: Any, settings: Settings, limit: int | None) 
         "notes": [
             *rows.notes,
             *(format_parts(blend.parts, train) if len(blend.parts) > 1 else ()),
-            *_spoken_pairs(both),
+            *_pair_notes(both),
         ],
-        "unwanted_lines": unwanted,
+        "unwanted_lines": undesirable,
         "merged_lines": sorted(row.line for row in both if row.merged),
         "tokens": sum(len(e.ids) for e in first),
         "supervised_tokens": sum(label != IGNORE_INDEX for e in first for label in e.labels),
@@ -176,23 +178,25 @@ def prepare(source: Any, tokenizer: Any, settings: Settings, limit: int | None) 
         "sha256": _fingerprint(first, second),
     }
     shown = [
-        _shortened(show(row, tokenizer, max_length=max_length, supervision=wanted))
+        _shortened(show(row, tokenizer, max_length=max_length, supervision=supervision))
         for row in train[:5]
     ]
-    return Material(first, second, facts, shown)
+    return TokenizedDataset(first, second, facts, shown)
 
 
-def parts(source: Any, columns: Columns, settings: Settings) -> tuple[Blend, list[int], Rows, Rows]:
-    """Return what was read, lines left out, the rows to train on by weight, and those held out."""
+def read_and_split(
+    source: Any, columns: Columns, settings: Settings
+) -> tuple[Blend, list[int], Rows, Rows]:
+    """Return all rows, undesirable lines, rows to train on by weight, and rows held out."""
     blend = read_blend(source, columns)
     if blend.rows.unread:
-        raise DataError(_spoken_unread(blend.rows))
-    rows, unwanted = _wanted(blend.rows)
+        raise DataError(_unread_message(blend.rows))
+    rows, undesirable = _desirable(blend.rows)
     train, held_out = split(rows, held_out=settings.held_out, seed=settings.seed)
-    return blend, unwanted, blend.weighed(train, settings.seed), held_out
+    return blend, undesirable, blend.weighed(train, settings.seed), held_out
 
 
-def _spoken_unread(rows: Rows) -> str:
+def _unread_message(rows: Rows) -> str:
     first = next(iter(rows.unread))
     meaning = {"text": f"text=prompt,{first}=completion", "messages": f"{first}=system"}
     return (
@@ -204,7 +208,7 @@ def _spoken_unread(rows: Rows) -> str:
     )
 
 
-def _spoken_pairs(rows: Sequence[Row]) -> Iterator[str]:
+def _pair_notes(rows: Sequence[Row]) -> Iterator[str]:
     if pairs := sum(row.rejected is not None for row in rows):
         yield (
             f"{pairs:,} rows are pairs: their chosen answers are imitated, and nothing is learned "
@@ -216,21 +220,21 @@ def _dropped(examples: Sequence[Example]) -> dict[str, list[int]]:
     """Return the lines of the rows of which the chat template leaves something out, by kind."""
     lines: dict[str, list[int]] = {}
     for kind in LEFT_OUT:
-        if found := sorted(e.line for e in examples if kind in e.dropped):
-            lines[kind] = found
+        if of_kind := sorted(e.line for e in examples if kind in e.dropped):
+            lines[kind] = of_kind
     return lines
 
 
-def _wanted(rows: Rows) -> tuple[Rows, list[int]]:
-    """Return the rows whose answer is wanted, and the lines of the others."""
-    unwanted = [row.line for row in rows if row.label is False]
-    kept = [row for row in rows if row.label is not False]
-    if not kept:
+def _desirable(rows: Rows) -> tuple[Rows, list[int]]:
+    """Return the rows with a desirable answer, and the lines of the others."""
+    undesirable = [row.line for row in rows if row.label is False]
+    desirable = [row for row in rows if row.label is not False]
+    if not desirable:
         raise DataError(
             f"{rows.source} says of each of its {len(rows)} answers that it is not wanted, so none "
             "can be learned by imitation; train on it with KTO, or add wanted answers"
         )
-    return dataclasses.replace(rows, rows=kept), unwanted
+    return dataclasses.replace(rows, rows=desirable), undesirable
 
 
 def _table(examples: list[Example], weighted: bool) -> "datasets.Dataset":
@@ -257,12 +261,12 @@ def _fingerprint(*parts: list[Example]) -> str:
 
 
 def _shortened(pieces: list[Piece]) -> list[Piece]:
-    """Return the pieces up to some thousand characters, which a page can bear."""
-    kept: list[Piece] = []
+    """Return the pieces up to `_SHOWN` characters, few enough for a page."""
+    shown: list[Piece] = []
     room = _SHOWN
     for piece in pieces:
         if len(piece.text) > room:
-            return [*kept, dataclasses.replace(piece, text=piece.text[:room] + " …")]
-        kept.append(piece)
+            return [*shown, dataclasses.replace(piece, text=piece.text[:room] + " …")]
+        shown.append(piece)
         room -= len(piece.text)
-    return kept
+    return shown

@@ -1,4 +1,4 @@
-"""Ctrl-C asks a run to stop after the current step; a second one stops it at once."""
+"""Interruption: Ctrl-C stops a run after the current step, a second one at once."""
 
 import contextlib
 import signal
@@ -10,28 +10,30 @@ import rich.console
 
 
 class Interrupt:
-    """Whether someone asked the run to stop."""
+    """A request to stop the run, by SIGINT or SIGTERM."""
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
     @contextlib.contextmanager
     def listening(self, console: rich.console.Console) -> Iterator[None]:
-        """Take SIGINT and SIGTERM inside the block and give them back after it.
+        """Handle SIGINT and SIGTERM inside the block; restore their handlers after it.
 
         Outside the main thread, where Python allows no handlers, signals stay as they are.
         """
 
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self.asked:
+        def request(number: int, _: FrameType | None) -> None:
+            if self.requested:
                 raise KeyboardInterrupt
-            self.asked = True
+            self.requested = True
             console.print("stopping after this step; again to stop at once without saving")
 
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)
+        }
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""How much memory this process holds, and the most it held."""
+"""Memory of this process: in use now, and at its peak."""
 
 import psutil
 import torch
@@ -7,14 +7,14 @@ from strop.planning.machine import peak_resident
 
 
 def used() -> int:
-    """Return the bytes held now: on the accelerator where there is one, else in main memory."""
+    """Return the bytes in use: on the accelerator where there is one, else in main memory."""
     if torch.cuda.is_available():
         return torch.cuda.memory_allocated()
     return int(psutil.Process().memory_info().rss)
 
 
 def peak() -> dict[str, int]:
-    """Return the most bytes the process ever held, by kind of memory."""
+    """Return the peak bytes of the process, by kind of memory."""
     most = {"main": peak_resident()}
     if torch.cuda.is_available():
         most["accelerator"] = torch.cuda.max_memory_allocated()

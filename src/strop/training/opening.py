@@ -29,7 +29,7 @@ class OpenRun:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Let other processes train in the folder."""
+        """Release the folder to other processes."""
         self.owner.release()
 
 
@@ -44,7 +44,7 @@ def open_run(
         explicit: fields of `Settings` that the caller set; names of files and folders relative to
             the working directory become absolute.
         resume: the folder of a run to resume; None starts a new one.
-        overwrite: delete the run that lies in `out`; one in which no step was taken is, always.
+        overwrite: delete the run in `out`; one without a step is always deleted.
 
     Raises:
         ConfigError: settings that cannot work, all of them listed; `out` is in use; or `resume` is
@@ -130,7 +130,7 @@ def _free_folder(settings: Settings) -> Owner:
 
 
 def _further_training(run: Run) -> str:
-    """Return how to train the model of a run further, with other settings."""
+    """Return a hint how to train the model of a run further, with other settings."""
     return (
         f"to train its model further, merge it (strop export {run.path} --to merged) and start a "
         f"new run on that (strop train DATA --model {run.path / 'export' / 'merged'})"

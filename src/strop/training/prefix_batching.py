@@ -16,7 +16,7 @@ from strop.core.tokens import IGNORE_INDEX, common_prefix
 from strop.forward.compaction import SHORTEST_PREFIX
 
 COLUMN, LABELS = "input_ids", "labels"
-OWN = ("transformers.", "trl.", "strop.")
+KNOWN_PACKAGES = ("transformers.", "trl.", "strop.")
 """Packages whose trainers' methods are known."""
 Undo = Callable[[], None]
 
@@ -32,7 +32,7 @@ class PrefixOrder(torch.utils.data.Sampler[int]):
         return len(self.inner)
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell the sampler inside."""
+        """Pass the epoch to the sampler inside."""
         if hasattr(self.inner, "set_epoch"):
             self.inner.set_epoch(epoch)
 
@@ -47,18 +47,18 @@ class PrefixOrder(torch.utils.data.Sampler[int]):
 
     def _read(self, window: list[int]) -> list[np.ndarray]:
         """Return the tokens of rows; none of one that carries no label, as none is computed."""
-        read = self.dataset[window]
-        rows = [np.asarray(row) for row in read[COLUMN]]
-        if LABELS not in read:
+        columns = self.dataset[window]
+        rows = [np.asarray(row) for row in columns[COLUMN]]
+        if LABELS not in columns:
             return rows
-        scored = (np.any(np.asarray(row) != IGNORE_INDEX) for row in read[LABELS])
-        return [row if one else row[:0] for row, one in zip(rows, scored, strict=True)]
+        scored = (np.any(np.asarray(row) != IGNORE_INDEX) for row in columns[LABELS])
+        return [row if has_label else row[:0] for row, has_label in zip(rows, scored, strict=True)]
 
 
 def arrange(trainer: transformers.Trainer) -> Undo:
-    """Let the rows of each optimizer step of `trainer` change places; return what undoes it.
+    """Rearrange the rows of each optimizer step of `trainer`; return what undoes it.
 
-    They may where `obstacle` finds nothing in the way.
+    Call it only where `obstacle` returns None.
     """
     previous, bound = trainer.get_train_dataloader, vars(trainer).get("get_train_dataloader")
 
@@ -86,7 +86,7 @@ def arrange(trainer: transformers.Trainer) -> Undo:
 
 
 def obstacle(trainer: transformers.Trainer) -> str | None:
-    """Say why the loss of a step is not known to be a sum over its tokens with one denominator.
+    """Return why the loss of a step is not known to be a sum over tokens with one denominator.
 
     None if rows may change places between micro-batches: TRL's own compute_loss divides the sum of
     each by `num_items_in_batch`, the labelled tokens of the whole step on all processes.
@@ -95,9 +95,13 @@ def obstacle(trainer: transformers.Trainer) -> str | None:
     if getattr(args, "loss_type", None) != "nll":
         return "its loss is no plain sum over tokens"
     kind = type(trainer)
-    if not kind.compute_loss.__module__.startswith(OWN) or "compute_loss" in vars(trainer):
+    if not kind.compute_loss.__module__.startswith(KNOWN_PACKAGES) or "compute_loss" in vars(
+        trainer
+    ):
         return "its compute_loss is not TRL's"
-    if not kind.training_step.__module__.startswith(OWN) or "training_step" in vars(trainer):
+    if not kind.training_step.__module__.startswith(KNOWN_PACKAGES) or "training_step" in vars(
+        trainer
+    ):
         return "its training_step is not TRL's"
     if (
         getattr(trainer, "compute_loss_func", None) is not None
@@ -120,10 +124,10 @@ def obstacle(trainer: transformers.Trainer) -> str | None:
 
 
 def _counts_items(trainer: transformers.Trainer) -> bool:
-    """Say whether how a step's tokens are counted is transformers' own code."""
+    """Return True if the code that counts a step's tokens is that of transformers."""
     kind = type(trainer)
     return all(
-        getattr(kind, name).__module__.startswith(OWN) and name not in vars(trainer)
+        getattr(kind, name).__module__.startswith(KNOWN_PACKAGES) and name not in vars(trainer)
         for name in ("get_batch_samples", "_get_num_items_in_batch")
     )
 

@@ -1,4 +1,4 @@
-"""The description of a training: in run.json, on the terminal, and compared when it is resumed."""
+"""Description of a training: in run.json, on the terminal, and compared when it is resumed."""
 
 import dataclasses
 import datetime
@@ -107,7 +107,7 @@ def weights_sentence(model: Any) -> str:
     weights = described(model)
     exact = weights.get("bits_per_quantised_weight", weights["bits"])
     return (
-        f"weights of {weights['parameters'] / 1e6:,.0f} million held in {weights['bits']} bits "
+        f"{weights['parameters'] / 1e6:,.0f} million weights in {weights['bits']} bits "
         f"({exact:g} a linear weight), {weights['bytes'] / 1e6:,.0f} MB in all; "
         f"computed in {dtype_name(model)}"
     )

@@ -1,4 +1,4 @@
-"""The data of a run, read again, and other files read as that data was."""
+"""Data of a run, read again, and other files read as that data was."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,11 @@ from strop.data import Rows
 from strop.data.reading.blend import files_of, sources_of
 from strop.data.reading.columns import Columns, columns_of
 from strop.planning.settings import Settings
-from strop.training.dataset import parts
+from strop.training.dataset import read_and_split
 
 
 def rows_of_run(record: Mapping[str, Any]) -> tuple[Rows, Rows] | None:
-    """Return the rows that a run trained on and held out; None where they are no longer at hand.
+    """Return the rows that a run trained on and held out; None where the files are gone.
 
     Raises:
         DataError: its files can no longer be read.
@@ -19,35 +19,35 @@ def rows_of_run(record: Mapping[str, Any]) -> tuple[Rows, Rows] | None:
     settings = Settings.read(record["settings"])
     if settings.data is None or not all(path.exists() for path in files_of(settings.data)):
         return None
-    _, _, train, held_out = parts(settings.data, columns_of(settings.plain()), settings)
+    _, _, train, held_out = read_and_split(settings.data, columns_of(settings.plain()), settings)
     return train, held_out
 
 
-def columns_of_run(record: Mapping[str, Any], given: Columns | None = None) -> Columns:
-    """Return how a file is read for a run: as its own data, but for what is given.
+def columns_of_run(record: Mapping[str, Any], explicit: Columns | None = None) -> Columns:
+    """Return how the columns of a file are read for a run: as those of its data, unless given.
 
-    Names of the run that the file lacks are passed over, so that one with strop's own columns is
-    read as well; names that are given must be there.
+    Names of the run that the file lacks are ignored, so that a file with strop's names is read as
+    well; names that are given must be in the file.
 
     Args:
         record: what run.json holds.
-        given: how columns of this file are read.
+        explicit: how columns of this file are read, where not as those of the run.
     """
-    own, given = _of_all_sources(record["settings"]), given or Columns()
+    of_run, explicit = _of_all_sources(record["settings"]), explicit or Columns()
     parts = record.get("data", {}).get("sources", ())
     trained = dict.fromkeys(p["instruction"] for p in parts if p["instruction"] is not None)
-    named = bool(given.mapping or given.ignored)
+    named = bool(explicit.mapping or explicit.ignored)
     return Columns(
-        given.mapping if named else own.mapping,
-        given.ignored if named else own.ignored,
-        given.instruction,
+        explicit.mapping if named else of_run.mapping,
+        explicit.ignored if named else of_run.ignored,
+        explicit.instruction,
         tuple(trained),
         strict=named,
     )
 
 
 def _of_all_sources(settings: Mapping[str, Any]) -> Columns:
-    """Return the names that a run gives columns, those of its single sources with them."""
+    """Return the columns named for all sources of a run and for single ones."""
     shared = columns_of(settings)
     named = settings.get("data")
     single = [s.columns for s in sources_of(named) if s.columns is not None] if named else []

@@ -21,12 +21,12 @@ from strop.planning.plan import StepPlan, plan_step
 from strop.runs import checkpoints, report
 from strop.training import memory
 from strop.training.acceleration import accelerate, restore
-from strop.training.callbacks import Keep, Record, Show, Steps
+from strop.training.callbacks import Checkpoints, ProgressBar, RunLog, StepProgress
 from strop.training.dataset import TrainingData
 from strop.training.interrupt import Interrupt
+from strop.training.loaded_model import fresh, resumed, save_start
 from strop.training.opening import OpenRun
 from strop.training.record import check_unchanged, data_sentences, first_record, weights_sentence
-from strop.training.subject import fresh, keep_what_was_given, resumed
 from strop.training.trainer import RunTrainer
 
 
@@ -72,14 +72,14 @@ class Session:
         self._progress = progress
         settings = opened.settings
         if opened.resumed:
-            self._subject = resumed(self.run, settings, model, tokenizer)
+            self._loaded = resumed(self.run, settings, model, tokenizer)
         else:
-            self._subject = fresh(settings, model, tokenizer)
-        self.model, self.tokenizer = self._subject.model, self._subject.tokenizer
+            self._loaded = fresh(settings, model, tokenizer)
+        self.model, self.tokenizer = self._loaded.model, self._loaded.tokenizer
         bits = bits_of(self.model)
         if opened.explicit.get("bits", bits) != bits:
             raise ConfigError(
-                f"bits is {settings.bits}, but the weights of the model are held in {bits}; load "
+                f"bits is {settings.bits}, but the weights of the model have {bits}; load "
                 f"it with strop.load(..., bits={settings.bits}) or leave bits out"
             )
         dtype = dtype_name(self.model)
@@ -94,11 +94,11 @@ class Session:
         self._interrupt = Interrupt()
 
     def begin(self, data: TrainingData, args: TrainingArguments) -> list[TrainerCallback]:
-        """Write the record and the assets of the run, and return the callbacks that keep both.
+        """Write the record and the assets of the run, and return the callbacks that continue them.
 
         Args:
             data: what will be trained on; must be the same when a run is resumed.
-            args: of the trainer; the loss before the first step is asked for where it is missing.
+            args: of the trainer; a new run evaluates before its first step.
 
         Raises:
             DataError: the data of a resumed run has changed.
@@ -108,14 +108,14 @@ class Session:
         self._data = data
         self._is_main = args.process_index == 0
         self.settings = dataclasses.replace(self.settings, max_length=data.facts["max_length"])
-        self._keep = Keep(self._interrupt, run, data.evaluates, self.settings.trainer)
+        self._checkpoints = Checkpoints(self._interrupt, run, data.evaluates, self.settings.trainer)
         if self.resumed:
             check_unchanged(run.record, self.model, data.facts)
             if self._is_main:
-                self._keep.tidy()
+                self._checkpoints.tidy()
         self._checkpoint = checkpoints.newest(run.checkpoints_folder)
         args.eval_on_start = data.evaluates and self._checkpoint is None
-        self._record = Record(run, checkpoints.step_of(self._checkpoint) if self._checkpoint else 0)
+        self._log = RunLog(run, checkpoints.step_of(self._checkpoint) if self._checkpoint else 0)
         self._plan = self._step_plan()
         if not self.resumed:
             self._print_plan()
@@ -124,8 +124,8 @@ class Session:
             if not self.resumed:
                 record = first_record(self.settings, self.model, data, self._plan)
             with checkpoints.saving(run.path):
-                keep_what_was_given(run, self._subject, record)
-        return [self._keep, self._record]
+                save_start(run, self._loaded, record)
+        return [self._checkpoints, self._log]
 
     def train(self, trainer: RunTrainer) -> None:
         """Train from the last complete checkpoint, or from the start, and write the adapter.
@@ -147,7 +147,7 @@ class Session:
         self._finish(trainer)
 
     def _step_plan(self) -> StepPlan | None:
-        """Return how a step fits into memory: as it began when resumed; None the plain TRL way."""
+        """Return the plan of a step, that of the start when resumed; None without acceleration."""
         if not self.settings.accelerate:
             return None
         if self.resumed:
@@ -161,15 +161,13 @@ class Session:
         sentences.append(weights_sentence(self.model))
         if self._plan is not None:
             sentences.append(self._plan.sentence)
-        if self._subject.unlike:
-            sentences.append(
-                f"the model that was given is kept with the run: {self._subject.unlike}"
-            )
+        if self._loaded.difference:
+            sentences.append(f"the given model is saved with the run: {self._loaded.difference}")
         for sentence in sentences:
             self._print(f"plan    {sentence}")
 
     def _accelerated(self, trainer: RunTrainer) -> Callable[[], None]:
-        """Accelerate the trainer as planned and return what undoes it."""
+        """Accelerate the trainer as planned and return its undo."""
         if self._plan is None:
             return lambda: None
         plan = self._plan
@@ -181,9 +179,9 @@ class Session:
     def _steps(self, trainer: RunTrainer) -> None:
         bar = None
         if self._progress is not None:
-            trainer.add_callback(Steps(self._progress))
+            trainer.add_callback(StepProgress(self._progress))
         elif self.console.is_terminal and not self.console.quiet:
-            trainer.add_callback(bar := Show(self.console))
+            trainer.add_callback(bar := ProgressBar(self.console))
         start = self._checkpoint
         try:
             with self._interrupt.listening(self.console):
@@ -193,10 +191,10 @@ class Session:
                 bar.close()
 
     def _finish(self, trainer: RunTrainer) -> None:
-        """Write what the run leaves: the adapter of the last step, or that of the best."""
+        """Write the adapter, of the last step or of the best, and the report."""
         run, state = self.run, trainer.state
         finished = state.global_step >= state.max_steps
-        best = self._keep.best() if finished else None
+        best = self._checkpoints.best() if finished else None
         if best is not None:
             trainer.load_step(best["step"])
         if not self._is_main:
@@ -226,7 +224,7 @@ class Session:
             )
 
     def _measured(self) -> dict[str, Any]:
-        seconds, tokens = self._record.seconds, self._record.tokens
+        seconds, tokens = self._log.seconds, self._log.tokens
         return {
             "seconds": round(seconds, 3),
             "tokens": tokens,

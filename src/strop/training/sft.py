@@ -21,10 +21,10 @@ from strop.models.lora import initialisation as lora_init
 from strop.models.lora.config import lora_config
 from strop.planning.settings import Settings
 from strop.runs.run import Run
-from strop.training.dataset import WEIGHTS, Material, length_limit, prepare
+from strop.training.dataset import WEIGHTS, TokenizedDataset, length_limit, prepare
+from strop.training.loaded_model import check_causal, check_embeddings
 from strop.training.opening import OpenRun, open_run
 from strop.training.session import Session
-from strop.training.subject import check_causal, check_rows_of_embedding
 from strop.training.trainer import RunTrainer, arguments
 
 
@@ -43,7 +43,7 @@ def train(
 
     Ctrl-C and SIGTERM end the current step, save a checkpoint and return; a second one raises
     KeyboardInterrupt at once. A run that was stopped, or killed, goes on with `resume` from its
-    last whole checkpoint and ends with the same adapter, bit for bit, as one never stopped.
+    last complete checkpoint and ends with the same adapter, bit for bit, as one never stopped.
 
     Args:
         data: a file, several (`["a.jsonl", "b.csv:0.5"]`, or `{"path": ..., "weight": ...}` each), a
@@ -54,7 +54,7 @@ def train(
         tokenizer: of a model object; with a name, replaces the model's own.
         out: folder of the run, new or empty; None takes the next free one under `runs/`.
         resume: folder of a run to go on with.
-        overwrite: delete the run that lies in `out`.
+        overwrite: delete the run in `out` first.
         quiet: show nothing on the terminal.
         **settings: fields of `Settings`.
 
@@ -110,7 +110,7 @@ def fine_tune(
     session = Session(opened, model, tokenizer, quiet=quiet, progress=progress)
     limit = length_limit(session.settings, session.model.config)
     dataset = prepare(source, session.tokenizer, session.settings, limit)
-    check_rows_of_embedding(dataset, session.model, session.tokenizer)
+    check_embeddings(dataset, session.model, session.tokenizer)
     args = arguments(
         SFTConfig,
         session.settings,
@@ -132,7 +132,7 @@ def build(
     args: SFTConfig,
     model: Any,
     tokenizer: Any,
-    dataset: Material,
+    dataset: TokenizedDataset,
     callbacks: list[TrainerCallback],
 ) -> "Trainer":
     """Return a trainer for `model`, which gets a new adapter.

@@ -1,4 +1,4 @@
-"""What the trainers of all methods have: arguments from settings, and files of their own."""
+"""Trainers of all methods: arguments from settings, and what is saved."""
 
 import logging
 import math
@@ -27,8 +27,8 @@ A = TypeVar("A", bound=TrainingArguments)
 class RunTrainer(transformers.Trainer):
     """A trainer that sends nothing anywhere and saves only what a resume needs.
 
-    It stands before TRL's trainer in the bases of a method's own. Overriding is the seam: no
-    module, class or environment variable of another package changes.
+    A method's trainer inherits from it first, then from TRL's. Overriding is the seam: no module,
+    class or environment variable of another package changes.
     """
 
     def _send_telemetry(self) -> None:
@@ -44,7 +44,7 @@ class RunTrainer(transformers.Trainer):
         self.model.save_pretrained(folder, save_embedding_layers=False)
 
     def load_step(self, step: int) -> None:
-        """Put the adapter of the checkpoint of a step into the model.
+        """Load the adapter of the checkpoint of a step into the model.
 
         Raises:
             UnsupportedError: that checkpoint is not there, or incomplete.

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from strop.core.errors import ConfigError, DataError, ShapeError
+from strop.models.lora.config import lora_config
 from strop.quantization.error_adapter import Correction
 
 FOLDER = "lora_init"
@@ -26,14 +27,12 @@ def write(folder: Path, corrections: Mapping[str, Correction], rank: int, base: 
         rank: of all of them.
         base: what the adapter says it belongs to.
     """
-    from peft import LoraConfig
     from safetensors.torch import save_file
 
-    LoraConfig(
-        r=rank,
-        lora_alpha=rank,
-        target_modules=sorted({name.rpartition(".")[2] for name in corrections}),
-        task_type="CAUSAL_LM",
+    lora_config(
+        rank,
+        rank,
+        sorted({name.rpartition(".")[2] for name in corrections}),
         base_model_name_or_path=base,
         inference_mode=True,
     ).save_pretrained(folder)

@@ -1,4 +1,4 @@
-"""The model and tokenizer that a run trains: loaded by name, or as they were given."""
+"""Model and tokenizer that a run trains: loaded by name, or given as objects."""
 
 import copy
 import shutil
@@ -22,23 +22,23 @@ from strop.models.quantized.on_load import codes_identity
 from strop.models.special_tokens import settle
 from strop.planning.settings import ALL_LINEAR, Settings
 from strop.runs.run import Run
-from strop.training.dataset import Material
+from strop.training.dataset import TokenizedDataset
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """What is trained."""
+class LoadedModel:
+    """Model and tokenizer that are trained."""
 
     model: Any
     tokenizer: Any
-    unlike: str = ""
-    """How the model differs from the one of its name, so that the run has to keep it; or nothing."""
+    difference: str = ""
+    """From the model of its name, so that the run has to save it; empty if there is none."""
 
 
-def fresh(settings: Settings, model: Any, tokenizer: Any) -> Subject:
-    """Return what a new run trains.
+def fresh(settings: Settings, model: Any, tokenizer: Any) -> LoadedModel:
+    """Return the model and tokenizer of a new run.
 
-    A tokenizer that is given is copied, so that nobody changes it afterwards; it gets a pad token
+    A given tokenizer is copied, so that later changes do not reach the run; it gets a pad token
     and a chat template where it has none.
 
     Raises:
@@ -50,40 +50,40 @@ def fresh(settings: Settings, model: Any, tokenizer: Any) -> Subject:
         if settings.modules != ALL_LINEAR:
             target_modules.check_folder(resolve(settings.model), settings.modules)
         dtype = None if settings.dtype == "auto" else getattr(torch, settings.dtype)
-        loaded, own = load(settings.model, bits=settings.bits, dtype=dtype)
+        base, base_tokenizer = load(settings.model, bits=settings.bits, dtype=dtype)
         if tokenizer is None:
-            return Subject(loaded, own)
+            return LoadedModel(base, base_tokenizer)
         tokenizer = _copied(tokenizer)
-        _forget_other_ends(loaded, own, tokenizer)
-        settle(loaded, tokenizer, keep_pad=True)
-        return Subject(loaded, tokenizer)
+        _remove_other_ends(base, base_tokenizer, tokenizer)
+        settle(base, tokenizer, keep_pad=True)
+        return LoadedModel(base, tokenizer)
     _check_object(model, tokenizer)
     if settings.modules != ALL_LINEAR:
         target_modules.check_model(model, settings.modules)
     tokenizer = _copied(tokenizer)
     settle(model, tokenizer, keep_pad=True)
     if not model.name_or_path:
-        return Subject(model, tokenizer, "it was loaded from no folder")
+        return LoadedModel(model, tokenizer, "it was loaded from no folder")
     try:
         changed = differences(model, model.name_or_path)
     except (ConfigError, DataError) as e:
-        return Subject(model, tokenizer, str(e))
+        return LoadedModel(model, tokenizer, str(e))
     if not changed:
-        return Subject(model, tokenizer)
-    unlike = f"{spoken(changed)} are not as in {model.name_or_path}"
+        return LoadedModel(model, tokenizer)
+    difference = f"{spoken(changed)} are not as in {model.name_or_path}"
     if settings.lora_init == "quantization_error":
         raise ConfigError(
-            f"lora_init is quantization_error, which belongs to other weights: {unlike}"
+            f"lora_init is quantization_error, which belongs to other weights: {difference}"
         )
-    return Subject(model, tokenizer, unlike)
+    return LoadedModel(model, tokenizer, difference)
 
 
-def resumed(run: Run, settings: Settings, model: Any, tokenizer: Any) -> Subject:
-    """Return what a run goes on with, which is what it began with.
+def resumed(run: Run, settings: Settings, model: Any, tokenizer: Any) -> LoadedModel:
+    """Return the model and tokenizer of a resumed run, those that it began with.
 
     Raises:
         ConfigError: a model object or tokenizer is another than the run began with.
-        StropError: the model of the run is no longer there, or another lies there now.
+        StropError: the model of the run is no longer there, or another is there now.
     """
     assets = run.assets()
     if tokenizer is not None:
@@ -95,7 +95,7 @@ def resumed(run: Run, settings: Settings, model: Any, tokenizer: Any) -> Subject
                 "and that of the run is taken"
             )
     if model is None or isinstance(model, str | Path):
-        return Subject(run.load_base()[0], assets.tokenizer)
+        return LoadedModel(run.load_base()[0], assets.tokenizer)
     _check_object(model, assets.tokenizer)
     if changed := differences(model, run.model):
         raise ConfigError(
@@ -103,14 +103,14 @@ def resumed(run: Run, settings: Settings, model: Any, tokenizer: Any) -> Subject
             f"{run.path} was started with; leave model out, and that of the run is loaded"
         )
     assets.govern(model)
-    return Subject(model, assets.tokenizer)
+    return LoadedModel(model, assets.tokenizer)
 
 
 def check_causal(model: Any) -> None:
-    """Look whether a model object is a causal language model that a trainer can be given.
+    """Check that a model object is a causal language model that a trainer takes.
 
     Raises:
-        ConfigError: it is something else, or one wrapped by torch.
+        ConfigError: it is something else, or wrapped by torch.
     """
     for beneath, wrapper in (
         ("_orig_mod", "torch.compile"),
@@ -128,8 +128,8 @@ def check_causal(model: Any) -> None:
         )
 
 
-def check_rows_of_embedding(dataset: Material, model: Any, tokenizer: Any) -> None:
-    """Look whether the model has an embedding for every token of the data.
+def check_embeddings(dataset: TokenizedDataset, model: Any, tokenizer: Any) -> None:
+    """Check that the model has an embedding for every token of the data.
 
     Raises:
         ConfigError: names the tokens that have none.
@@ -185,44 +185,44 @@ def _named(given: Any) -> str:
 
 
 def _padded(tokenizer: Any, assets: Any) -> Any:
-    """Return a tokenizer as `fresh` made it of one that was given when the run began."""
+    """Return a tokenizer with the pad token that `fresh` gives it."""
     tokenizer = _copied(tokenizer)
     assets = copy.deepcopy(assets)
     settle(assets, tokenizer, keep_pad=True)
     return tokenizer
 
 
-def _forget_other_ends(model: Any, own: Any, tokenizer: Any) -> None:
-    """Take the ends of a model's own tokenizer out that are other tokens in the one given."""
+def _remove_other_ends(model: Any, base_tokenizer: Any, tokenizer: Any) -> None:
+    """Remove end tokens of the model whose ids are other tokens in the given tokenizer."""
     settings = model.generation_config
     settings.eos_token_id = [
         i
         for i in settings.eos_token_id
-        if own.convert_ids_to_tokens(i) == tokenizer.convert_ids_to_tokens(i)
+        if base_tokenizer.convert_ids_to_tokens(i) == tokenizer.convert_ids_to_tokens(i)
     ]
 
 
-def keep_what_was_given(run: Run, subject: Subject, record: dict[str, Any] | None) -> None:
-    """Write down what a run trains: its record, digests of the base, tokenizer and settings.
+def save_start(run: Run, loaded: LoadedModel, record: dict[str, Any] | None) -> None:
+    """Write the record of a run, digests of its base, and its model assets.
 
     Args:
         run: its folder.
-        subject: what it trains.
-        record: of a new run; None for one that goes on, of which only what is missing is written.
+        loaded: model and tokenizer.
+        record: of a new run; None for a resumed one, of which only what is missing is written.
 
     Raises:
-        ConfigError: the model or the tokenizer cannot be kept; nothing is left of the new run.
+        ConfigError: the model or the tokenizer cannot be saved; nothing is left of the new run.
     """
     if record is not None:
-        write_json(run.record_file, {**record, "base": {"kept": bool(subject.unlike)}})
+        write_json(run.record_file, {**record, "base": {"kept": bool(loaded.difference)}})
     try:
-        if record is not None and subject.unlike:
-            save(subject.model, subject.tokenizer, run.base_folder)
-            subject.model.name_or_path = str(run.base_folder.absolute())
+        if record is not None and loaded.difference:
+            save(loaded.model, loaded.tokenizer, run.base_folder)
+            loaded.model.name_or_path = str(run.base_folder.absolute())
         if not run.record.get("base", {}).get("sha256"):
             _record_base(run)
         if not run.assets_folder.is_dir():
-            _keep_assets(run, subject)
+            _save_assets(run, loaded)
     except StropError:
         if record is not None:
             run.record_file.unlink()
@@ -239,8 +239,8 @@ def _record_base(run: Run) -> None:
     run.update(base=base)
 
 
-def _keep_assets(run: Run, subject: Subject) -> None:
-    assets = trained_assets(run.model, subject.model, subject.tokenizer)
+def _save_assets(run: Run, loaded: LoadedModel) -> None:
+    assets = trained_assets(run.model, loaded.model, loaded.tokenizer)
     assets.write(run.assets_folder)
     if run.assets_folder.is_dir():
         identity = saved_tokenizer_identity(assets, run.assets_folder)
