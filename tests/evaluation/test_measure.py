@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-from tests.training.tiny import chats, save_chats
 
 import strop
 from strop.core.errors import ConfigError, DataError
@@ -10,6 +9,7 @@ from strop.data import encode, read
 from strop.evaluation import Estimate, Evaluation, compare, evaluate
 from strop.evaluation.labels import label_set
 from strop.training import train
+from tests.tiny.saved import save_chats, sums
 
 TONES = ("positive", "negative", "so so")
 LABELLED = [
@@ -189,6 +189,6 @@ def test_what_holds_out_no_rows_is_named(loaded, tiny_model, tmp_path):
     run = train(data, out=tmp_path / "run", **settings)
     with pytest.raises(ConfigError, match="held out no rows; name a file"):
         compare(run)
-    given = train(chats(8), out=tmp_path / "given", **settings)
+    given = train(sums(8), out=tmp_path / "given", **settings)
     with pytest.raises(ConfigError, match="rows that are no longer at hand"):
         compare(given)
