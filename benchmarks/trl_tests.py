@@ -97,6 +97,7 @@ def summary(records: Path, module: str) -> dict[str, Any]:
         "ran": len(ours),
         "ran_plain": len(plain),
         "slow": sum(line["slow"] for line in ours.values()),
+        "slow_outcomes": _counts(line["outcome"] for line in ours.values() if line["slow"]),
         "skipped": len(skipped),
         "skipped_for": _counts(line["why"] for line in skipped),
         "slow_skipped_for": _counts(line["why"] for line in skipped if line["slow"]),
@@ -144,6 +145,7 @@ def write(records: Path, refused: dict[str, str], checkout: Path) -> None:
         RESULT,
         {
             "versions": versions.installed(),
+            "code": code(),
             "trl_checkout": (checkout / "VERSION").read_text().strip(),
             "rounding": ROUNDING,
             "exact": EXACT,
