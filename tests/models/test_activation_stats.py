@@ -12,28 +12,28 @@ IDS = [[5, 6, 7, 8, 9], [10, 11, 12]]
 
 def seen(model, name, ids):
     """Return the mean square of what the layer of that name is given, one token at a time."""
-    kept = []
+    inputs = []
     layer = model.get_submodule(name)
-    hook = layer.register_forward_pre_hook(lambda _, given: kept.extend(given[0][0].unbind()))
+    hook = layer.register_forward_pre_hook(lambda _, given: inputs.extend(given[0][0].unbind()))
     with torch.no_grad():
         for row in ids:
             model(input_ids=torch.tensor([row]))
     hook.remove()
-    return torch.stack(kept).square().mean(0).float()
+    return torch.stack(inputs).square().mean(0).float()
 
 
 @pytest.mark.parametrize("family", tiny.FAMILIES | tiny.UNKNOWN)
 def test_they_are_what_each_layer_is_given(family):
     model = tiny.model(family).eval()
-    found = input_statistics(model, IDS)
+    statistics = input_statistics(model, IDS)
     layers = [n for n, m in model.named_modules() if hasattr(m, "base_layer")]
     assert layers
-    assert len(found) == len(layers) + 1
+    assert len(statistics) == len(layers) + 1
     for name in layers:
         weight = f"{name.removeprefix('base_model.model.')}.weight"
-        torch.testing.assert_close(found[weight], seen(model, name, IDS))
+        torch.testing.assert_close(statistics[weight], seen(model, name, IDS))
     tied = model.config.tie_word_embeddings
-    head = found["model.embed_tokens.weight" if tied else "lm_head.weight"]
+    head = statistics["model.embed_tokens.weight" if tied else "lm_head.weight"]
     torch.testing.assert_close(head, seen(model, "base_model.model.lm_head", IDS))
 
 

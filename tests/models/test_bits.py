@@ -60,12 +60,12 @@ def losses_and_gradients(tuned, **compact):
     add_fused_lm_head(tuned.get_base_model(), outputs=("log_probs",))
     _, undo = install(tuned, **compact)
     try:
-        found = tuned(**batch(), fused_lm_head=True, use_cache=False)
+        output = tuned(**batch(), fused_lm_head=True, use_cache=False)
     finally:
         undo()
-    found.log_probs.sum().backward()
+    output.log_probs.sum().backward()
     gradients = {n: p.grad for n, p in tuned.named_parameters() if p.requires_grad}
-    return found.log_probs.detach(), gradients
+    return output.log_probs.detach(), gradients
 
 
 def dense_twin(narrow, folder, dtype=torch.float32):
@@ -90,40 +90,40 @@ def in_file(tensor):
 
 def test_16_bits_lose_nothing_of_a_bfloat16_checkpoint_and_stay_in_its_file(tmp_path):
     folder = saved(tmp_path)
-    held, _ = load(folder, bits=16)
+    narrow, _ = load(folder, bits=16)
     wide = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     ids = batch()["input_ids"]
-    assert torch.equal(held(ids).logits, wide(ids).logits)
-    assert computes_in(held) == torch.float32
-    assert bits_of(held) == 16
-    linears = [m for m in held.modules() if isinstance(m, nn.Linear | nn.Embedding)]
+    assert torch.equal(narrow(ids).logits, wide(ids).logits)
+    assert computes_in(narrow) == torch.float32
+    assert bits_of(narrow) == 16
+    linears = [m for m in narrow.modules() if isinstance(m, nn.Linear | nn.Embedding)]
     assert len(linears) == 3 * 7 + 2
     assert all(m.weight.dtype == torch.bfloat16 and in_file(m.weight) for m in linears)
 
 
 @pytest.mark.parametrize("family", ["llama3", "gemma3", "phi3", "olmo2"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_every_family_computes_with_held_weights_what_it_computes_with_wide_ones(
+def test_every_family_computes_with_narrow_weights_what_it_computes_with_wide_ones(
     tmp_path, family, dtype
 ):
     folder = saved(tmp_path, dtype, family)
-    held, _ = load(folder, bits=16)
+    narrow, _ = load(folder, bits=16)
     wide = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     ids = batch()["input_ids"]
-    assert torch.equal(held(ids).logits, wide(ids).logits)
+    assert torch.equal(narrow(ids).logits, wide(ids).logits)
     tied = wide.config.tie_word_embeddings
-    assert (held.get_output_embeddings().weight is held.get_input_embeddings().weight) == tied
+    assert (narrow.get_output_embeddings().weight is narrow.get_input_embeddings().weight) == tied
 
 
-def test_wider_checkpoints_are_rounded_and_it_is_said(tmp_path, caplog):
+def test_wider_checkpoints_are_rounded_and_logged(tmp_path, caplog):
     folder = saved(tmp_path, torch.float32)
     with caplog.at_level("INFO", "strop"):
-        held, _ = load(folder, bits=16)
+        narrow, _ = load(folder, bits=16)
     assert "they are rounded to bfloat16" in caplog.text
     wide, _ = load(folder, bits=32)
     assert bits_of(wide) == 32
-    assert torch.equal(held.lm_head.weight, wide.lm_head.weight.bfloat16())
-    assert torch.equal(held.model.norm.weight, wide.model.norm.weight)
+    assert torch.equal(narrow.lm_head.weight, wide.lm_head.weight.bfloat16())
+    assert torch.equal(narrow.model.norm.weight, wide.model.norm.weight)
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, *UNKNOWN])
@@ -136,15 +136,17 @@ def test_the_blocks_train_on_narrow_weights_what_plain_layers_train(tmp_path, fa
     dense = dense_twin(narrow, folder, torch.float64)
     for activations in ("keep", "checkpoint"):
         first, second = adapted(narrow), adapted(dense)
-        found, gradients = losses_and_gradients(first, activations=activations, fuse="always")
-        expected, wanted = losses_and_gradients(second, activations=activations, fuse="always")
-        torch.testing.assert_close(found, expected, rtol=0, atol=1e-9)
-        for name, gradient in wanted.items():
+        actual, gradients = losses_and_gradients(first, activations=activations, fuse="always")
+        expected, expected_gradients = losses_and_gradients(
+            second, activations=activations, fuse="always"
+        )
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-9)
+        for name, gradient in expected_gradients.items():
             torch.testing.assert_close(gradients[name], gradient, rtol=0, atol=1e-9, msg=name)
         narrow, dense = first.unload(), second.unload()
 
 
-def test_4_bits_are_made_once_and_then_opened_from_the_cache_file_by_file(tmp_path):
+def test_4_bits_are_built_once_and_then_opened_from_the_cache_file_by_file(tmp_path):
     folder = saved(tmp_path)
     first, _ = load(folder, bits=4)
     place = packed_folder(folder)
@@ -242,10 +244,10 @@ def test_a_mixture_of_experts_is_refused_in_4_bits_and_served_in_16(tmp_path, ki
     AutoModelForCausalLM.from_config(config).bfloat16().save_pretrained(folder)
     with pytest.raises(UnsupportedError, match=r"outside linear layers .*experts.* use bits=16"):
         load(folder, bits=4)
-    held, _ = load(folder, bits=16)
+    narrow, _ = load(folder, bits=16)
     wide = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     ids = batch()["input_ids"]
-    torch.testing.assert_close(held(ids).logits, wide(ids).logits)
+    torch.testing.assert_close(narrow(ids).logits, wide(ids).logits)
 
 
 def test_a_damaged_weight_is_named_with_its_layer(tmp_path):
@@ -310,9 +312,9 @@ def test_a_model_larger_than_the_memory_opens(tmp_path):
     done = subprocess.run([sys.executable, "-c", BEYOND, str(folder)],
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
-    took, held = json.loads(done.stdout)
-    assert held > psutil.virtual_memory().total
-    assert took < held / 100
+    took, size = json.loads(done.stdout)
+    assert size > psutil.virtual_memory().total
+    assert took < size / 100
 
 
 def write_sparse(folder, config):

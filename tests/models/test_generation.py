@@ -74,7 +74,7 @@ def test_drawing_depends_on_the_seed_and_on_nothing_else(model):
     assert answers[0] == answers[1] != answers[2]
 
 
-def test_the_end_token_ends_the_answer_and_is_not_told(model):
+def test_the_end_token_ends_the_answer_and_is_not_yielded(model):
     prompt = TOKENIZER.apply_chat_template(CHAT, return_tensors="pt", return_dict=True)
     out = model.generate(**prompt, max_new_tokens=12, do_sample=False)
     ids = out[0, prompt["input_ids"].shape[1] :].tolist()

@@ -150,14 +150,14 @@ def test_an_adapter_on_such_a_model_gets_its_plain_gradients(name):
 def test_positions_of_left_padded_rows_are_counted_as_the_model_counts_them(name):
     built, batch = model(name), tiny.batch(side="left")
     add_fused_lm_head(built, outputs=OUTPUTS)
-    wanted = built(**batch, fused_lm_head=True, use_cache=False)
-    wanted_gradients = gradients_of(built, wanted.log_probs)
+    expected = built(**batch, fused_lm_head=True, use_cache=False)
+    expected_gradients = gradients_of(built, expected.log_probs)
     compact, undo = install(built)
     ours, gradients = step(built, batch)
     undo()
     assert way_of(compact).over_padding == (name == "gpt2")  # OPT counts by the mask
-    torch.testing.assert_close(ours.log_probs, wanted.log_probs)
-    torch.testing.assert_close(gradients, wanted_gradients)
+    torch.testing.assert_close(ours.log_probs, expected.log_probs)
+    torch.testing.assert_close(gradients, expected_gradients)
 
 
 def test_a_model_that_counts_its_positions_itself_is_passed_on_where_rows_are_padded_left(caplog):
@@ -169,9 +169,9 @@ def test_a_model_that_counts_its_positions_itself_is_passed_on_where_rows_are_pa
     )  # fmt: skip
     built, batch = transformers.BartForCausalLM(config), tiny.batch(side="left")
     add_fused_lm_head(built, outputs=OUTPUTS)
-    wanted = built(**batch, fused_lm_head=True).log_probs
+    expected = built(**batch, fused_lm_head=True).log_probs
     compact, undo = install(built)
-    assert torch.equal(built(**batch, fused_lm_head=True).log_probs, wanted)
+    assert torch.equal(built(**batch, fused_lm_head=True).log_probs, expected)
     assert way_of(compact).name == "plain"
     undo()
     assert "runs as it was written" in caplog.text
@@ -189,7 +189,7 @@ def test_the_score_of_a_row_does_not_depend_on_its_neighbours():
         torch.testing.assert_close(a, b)
 
 
-def test_a_proof_is_kept_for_the_next_process_and_leaves_no_trace(monkeypatch):
+def test_a_proof_is_cached_for_the_next_process_and_leaves_no_trace(monkeypatch):
     built, batch = model("olmo-hybrid"), tiny.batch()
     add_fused_lm_head(built, outputs=OUTPUTS)
     state = torch.get_rng_state()
@@ -215,16 +215,16 @@ def test_a_state_carried_from_row_to_row_is_a_derivative_that_is_not_zero(name, 
     built = tiny.model(name, dtype=dtype, attention="eager") if known else model(name, dtype)
     built = base_model(built)
     batch = tiny.batch(shared=20)
-    kept, width = keep_tokens(**batch)[0], batch["labels"].shape[1] - 1
+    micro_batch, width = keep_tokens(**batch)[0], batch["labels"].shape[1] - 1
     backbone = attach(built, activations="auto", fuse="auto")
-    assert leak(backbone, kept, width) is None
+    assert leak(backbone, micro_batch, width) is None
     apart = mixers._run_by_run
 
     def joined(forward, segments, /, *args, **settings):
         return apart(forward, Segments((segments.size,), (None,)), *args, **settings)
 
     monkeypatch.setattr(mixers, "_run_by_run", joined)
-    assert "a row depends on tokens of another" in leak(backbone, kept, width)
+    assert "a row depends on tokens of another" in leak(backbone, micro_batch, width)
 
 
 def test_a_cache_that_cannot_be_written_is_no_obstacle(monkeypatch, tmp_path):

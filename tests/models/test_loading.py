@@ -132,7 +132,7 @@ def test_a_folder_without_a_configuration_says_so(folder):
         load(folder)
 
 
-def test_an_adapter_folder_is_told_from_a_model_folder(folder):
+def test_an_adapter_folder_is_distinguished_from_a_model_folder(folder):
     (folder / "config.json").rename(folder / "adapter_config.json")
     with pytest.raises(DataError, match="holds a PEFT adapter; name the base model"):
         load(folder)

@@ -56,12 +56,12 @@ def batch_of(tokenizer):
 
 
 @torch.no_grad()
-def errors(found, truth):
+def errors(actual, truth):
     """Return the relative error of the log-probabilities and of every gradient: [rms], [worst]."""
-    (output, gradients), (exact, wanted) = found, truth
-    assert gradients.keys() == wanted.keys()
+    (output, gradients), (exact, exact_gradients) = actual, truth
+    assert gradients.keys() == exact_gradients.keys()
     pairs = [(output.log_probs, exact.log_probs)]
-    pairs += [(gradients[name], wanted[name]) for name in wanted]
+    pairs += [(gradients[name], exact_gradients[name]) for name in exact_gradients]
     off = [(a.double() - b, b) for a, b in pairs]
     rms = [d.norm() / b.norm() for d, b in off]
     worst = [d.abs().max() / b.abs().max() for d, b in off]
@@ -73,10 +73,10 @@ def test_a_packaged_model_errs_no_more_than_transformers_itself(loaded):
     batch = batch_of(tokenizer)
     add_fused_lm_head(base_model(model), outputs=OUTPUTS)
     theirs = plain(model, batch)
-    found = {}
+    steps = {}
     for name, how in WAYS.items():
         compact, undo = install(model, **how)
-        found[name] = step(model, batch)
+        steps[name] = step(model, batch)
         undo()
         assert not compact.reported | compact.backbone.reported
     AttentionInterface.register("exact", tiny.exact_attention)
@@ -84,7 +84,7 @@ def test_a_packaged_model_errs_no_more_than_transformers_itself(loaded):
     model.get_base_model().set_attn_implementation("exact")
     truth = plain(model, batch)
     allowed = errors(theirs, truth)
-    for name, ours in found.items():
+    for name, ours in steps.items():
         assert torch.equal(ours[0].label_mask, truth[0].label_mask)
         for mine, eager, factor in zip(errors(ours, truth), allowed, (1.5, 2.0), strict=True):
             assert (mine <= factor * eager).all(), name

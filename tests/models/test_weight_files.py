@@ -51,7 +51,7 @@ def sharded(folder):
     return list(parts)
 
 
-def held(folder):
+def weights_of(folder):
     return load(folder, bits=32)[0].state_dict()
 
 
@@ -66,14 +66,14 @@ def others(tensors):
 )  # fmt: skip
 @pytest.mark.parametrize("shards", [False, True])
 def test_other_files_beside_the_models_own_are_not_read(stray, shards, folder):
-    right = held(folder)
+    right = weights_of(folder)
     tensors = load_file(folder / "model.safetensors")
     own = sharded(folder) if shards else ["model.safetensors"]
     if stray not in own:
         change(folder, others(tensors) | {"norm.weight": torch.ones(2)}, stray)
     assert [file.name for file in weight_files(folder)] == own
     assert stored_tensors(folder).keys() == tensors.keys()
-    assert all(torch.equal(value, right[name]) for name, value in held(folder).items())
+    assert all(torch.equal(value, right[name]) for name, value in weights_of(folder).items())
 
 
 def test_the_file_that_the_configuration_names_is_the_one_that_is_loaded(folder):
@@ -81,7 +81,7 @@ def test_the_file_that_the_configuration_names_is_the_one_that_is_loaded(folder)
     change(folder, {name: tensor + 1 for name, tensor in tensors.items()}, "other.safetensors")
     change_json(folder / "config.json", transformers_weights="other.safetensors")
     assert [file.name for file in weight_files(folder)] == ["other.safetensors"]
-    assert torch.equal(held(folder)[Q], tensors[Q] + 1)
+    assert torch.equal(weights_of(folder)[Q], tensors[Q] + 1)
 
 
 def half(folder):
@@ -251,7 +251,7 @@ def test_numbers_that_old_versions_stored_are_not_worth_a_word(folder, caplog):
     tensors = load_file(folder / "model.safetensors")
     tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(8)
     change(folder, tensors)
-    held(folder)
+    weights_of(folder)
     assert not caplog.records
 
 
@@ -259,7 +259,7 @@ def test_parts_that_transformers_leaves_out_are_named_in_one_line(tmp_path, capl
     folder = save_kind("Ernie4_5_MoeConfig", tmp_path / "model", moe_num_experts=2, moe_k=1)
     tensors = load_file(folder / "model.safetensors")
     change(folder, tensors | {"mtp.fc.weight": torch.ones(64, 128)})
-    held(folder)
+    weights_of(folder)
     assert "holds 1 tensors of parts that Ernie4_5_MoeForCausalLM leaves out (mtp.fc" in caplog.text
 
 

@@ -34,7 +34,7 @@ def planned(model, free, lengths=(700,) * 40, **settings):
 
 
 @pytest.mark.parametrize("activations", ["keep", "checkpoint", "offload"])
-def test_four_small_steps_tell_the_memory_of_a_deeper_model_and_a_larger_batch(llama, activations):
+def test_small_steps_predict_the_memory_of_a_deeper_model_and_a_larger_batch(llama, activations):
     memory = step_memory(llama, activations, rank=8, targets="all-linear")
     config = {"model_type": "llama", **LLAMA}
     rows = (900,) * 9
@@ -45,12 +45,12 @@ def test_four_small_steps_tell_the_memory_of_a_deeper_model_and_a_larger_batch(l
     assert memory(7, sum(rows), sum(rows) - 9) == pytest.approx(simulated, rel=0.05)
 
 
-def test_with_room_everything_is_kept_and_computed_at_once(llama):
+def test_with_room_all_activations_stay_and_are_computed_at_once(llama):
     plan = planned(llama, 100_000)
     assert (plan.activations, plan.micro_batch_tokens) == ("keep", None)
 
 
-def test_with_less_room_less_is_computed_at_once_then_less_is_kept(llama):
+def test_with_less_room_less_is_computed_at_once_then_fewer_activations_stay(llama):
     steps = []
     for free in (4096, 300, 60, 24, 13):
         steps.append(planned(llama, free))
@@ -67,7 +67,7 @@ def test_what_is_set_by_hand_is_obeyed(llama):
     assert planned(llama, 200, micro_batch_tokens=1500).micro_batch_tokens == 1500
 
 
-def test_where_nothing_fits_the_leanest_is_taken_and_the_lack_is_said(llama):
+def test_where_nothing_fits_the_leanest_is_taken_and_the_text_has_the_lack(llama):
     plan = planned(llama, 1)
     assert plan.activations == "offload"
     assert "more than the limit of this test leaves" in plan.sentence

@@ -33,17 +33,19 @@ def allocations(seen):
     return [event for event in events if hasattr(event.extra_fields, "alloc_size")]
 
 
-def real_peak(asked):
+def real_peak(step_setup):
     """Return what the allocator handed out at most in two steps, the optimizer's state among it."""
-    model = outline(asked.config, bits=asked.bits, dtype=torch.float32, rank=asked.rank)
+    model = outline(
+        step_setup.config, bits=step_setup.bits, dtype=torch.float32, rank=step_setup.rank
+    )
     model.to_empty(device="cpu")
     with torch.no_grad():
         for tensor in (*model.parameters(), *model.buffers()):
             tensor.fill_(1 if tensor.is_floating_point() else 0)
     compact, _ = install(
         model,
-        activations=asked.activations,
-        micro_batch_tokens=asked.micro_batch_tokens,
+        activations=step_setup.activations,
+        micro_batch_tokens=step_setup.micro_batch_tokens,
         linear_loss=True,
     )
     ids, labels = torch.zeros(3, 150, dtype=torch.int64), torch.full((3, 150), -100)
@@ -79,26 +81,26 @@ def real_peak(asked):
 
 @pytest.mark.parametrize("activations", ["keep", "checkpoint", "offload"])
 @pytest.mark.parametrize("config", [LLAMA, QWEN], ids=["llama", "qwen2"])
-def test_a_step_asks_the_allocator_for_what_was_foretold(config, activations):
-    asked = setup(config=config, activations=activations)
-    (step,) = simulate(asked)
-    assert step.peak - step.before + step.at_peak["optimizer"] == real_peak(asked)
+def test_a_step_allocates_what_was_predicted(config, activations):
+    step_setup = setup(config=config, activations=activations)
+    (step,) = simulate(step_setup)
+    assert step.peak - step.before + step.at_peak["optimizer"] == real_peak(step_setup)
 
 
 def test_so_it_does_in_four_bits():
-    asked = setup(activations="checkpoint", bits=4)
-    (step,) = simulate(asked)
-    assert step.peak - step.before + step.at_peak["optimizer"] == real_peak(asked)
+    step_setup = setup(activations="checkpoint", bits=4)
+    (step,) = simulate(step_setup)
+    assert step.peak - step.before + step.at_peak["optimizer"] == real_peak(step_setup)
 
 
 def test_so_it_does_in_pieces_but_for_the_random_states_which_no_operation_makes():
-    asked = setup(activations="checkpoint", micro_batch_tokens=160)
-    (step,) = simulate(asked)
+    step_setup = setup(activations="checkpoint", micro_batch_tokens=160)
+    (step,) = simulate(step_setup)
     states = len(ROWS) * torch.get_rng_state().nbytes
-    assert step.peak - step.before + step.at_peak["optimizer"] + states == real_peak(asked)
+    assert step.peak - step.before + step.at_peak["optimizer"] + states == real_peak(step_setup)
 
 
-def test_what_is_held_at_the_peak_adds_up():
+def test_the_kinds_at_the_peak_add_up():
     (step,) = simulate(setup(activations="keep"))
     assert sum(step.at_peak.values()) == step.peak == max(step.phases.values())
     assert {"weights", "adapter", "optimizer", "kept", "temporaries"} <= step.at_peak.keys()
@@ -108,12 +110,12 @@ def test_small_blocks_that_were_freed_stay_with_the_process():
     few, many = LARGE // 16, LARGE  # numbers of 4 bytes
     with Allocations("cpu") as seen:
         small = [torch.empty(few) for _ in range(8)]
-        kept = small.pop()
+        survivor = small.pop()
         del small
         large = torch.empty(many)
         again = torch.empty(few)  # where a freed one was
         del large
-    assert seen.peak == kept.nbytes + again.nbytes + 4 * many
+    assert seen.peak == survivor.nbytes + again.nbytes + 4 * many
     assert seen.resident == 8 * again.nbytes + 4 * many
 
 

@@ -37,17 +37,17 @@ def test_finds_what_trying_every_choice_finds(seed):
         assert sum(o.kl for o in chosen.values()) == pytest.approx(best_by_trying(groups, budget))
 
 
-def test_a_wanted_kl_is_reached_with_the_fewest_bytes():
+def test_a_given_kl_is_reached_with_the_fewest_bytes():
     groups = groups_of(5)
     knapsack = Knapsack(groups)
-    wanted = best_by_trying(groups, 1700)
-    chosen = knapsack.below(wanted)
+    max_kl = best_by_trying(groups, 1700)
+    chosen = knapsack.below(max_kl)
     spent = sum(o.bytes for o in chosen.values())
-    assert sum(o.kl for o in chosen.values()) <= wanted
-    assert best_by_trying(groups, spent - 1) > wanted
+    assert sum(o.kl for o in chosen.values()) <= max_kl
+    assert best_by_trying(groups, spent - 1) > max_kl
 
 
-def test_what_is_out_of_reach_is_said_with_the_limit():
+def test_what_is_out_of_reach_is_refused_with_the_limit():
     knapsack = Knapsack(groups_of(3))
     with pytest.raises(ConfigError, match=f"below the {knapsack.least:,} bytes"):
         knapsack.within(knapsack.least - 1)

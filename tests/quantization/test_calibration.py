@@ -121,8 +121,8 @@ def test_without_calibration_large_inputs_count_no_more_and_the_same_layers_shar
 def test_no_graph_stays_behind(model, texts):
     def graphs():
         gc.collect()
-        found = (o for o in gc.get_objects() if issubclass(type(o), torch.Tensor))
-        return sum(tensor.grad_fn is not None for tensor in found)
+        tensors = (o for o in gc.get_objects() if issubclass(type(o), torch.Tensor))
+        return sum(tensor.grad_fn is not None for tensor in tensors)
 
     decoder, entering = take_apart(model, texts)
     before = graphs()

@@ -18,12 +18,12 @@ def left(error, gram):
 @pytest.mark.parametrize("rank", [1, 8, 24])
 def test_no_matrix_of_the_rank_leaves_less_of_the_output_wrong(rank):
     error, gram = parts()
-    found = correction(error, gram, rank)
-    assert found.a.shape == (rank, 24)
-    assert found.b.shape == (40, rank)
+    adapter = correction(error, gram, rank)
+    assert adapter.a.shape == (rank, 24)
+    assert adapter.b.shape == (40, rank)
     root = torch.linalg.cholesky(damped(gram.double()))
     least = torch.linalg.svdvals(error.double() @ root)[rank:].square().sum()
-    rest = left(error - found.b @ found.a, gram)
+    rest = left(error - adapter.b @ adapter.a, gram)
     assert rest == pytest.approx(float(least), rel=1e-2, abs=1e-6 * left(error, gram))
 
 
@@ -37,8 +37,8 @@ def test_it_is_the_same_each_time_and_leaves_the_random_state_alone():
 
 def test_rows_of_a_see_inputs_as_large_as_an_ordinary_start_does():
     error, gram = parts()
-    found = correction(error, gram, 8)
-    seen = found.a @ damped(gram) @ found.a.T
+    adapter = correction(error, gram, 8)
+    seen = adapter.a @ damped(gram) @ adapter.a.T
     rng = torch.Generator().manual_seed(0)
     ordinary = torch.empty(1000, 24)
     torch.nn.init.kaiming_uniform_(ordinary, a=5**0.5, generator=rng)  # as PEFT starts A

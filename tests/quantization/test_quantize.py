@@ -111,7 +111,7 @@ def test_layers_that_are_computed_together_share_a_format(quantized):
 
 def test_an_adapter_may_start_where_it_cancels_part_of_the_error(quantized, plain):
     out, report = quantized
-    kls = {name: found["kl"] for name, found in report["measured"].items()}
+    kls = {name: measured["kl"] for name, measured in report["measured"].items()}
     assert kls["strop_with_adapter"] < kls["strop"]
     original = opened(plain)
     bare = opened(out)
@@ -161,20 +161,20 @@ def test_a_start_of_another_rank_is_refused(quantized):
 
 def test_a_run_may_begin_at_the_correction(quantized, tmp_path):
     out, _ = quantized
-    asked = {"model": out, "rank": RANK, "alpha": 3 * RANK, "lora_init": "quantization_error"}
+    settings = {"model": out, "rank": RANK, "alpha": 3 * RANK, "lora_init": "quantization_error"}
     run = strop.train(
-        sums(8), out=tmp_path / "run", max_steps=1, learning_rate=1e-12, quiet=True, **asked
+        sums(8), out=tmp_path / "run", max_steps=1, learning_rate=1e-12, quiet=True, **settings
     )
     start = load_file(out / lora_init.FOLDER / "adapter_model.safetensors")
     trained = load_file(run.adapter_folder / "adapter_model.safetensors")
     assert len(start) == len(trained) == 28
     for name, tensor in start.items():
-        wanted = tensor / 3 if "lora_B" in name else tensor
-        torch.testing.assert_close(trained[name], wanted)
+        expected = tensor / 3 if "lora_B" in name else tensor
+        torch.testing.assert_close(trained[name], expected)
     with pytest.raises(
         ConfigError, match=r"rank is 8, and the start of an adapter in .* has rank 4"
     ):
-        strop.train(sums(8), out=tmp_path / "no", **{**asked, "rank": 8})
+        strop.train(sums(8), out=tmp_path / "no", **{**settings, "rank": 8})
     assert not (tmp_path / "no").exists()
 
 
@@ -183,10 +183,10 @@ def test_a_model_without_a_correction_says_how_to_get_one(plain, tmp_path):
         strop.train(sums(8), model=plain, out=tmp_path / "run", lora_init="quantization_error")
 
 
-def test_a_wanted_kl_is_kept(plain, tmp_path, quantized):
-    wanted = quantized[1]["measured"]["strop"]["kl"] / 2
-    report = strop.quantize(plain, tmp_path / "out", max_kl=wanted)
-    assert report["measured"]["strop"]["kl"] <= wanted
+def test_a_given_kl_is_not_exceeded(plain, tmp_path, quantized):
+    max_kl = quantized[1]["measured"]["strop"]["kl"] / 2
+    report = strop.quantize(plain, tmp_path / "out", max_kl=max_kl)
+    assert report["measured"]["strop"]["kl"] <= max_kl
     assert report["bytes"] > quantized[1]["bytes"]
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from strop.core.dataless import has_data
 from strop.core.errors import DataError
-from strop.core.tokens import IGNORE_INDEX
+from strop.core.tokens import IGNORE_INDEX, context_length
 
 OFFSET = 2
 """Rows that some tables of positions have besides, as OPT's."""
@@ -46,7 +46,7 @@ def check_batch(
 def _check_context(
     model: Any, input_ids: Tensor, mask: Tensor | None, position_ids: Tensor | None
 ) -> None:
-    limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    limit = context_length(model.config)
     if (
         limit is None
         or not input_ids.numel()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from strop.core.errors import ConfigError, UnsupportedError
+from strop.core.tokens import context_length
 from strop.data.encoding.templates import template_of
 from strop.models.special_tokens import end_ids
 
@@ -42,7 +43,7 @@ def reply(
             "max_new_tokens must be 1 or more and temperature 0 or more"
         )
     prompt = _prompt_ids(tokenizer, messages)
-    room = getattr(model.config, "max_position_embeddings", None) or len(prompt) + max_new_tokens
+    room = context_length(model.config) or len(prompt) + max_new_tokens
     if len(prompt) >= room:
         raise ConfigError(f"the prompt has {len(prompt)} tokens and the model takes {room}")
     drawing = torch.Generator().manual_seed(seed)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from strop.core.errors import ConfigError, DataError
-from strop.core.tokens import IGNORE_INDEX
+from strop.core.tokens import IGNORE_INDEX, context_length
 from strop.data import Example, Fit, Piece, Row, Rows, Supervision, encode_all, show, split
 from strop.data.encoding.parts import LEFT_OUT
 from strop.data.reading.blend import Blend, format_parts, read_blend
@@ -102,7 +102,7 @@ def length_limit(settings: Settings, config: Any) -> int | None:
     Raises:
         ConfigError: max_length is longer than the model's context.
     """
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    context = context_length(config)
     if settings.max_length is None:
         return context
     if context is not None and settings.max_length > context:

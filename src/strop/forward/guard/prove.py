@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from strop.core.dataless import has_data
-from strop.core.tokens import IGNORE_INDEX
+from strop.core.tokens import IGNORE_INDEX, context_length
 from strop.forward.compaction import KeptTokens, keep_tokens
 from strop.forward.decoder.backbone import Backbone
 from strop.forward.decoder.blocks import all_known
@@ -83,7 +83,7 @@ class Guard:
         return self.found[at]
 
     def _prove(self, batch: Batch) -> Way:
-        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        context = context_length(self.model.config)
         probe = make_probe(batch, context)
         device = batch.input_ids.device
         devices = [device] if device.type == "cuda" else []

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from strop.core.errors import DataError
+from strop.core.tokens import context_length
 
 LENGTH = 512
 """Tokens of a sequence of calibration text."""
@@ -27,7 +28,7 @@ def sequences(tokenizer: Any, calibrate: Any, model: Any) -> tuple[list[Tensor],
     Raises:
         DataError: the text is too short for two sequences.
     """
-    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or LENGTH
+    context = context_length(model.config) or LENGTH
     T = min(LENGTH, context)
     ids = list(_tokens(tokenizer, calibrate))
     whole = len(ids) // T
