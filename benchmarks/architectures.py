@@ -170,7 +170,7 @@ def compared(model, side):
         ours = numbers(model, rows)
     finally:
         undo()
-    way = next(iter(compact.guard.found.values()), None)
+    way = next(iter(compact.guard.proven.values()), None)
     fault = beyond_rounding(ours, truth, varied)
     return {
         "way": "compact" if way is None else way.name,

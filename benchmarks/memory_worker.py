@@ -59,9 +59,9 @@ def train(model: Any, setup: Setup, steps: int) -> None:
     labels = ids.clone()
     labels[:, 0] = -100
     for _ in range(steps):
-        pieces = compact.pieces(labels, {"input_ids": ids})
-        assert pieces is not None
-        compact.answer(pieces, labels, None).loss.backward()
+        micro_batches = compact.micro_batches(labels, {"input_ids": ids})
+        assert micro_batches is not None
+        compact.answer(micro_batches, labels, None).loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()

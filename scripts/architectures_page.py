@@ -7,7 +7,7 @@ from results import read, rows_of
 
 PAGE = Path(__file__).parent.parent / "docs" / "architectures.md"
 WAYS = {
-    "compact": "rows laid end to end",
+    "compact": "concatenated rows",
     "rows": "row by row",
     "plain": "as it was written",
     "fails plain": "fails in plain TRL too",
@@ -23,7 +23,7 @@ explains (see `strop.forward.guard.rounding`).
 
 A model of a [known family](design.md) runs through strop's own blocks. Any other is tried before its
 first batch, once per architecture, configuration, version and setting, and the result is kept in the
-cache folder: **rows laid end to end** where that gives the model's own numbers, else **row by row**
+cache folder: **concatenated rows** where that gives the model's own numbers, else **row by row**
 through its own forward, without padding and up to the last supervised token, else **as it was written**.
 Each way is exact, and a run says once which one it takes and why.
 

@@ -1,4 +1,4 @@
-"""The plain path: transformers' own logits, each row by itself, and what strop is held to it."""
+"""Plain path: transformers' own logits, each row by itself, and comparisons of strop with it."""
 
 import torch
 from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
@@ -20,65 +20,65 @@ def gradients_of(model, log_probs, slope=None):
 
 def step(model, batch, slope=None):
     """Return the outputs of TRL's call and the gradient of every trained tensor."""
-    found = model(**batch, fused_lm_head=True, use_cache=False)
-    return found, gradients_of(model, found.log_probs, slope)
+    output = model(**batch, fused_lm_head=True, use_cache=False)
+    return output, gradients_of(model, output.log_probs, slope)
 
 
 def plain(model, batch, slope=None):
     """Return the same from transformers' own logits, each row by itself without padding."""
     log_probs, entropy, is_top1 = [], [], []
     for ids, mask, labels in zip(*(batch[k] for k in KEYS), strict=True):
-        kept = mask.nonzero()[:, 0]
-        logits = model(input_ids=ids[kept][None], use_cache=False).logits[0, :-1]
-        places, scores = kept[1:] - 1, logits.log_softmax(-1)
-        wanted = labels[kept[1:]]
-        scored = wanted != -100
-        own = scores.gather(-1, wanted.clamp(min=0)[:, None])[:, 0] * scored
-        row = torch.zeros(len(ids) - 1, dtype=own.dtype)
-        log_probs.append(row.index_add(0, places, own))
+        at = mask.nonzero()[:, 0]
+        logits = model(input_ids=ids[at][None], use_cache=False).logits[0, :-1]
+        places, scores = at[1:] - 1, logits.log_softmax(-1)
+        targets = labels[at[1:]]
+        scored = targets != -100
+        picked = scores.gather(-1, targets.clamp(min=0)[:, None])[:, 0] * scored
+        row = torch.zeros(len(ids) - 1, dtype=picked.dtype)
+        log_probs.append(row.index_add(0, places, picked))
         entropy.append(row.index_add(0, places, -(scores.exp() * scores).sum(-1) * scored))
-        is_top1.append(row.index_add(0, places, ((scores.argmax(-1) == wanted) & scored).to(row)))
+        is_top1.append(row.index_add(0, places, ((scores.argmax(-1) == targets) & scored).to(row)))
     stacked = torch.stack(log_probs)
-    found = FusedCausalLMOutput(
+    output = FusedCausalLMOutput(
         log_probs=stacked,
         entropy=torch.stack(entropy),
         is_top1=torch.stack(is_top1),
         label_mask=batch["labels"][:, 1:] != -100,
     )
-    return found, gradients_of(model, stacked, slope)
+    return output, gradients_of(model, stacked, slope)
 
 
 def assert_same(ours, theirs, tolerance):
-    """Hold outputs and gradients to one another, relative to the largest of each tensor."""
-    (a, grads), (b, wanted) = ours, theirs
+    """Compare outputs and gradients, relative to the largest of each tensor."""
+    (a, grads), (b, exact) = ours, theirs
     assert torch.equal(a.label_mask, b.label_mask)
     for name in ("log_probs", "entropy"):
         x, y = getattr(a, name), getattr(b, name)
         assert (x - y).abs().max() <= tolerance * y.abs().max(), name
     assert torch.equal(a.is_top1.bool(), b.is_top1.bool())
-    assert grads.keys() == wanted.keys()
+    assert grads.keys() == exact.keys()
     for name, gradient in grads.items():
-        error = (gradient - wanted[name]).norm()
-        allowed = tolerance * max(wanted[name].norm(), 1e-6)
+        error = (gradient - exact[name]).norm()
+        allowed = tolerance * max(exact[name].norm(), 1e-6)
         assert error <= allowed, f"{name}: {error:.1e}, allowed {allowed:.1e}"
 
 
-def compare(model, batch, *, tolerance=1e-9, slope=None, said=(), **settings):
-    """Hold strop's forward to the plain path; whatever it switches off must be in `said`, a text each."""
+def compare(model, batch, *, tolerance=1e-9, slope=None, reports=(), **settings):
+    """Compare strop's forward with the plain path; `reports` has a text of each part that is off."""
     add_fused_lm_head(base_model(model), outputs=OUTPUTS)
-    wanted = plain(model, batch, slope)
+    expected = plain(model, batch, slope)
     compact, undo = install(model, **settings)
     ours = step(model, batch, slope)
     undo()
     assert compact.calls == 1
     reported = sorted(compact.reported | compact.backbone.reported)
-    assert len(reported) == len(said), reported
-    assert all(text in line for text, line in zip(sorted(said), reported, strict=True)), reported
-    assert_same(ours, wanted, tolerance)
+    assert len(reported) == len(reports), reported
+    assert all(text in line for text, line in zip(sorted(reports), reported, strict=True)), reported
+    assert_same(ours, expected, tolerance)
 
 
 def compare_with_eager(model, batch, *, widen=lambda model: model, **settings):
-    """Hold strop's outputs and gradients to eager's own error: truth is the plain path in float64.
+    """Compare strop's errors with eager's, in outputs and gradients: truth is the plain path in float64.
 
     The model is float64 afterwards, and `widen` lets it compute all of itself so.
     """

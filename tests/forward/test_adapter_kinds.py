@@ -1,4 +1,4 @@
-"""Every kind of adapter that PEFT builds: exact on strop's path, or said in the log and exact."""
+"""Every kind of adapter that PEFT builds: exact on strop's path, or reported in the log and exact."""
 
 import logging
 
@@ -11,7 +11,7 @@ from tests import tiny
 from tests.forward.plain import OUTPUTS, compare, gradients_of, plain, step
 
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-TRAINED = "a block runs as transformers wrote it: one of its linear layers cannot be taken apart: "
+TRAINED = "a block runs as transformers wrote it: one of its linear layers cannot be read: "
 FAST = {
     "rank-stabilised": {"use_rslora": True},
     "dora": {"use_dora": True},
@@ -29,7 +29,7 @@ FAST = {
     "the last norm trained": {"modules_to_save": ["model.norm"]},
 }
 """Nothing is switched off for these."""
-SAID = {
+REPORTED = {
     "every bias": ("qwen2", {"bias": "all"}, "its base weight or bias is trained"),
     "the adapters' biases": ("qwen2", {"bias": "lora_only"}, "its base weight or bias is trained"),
     "a bias in the adapter": (
@@ -43,7 +43,7 @@ SAID = {
         "it is a ModulesToSaveWrapper",
     ),
 }
-"""Family, settings, and what is said of the blocks."""
+"""Family, settings, and the report about the blocks."""
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_an_adapter_on_the_fast_path_is_exact(kind, family, activations):
 
 
 @pytest.mark.parametrize("kind", ["dora", "an adapter on the head", "both trained"])
-def test_it_is_exact_in_pieces_that_share_prefixes(kind):
+def test_it_is_exact_in_micro_batches_that_share_prefixes(kind):
     batch = tiny.batch(shared=40, lengths=(60, 44, 50, 60, 12, 41))
     slope = torch.rand(batch["labels"][:, 1:].shape, dtype=torch.float64)
     for linear in (True, False):
@@ -71,18 +71,18 @@ def test_it_is_exact_in_pieces_that_share_prefixes(kind):
         )
 
 
-@pytest.mark.parametrize("kind", SAID)
-def test_what_the_halves_do_not_serve_is_said_once_and_exact(kind, caplog):
-    family, settings, why = SAID[kind]
+@pytest.mark.parametrize("kind", REPORTED)
+def test_what_the_halves_do_not_serve_is_reported_once_and_exact(kind, caplog):
+    family, settings, why = REPORTED[kind]
     model = tiny.model(family, **settings)
     with caplog.at_level(logging.WARNING, "strop"):
-        compare(model, tiny.batch(), fuse="always", said=[TRAINED + why])
+        compare(model, tiny.batch(), fuse="always", reports=[TRAINED + why])
     assert sum(why in line for line in caplog.messages) == 1
 
 
-def test_a_norm_that_is_trained_is_said_and_exact():
+def test_a_norm_that_is_trained_is_reported_and_exact():
     model = tiny.model("llama", modules_to_save=["input_layernorm"])
-    compare(model, tiny.batch(), fuse="always", said=["its norms are trained"])
+    compare(model, tiny.batch(), fuse="always", reports=["its norms are trained"])
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings")
@@ -94,7 +94,7 @@ def test_tied_weights_that_are_trained_are_exact():
 @pytest.mark.parametrize("how", ["switched off", "merged", "a second one in use", "two in use"])
 def test_the_adapter_that_is_active_now_is_the_one_that_counts(how):
     model = tiny.model("llama")
-    said = []
+    reports = []
     if how == "merged":
         model.merge_adapter()
     elif how.startswith(("a second", "two")):
@@ -105,7 +105,7 @@ def test_the_adapter_that_is_active_now_is_the_one_that_counts(how):
         model.to(torch.float64).set_adapter("second")
         if how == "two in use":
             model.base_model.set_adapter(["default", "second"])
-            said = [TRAINED + "it has 2 active adapters"]
+            reports = [TRAINED + "it has 2 active adapters"]
     if how == "switched off":
         model.get_input_embeddings().weight.requires_grad_()
         with model.disable_adapter():
@@ -113,7 +113,7 @@ def test_the_adapter_that_is_active_now_is_the_one_that_counts(how):
     else:
         if how == "merged":
             model.get_input_embeddings().weight.requires_grad_()
-        compare(model, tiny.batch(), fuse="always", said=said)
+        compare(model, tiny.batch(), fuse="always", reports=reports)
 
 
 def run(model, batch, slope, **settings):
@@ -121,26 +121,26 @@ def run(model, batch, slope, **settings):
     add_fused_lm_head(base_model(model), outputs=OUTPUTS)
     compact, undo = install(model, **settings)
     torch.manual_seed(7)
-    found, gradients = step(model, batch, slope)
+    output, gradients = step(model, batch, slope)
     undo()
-    return found.log_probs, gradients, compact.reported | compact.backbone.reported
+    return output.log_probs, gradients, compact.reported | compact.backbone.reported
 
 
 @pytest.mark.parametrize("fuse", ["always", "never"])
 @pytest.mark.parametrize("activations", ["keep", "checkpoint", "offload"])
-def test_a_piece_that_runs_again_draws_the_same_dropout(activations, fuse):
-    """The gradient of a loss that is not linear needs each piece twice, that of a linear one once."""
+def test_a_micro_batch_that_runs_again_draws_the_same_dropout(activations, fuse):
+    """The gradient of a loss that is not linear needs each micro-batch twice, a linear one once."""
     batch = tiny.batch(shared=40, lengths=(60, 44, 50))
     how = {"fuse": fuse, "micro_batch_tokens": 1}
-    wanted = run(tiny.model("llama", lora_dropout=0.3), batch, None, **how, linear_loss=True)
+    expected = run(tiny.model("llama", lora_dropout=0.3), batch, None, **how, linear_loss=True)
     ours = run(tiny.model("llama", lora_dropout=0.3), batch, None, **how, activations=activations)
     again = run(tiny.model("llama", lora_dropout=0.3), batch, None, **how, activations=activations)
     assert torch.equal(ours[0], again[0])
-    torch.testing.assert_close(ours[0], wanted[0], rtol=1e-9, atol=0)
-    assert ours[1].keys() == wanted[1].keys()
+    torch.testing.assert_close(ours[0], expected[0], rtol=1e-9, atol=0)
+    assert ours[1].keys() == expected[1].keys()
     for name, gradient in ours[1].items():
-        torch.testing.assert_close(gradient, wanted[1][name], rtol=1e-9, atol=1e-12)
-    assert any("dropout draws every row anew" in line for line in ours[2])
+        torch.testing.assert_close(gradient, expected[1][name], rtol=1e-9, atol=1e-12)
+    assert any("dropout draws for each row" in line for line in ours[2])
     without = run(tiny.model("llama"), batch, None, **how)
     assert (without[0] - ours[0]).abs().max() > 1e-3
 
@@ -154,20 +154,20 @@ def test_dropout_s_gradient_is_that_of_its_loss():
     rng = torch.Generator().manual_seed(0)
     along = {n: torch.randn(p.shape, generator=rng, dtype=p.dtype) for n, p in trained.items()}
     _, gradients, _ = run(model, batch, None, **how)
-    wanted = sum((gradients[n] * along[n]).sum() for n in trained)
+    expected = sum((gradients[n] * along[n]).sum() for n in trained)
     losses = []
     for sign in (1, -1):
         for name, parameter in trained.items():
             parameter.data.add_(along[name], alpha=(1 if sign == 1 else -2) * 1e-6)
         losses.append(-run(model, batch, None, **how)[0].sum() / 7)
-    torch.testing.assert_close((losses[0] - losses[1]) / 2e-6, wanted, rtol=1e-5, atol=0)
+    torch.testing.assert_close((losses[0] - losses[1]) / 2e-6, expected, rtol=1e-5, atol=0)
 
 
 def test_dora_with_dropout_runs_as_peft_wrote_it_and_is_exact_without():
-    said = [TRAINED + "its adapter drops inputs at random beside DoRA"]
+    expected = TRAINED + "its adapter drops inputs at random beside DoRA"
     model = tiny.model("llama", use_dora=True, lora_dropout=0.3)
-    found = run(model, tiny.batch(), None, fuse="always")
-    assert any(said[0] in line for line in found[2])
+    _, _, reports = run(model, tiny.batch(), None, fuse="always")
+    assert any(expected in line for line in reports)
     compare(model.eval(), tiny.batch(), fuse="always")
 
 
@@ -176,19 +176,19 @@ def autocast(model, batch, slope, **settings):
     add_fused_lm_head(base_model(model), outputs=OUTPUTS)
     undo = install(model, **settings)[1] if settings else None
     with torch.autocast("cpu", torch.bfloat16):
-        found = model(**batch, fused_lm_head=True, use_cache=False)
-    gradients = gradients_of(model, found.log_probs, slope)
+        output = model(**batch, fused_lm_head=True, use_cache=False)
+    gradients = gradients_of(model, output.log_probs, slope)
     if undo is not None:
         undo()
-    return found, gradients
+    return output, gradients
 
 
-def relative_errors(found, truth):
+def relative_errors(ours, truth):
     """Return the relative errors of the log-probabilities and of all gradients together."""
-    (output, gradients), (exact, wanted) = found, truth
-    assert gradients.keys() == wanted.keys()
-    off = [(g.double() - wanted[name]).norm() for name, g in gradients.items()]
-    whole = torch.stack([g.norm() for g in wanted.values()]).norm()
+    (output, gradients), (exact, expected) = ours, truth
+    assert gradients.keys() == expected.keys()
+    off = [(g.double() - expected[name]).norm() for name, g in gradients.items()]
+    whole = torch.stack([g.norm() for g in expected.values()]).norm()
     loss = (output.log_probs - exact.log_probs).norm() / exact.log_probs.norm()
     return torch.stack([loss, torch.stack(off).norm() / whole])
 
@@ -221,5 +221,5 @@ def test_under_autocast_strop_errs_no_more_than_the_plain_path(family, how, dtyp
         truth = plain(exact, batch, slope)
         plainly.append(relative_errors(autocast(narrow, batch, slope), truth))
         ours.append(relative_errors(autocast(narrow, batch, slope, **how), truth))
-    error, allowed = (torch.stack(found).norm(dim=0) for found in (ours, plainly))
+    error, allowed = (torch.stack(errors).norm(dim=0) for errors in (ours, plainly))
     assert (error <= 1.5 * allowed).all()

@@ -38,13 +38,13 @@ def both_ways(layer):
     dy = torch.randn(20, 9, generator=rng, dtype=torch.float64)
     parts = adapters.read(layer)
     ours, theirs = lora_linear(x, parts, impl="eager"), layer(x)
-    wanted = [x, *(t for t in parts.trained if t.requires_grad)]
-    return [(y, *torch.autograd.grad(y, wanted, dy)) for y in (ours, theirs)]
+    inputs = [x, *(t for t in parts.trained if t.requires_grad)]
+    return [(y, *torch.autograd.grad(y, inputs, dy)) for y in (ours, theirs)]
 
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("kind", KINDS)
-def test_equals_peft_s_own_layer(kind, bias):
+def test_equals_peft_s_layer(kind, bias):
     layer = adapted(bias, **KINDS[kind]).eval()
     assert adapters.obstacle(layer) is None
     ours, theirs = both_ways(layer)
@@ -95,12 +95,12 @@ def test_with_the_same_mask_dropout_does_what_peft_s_does(rank_stabilised):
     masks = eager.draw_masks(x, parts)
     layer.lora_dropout["default"] = Drawn(0.3, masks[0])
     y = layer(x)
-    wanted = torch.autograd.grad(y, [x, *parts[0].trained], dy)
+    expected = torch.autograd.grad(y, [x, *parts[0].trained], dy)
     with torch.no_grad():
         torch.testing.assert_close(eager.forward(x, parts, masks, Workspace()), y)
         dx = eager.input_gradient(dy, parts, masks, Workspace())
         gradients = eager.adapter_gradients(dy, x, parts, masks, Workspace())
-    for ours, theirs in zip([dx, *gradients], wanted, strict=True):
+    for ours, theirs in zip([dx, *gradients], expected, strict=True):
         torch.testing.assert_close(ours, theirs)
 
 

@@ -85,11 +85,11 @@ def test_equals_trl_on_a_padded_batch_in_float32(family, side):
     model = tiny.model(family, dtype=torch.float32, attention="sdpa")
     batch = tiny.batch(side=side)
     add_fused_lm_head(base_model(model), outputs=OUTPUTS)
-    wanted, gradients = step(model, batch)
+    expected, gradients = step(model, batch)
     _, undo = install(model)
-    found, ours = step(model, batch)
+    output, ours = step(model, batch)
     undo()
-    assert abs(found.log_probs.sum() / wanted.log_probs.sum() - 1) <= 1e-5
+    assert abs(output.log_probs.sum() / expected.log_probs.sum() - 1) <= 1e-5
     for name, gradient in ours.items():
         assert (gradient - gradients[name]).norm() <= 1e-4 * gradients[name].norm(), name
 
@@ -105,18 +105,19 @@ def test_a_batch_without_labels_gives_a_differentiable_zero():
     batch = tiny.batch()
     batch["labels"][:] = -100
     _, undo = install(model)
-    found = model(**batch, fused_lm_head=True)
-    found.loss.backward()
+    output = model(**batch, fused_lm_head=True)
+    output.loss.backward()
     undo()
-    assert found.loss == 0
+    assert output.loss == 0
     assert all(p.grad is None or not p.grad.any() for p in model.parameters())
 
 
-def test_packed_documents_do_not_see_each_other():
-    model = tiny.model("llama")
+@pytest.mark.parametrize("family", ["llama", *tiny.HYBRID])
+def test_packed_documents_do_not_see_each_other(family):
+    model = tiny.model(family)
     add_fused_lm_head(base_model(model), outputs=OUTPUTS)
     rows = tiny.batch(lengths=(20, 31, 9), prompt=1)
-    wanted = plain(model, rows)
+    expected = plain(model, rows)
     lengths = rows["attention_mask"].sum(1).tolist()
     packed = {
         name: torch.cat([rows[name][b, :n] for b, n in enumerate(lengths)])[None]
@@ -124,11 +125,11 @@ def test_packed_documents_do_not_see_each_other():
     }
     packed["position_ids"] = torch.cat([torch.arange(n) for n in lengths])[None]
     _, undo = install(model)
-    found, gradients = step(model, packed)
+    output, gradients = step(model, packed)
     undo()
-    torch.testing.assert_close(found.log_probs.sum(), wanted[0].log_probs.sum())
+    torch.testing.assert_close(output.log_probs.sum(), expected[0].log_probs.sum())
     for name, gradient in gradients.items():
-        torch.testing.assert_close(gradient, wanted[1][name])
+        torch.testing.assert_close(gradient, expected[1][name])
 
 
 def test_undo_gives_back_forward_attention_and_outputs():
@@ -166,8 +167,8 @@ def test_scores_of_examples_equal_those_of_the_model():
         for b, n in enumerate(lengths)
     ]
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-    for b, found in enumerate(score(model, examples)):
-        wanted = batch["labels"][b, 1:]
-        at = wanted != -100
-        exact = logits[b, :-1].log_softmax(-1)[at].gather(1, wanted[at][:, None])[:, 0]
-        torch.testing.assert_close(found, exact)
+    for b, log_probs in enumerate(score(model, examples)):
+        targets = batch["labels"][b, 1:]
+        at = targets != -100
+        exact = logits[b, :-1].log_softmax(-1)[at].gather(1, targets[at][:, None])[:, 0]
+        torch.testing.assert_close(log_probs, exact)

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from strop.core.errors import ShapeError
 from strop.core.tokens import IGNORE_INDEX
-from strop.forward import compaction as kept_tokens
-from strop.forward.compaction import SHORTEST_PREFIX, keep_tokens
+from strop.forward import compaction
+from strop.forward.compaction import SHORTEST_PREFIX, compact_batch
 
 SHORT = (1, 2, 3, 5)
 """Shortest prefixes under test: small ones make small batches that share in many ways."""
@@ -42,48 +42,48 @@ def batches(draw, *, holes=False, packed=True):
 
 def documents(positions, mask):
     """Return for each token of one row where its document begins."""
-    kept = mask.nonzero()[:, 0].tolist()
+    present = mask.nonzero()[:, 0].tolist()
     begin = {}
-    for t in kept:
-        restarts = t == kept[0] or positions[t] != positions[t - 1] + 1
+    for t in present:
+        restarts = t == present[0] or positions[t] != positions[t - 1] + 1
         begin[t] = t if restarts else begin[t - 1]
     return begin
 
 
-def paths(piece):
-    """Return for each token of a piece the tokens it sees, itself last."""
-    segments, found = piece.segments, []
-    for run, (start, length) in enumerate(zip(segments.starts, segments.lengths, strict=True)):
-        parent = segments.parents[run]
+def paths(batch):
+    """Return for each token of a micro-batch the tokens it sees, itself last."""
+    segments, seen = batch.segments, []
+    for i, (start, length) in enumerate(zip(segments.starts, segments.lengths, strict=True)):
+        parent = segments.parents[i]
         above = []
         if parent is not None:
-            above = found[segments.starts[parent] + segments.lengths[parent] - 1]
+            above = seen[segments.starts[parent] + segments.lengths[parent] - 1]
         for t in range(start, start + length):
             above = [*above, t]
-            found.append(above)
-    return found
+            seen.append(above)
+    return seen
 
 
 def needed(ids, labels, mask, positions):
     """Return for each labelled slot its label and the tokens and positions that predict it."""
-    T, wanted = ids.shape[1], {}
+    T, expected = ids.shape[1], {}
     for b in range(len(ids)):
         begin = documents(positions[b], mask[b])
         for t in (labels[b, 1:] != IGNORE_INDEX).nonzero()[:, 0].tolist():
             span = slice(begin[t], t + 1)
             slot = b * (T - 1) + t
-            wanted[slot] = (
+            expected[slot] = (
                 labels[b, t + 1].item(),
                 ids[b, span].tolist(),
                 positions[b, span].tolist(),
             )
-    return wanted
+    return expected
 
 
-def without_sharing(wanted, T):
+def without_sharing(expected, T):
     """Return how many tokens are needed if no row shares with another."""
     longest = {}
-    for slot, (_, tokens, _) in wanted.items():
+    for slot, (_, tokens, _) in expected.items():
         b, t = divmod(slot, T - 1)
         document = b, t + 1 - len(tokens)
         longest[document] = max(longest.get(document, 0), len(tokens))
@@ -92,58 +92,68 @@ def without_sharing(wanted, T):
 
 @settings(max_examples=300, deadline=None)
 @given(batches(), st.sampled_from(SHORT), st.one_of(st.none(), st.integers(0, 12)), st.booleans())
-def test_every_label_is_predicted_from_its_own_prefix_within_the_budget(
-    batch, shortest, less, share
-):
-    """`less` is how far the budget lies below what the batch takes in one piece."""
+def test_every_label_is_predicted_from_its_prefix_within_the_budget(batch, shortest, less, share):
+    """`less` is the distance of the budget from the tokens of the batch in one micro-batch."""
     ids, labels, mask, positions = batch
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kept_tokens, "SHORTEST_PREFIX", shortest)
-        pieces = keep_tokens(ids, labels, mask, positions, share=share)
-        budget = None if less is None else max(1, sum(len(p.tokens) for p in pieces) - less)
+        patch.setattr(compaction, "SHORTEST_PREFIX", shortest)
+        micro_batches = compact_batch(ids, labels, mask, positions, share=share)
+        budget = None if less is None else max(1, sum(len(p.tokens) for p in micro_batches) - less)
         if budget is not None:
-            pieces = keep_tokens(ids, labels, mask, positions, budget=budget, share=share)
-    wanted = needed(*batch)
-    found = {}
-    for piece in pieces:
-        seen = paths(piece)
-        assert len(seen) == len(piece.tokens) == len(piece.positions) == piece.segments.size
+            micro_batches = compact_batch(ids, labels, mask, positions, budget=budget, share=share)
+    expected = needed(*batch)
+    predicted = {}
+    for micro_batch in micro_batches:
+        seen = paths(micro_batch)
+        assert (
+            len(seen)
+            == len(micro_batch.tokens)
+            == len(micro_batch.positions)
+            == micro_batch.segments.size
+        )
         for row, target, slot in zip(
-            piece.rows.tolist(), piece.targets.tolist(), piece.slots.tolist(), strict=True
+            micro_batch.rows.tolist(),
+            micro_batch.targets.tolist(),
+            micro_batch.slots.tolist(),
+            strict=True,
         ):
-            assert slot not in found
+            assert slot not in predicted
             path = seen[row]
-            found[slot] = (target, piece.tokens[path].tolist(), piece.positions[path].tolist())
-    assert found == wanted
-    total = sum(len(piece.tokens) for piece in pieces)
-    most = without_sharing(wanted, ids.shape[1])
+            predicted[slot] = (
+                target,
+                micro_batch.tokens[path].tolist(),
+                micro_batch.positions[path].tolist(),
+            )
+    assert predicted == expected
+    total = sum(len(micro_batch.tokens) for micro_batch in micro_batches)
+    most = without_sharing(expected, ids.shape[1])
     assert total <= most if share else total == most
-    for piece in pieces:
+    for micro_batch in micro_batches:
         T = ids.shape[1]
         rows = {
-            (slot // (T - 1), slot % (T - 1) + 1 - len(wanted[slot][1]))
-            for slot in piece.slots.tolist()
+            (slot // (T - 1), slot % (T - 1) + 1 - len(expected[slot][1]))
+            for slot in micro_batch.slots.tolist()
         }
-        assert budget is None or len(rows) == 1 or len(piece.tokens) <= budget
+        assert budget is None or len(rows) == 1 or len(micro_batch.tokens) <= budget
 
 
 @settings(max_examples=100, deadline=None)
 @given(batches(packed=False), st.sampled_from(SHORT))
-def test_each_run_that_is_shared_has_the_shortest_length_and_no_prefix_is_laid_twice(
+def test_each_segment_that_is_shared_has_the_shortest_length_and_no_prefix_comes_twice(
     batch, shortest
 ):
     ids, labels, mask, positions = batch
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kept_tokens, "SHORTEST_PREFIX", shortest)
-        pieces = keep_tokens(ids, labels, mask, positions)
-    if not pieces:
+        patch.setattr(compaction, "SHORTEST_PREFIX", shortest)
+        micro_batches = compact_batch(ids, labels, mask, positions)
+    if not micro_batches:
         return
-    (piece,) = pieces
-    segments, seen = piece.segments, paths(piece)
+    (micro_batch,) = micro_batches
+    segments, seen = micro_batch.segments, paths(micro_batch)
     parents = {p for p in segments.parents if p is not None}
-    assert all(segments.lengths[run] >= shortest for run in parents)
+    assert all(segments.lengths[i] >= shortest for i in parents)
     if shortest == 1:
-        everything = [tuple(piece.tokens[path].tolist()) for path in seen]
+        everything = [tuple(micro_batch.tokens[path].tolist()) for path in seen]
         assert len(set(everything)) == len(everything)
 
 
@@ -152,11 +162,11 @@ def test_each_run_that_is_shared_has_the_shortest_length_and_no_prefix_is_laid_t
 def test_a_hole_in_a_row_with_labels_gives_none(batch):
     ids, labels, mask, _ = batch
     broken = False
-    for row, own in zip(labels, mask, strict=True):
-        kept = own.nonzero()[:, 0]
+    for row, present in zip(labels, mask, strict=True):
+        at = present.nonzero()[:, 0]
         scored = (row[1:] != IGNORE_INDEX).any()
-        broken |= bool(scored and kept[-1] - kept[0] + 1 != len(kept))
-    assert (keep_tokens(ids, labels, mask) is None) == broken
+        broken |= bool(scored and at[-1] - at[0] + 1 != len(at))
+    assert (compact_batch(ids, labels, mask) is None) == broken
 
 
 def batch_of(*rows, prompt=0):
@@ -168,41 +178,43 @@ def batch_of(*rows, prompt=0):
 
 def test_a_label_predicted_by_padding_gives_none():
     ids, labels = batch_of([0, 0, 5, 6, 7])
-    assert keep_tokens(ids, labels, torch.tensor([[0, 0, 1, 1, 1]])) is None
+    assert compact_batch(ids, labels, torch.tensor([[0, 0, 1, 1, 1]])) is None
     labels[0, :3] = IGNORE_INDEX
-    assert keep_tokens(ids, labels, torch.tensor([[0, 0, 1, 1, 1]])) is not None
+    assert compact_batch(ids, labels, torch.tensor([[0, 0, 1, 1, 1]])) is not None
 
 
 def test_a_row_of_padding_alone_is_dropped_or_gives_none_if_it_has_labels():
     ids, labels = batch_of([1, 2, 3], [0, 0, 0])
     mask = torch.tensor([[1, 1, 1], [0, 0, 0]])
-    assert keep_tokens(ids, labels, mask) is None
+    assert compact_batch(ids, labels, mask) is None
     labels[1] = IGNORE_INDEX
-    assert [piece.tokens.tolist() for piece in keep_tokens(ids, labels, mask)] == [[1, 2]]
+    assert [micro_batch.tokens.tolist() for micro_batch in compact_batch(ids, labels, mask)] == [
+        [1, 2]
+    ]
 
 
-def test_nothing_is_kept_of_a_batch_without_labels():
+def test_nothing_is_left_of_a_batch_without_labels():
     ids = torch.tensor([[1, 2, 3]])
-    assert keep_tokens(ids, torch.full_like(ids, IGNORE_INDEX)) == []
-    assert keep_tokens(ids[:, :1], ids[:, :1]) == []  # no token stands before the only label
+    assert compact_batch(ids, torch.full_like(ids, IGNORE_INDEX)) == []
+    assert compact_batch(ids[:, :1], ids[:, :1]) == []  # no token stands before the only label
 
 
 def test_answers_to_one_prompt_share_it_and_short_prefixes_are_not_shared():
     prompt = [*range(10, 10 + SHORTEST_PREFIX)]
     ids, labels = batch_of([*prompt, 1, 2, 3], [*prompt, 4, 5, 6], prompt=SHORTEST_PREFIX)
-    (piece,) = keep_tokens(ids, labels)
-    assert piece.segments.lengths == (SHORTEST_PREFIX, 2, 2)
-    assert piece.segments.parents == (None, 0, 0)
-    (piece,) = keep_tokens(ids, labels, share=False)
-    assert piece.segments.lengths == (SHORTEST_PREFIX + 2,) * 2
-    (piece,) = keep_tokens(ids[:, 1:], labels[:, 1:])
-    assert piece.segments.parents == (None, None)
+    (micro_batch,) = compact_batch(ids, labels)
+    assert micro_batch.segments.lengths == (SHORTEST_PREFIX, 2, 2)
+    assert micro_batch.segments.parents == (None, 0, 0)
+    (micro_batch,) = compact_batch(ids, labels, share=False)
+    assert micro_batch.segments.lengths == (SHORTEST_PREFIX + 2,) * 2
+    (micro_batch,) = compact_batch(ids[:, 1:], labels[:, 1:])
+    assert micro_batch.segments.parents == (None, None)
 
 
-def test_a_budget_below_one_row_gives_each_row_a_piece():
+def test_a_budget_below_one_row_gives_each_row_a_micro_batch():
     ids, labels = batch_of([1, 2, 3, 4], [5, 6, 7, 8])
-    pieces = keep_tokens(ids, labels, budget=1)
-    assert [piece.tokens.tolist() for piece in pieces] == [[1, 2, 3], [5, 6, 7]]
+    micro_batches = compact_batch(ids, labels, budget=1)
+    assert [micro_batch.tokens.tolist() for micro_batch in micro_batches] == [[1, 2, 3], [5, 6, 7]]
 
 
 @pytest.mark.parametrize("name", ["labels", "attention_mask"])
@@ -210,4 +222,4 @@ def test_tensors_that_do_not_fit_are_named(name):
     ids = torch.ones(2, 5, dtype=torch.int64)
     given = {"labels": ids, "attention_mask": ids} | {name: ids[:, :4]}
     with pytest.raises(ShapeError, match=rf"{name} of the shape .* \[2, 5\]; got \[2, 4\]"):
-        keep_tokens(ids, **given)
+        compact_batch(ids, **given)

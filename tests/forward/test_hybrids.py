@@ -6,7 +6,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from strop.evaluation.scoring import score
 from strop.forward.compact import base_model, install
-from strop.forward.compaction import keep_tokens
+from strop.forward.compaction import compact_batch
 from strop.forward.decoder import blocks
 from strop.forward.decoder.mixers import MixerHalf
 from strop.ops.lora_linear.parts import Workspace
@@ -79,13 +79,13 @@ def test_what_is_computed_again_draws_the_same_dropout(family):
 
 @pytest.mark.parametrize("family", tiny.HYBRID)
 def test_an_autocast_counts_in_what_is_computed_again(family):
-    model, kept = float32(family), keep_tokens(**tiny.batch())[0]
+    model, batch = float32(family), compact_batch(**tiny.batch())[0]
     decoder = base_model(model).base_model
-    x = torch.randn(kept.segments.size, model.config.hidden_size)
-    angles = decoder.rotary_emb(x[None], kept.positions[None])
+    x = torch.randn(batch.segments.size, model.config.hidden_size)
+    angles = decoder.rotary_emb(x[None], batch.positions[None])
     for block in decoder.layers[:2]:
         with torch.autocast("cpu", torch.bfloat16):
-            half = blocks.read(block, kept, angles, Workspace(), None).attention
+            half = blocks.read(block, batch, angles, Workspace(), None).attention
             if isinstance(half, MixerHalf):
                 assert torch.equal(half.run(x, None)[0], half(x))
         if isinstance(half, MixerHalf):
@@ -110,7 +110,7 @@ def test_a_changed_mlp_runs_as_it_was_written():
     mlp = base_model(model).base_model.layers[0].feed_forward
     mlp.forward = type(mlp).forward.__get__(mlp)
     text = "Lfm2MLP is not as transformers wrote it"
-    compare(model, tiny.batch(), fuse="always", said=[text])
+    compare(model, tiny.batch(), fuse="always", reports=[text])
 
 
 def test_evaluation_without_gradients_equals_training_in_every_mode():

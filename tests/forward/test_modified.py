@@ -13,22 +13,22 @@ from tests import tiny
 from tests.forward.plain import OUTPUTS, compare, step
 
 
-def assert_left_to_trl(model, text, batch=None, *, said=1):
-    """Hold a step to TRL's own bit for bit; the one line that is said holds `text`."""
+def assert_left_to_trl(model, text, batch=None, *, reports=1):
+    """Compare a step with TRL's bit for bit; the one line that is reported has `text`."""
     batch = tiny.batch(shared=40, lengths=(60, 44, 50)) if batch is None else batch
     if not hasattr(vars(base_model(model)).get("forward"), "__func__"):
         add_fused_lm_head(base_model(model), outputs=OUTPUTS)
     torch.manual_seed(0)
-    theirs, wanted = step(model, batch)
+    theirs, expected = step(model, batch)
     compact, undo = install(model)
     torch.manual_seed(0)
     ours, gradients = step(model, batch)
     assert torch.equal(ours.log_probs, theirs.log_probs)
-    assert gradients.keys() == wanted.keys()
-    assert all(torch.equal(gradients[name], wanted[name]) for name in gradients)
+    assert gradients.keys() == expected.keys()
+    assert all(torch.equal(gradients[name], expected[name]) for name in gradients)
     step(model, batch)
     undo()
-    assert len(compact.reported) == said, compact.reported
+    assert len(compact.reported) == reports, compact.reported
     assert text in next(iter(compact.reported))
 
 
@@ -71,7 +71,7 @@ WAYS = {
         lambda part: part.register_full_backward_hook(lambda *_: None),
         "carries a hook of tests",
     ),
-    "a forward bound anew": (rebind, "has a forward of tests bound to it"),
+    "a forward re-bound": (rebind, "has a forward of tests bound to it"),
     "a subclass": (subclass, "is a Halved, whose forward is code of tests"),
     "torch.compile": (lambda part: part.compile(backend="eager"), "is compiled"),
 }
@@ -79,7 +79,7 @@ SOME = [
     *(("model", way) for way in WAYS if way not in ("a backward hook", "torch.compile")),
     ("model.layers.0.mlp.act_fn", "torch.compile"),
     ("model.layers.2.mlp", "a backward hook"),
-    *((part, "a forward bound anew") for part in PARTS if part != "model"),
+    *((part, "a forward re-bound") for part in PARTS if part != "model"),
     *((part, "a subclass") for part in PARTS if part != "model"),
 ]
 
@@ -112,14 +112,14 @@ def test_a_hook_for_every_module_is_seen():
 def test_another_activation_than_the_configuration_names_is_computed():
     model = tiny.model("llama")
     base_model(model).model.layers[1].mlp.act_fn = nn.ReLU()
-    compare(model, tiny.batch(), fuse="always", said=["the activation of LlamaMLP is not known"])
+    compare(model, tiny.batch(), fuse="always", reports=["the activation of LlamaMLP is not known"])
 
 
 def test_a_norm_of_another_class_is_computed():
     model = tiny.model("llama")
     norm = nn.RMSNorm(48, eps=0.5, dtype=torch.float64).requires_grad_(False)
     base_model(model).model.layers[1].input_layernorm = norm
-    compare(model, tiny.batch(), fuse="always", said=["RMSNorm is not as transformers wrote it"])
+    compare(model, tiny.batch(), fuse="always", reports=["RMSNorm is not as transformers wrote it"])
 
 
 def test_what_torch_and_transformers_hook_and_parametrize_themselves_is_served():
@@ -127,7 +127,7 @@ def test_what_torch_and_transformers_hook_and_parametrize_themselves_is_served()
     base = base_model(model)
     base.enable_input_require_grads()
     nn.utils.parametrizations.weight_norm(base.model.layers[0].mlp.up_proj.base_layer)
-    compare(model, tiny.batch(), fuse="always", said=["cannot be taken apart"])
+    compare(model, tiny.batch(), fuse="always", reports=["cannot be read"])
 
 
 NAMES = ["q_proj", "v_proj", "down_proj"]
@@ -164,8 +164,8 @@ KINDS = {
 def test_a_method_that_treats_each_token_by_itself_is_served(kind):
     base = tiny.model("llama", lora=False, dtype=torch.float64)
     model = peft.get_peft_model(base, KINDS[kind](), autocast_adapter_dtype=False).double()
-    said = ["its norms are trained"] if kind == "norms" else ["cannot be taken apart"]
-    compare(model, tiny.batch(), fuse="always", said=said)
+    reports = ["its norms are trained"] if kind == "norms" else ["cannot be read"]
+    compare(model, tiny.batch(), fuse="always", reports=reports)
 
 
 def test_an_activated_adapter_is_left_to_trl():
@@ -184,7 +184,7 @@ DROPPING = {
 
 
 @pytest.mark.parametrize("kind", DROPPING)
-def test_dropout_that_attention_or_a_whole_layer_is_told_is_left_to_trl(kind):
+def test_dropout_of_attention_or_of_a_whole_layer_is_left_to_trl(kind):
     assert_left_to_trl(dropping(kind).train(), DROPPING[kind][2])
 
 

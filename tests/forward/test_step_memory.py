@@ -1,4 +1,4 @@
-"""What a whole training step holds at once, by mode of activations, beside the formulas of the design."""
+"""Memory of a whole training step, by mode of activations, beside the formulas of the design."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ D, F, H, K, C, V, R = 96, 256, 6, 2, 16, 61, 4
 LENGTHS = (150, 99, 120)
 N = sum(LENGTHS) - len(LENGTHS)
 """Tokens that predict one."""
-KEPT = 2 * D + (H + 2 * K) * C + H * C + H + 2 + 2 * F
+SAVED = 2 * D + (H + 2 * K) * C + H * C + H + 2 + 2 * F
 """Numbers per token that a block keeps under "keep": the sum of the docstrings of its halves."""
 
 
@@ -31,7 +31,7 @@ def model_of(blocks):
 
 
 def measured(blocks, activations, *, lengths=LENGTHS, **settings):
-    """Return the bytes kept after forward, and the most that forward and backward hold at once."""
+    """Return the bytes saved after forward, and the peak of forward and backward."""
     model, batch = model_of(blocks), tiny.batch(lengths=lengths, prompt=1, vocab=V)
     add_fused_lm_head(base_model(model), outputs=OUTPUTS)
     _, undo = install(model, activations=activations, **settings)
@@ -39,10 +39,10 @@ def measured(blocks, activations, *, lengths=LENGTHS, **settings):
     def forward():
         return model(**batch, fused_lm_head=True, use_cache=False).loss
 
-    kept = saved_bytes(forward)
+    saved = saved_bytes(forward)
     peak = peak_bytes(lambda: forward().backward())
     undo()
-    return kept, peak
+    return saved, peak
 
 
 def adapters(blocks):
@@ -51,30 +51,32 @@ def adapters(blocks):
 
 
 @pytest.mark.parametrize(
-    ("activations", "kept", "peak"),
+    ("activations", "saved", "peak"),
     [
-        ("keep", KEPT * N * 4, KEPT * N * 4),
+        ("keep", SAVED * N * 4, SAVED * N * 4),
         ("checkpoint", D * N * 4, D * N * 4),
         ("offload", 0, adapters(1)),  # only the gradients add up
     ],
 )
-def test_one_more_block_costs_what_is_kept_of_it(activations, kept, peak):
+def test_one_more_block_costs_what_it_saves(activations, saved, peak):
     (a, lower), (b, higher) = (measured(blocks, activations) for blocks in (3, 5))
-    assert b - a == 2 * kept
+    assert b - a == 2 * saved
     assert higher - lower == 2 * peak
 
 
-def test_the_last_block_is_kept_in_every_mode_and_the_rest_is_the_same():
+def test_the_last_block_is_saved_in_every_mode_and_the_rest_is_the_same():
     keep, checkpoint, offload = (measured(3, p)[0] for p in ("keep", "checkpoint", "offload"))
-    assert keep - checkpoint == 2 * (KEPT - D) * N * 4
+    assert keep - checkpoint == 2 * (SAVED - D) * N * 4
     assert checkpoint - offload == 2 * D * N * 4
 
 
 @pytest.mark.parametrize("activations", ["keep", "checkpoint"])
 @pytest.mark.parametrize("linear_loss", [True, False])
-def test_pieces_need_what_the_largest_needs_and_the_gradients_collected(linear_loss, activations):
+def test_micro_batches_need_what_the_largest_needs_and_the_gradients_collected(
+    linear_loss, activations
+):
     _, one = measured(3, activations, lengths=LENGTHS[:1])
-    _, pieces = measured(3, activations, micro_batch_tokens=1, linear_loss=linear_loss)
+    _, peak = measured(3, activations, micro_batch_tokens=1, linear_loss=linear_loss)
     slots = len(LENGTHS) * (max(LENGTHS) + 2)
     results = slots * (3 * 4 + 3 * 8)  # of all rows: outputs, and integers about them
-    assert pieces <= one + 2 * adapters(3) + 2 * results
+    assert peak <= one + 2 * adapters(3) + 2 * results

@@ -1,4 +1,4 @@
-"""Models outside the family table: what the guard finds, and that the numbers are the plain ones."""
+"""Models outside the family table: the guard's way for each, and numbers equal to the plain ones."""
 
 import logging
 
@@ -10,7 +10,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from strop.evaluation.scoring import score
 from strop.forward.compact import base_model, install
-from strop.forward.compaction import keep_tokens
+from strop.forward.compaction import compact_batch
 from strop.forward.decoder import mixers
 from strop.forward.decoder.backbone import attach
 from strop.forward.guard import ways
@@ -84,7 +84,7 @@ ALL = SUITED | HYBRID | UNSUITED
 
 @pytest.fixture(autouse=True)
 def nothing_is_proven_yet(monkeypatch, tmp_path):
-    """Let every test prove anew, in a cache of its own."""
+    """Let every test prove again, in a new cache."""
     monkeypatch.setenv("STROP_CACHE", str(tmp_path))
     monkeypatch.setattr(ways, "_HERE", {})
 
@@ -104,7 +104,7 @@ def model(name, dtype=torch.float32, **more):
 
 
 def way_of(compact):
-    (way,) = set(compact.guard.found.values())
+    (way,) = set(compact.guard.proven.values())
     return way
 
 
@@ -215,15 +215,15 @@ def test_a_state_carried_from_row_to_row_is_a_derivative_that_is_not_zero(name, 
     built = tiny.model(name, dtype=dtype, attention="eager") if known else model(name, dtype)
     built = base_model(built)
     batch = tiny.batch(shared=20)
-    micro_batch, width = keep_tokens(**batch)[0], batch["labels"].shape[1] - 1
+    micro_batch, width = compact_batch(**batch)[0], batch["labels"].shape[1] - 1
     backbone = attach(built, activations="auto", fuse="auto")
     assert leak(backbone, micro_batch, width) is None
-    apart = mixers._run_by_run
+    apart = mixers._segment_by_segment
 
     def joined(forward, segments, /, *args, **settings):
         return apart(forward, Segments((segments.size,), (None,)), *args, **settings)
 
-    monkeypatch.setattr(mixers, "_run_by_run", joined)
+    monkeypatch.setattr(mixers, "_segment_by_segment", joined)
     assert "a row depends on tokens of another" in leak(backbone, micro_batch, width)
 
 

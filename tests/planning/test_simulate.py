@@ -51,12 +51,12 @@ def real_peak(step_setup):
     ids, labels = torch.zeros(3, 150, dtype=torch.int64), torch.full((3, 150), -100)
     for b, row in enumerate(ROWS):
         ids[b, 0], labels[b, 1:row] = b, 0
-    pieces = compact.pieces(labels, {"input_ids": ids})
+    micro_batches = compact.micro_batches(labels, {"input_ids": ids})
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, fused=True)
 
     def step():
-        loss = compact.answer(pieces, labels, None).loss
+        loss = compact.answer(micro_batches, labels, None).loss
         loss.backward()
         del loss
         torch.nn.utils.clip_grad_norm_(trained, 1.0)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import strop
-from strop.forward.compaction import SHORTEST_PREFIX, keep_tokens
+from strop.forward.compaction import SHORTEST_PREFIX, compact_batch
 from strop.training.prefix_batching import PrefixOrder, arranged, obstacle
 from tests.trainers import runs
 
@@ -49,7 +49,7 @@ def rows_of_steps(trainer):
     def recorded(rows):
         batches.append([tuple(row["input_ids"]) for row in rows])
         made = collate(rows)
-        pieces = keep_tokens(made["input_ids"], made["labels"], made["attention_mask"])
+        pieces = compact_batch(made["input_ids"], made["labels"], made["attention_mask"])
         nonlocal tokens
         tokens += sum(len(piece.tokens) for piece in pieces)
         return made

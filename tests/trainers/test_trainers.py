@@ -46,7 +46,7 @@ def test_shared_prompts_and_pieces_change_nothing_that_is_logged(kind, tiny_mode
 def test_a_temperature_divides_the_logits(kind, temperature, tiny_model, tmp_path):
     make = maker(kind, tiny_model, tmp_path, temperature=temperature, num_iterations=2, max_steps=4)
     built, lines = runs.compare(make)
-    assert runs.watch(built).asked.temperature == temperature
+    assert runs.watch(built).options.temperature == temperature
     assert max(abs(line["loss"]) for line in lines) > 1e-3
 
 
@@ -79,7 +79,7 @@ def test_an_entropy_bonus_keeps_its_gradient(settings, budget, tiny_model, tmp_p
     )
     make = maker("grpo", tiny_model, tmp_path, max_steps=3, **settings, **extra)
     built, _ = runs.compare(make, micro_batch_tokens=budget)
-    assert runs.watch(built).asked.entropy_gradient
+    assert runs.watch(built).options.entropy_gradient
 
 
 def test_an_unexpected_gradient_of_the_entropy_is_refused_not_lost(tiny_model, tmp_path):
@@ -100,7 +100,7 @@ def test_the_head_in_float32_above_a_model_in_bfloat16(tiny_model, tmp_path):
         "grpo", tiny_model, tmp_path, cast_lm_head_to_fp32=True, max_steps=2, own_model=own
     )
     built, _ = runs.compare(make, relative=5e-2)  # the model itself rounds to 8 bits
-    assert runs.watch(built).asked.float32
+    assert runs.watch(built).options.float32
 
 
 @pytest.mark.parametrize("settings", [{"use_weighting": True}, {"ld_alpha": 0.5}], ids=str)

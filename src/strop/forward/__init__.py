@@ -1,1 +1,1 @@
-"""The forward pass that trains: kept tokens, known blocks through strop's halves, the fused head."""
+"""Forward pass of training: compacted tokens, known blocks through strop's halves, the fused head."""

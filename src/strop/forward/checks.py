@@ -1,4 +1,4 @@
-"""Faults of a batch or of a model that must be named: each text says which row or which tensor."""
+"""Faults of a batch or of a model, each named with its row or its tensor."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from strop.core.errors import DataError
 from strop.core.tokens import IGNORE_INDEX, context_length
 
 OFFSET = 2
-"""Rows that some tables of positions have besides, as OPT's."""
+"""Extra rows of some tables of positions, as OPT's."""
 
 
 def check_batch(
@@ -20,7 +20,7 @@ def check_batch(
     mask: Tensor | None,
     position_ids: Tensor | None,
 ) -> None:
-    """Check that a batch fits the model.
+    """Raise DataError if a batch does not fit the model.
 
     Args:
         model: a causal language model of transformers.
@@ -68,7 +68,7 @@ def _check_context(
 
 
 def _has_table_of_positions(model: Any, limit: int) -> bool:
-    """Say whether a module looks positions up in a table; rotary angles are computed for any."""
+    """Return whether a module looks positions up in a table; rotary angles are computed for any."""
     words = model.get_input_embeddings(), model.get_output_embeddings()
     tables: list[Tensor] = []
     for module in model.modules():
@@ -89,7 +89,7 @@ def _refuse(wrong: Tensor, what: str, values: Tensor, rule: str) -> None:
 
 
 def check_finite(model: Any, log_probs: Tensor) -> None:
-    """Look for the tensor at fault if a log-probability is no number.
+    """Raise DataError naming the tensor at fault if a log-probability is no number.
 
     Costs one sum; the parameters are read only when it is not finite. An overflow between sound
     parameters is left to the trainer, whose loss shows it.

@@ -1,8 +1,8 @@
-"""The forward that a TRL trainer calls, on kept tokens only.
+"""Compact forward of a TRL trainer: the tokens that its loss needs, and no others.
 
-TRL asks its model for per-token log-probabilities (`fused_lm_head=True`) and makes its loss of them.
-`install` re-binds `forward` of the base-model instance to answer that call from `kept_tokens`; every
-other call goes where it went before.
+TRL calls its model for per-token log-probabilities (`fused_lm_head=True`) and computes its loss from
+them. `install` re-binds `forward` of the base-model instance to serve that call from the compacted
+batch; every other call goes where it went before.
 """
 
 import contextlib
@@ -21,17 +21,17 @@ from trl.trainer.utils import FusedCausalLMOutput
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.core.tokens import IGNORE_INDEX
 from strop.forward.checks import check_batch, check_finite
-from strop.forward.compaction import KeptTokens, keep_tokens
+from strop.forward.compaction import CompactBatch, compact_batch
 from strop.forward.decoder.backbone import Backbone, attach
 from strop.forward.decoder.modified import hooks_of_a_call
-from strop.forward.fused_head import Asked
+from strop.forward.fused_head import FusedHeadOptions
 from strop.forward.guard import positions
 from strop.forward.guard.by_logits import log_probs_by_logits
 from strop.forward.guard.probe import Batch
 from strop.forward.guard.prove import Guard
 from strop.forward.guard.ways import COMPACT, Way
 from strop.forward.head import Head
-from strop.forward.micro_batches import Scores, scores_in_pieces
+from strop.forward.micro_batches import Scores, score_micro_batches
 from strop.forward.obstacles import obstacle
 
 log = logging.getLogger("strop")
@@ -40,31 +40,31 @@ Undo = Callable[[], None]
 
 @dataclass(slots=True)
 class CompactForward:
-    """Answers TRL's call for log-probabilities; counts its calls so that a trainer can check."""
+    """Server of TRL's call for log-probabilities; counts its calls so that a trainer can check."""
 
     model: Any
-    """The base model, without PEFT's wrapper."""
+    """Base model, without PEFT's wrapper."""
     previous: Callable[..., Any]
-    """The forward that was bound before, for every call this one does not serve."""
+    """Forward that was bound before, for every call that this one does not serve."""
     backbone: Backbone
     micro_batch_tokens: int | None
     linear_loss: bool
-    """The trainer's loss is linear in the log-probabilities, so pieces may run backward at once."""
-    asked: Asked = field(default_factory=Asked)
+    """The loss is linear in the log-probabilities, so micro-batches may run backward at once."""
+    options: FusedHeadOptions = field(default_factory=FusedHeadOptions)
     has_fused_head: bool = True
-    """The forward of before answers TRL's call; else it gives logits."""
+    """`previous` serves TRL's call; else it returns logits."""
     bound: Callable[..., Any] | None = None
-    """The function bound to the model, which calls this object."""
+    """Function bound to the model, which calls this object."""
     calls: int = 0
     reported: set[str] = field(default_factory=set)
     guard: Guard = field(init=False)
 
     def __post_init__(self) -> None:
-        """Let a guard choose the way of each batch."""
+        """Create the guard that chooses the way of each batch."""
         settings = {
             "activations": self.backbone.activations,
             "fuse": self.backbone.fuse,
-            "float32": self.asked.float32,
+            "float32": self.options.float32,
             "fused": self.has_fused_head,
         }
         self.guard = Guard(self.model, self.backbone, self._log_probs, self._plain, settings)
@@ -85,27 +85,27 @@ class CompactForward:
             return self._pass_on(way.reason, labels, inputs)
         if way.reason:
             self._report(way.reason, about=way.name)
-        pieces = self.pieces(labels, inputs, way)
-        if pieces is None:
+        micro_batches = self.micro_batches(labels, inputs, way)
+        if micro_batches is None:
             why = "its padding has holes, or a label follows a padding token"
         else:
             ids, places = inputs["input_ids"], inputs.get("position_ids")
-            why = positions.switched(self.model, ids, places, pieces, way)
-        if pieces is None or why is not None:
+            why = positions.switched(self.model, ids, places, micro_batches, way)
+        if micro_batches is None or why is not None:
             return self._pass_on(
                 f"a batch ran without strop's compact forward: {why}", labels, inputs
             )
-        return self.answer(pieces, labels, inputs.get("num_items_in_batch"), way)
+        return self.answer(micro_batches, labels, inputs.get("num_items_in_batch"), way)
 
     def is_bound(self) -> bool:
-        """Say whether the model's forward still leads here, through whatever wraps it."""
+        """Return whether the model's forward still leads here, through whatever wraps it."""
         function = getattr(self.model.forward, "__func__", self.model.forward)
         while function is not None and function is not self.bound:
             function = getattr(function, "__wrapped__", None)
         return function is not None
 
     def of_copy(self, model: Any) -> Self:
-        """Return this for a deep copy of the model, which answers with the copy's weights."""
+        """Return the compact forward of a deep copy of the model, with the copy's weights."""
         function = getattr(self.previous, "__func__", type(model).forward)
         previous = types.MethodType(function, model)
         backbone = attach(model, activations=self.backbone.activations, fuse=self.backbone.fuse)
@@ -118,17 +118,17 @@ class CompactForward:
         check_batch(self.model, ids, labels, mask, places)
         return self.guard.way(Batch(ids, labels, mask, places))
 
-    def pieces(
+    def micro_batches(
         self, labels: Tensor, inputs: dict[str, Any], way: Way = COMPACT
-    ) -> list[KeptTokens] | None:
-        """Return the tokens to compute, or None where the batch has no such form."""
+    ) -> list[CompactBatch] | None:
+        """Return the tokens to compute, or None where the batch has no compact form."""
         ids, places = inputs["input_ids"], inputs.get("position_ids")
         if places is None and way.over_padding:
             places = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
         share = way.share and self.backbone.shares_prefixes()
         if not share and way.name == "compact":
-            self._report("dropout draws every row anew, so shared prefixes are computed per row")
-        return keep_tokens(
+            self._report("dropout draws for each row, so shared prefixes are computed per row")
+        return compact_batch(
             ids,
             labels,
             inputs.get("attention_mask"),
@@ -138,52 +138,52 @@ class CompactForward:
         )
 
     def answer(
-        self, pieces: list[KeptTokens], labels: Tensor, items: Any, way: Way = COMPACT
+        self, micro_batches: list[CompactBatch], labels: Tensor, items: Any, way: Way = COMPACT
     ) -> Any:
-        """Return what TRL is answered, from pieces of the batch with these labels."""
+        """Return TRL's output for the micro-batches of a batch with these labels."""
         mask = labels[:, 1:] != IGNORE_INDEX
         trained = [p for p in self.model.parameters() if p.requires_grad]
-        scores = scores_in_pieces(
+        scores = score_micro_batches(
             functools.partial(self._score, way=way),
-            pieces,
+            micro_batches,
             mask.numel(),
             trained,
             linear_loss=self.linear_loss,
-            entropy_gradient=self.asked.entropy_gradient,
+            entropy_gradient=self.options.entropy_gradient,
         )
         check_finite(self.model, scores.log_prob)
         log_probs, entropy = scores.log_prob, scores.entropy
-        if log_probs.requires_grad and not self.asked.entropy_gradient:
+        if log_probs.requires_grad and not self.options.entropy_gradient:
             entropy = _WithoutGradient.apply(entropy, log_probs)
-        found = {
+        fields = {
             "entropy": entropy,
             "is_top1": scores.is_top1,
             "log_sum_sq_probs": scores.log_sum_sq_probs,
             "mean_logits": scores.mean_logits,
         }
-        asked = {
+        outputs = {
             name: None
-            if tensor is None or name not in self.asked.outputs
+            if tensor is None or name not in self.options.outputs
             else tensor.view(mask.shape)
-            for name, tensor in found.items()
+            for name, tensor in fields.items()
         }
         count = mask.sum().clamp(min=1) if items is None else items
         return FusedCausalLMOutput(
             loss=-log_probs.sum() / count,
             log_probs=log_probs.view(mask.shape),
             label_mask=mask,
-            **asked,
+            **outputs,
         )
 
-    def _score(self, kept: KeptTokens, way: Way) -> Scores:
-        hidden = self.backbone(kept, one_by_one=way.name == "rows")
-        return Head.of(self.model).score(hidden, kept.targets, self.asked)
+    def _score(self, batch: CompactBatch, way: Way) -> Scores:
+        hidden = self.backbone(batch, one_by_one=way.name == "rows")
+        return Head.of(self.model).score(hidden, batch.targets, self.options)
 
-    def _log_probs(self, kept: KeptTokens, way: Way) -> Tensor:
-        return self._score(kept, way).log_prob
+    def _log_probs(self, batch: CompactBatch, way: Way) -> Tensor:
+        return self._score(batch, way).log_prob
 
     def _pass_on(self, why: str, labels: Tensor | None, inputs: dict[str, Any]) -> Any:
-        """Answer by the forward of before; it keeps what `activations` says where that is less."""
+        """Serve the call by `previous`, with fewer activations kept where `activations` says so."""
         lean = self.backbone.activations in ("checkpoint", "offload")
         if lean and hooks_of_a_call(self.model):
             lean, why = False, f"{why}; it cannot be computed again either, so all of it is kept"
@@ -197,25 +197,25 @@ class CompactForward:
             )
 
     def _plain(self, batch: Batch) -> Tensor:
-        """Return the log-probabilities [B, T - 1] that the forward of before gives."""
+        """Return the log-probabilities [B, T - 1] of `previous`."""
         ids, labels, mask = batch.input_ids, batch.labels, batch.mask
         if self.has_fused_head:
-            found = self.previous(
+            output = self.previous(
                 input_ids=ids, attention_mask=mask, labels=labels, fused_lm_head=True
             )
-            log_probs: Tensor = found.log_probs
+            log_probs: Tensor = output.log_probs
             return log_probs
         return log_probs_by_logits(self.previous, batch)
 
     def _report(self, text: str, about: str | None = None) -> None:
-        """Log a text once, or one text about something."""
+        """Log a text once, or one text about a topic."""
         if (about or text) not in self.reported:
             self.reported |= {about or text, text}
             log.warning(text)
 
 
 class _WithoutGradient(torch.autograd.Function):
-    """Passes the entropy on; a loss that differentiates it fails rather than lose its gradient."""
+    """Identity of the entropy; a loss that differentiates it fails rather than lose its gradient."""
 
     @staticmethod
     def forward(ctx: Any, entropy: Tensor, beside: Tensor) -> Tensor:
@@ -248,7 +248,7 @@ def install(
     entropy_gradient: bool = False,
     fuse: str = "auto",
 ) -> tuple[CompactForward, Undo]:
-    """Bind the compact forward to `model` and return it with the function that takes it out again.
+    """Bind the compact forward to `model` and return it with the function that removes it.
 
     Args:
         model: a causal language model of transformers, with or without PEFT's wrapper.
@@ -266,10 +266,10 @@ def install(
     base = base_model(model)
     bound = vars(base).get("forward")
     backbone = attach(base, activations=activations, fuse=fuse)
-    head = Asked.of(base.forward)
-    asked = replace(head or Asked(), entropy_gradient=entropy_gradient)
+    head = FusedHeadOptions.of(base.forward)
+    options = replace(head or FusedHeadOptions(), entropy_gradient=entropy_gradient)
     compact = CompactForward(
-        base, base.forward, backbone, micro_batch_tokens, linear_loss, asked, head is not None
+        base, base.forward, backbone, micro_batch_tokens, linear_loss, options, head is not None
     )
     names = list(inspect.signature(type(base).forward).parameters)[1:]
 

@@ -1,4 +1,4 @@
-"""Which tokens of a batch must be computed, and where each supervised label finds its hidden row.
+"""Token compaction: the tokens of a batch that its loss needs, and each label's row among them.
 
 Integers only. Dropped are padding, every token after the last one that predicts a label, rows without
 labels, and all but one copy of a prefix that rows share.
@@ -23,7 +23,7 @@ Small enough for the system message that many templates put before every row, so
 
 
 @dataclass(frozen=True, slots=True)
-class KeptTokens:
+class CompactBatch:
     """One row of N tokens that stands for some rows of a batch."""
 
     tokens: Tensor
@@ -31,17 +31,17 @@ class KeptTokens:
     positions: Tensor
     """[N] position of each token in its sequence."""
     segments: Segments
-    """The runs these tokens form."""
+    """Segments that these tokens form."""
     rows: Tensor
-    """[M] which of the N tokens predicts each label."""
+    """[M] index of the token that predicts each label."""
     scored: Tensor
-    """[U] the tokens that predict any, in order; answers that share a prompt share its last one."""
+    """[U] tokens that predict any, in order; answers that share a prompt share its last one."""
     places: Tensor
-    """[M] where the token of each label stands among these."""
+    """[M] index of the token of each label among these."""
     targets: Tensor
-    """[M] the labels."""
+    """[M] labels."""
     slots: Tensor
-    """[M] where each label stands in the flattened [B, T - 1] grid of shifted labels."""
+    """[M] index of each label in the flattened [B, T - 1] grid of shifted labels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class _Row:
     slots: np.ndarray
 
 
-def keep_tokens(
+def compact_batch(
     input_ids: Tensor,
     labels: Tensor,
     attention_mask: Tensor | None = None,
@@ -62,20 +62,20 @@ def keep_tokens(
     *,
     budget: int | None = None,
     share: bool = True,
-) -> list[KeptTokens] | None:
-    """Reduce a padded or packed batch to the tokens its loss needs, in pieces.
+) -> list[CompactBatch] | None:
+    """Return the tokens that the loss of a padded or packed batch needs, in micro-batches.
 
     Args:
         input_ids: [B, T] token ids.
         labels: [B, T] the same ids where a token carries loss, -100 elsewhere; not shifted.
         attention_mask: [B, T] 0 at padding, left or right; None means no padding.
         position_ids: [B, T] positions; inside a row they restart where packed documents meet.
-        budget: largest number of tokens in a piece that holds more than one row.
+        budget: largest number of tokens in a micro-batch of more than one row.
         share: compute a prefix that rows have in common once.
 
     Returns:
-        The pieces, none at all if nothing carries loss. None if the batch has no such form: a hole
-        in the mask, or a label predicted by a padding token.
+        The micro-batches, none at all if no token is supervised. None if the batch has no such
+        form: a hole in the mask, or a label predicted by a padding token.
 
     Raises:
         ShapeError: the tensors do not fit each other.
@@ -94,104 +94,104 @@ def keep_tokens(
     common = [0, *(_common(a, b) if share else 0 for a, b in itertools.pairwise(rows))]
     common = [n if n >= SHORTEST_PREFIX else 0 for n in common]
     device = input_ids.device
-    return [_piece(rows[a:b], common[a + 1 : b], device) for a, b in _cut(rows, common, budget)]
+    return [_joined(rows[a:b], common[a + 1 : b], device) for a, b in _cut(rows, common, budget)]
 
 
 def _rows(
     input_ids: Tensor, labels: Tensor, mask: Tensor | None, position_ids: Tensor | None
 ) -> list[_Row] | None:
-    ids, wanted = input_ids.cpu().numpy(), labels.cpu().numpy()
+    ids, targets = input_ids.cpu().numpy(), labels.cpu().numpy()
     B, T = ids.shape
     present = np.ones_like(ids, dtype=bool) if mask is None else mask.cpu().numpy() != 0
     places = None if position_ids is None else position_ids.expand(B, T).cpu().numpy()
-    found: list[_Row] = []
+    rows: list[_Row] = []
     for b in range(B):
-        kept = np.flatnonzero(present[b])
-        scored = np.flatnonzero(wanted[b, 1:] != IGNORE_INDEX) + 1
+        at_tokens = np.flatnonzero(present[b])
+        scored = np.flatnonzero(targets[b, 1:] != IGNORE_INDEX) + 1
         if not scored.size:
             continue
-        if not kept.size or not present[b, scored - 1].all() or np.ptp(kept) != kept.size - 1:
+        hole = at_tokens.size and np.ptp(at_tokens) != at_tokens.size - 1
+        if not at_tokens.size or hole or not present[b, scored - 1].all():
             return None
-        first = int(kept[0])
+        first = int(at_tokens[0])
         starts = [first]
         if places is not None:
-            starts += [int(t) for t in kept[1:] if places[b, t] != places[b, t - 1] + 1]
-        for start, end in zip(starts, [*starts[1:], int(kept[-1]) + 1], strict=True):
+            starts += [int(t) for t in at_tokens[1:] if places[b, t] != places[b, t - 1] + 1]
+        for start, end in zip(starts, [*starts[1:], int(at_tokens[-1]) + 1], strict=True):
             at = scored[(scored > start) & (scored <= end)]
             if not at.size:
                 continue
             stop = int(at[-1])
-            own = np.arange(stop - start) if places is None else places[b, start:stop]
+            positions = np.arange(stop - start) if places is None else places[b, start:stop]
             slots = b * (T - 1) + at - 1
-            found.append(
-                _Row(len(found), ids[b, start:stop], own, at - 1 - start, wanted[b, at], slots)
-            )
-    return found
+            tokens, sources = ids[b, start:stop], at - 1 - start
+            rows.append(_Row(len(rows), tokens, positions, sources, targets[b, at], slots))
+    return rows
 
 
 def _common(a: _Row, b: _Row) -> int:
-    """Return how many leading tokens two rows share, positions included."""
+    """Return the number of leading tokens that two rows share, positions included."""
     return min(common_prefix(a.tokens, b.tokens), common_prefix(a.positions, b.positions))
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _Segment:
     low: int
-    high: int  # rows low to high share it, the last one left out
+    high: int  # rows low to high - 1 share it
     depth: int
     reach: int  # it holds their tokens from depth to reach
     parent: int | None
 
 
 def _cut(rows: Sequence[_Row], common: list[int], budget: int | None) -> list[tuple[int, int]]:
-    """Return the pieces as index ranges, each within the budget if it holds several rows."""
+    """Return micro-batches as index ranges, each within the budget if it has several rows."""
     if budget is None:
         return [(0, len(rows))] if rows else []
-    pieces, sizes = [], [row.tokens.size for row in rows]
-    first = top = 0  # where the piece begins, and the last tree in it
-    before = size = 0  # tokens of the piece above that tree, and with it
+    ranges, sizes = [], [row.tokens.size for row in rows]
+    first = top = 0  # rows where the micro-batch and its last tree begin
+    before = size = 0  # tokens of the micro-batch without that tree, and with it
     for at, alone in enumerate(sizes):
         if at > first and not common[at]:
             top, before = at, size
-        runs = _runs(sizes[top : at + 1], common[top + 1 : at + 1])
-        size = before + sum(run.reach - run.depth for run in runs)
+        segments = _segments(sizes[top : at + 1], common[top + 1 : at + 1])
+        size = before + sum(s.reach - s.depth for s in segments)
         if at > first and size > budget:
-            pieces.append((first, at))
+            ranges.append((first, at))
             first, top, before, size = at, at, 0, alone
-    return [*pieces, (first, len(rows))] if rows else []
+    return [*ranges, (first, len(rows))] if rows else []
 
 
-def _runs(sizes: Sequence[int], common: Sequence[int]) -> list[_Run]:
-    """Return the runs of rows depth-first; `common[i]` is the prefix that rows i and i + 1 share."""
-    found: list[_Run] = []
+def _segments(sizes: Sequence[int], common: Sequence[int]) -> list[_Segment]:
+    """Return the segments of rows depth-first; `common[i]` is the prefix that rows i and i + 1 share."""
+    segments: list[_Segment] = []
 
-    def lay(low: int, high: int, depth: int, parent: int | None) -> None:
+    def add(low: int, high: int, depth: int, parent: int | None) -> None:
         while low < high:
             end = low + 1
             while end < high and common[end - 1] >= depth + SHORTEST_PREFIX:
                 end += 1
             reach = min(common[low : end - 1], default=sizes[low])
-            run: int | None = parent
+            segment = parent
             if reach > depth:
-                run = len(found)
-                found.append(_Run(low, end, depth, reach, parent))
+                segment = len(segments)
+                segments.append(_Segment(low, end, depth, reach, parent))
             if end - low > 1:
-                lay(low, end, reach, run)
+                add(low, end, reach, segment)
             low = end
 
-    lay(0, len(sizes), 0, None)
-    return found
+    add(0, len(sizes), 0, None)
+    return segments
 
 
-def _piece(rows: Sequence[_Row], common: Sequence[int], device: torch.device) -> KeptTokens:
-    """Lay rows out depth-first; `common[i]` is the prefix that rows i and i + 1 share."""
-    runs = _runs([row.tokens.size for row in rows], common)
+def _joined(rows: Sequence[_Row], common: Sequence[int], device: torch.device) -> CompactBatch:
+    """Return rows as one, depth-first; `common[i]` is the prefix that rows i and i + 1 share."""
+    segments = _segments([row.tokens.size for row in rows], common)
     places = [np.empty(row.tokens.size, dtype=np.int64) for row in rows]
     size = 0
-    for run in runs:
-        length = run.reach - run.depth
-        for place in places[run.low : run.high]:
-            place[run.depth : run.reach] = np.arange(size, size + length)
+    for s in segments:
+        length = s.reach - s.depth
+        for place in places[s.low : s.high]:
+            place[s.depth : s.reach] = np.arange(size, size + length)
         size += length
     sources = [place[row.sources] for place, row in zip(places, rows, strict=True)]
     scored, among = np.unique(np.concatenate(sources), return_inverse=True)
@@ -199,10 +199,10 @@ def _piece(rows: Sequence[_Row], common: Sequence[int], device: torch.device) ->
     def tensor(parts: Sequence[np.ndarray]) -> Tensor:
         return torch.from_numpy(np.concatenate(parts).astype(np.int64)).to(device)
 
-    return KeptTokens(
-        tensor([rows[run.low].tokens[run.depth : run.reach] for run in runs]),
-        tensor([rows[run.low].positions[run.depth : run.reach] for run in runs]),
-        Segments(tuple(run.reach - run.depth for run in runs), tuple(run.parent for run in runs)),
+    return CompactBatch(
+        tensor([rows[s.low].tokens[s.depth : s.reach] for s in segments]),
+        tensor([rows[s.low].positions[s.depth : s.reach] for s in segments]),
+        Segments(tuple(s.reach - s.depth for s in segments), tuple(s.parent for s in segments)),
         tensor(sources),
         tensor([scored]),
         tensor([among]),

@@ -1,4 +1,4 @@
-"""What a trainer asks of its model's head, read from the forward that TRL gave the model."""
+"""Options of TRL's fused language-model head, read from the forward that TRL gave the model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ NAMES = ("temperature", "cast_lm_head_to_fp32", "outputs")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """The arguments of TRL's `add_fused_lm_head`, and what the loss does with the answer."""
+class FusedHeadOptions:
+    """Arguments of TRL's `add_fused_lm_head`, and what the loss differentiates."""
 
     temperature: float = 1.0
     """Divides the logits, after their scale and soft-cap."""
@@ -26,9 +26,11 @@ class Asked:
         function: Any = getattr(forward, "__func__", forward)
         cells = getattr(function, "__closure__", None) or ()
         names = function.__code__.co_freevars if cells else ()
-        held = {n: c.cell_contents for n, c in zip(names, cells, strict=True) if n in NAMES}
-        if held.keys() != set(NAMES):
+        arguments = {n: c.cell_contents for n, c in zip(names, cells, strict=True) if n in NAMES}
+        if arguments.keys() != set(NAMES):
             return None
         return cls(
-            float(held["temperature"]), bool(held["cast_lm_head_to_fp32"]), tuple(held["outputs"])
+            float(arguments["temperature"]),
+            bool(arguments["cast_lm_head_to_fp32"]),
+            tuple(arguments["outputs"]),
         )

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from strop.forward.decoder import adapters
-from strop.forward.fused_head import Asked
+from strop.forward.fused_head import FusedHeadOptions
 from strop.forward.micro_batches import Scores
 from strop.forward.tiled_logits import score_in_tiles
 from strop.ops.linear_log_prob import linear_log_prob
@@ -16,7 +16,7 @@ from strop.ops.linear_log_prob import linear_log_prob
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What turns hidden rows into logits: softcap * tanh(scale * (h W^T + b) / softcap)."""
+    """Logits of hidden rows: softcap * tanh(scale * (h W^T + b) / softcap)."""
 
     layer: Any
     weight: Tensor | None
@@ -39,22 +39,22 @@ class Head:
             getattr(config, "final_logit_softcapping", None),
         )
 
-    def score(self, hidden: Tensor, targets: Tensor, asked: Asked) -> Scores:
-        """Return what is asked of each target [M] given hidden rows [M, D]."""
-        if asked.float32:
+    def score(self, hidden: Tensor, targets: Tensor, options: FusedHeadOptions) -> Scores:
+        """Return the scores of each target [M] given hidden rows [M, D]."""
+        if options.float32:
             hidden = hidden.float()
-        scale = self.scale / asked.temperature
-        softcap = None if self.softcap is None else self.softcap / asked.temperature
-        means = "mean_logits" in asked.outputs
-        statistics = "log_sum_sq_probs" in asked.outputs or (means and softcap is not None)
-        if self.weight is None or asked.entropy_gradient or statistics:
+        scale = self.scale / options.temperature
+        softcap = None if self.softcap is None else self.softcap / options.temperature
+        means = "mean_logits" in options.outputs
+        statistics = "log_sum_sq_probs" in options.outputs or (means and softcap is not None)
+        if self.weight is None or options.entropy_gradient or statistics:
             V = self.layer.weight.shape[0]
             return score_in_tiles(self._logits, hidden, targets, V, scale, softcap)
-        found = linear_log_prob(
+        scores = linear_log_prob(
             hidden, self.weight, targets, bias=self.bias, scale=scale, softcap=softcap
         )
         mean = self._mean(hidden.detach()) * scale if means else None
-        return Scores(found.log_prob, found.entropy, found.is_top1, mean_logits=mean)
+        return Scores(scores.log_prob, scores.entropy, scores.is_top1, mean_logits=mean)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         if self.weight is None:
@@ -93,7 +93,7 @@ def _weight(layer: Any) -> Tensor | None:
 
 
 def _scale(config: Any) -> float:
-    """Return the factor on the logits: families spell it in four ways, most have none."""
+    """Return the factor on the logits: families name it in four ways, most have none."""
     for name in ("logit_scale", "output_multiplier", "lm_head_multiplier"):
         if getattr(config, name, None) is not None:
             return float(getattr(config, name))

@@ -1,7 +1,7 @@
-"""Log-probabilities of a batch in pieces, with the gradient of the whole and the memory of one piece.
+"""Log-probabilities of a batch in micro-batches: the gradient of the whole, the memory of one.
 
-Where the loss is linear in the log-probabilities, each piece runs backward as soon as it ran forward
-and the trainer's own backward only scales what was collected. Otherwise a piece runs forward without
+Where the loss is linear in the log-probabilities, each micro-batch runs backward as soon as it ran forward
+and the trainer's own backward only scales what was collected. Otherwise one runs forward without
 a graph, and again with one when the gradient of its log-probabilities arrives (gradient cache,
 Gao et al. 2021, arXiv:2101.06983).
 """
@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from strop.core.dataless import has_data
-from strop.forward.compaction import KeptTokens
+from strop.forward.compaction import CompactBatch
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What is asked of each labelled token: [M] of a piece, or one place per slot of the batch."""
+    """Scores of each labelled token: [M] of a micro-batch, or one per slot of the batch."""
 
     log_prob: Tensor
     entropy: Tensor
@@ -39,45 +39,49 @@ class Scores:
         )
 
 
-ScorePiece = Callable[[KeptTokens], Scores]
+ScoreMicroBatch = Callable[[CompactBatch], Scores]
 
 
-def scores_in_pieces(
-    score: ScorePiece,
-    pieces: Sequence[KeptTokens],
+def score_micro_batches(
+    score: ScoreMicroBatch,
+    micro_batches: Sequence[CompactBatch],
     size: int,
     trained: Sequence[Tensor],
     *,
     linear_loss: bool,
     entropy_gradient: bool = False,
 ) -> Scores:
-    """Score every piece and lay the results out over the batch; zero where there is no label.
+    """Return the scores of every micro-batch, spread over the batch; zero where there is no label.
 
     Args:
-        score: computes one piece; its log-probabilities carry a graph when gradients are on.
-        pieces: the batch.
+        score: computes one micro-batch; its log-probabilities carry a graph when gradients are on.
+        micro_batches: the batch.
         size: number of slots, B * (T - 1).
-        trained: the tensors that want a gradient; they become inputs of the autograd graph.
-        linear_loss: run each piece backward at once.
-        entropy_gradient: `score` gives an entropy with a graph, and the loss may use it.
+        trained: tensors that need a gradient; they become inputs of the autograd graph.
+        linear_loss: run each micro-batch backward at once.
+        entropy_gradient: `score` returns an entropy with a graph, and the loss may use it.
 
     Returns:
         Tensors of `size` elements; `log_prob` is differentiable in `trained`, and so is `entropy`
-        if asked for.
+        with `entropy_gradient`.
     """
     if not trained or not torch.is_grad_enabled():
         with torch.no_grad():
-            return _spread([score(piece) for piece in pieces], pieces, size, trained)
-    if len(pieces) < 2:
-        return _spread([score(piece) for piece in pieces], pieces, size, trained)
-    plan = _Plan(score, pieces, size, linear_loss and not entropy_gradient, entropy_gradient)
-    return Scores(*_Pieces.apply(plan, *trained))
+            return _spread(
+                [score(micro_batch) for micro_batch in micro_batches], micro_batches, size, trained
+            )
+    if len(micro_batches) < 2:
+        return _spread(
+            [score(micro_batch) for micro_batch in micro_batches], micro_batches, size, trained
+        )
+    plan = _Plan(score, micro_batches, size, linear_loss and not entropy_gradient, entropy_gradient)
+    return Scores(*_MicroBatches.apply(plan, *trained))
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    score: ScorePiece
-    pieces: Sequence[KeptTokens]
+    score: ScoreMicroBatch
+    micro_batches: Sequence[CompactBatch]
     size: int
     linear_loss: bool
     entropy_gradient: bool
@@ -86,25 +90,25 @@ class _Plan:
         return [part.log_prob, part.entropy] if self.entropy_gradient else [part.log_prob]
 
 
-class _Pieces(torch.autograd.Function):
+class _MicroBatches(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, plan: _Plan, *trained: Tensor) -> tuple[Tensor | None, ...]:
         ctx.plan, ctx.trained, ctx.collected, ctx.random = plan, trained, None, []
-        kind = plan.pieces[0].tokens.device.type
+        kind = plan.micro_batches[0].tokens.device.type
         ctx.precision = kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)
         if plan.linear_loss:
             ctx.collected = [None] * len(trained)
         parts = []
-        for piece in plan.pieces:
-            ctx.random.append(_random_state(piece.tokens.device))
+        for micro_batch in plan.micro_batches:
+            ctx.random.append(_random_state(micro_batch.tokens.device))
             with torch.set_grad_enabled(plan.linear_loss):
-                part = plan.score(piece)
+                part = plan.score(micro_batch)
             if ctx.collected is not None:
                 ones = [torch.ones_like(part.log_prob)]
                 with torch.autocast(kind, enabled=False):  # a trainer's backward runs outside too
                     _collect([part.log_prob], ones, trained, ctx.collected)
             parts.append(Scores(*(None if t is None else t.detach() for t in part.fields())))  # type: ignore[arg-type]
-        scores = _spread(parts, plan.pieces, plan.size, trained)
+        scores = _spread(parts, plan.micro_batches, plan.size, trained)
         graph = plan.differentiable(scores)
         others = [t for t in scores.fields() if t is not None and all(t is not g for g in graph)]
         ctx.mark_non_differentiable(*others)
@@ -113,27 +117,30 @@ class _Pieces(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         plan: _Plan = ctx.plan
-        wanted = upstream[: 2 if plan.entropy_gradient else 1]
-        slopes = [[t.index_select(0, piece.slots) for t in wanted] for piece in plan.pieces]
+        used = upstream[: 2 if plan.entropy_gradient else 1]
+        slopes = [
+            [t.index_select(0, micro_batch.slots) for t in used]
+            for micro_batch in plan.micro_batches
+        ]
         first = slopes[0][0][0]
         if ctx.collected is not None and _all_are(first, slopes):
             return None, *(None if g is None else g * first.to(g.dtype) for g in ctx.collected)
         gradients: list[Tensor | None] = [None] * len(ctx.trained)
-        for piece, slope, state in zip(plan.pieces, slopes, ctx.random, strict=True):
-            again = _drawing_again(state, piece.tokens.device)
+        for micro_batch, slope, state in zip(plan.micro_batches, slopes, ctx.random, strict=True):
+            again = _drawing_again(state, micro_batch.tokens.device)
             with torch.enable_grad(), torch.autocast(*ctx.precision), again:
-                part = plan.score(piece)
+                part = plan.score(micro_batch)
             _collect(plan.differentiable(part), slope, ctx.trained, gradients)
         return None, *gradients
 
 
 def _all_are(first: Tensor, slopes: Sequence[Sequence[Tensor]]) -> bool:
-    """Say whether the loss is linear: every log-probability counts as much as the first."""
+    """Return whether the loss is linear: every log-probability counts as much as the first."""
     return not has_data(first) or all((s == first).all() for s, *_ in slopes)
 
 
 def _random_state(device: torch.device) -> list[Tensor]:
-    """Return what decides the next random numbers on the CPU and on `device`."""
+    """Return the states of the random generators of the CPU and of `device`."""
     states = [torch.get_rng_state()]
     if device.type == "cuda" and torch.cuda.is_available():
         states.append(torch.cuda.get_rng_state(device))
@@ -142,7 +149,7 @@ def _random_state(device: torch.device) -> list[Tensor]:
 
 @contextlib.contextmanager
 def _drawing_again(state: list[Tensor], device: torch.device) -> Iterator[None]:
-    """Draw the same dropout as the first time, and leave the generators as they are now."""
+    """Draw the dropout of an earlier state, and leave the generators as they are now."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.set_rng_state(state[0])
         if device.type == "cuda":
@@ -156,9 +163,9 @@ def _collect(
     trained: Sequence[Tensor],
     into: list[Tensor | None],
 ) -> None:
-    """Add the gradient of <slopes, outputs> to what is there; a tensor without one stays None."""
-    found = torch.autograd.grad(outputs, trained, slopes, allow_unused=True)
-    for i, gradient in enumerate(found):
+    """Add the gradient of <slopes, outputs> to `into`; a tensor without one stays None."""
+    gradients = torch.autograd.grad(outputs, trained, slopes, allow_unused=True)
+    for i, gradient in enumerate(gradients):
         total = into[i]
         if total is None:
             into[i] = gradient
@@ -167,22 +174,25 @@ def _collect(
 
 
 def _spread(
-    parts: Sequence[Scores], pieces: Sequence[KeptTokens], size: int, trained: Sequence[Tensor]
+    parts: Sequence[Scores],
+    micro_batches: Sequence[CompactBatch],
+    size: int,
+    trained: Sequence[Tensor],
 ) -> Scores:
-    """Lay the parts' results out over the slots of the batch."""
+    """Return the parts' results spread over the slots of the batch."""
     if not parts:
         device = trained[0].device if trained else torch.device("cpu")
         zero = torch.zeros(size, device=device)
         joined = zero + sum((t.flatten()[:0].sum() for t in trained), start=zero.new_zeros(()))
         return Scores(joined, zero, zero.bool(), zero, zero)
-    slots = torch.cat([piece.slots for piece in pieces])
+    slots = torch.cat([micro_batch.slots for micro_batch in micro_batches])
 
-    def lay(values: Sequence[Tensor | None]) -> Tensor | None:
-        given = [v for v in values if v is not None]
-        if not given:
+    def spread(values: Sequence[Tensor | None]) -> Tensor | None:
+        present = [v for v in values if v is not None]
+        if not present:
             return None
-        flat = torch.cat(given)
+        flat = torch.cat(present)
         return flat.new_zeros(size).index_copy(0, slots, flat)
 
     columns = zip(*(part.fields() for part in parts), strict=True)
-    return Scores(*(lay(column) for column in columns))  # type: ignore[arg-type]
+    return Scores(*(spread(column) for column in columns))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Calls for log-probabilities that are left to the forward that was there before, and why."""
+"""Calls for log-probabilities that are left to the forward that was bound before, and why."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from strop.forward.decoder import modified
 
 
 def obstacle(model: Any, labels: Tensor | None, inputs: dict[str, Any]) -> str | None:
-    """Say why a call [B, T] is left to the forward of before, or None."""
+    """Return why a call [B, T] is left to the forward that was bound before, or None."""
     if labels is None or inputs.get("shift_labels") is not None:
         return "it has no plain labels"
     if inputs.get("input_ids") is None:
@@ -27,7 +27,7 @@ def obstacle(model: Any, labels: Tensor | None, inputs: dict[str, Any]) -> str |
 
 
 def _obstacle_in(model: Any) -> str | None:
-    """Say what the model does now that the compact forward does not do."""
+    """Return what the model does now that the compact forward does not do, or None."""
     config = model.config.get_text_config()
     if getattr(config, "output_router_logits", False):
         return "the model has a router loss"

@@ -1,7 +1,7 @@
 """Scores from logits that the head itself computes, a tile of rows at a time.
 
-Slower than `ops.linear_log_prob`, for what that does not give: the gradient of the entropy, statistics
-of all logits, heads that only their own code can run.
+Slower than `ops.linear_log_prob`, for what that lacks: the gradient of the entropy, statistics of all
+logits, heads that only transformers' code can run.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def score_in_tiles(
         softcap: bound on the logits' size, or None.
     """
 
-    def score(rows: Tensor, wanted: Tensor) -> Columns:
+    def score(rows: Tensor, labels: Tensor) -> Columns:
         logits = logits_of(rows)
         z = logits.to(torch.promote_types(logits.dtype, torch.float32)) * scale
         if softcap is not None:
@@ -45,14 +45,14 @@ def score_in_tiles(
         log_probs = z.log_softmax(-1)
         entropy = -(log_probs.exp() * log_probs).sum(-1)
         with torch.no_grad():
-            others = z.argmax(-1) == wanted, (2 * log_probs).logsumexp(-1), z.mean(-1)
-        return log_probs.gather(-1, wanted[:, None])[:, 0], entropy, *others
+            others = z.argmax(-1) == labels, (2 * log_probs).logsumexp(-1), z.mean(-1)
+        return log_probs.gather(-1, labels[:, None])[:, 0], entropy, *others
 
     tile = max(1, TILE_BYTES // (vocabulary * 4))
     parts: list[Columns] = []
-    for rows, wanted in zip(hidden.split(tile), targets.split(tile), strict=True):
+    for rows, labels in zip(hidden.split(tile), targets.split(tile), strict=True):
         if torch.is_grad_enabled():
-            parts.append(checkpoint(score, rows, wanted, use_reentrant=False))
+            parts.append(checkpoint(score, rows, labels, use_reentrant=False))
         else:
-            parts.append(score(rows, wanted))
+            parts.append(score(rows, labels))
     return Scores(*(torch.cat(column) for column in zip(*parts, strict=True)))

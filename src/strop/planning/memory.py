@@ -24,7 +24,7 @@ from strop.core.errors import ConfigError, UnsupportedError
 from strop.core.simulated.allocations import Allocations
 from strop.core.tokens import IGNORE_INDEX
 from strop.forward.compact import CompactForward, install
-from strop.forward.compaction import KeptTokens
+from strop.forward.compaction import CompactBatch
 from strop.models.meta_model import outline
 from strop.planning.flops import Flops
 from strop.planning.step import Setup, Step
@@ -78,10 +78,10 @@ def simulate_here(setup: Setup) -> Step:
         micro_batch_tokens=setup.micro_batch_tokens,
         linear_loss=True,
     )
-    pieces = compact.pieces(labels, {"input_ids": ids})
-    assert pieces is not None, "rows without padding have a compact form"
+    micro_batches = compact.micro_batches(labels, {"input_ids": ids})
+    assert micro_batches is not None, "rows without padding have a compact form"
     with torch.autograd.set_multithreading_enabled(False), fake, seen:
-        placed = [_placed(piece, setup.device) for piece in pieces]
+        placed = [_placed(micro_batch, setup.device) for micro_batch in micro_batches]
         return _step(model, compact, placed, _faked(labels, setup.device), seen)
 
 
@@ -144,9 +144,13 @@ def place(model: nn.Module, fake: FakeTensorMode, device: str) -> None:
                 setattr(module, name, new)
 
 
-def _placed(piece: KeptTokens, device: str) -> KeptTokens:
-    tensors = {k: v for k in piece.__slots__ if isinstance(v := getattr(piece, k), Tensor)}
-    return KeptTokens(**{k: _faked(t, device) for k, t in tensors.items()}, segments=piece.segments)
+def _placed(micro_batch: CompactBatch, device: str) -> CompactBatch:
+    tensors = {
+        k: v for k in micro_batch.__slots__ if isinstance(v := getattr(micro_batch, k), Tensor)
+    }
+    return CompactBatch(
+        **{k: _faked(t, device) for k, t in tensors.items()}, segments=micro_batch.segments
+    )
 
 
 def _faked(t: Tensor, device: str) -> Tensor:
@@ -154,7 +158,11 @@ def _faked(t: Tensor, device: str) -> Tensor:
 
 
 def _step(
-    model: Any, compact: CompactForward, pieces: list[KeptTokens], labels: Tensor, seen: Allocations
+    model: Any,
+    compact: CompactForward,
+    micro_batches: list[CompactBatch],
+    labels: Tensor,
+    seen: Allocations,
 ) -> Step:
     """Run a step with an optimizer that has its state, and return what it needed."""
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -173,7 +181,7 @@ def _step(
     before = seen.total
     with Flops() as flops:
         with _phase(seen, phases), seen.saved_for_backward("kept"):
-            loss = compact.answer(pieces, labels, None).loss
+            loss = compact.answer(micro_batches, labels, None).loss
         after_forward = seen.total
         with _phase(seen, phases):
             loss.backward()

@@ -17,8 +17,8 @@ import psutil
 import torch
 
 from strop.core.tokens import IGNORE_INDEX
-from strop.forward.compaction import keep_tokens
-from strop.forward.decoder.block_families import FAMILIES
+from strop.forward.compaction import compact_batch
+from strop.forward.decoder.block_families import BLOCK_FAMILIES
 from strop.models.precision import described
 from strop.planning.machine import FreeMemory, free_memory, peak_resident
 from strop.planning.product_cache import batches, cache_bytes, micro_batch_sizes
@@ -130,7 +130,7 @@ class DrawnRows:
             ids[b, : self.lengths[i]] = torch.tensor(self._rows[i][0])
             labels[b, : self.lengths[i]] = torch.tensor(self._rows[i][1])
             mask[b, : self.lengths[i]] = 1
-        parts = keep_tokens(ids, labels, mask, budget=budget) or []
+        parts = compact_batch(ids, labels, mask, budget=budget) or []
         return max(((len(x.tokens), len(x.rows)) for x in parts), default=(0, 0))
 
     def compiled(self, memory: StepMemory, budget: int | None) -> int:
@@ -167,7 +167,7 @@ def _words(activations: str, budget: int | None) -> str:
 def _known(model: Any) -> bool:
     """Say whether the model's blocks are of one known family and all alike."""
     blocks = getattr(model.base_model, "layers", None) or ()
-    families = [FAMILIES.get(type(block).__name__) for block in blocks]
+    families = [BLOCK_FAMILIES.get(type(block).__name__) for block in blocks]
     return len(families) > 0 and all(f is not None and not f.hybrid for f in families)
 
 

@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 from strop.core.errors import UnsupportedError
 from strop.core.system.heap import return_large_blocks
 from strop.forward.compact import CompactForward, Undo, base_model, install
-from strop.forward.fused_head import Asked
+from strop.forward.fused_head import FusedHeadOptions
 from strop.models.quantized.inference_layout import keep_layout, packed_for_inference
 from strop.training import prefix_batching
 from strop.training.dataset import WEIGHTS
@@ -85,7 +85,10 @@ def accelerate(
         models.append(trainer.ref_model)
     for model in models:
         base = base_model(model)
-        if Asked.of(base.forward) is None and Asked.of(_unprepared(base)) is None:
+        if (
+            FusedHeadOptions.of(base.forward) is None
+            and FusedHeadOptions.of(_unprepared(base)) is None
+        ):
             raise UnsupportedError(
                 f"{type(trainer).__name__} has put no log-probability head on its model, or "
                 "something re-bound the model's forward since; strop.accelerate takes TRL's "
@@ -148,7 +151,7 @@ def _install(
     """
     base = base_model(model)
     outer = vars(base).get("forward")
-    if Asked.of(base.forward) is not None:
+    if FusedHeadOptions.of(base.forward) is not None:
         return install(model, **settings)
     base.forward = _unprepared(base)
     compact, _ = install(model, **settings)

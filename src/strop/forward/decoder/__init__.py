@@ -1,1 +1,1 @@
-"""Runs a decoder on kept tokens: known blocks through strop's halves, others as transformers wrote them."""
+"""Decoder on a compact batch: known blocks through strop's halves, others as transformers wrote them."""

@@ -1,4 +1,4 @@
-"""Reads PEFT's LoRA layers: weight, A, B, scale. The layers stay PEFT's, so do the files they save."""
+"""PEFT's LoRA layers, read: weight, A, B, scale. The layers stay PEFT's, so do the files they save."""
 
 from typing import Any
 
@@ -18,14 +18,14 @@ FROZEN = (*DENSE, QuantizedLinear)
 
 
 def is_lora(layer: Any) -> bool:
-    """Whether a layer is PEFT's LoRA over another; PEFT is loaded when that is first asked."""
+    """Return whether a layer is PEFT's LoRA over another; imports PEFT at the first call."""
     from peft.tuners.lora import Linear
 
     return isinstance(layer, Linear)
 
 
 def obstacle(layer: nn.Module) -> str | None:
-    """Say why `read` cannot take this layer apart, or None if it can."""
+    """Return why `read` cannot read this layer, or None if it can."""
     if type(layer) in FROZEN:
         return "its weight or bias is trained" if _trained(layer) else None
     if not is_lora(layer):
@@ -39,7 +39,7 @@ def obstacle(layer: nn.Module) -> str | None:
 
 
 def adapter_obstacle(layer: Any) -> str | None:
-    """Say why the adapter of a LoRA layer is not W + scale * B A, or None if it is."""
+    """Return why the adapter of a LoRA layer is not W + scale * B A, or None if it is."""
     if layer.fan_in_fan_out:
         return "its weight is transposed"
     names = [n for n in layer.active_adapters if n in layer.lora_A]
@@ -60,7 +60,7 @@ def _trained(layer: nn.Module) -> bool:
 
 
 def read(layer: Any) -> LinearParts:
-    """Take a layer apart as it is now: a switched-off or merged adapter is not there."""
+    """Return the parts of a layer as it is now, without a switched-off or merged adapter."""
     if not is_lora(layer):
         return LinearParts(_weight(layer), layer.bias)
     base: Any = layer.base_layer
@@ -80,7 +80,7 @@ def read(layer: Any) -> LinearParts:
 
 
 def _share_dropped(layer: Any, name: str) -> float:
-    """Return the share of its inputs that an adapter does not see now."""
+    """Return the dropout probability of an adapter's inputs, 0 in evaluation."""
     return float(getattr(layer.lora_dropout[name], "p", 0.0)) if layer.training else 0.0
 
 
@@ -92,7 +92,7 @@ def _weight(layer: Any) -> Tensor | Packed:
 
 
 def folded_weight(layer: Any) -> Tensor:
-    """Return W + scale * B A of a layer [E, D], differentiable in what is trained of it."""
+    """Return W + scale * B A of a layer [E, D], differentiable in its trained tensors."""
     if not is_lora(layer):
         weight: Tensor = layer.weight
         return weight
@@ -106,7 +106,7 @@ def folded_weight(layer: Any) -> Tensor:
 
 
 def drops_out(model: nn.Module) -> bool:
-    """Say whether a module of `model`, an adapter's among them, draws at random for each token now."""
+    """Return whether a module of `model`, an adapter's among them, draws at random for each token now."""
     return any(
         m.p > 0 if isinstance(m, nn.Dropout) else modified.draws_by_number(m)
         for m in model.modules()

@@ -1,7 +1,7 @@
-"""The seam into transformers' attention: runs of tokens in place of a mask.
+"""Attention of transformers' blocks among segments, in place of a mask.
 
-`in_use(model)` switches a model to the attention registered as "strop" for the time of one call, so
-that every other call of the model, generation included, computes what it always did.
+`in_use(model)` switches a model to the attention registered as "strop" for one call, so that every
+other call of the model, generation included, computes what it always did.
 """
 
 import contextlib
@@ -29,13 +29,13 @@ def attention(
     segments: Segments,
     **settings: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """Attend as transformers asks (query [1, H, N, C], key and value [1, K, N, C]).
+    """Attend among segments (query [1, H, N, C], key and value [1, K, N, C]).
 
     Returns:
         [1, N, H, C] and None in place of the attention weights.
 
     Raises:
-        UnsupportedError: this kind of attention has no form for runs of tokens.
+        UnsupportedError: this kind of attention has no form for segments.
     """
     if settings.get("s_aux") is not None or getattr(module, "is_causal", True) is False:
         raise UnsupportedError(
@@ -68,7 +68,7 @@ def no_mask(like: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def in_use(model: nn.Module) -> Iterator[None]:
-    """Let `model` attend among runs of tokens inside the block."""
+    """Let `model` attend among segments inside the block."""
     AttentionInterface.register(NAME, attention)
     configs: dict[int, Any] = {
         id(m.config): m.config for m in model.modules() if hasattr(m, "config")

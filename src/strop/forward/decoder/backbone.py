@@ -1,4 +1,4 @@
-"""From kept tokens to the hidden rows that the head scores.
+"""Hidden rows that the head scores, from a compact batch.
 
 A decoder whose blocks are of a known family runs block by block through strop's halves; any other, and
 any single block with an obstacle, runs through transformers' own code with strop's attention.
@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from strop.core.errors import ConfigError
 from strop.core.system.spill import Spill
-from strop.forward.compaction import KeptTokens
+from strop.forward.compaction import CompactBatch
 from strop.forward.decoder import attention, blocks, mixers, modified
 from strop.forward.decoder.adapters import drops_out
-from strop.forward.decoder.block_families import FAMILIES
+from strop.forward.decoder.block_families import BLOCK_FAMILIES
 from strop.forward.decoder.mixers import MixerHalf
 from strop.layers.block import CHUNK, Block, run_block, run_half, run_mlp
 from strop.ops.lora_linear.parts import Workspace
@@ -33,16 +33,16 @@ FUSE = ("auto", "always", "never")
 
 @dataclass(slots=True)
 class Backbone:
-    """Runs the decoder of `model` on one row of kept tokens.
+    """Decoder of `model` on one row of compacted tokens.
 
-    Of L known blocks on N tokens are kept for backward, and exist at the peak of a step,
+    Of L known blocks on N tokens, saved for backward and alive at the peak of a step are
 
         keep        L blocks
         checkpoint  (L - 1) N D numbers, and the last block
         offload     the last block
 
     where a block is what the docstrings of its two halves say. The last one's MLP counts the scored
-    rows only, and is not kept under the last two if those are more than a chunk. The head, the last
+    rows only, and is not saved under the last two if those are more than a chunk. The head, the last
     norm and what one block needs while it runs backward do not grow with L.
     """
 
@@ -52,53 +52,53 @@ class Backbone:
     workspace: Workspace = field(default_factory=Workspace)
     reported: set[str] = field(default_factory=set)
     silent: bool = False
-    """What is off is not reported now."""
+    """Whether reports are off now."""
 
     def shares_prefixes(self) -> bool:
-        """Say whether a shared prefix may be computed once: not where dropout makes copies differ."""
+        """Return whether a shared prefix may be computed once: not where dropout makes copies differ."""
         return not drops_out(self.model)
 
     def __call__(
-        self, kept: KeptTokens, *, one_by_one: bool = False, embedded: Tensor | None = None
+        self, batch: CompactBatch, *, one_by_one: bool = False, embedded: Tensor | None = None
     ) -> Tensor:
         """Return the hidden rows [M, D] that predict the labels.
 
         Args:
-            kept: what is computed.
-            one_by_one: each row through the decoder's own forward; `kept` shares no prefixes then.
-            embedded: [N, D] what stands for the tokens in place of their embeddings.
+            batch: tokens and labels.
+            one_by_one: each row through the decoder's own forward; `batch` shares no prefixes then.
+            embedded: [N, D] in place of the tokens' embeddings.
         """
         if one_by_one:
-            return self._row_by_row(kept)
+            return self._row_by_row(batch)
         if embedded is None:
-            embedded = self.embed(kept)
+            embedded = self.embed(batch)
         decoder = self.model.base_model
         if self._knows(decoder, embedded):
-            return self._by_halves(decoder, embedded, kept)
-        with self._as_written(kept):
+            return self._by_halves(decoder, embedded, batch)
+        with self._as_written(batch):
             decoded = decoder(
                 inputs_embeds=embedded[None],
-                position_ids=kept.positions[None],
+                position_ids=batch.positions[None],
                 attention_mask=attention.no_mask(embedded),
                 use_cache=False,
-                segments=kept.segments,
+                segments=batch.segments,
             )
-        hidden: Tensor = decoded.last_hidden_state[0].index_select(0, kept.rows)
+        hidden: Tensor = decoded.last_hidden_state[0].index_select(0, batch.rows)
         return hidden
 
-    def embed(self, kept: KeptTokens) -> Tensor:
-        """Return the embeddings [N, D] of kept tokens."""
+    def embed(self, batch: CompactBatch) -> Tensor:
+        """Return the embeddings [N, D] of a batch's tokens."""
         layer = self.model.get_input_embeddings()
-        embedded: Tensor = layer(kept.tokens)
+        embedded: Tensor = layer(batch.tokens)
         if any(p.requires_grad for p in layer.parameters()):
             return embedded
-        return embedded.detach()  # nothing below the lowest adapter wants a gradient
+        return embedded.detach()  # nothing below the lowest adapter needs a gradient
 
-    def _row_by_row(self, kept: KeptTokens) -> Tensor:
-        segments, rows = kept.segments, []
+    def _row_by_row(self, batch: CompactBatch) -> Tensor:
+        segments, rows = batch.segments, []
         for start, length in zip(segments.starts, segments.lengths, strict=True):
-            tokens = kept.tokens[None, start : start + length]
-            positions = kept.positions[None, start : start + length]
+            tokens = batch.tokens[None, start : start + length]
+            positions = batch.positions[None, start : start + length]
             # a model counts from 0 by itself, each in its way
             extra = {"position_ids": positions} if int(positions[0, 0]) else {}
             with self.checkpointing():
@@ -109,7 +109,7 @@ class Backbone:
                     **extra,
                 )
             rows.append(decoded.last_hidden_state[0])
-        return torch.cat(rows).index_select(0, kept.rows)
+        return torch.cat(rows).index_select(0, batch.rows)
 
     def checkpointing(self) -> contextlib.AbstractContextManager[None]:
         """Let blocks that run through their own forward keep what `activations` says."""
@@ -130,44 +130,46 @@ class Backbone:
         ):
             self._report("autocast computes in 16 bits beside a residual in float32")
             return False  # on a CPU float32 is the faster one, and nearer the truth
-        found = getattr(decoder, "layers", None)
-        if found is None or not len(found):
+        layers = getattr(decoder, "layers", None)
+        if layers is None or not len(layers):
             self._report("its decoder has no list of blocks")
             return False
-        kinds = {type(block).__name__ for block in found}
-        if not kinds <= FAMILIES.keys():
-            self._report(f"{', '.join(sorted(kinds - FAMILIES.keys()))} is no known kind of block")
+        kinds = {type(block).__name__ for block in layers}
+        if not kinds <= BLOCK_FAMILIES.keys():
+            self._report(
+                f"{', '.join(sorted(kinds - BLOCK_FAMILIES.keys()))} is no known kind of block"
+            )
             return False
         if not modified.is_original(decoder):
             self._report(f"{type(decoder).__name__} is not as transformers wrote it")
             return False
         return True
 
-    def _by_halves(self, decoder: Any, hidden: Tensor, kept: KeptTokens) -> Tensor:
+    def _by_halves(self, decoder: Any, hidden: Tensor, batch: CompactBatch) -> Tensor:
         spill = Spill() if self.activations == "offload" else None
-        angles = _angles(decoder, hidden, kept.positions)
+        angles = _angles(decoder, hidden, batch.positions)
         for i, block in enumerate(decoder.layers):
             cos, sin = angles(block)
             why = blocks.obstacle(block, rebound_norms=self.fuse == "always")
             if why is not None:
                 self._report(f"a block runs as transformers wrote it: {why}")
-                hidden = self._one_as_written(block, hidden, kept, (cos, sin))
+                hidden = self._one_as_written(block, hidden, batch, (cos, sin))
                 continue
-            read = blocks.read(block, kept, (cos, sin), self.workspace, spill)
+            read = blocks.read(block, batch, (cos, sin), self.workspace, spill)
             if i == len(decoder.layers) - 1:  # above it only the scored rows are of use
-                hidden = _mixed(read, hidden).index_select(0, kept.scored)
+                hidden = _mixed(read, hidden).index_select(0, batch.scored)
                 if self._lean and len(hidden) > CHUNK:
                     hidden = run_mlp(read.mlp, hidden)
                 else:
                     hidden = run_half(read.mlp, hidden)
-                return self._normed(decoder, hidden.index_select(0, kept.places))
+                return self._normed(decoder, hidden.index_select(0, batch.places))
             if not self._lean:
                 hidden = run_half(read.mlp, _mixed(read, hidden))
             elif isinstance(read.attention, MixerHalf) and not torch.is_grad_enabled():
                 hidden = run_mlp(read.mlp, read.attention(hidden))
             else:
                 hidden = run_block(read, hidden)
-        return self._normed(decoder, hidden.index_select(0, kept.rows))
+        return self._normed(decoder, hidden.index_select(0, batch.rows))
 
     def _normed(self, decoder: Any, hidden: Tensor) -> Tensor:
         norm = blocks.read_last_norm(decoder)
@@ -177,25 +179,25 @@ class Backbone:
         return rms_norm(hidden, norm.weight, eps=norm.eps, unit_offset=norm.unit_offset)
 
     def _one_as_written(
-        self, block: Any, hidden: Tensor, kept: KeptTokens, angles: tuple[Tensor, Tensor]
+        self, block: Any, hidden: Tensor, batch: CompactBatch, angles: tuple[Tensor, Tensor]
     ) -> Tensor:
-        with self._as_written(kept):
+        with self._as_written(batch):
             decoded = block(
                 hidden[None],
                 attention_mask=attention.no_mask(hidden),
-                position_ids=kept.positions[None],
+                position_ids=batch.positions[None],
                 position_embeddings=angles,
-                segments=kept.segments,
+                segments=batch.segments,
             )
         row: Tensor = decoded[0]
         return row
 
     @contextlib.contextmanager
-    def _as_written(self, kept: KeptTokens) -> Iterator[None]:
-        again = functools.partial(_checkpoint_among_runs, self.model, kept.segments)
+    def _as_written(self, batch: CompactBatch) -> Iterator[None]:
+        again = functools.partial(_checkpoint_among_segments, self.model, batch.segments)
         with (
             attention.in_use(self.model),
-            mixers.by_runs(self.model, kept.segments),
+            mixers.by_segments(self.model, batch.segments),
             _checkpointing(self.model, self._lean, again),
         ):
             yield
@@ -228,34 +230,34 @@ def _mixed(block: Block, hidden: Tensor) -> Tensor:
 def _angles(
     decoder: Any, hidden: Tensor, positions: Tensor
 ) -> Callable[[Any], tuple[Tensor, Tensor]]:
-    """Return a function from a block to its cosines and sines [1, N, 2 P], made once per kind."""
-    made: dict[str | None, tuple[Tensor, Tensor]] = {}
+    """Return a function from a block to its cosines and sines [1, N, 2 P], computed once per kind."""
+    computed: dict[str | None, tuple[Tensor, Tensor]] = {}
     by_kind = type(decoder.rotary_emb).__name__.startswith("Gemma3")
 
     def angles(block: Any) -> tuple[Tensor, Tensor]:
         kind = block.self_attn.layer_type if by_kind else None
-        if kind not in made:
+        if kind not in computed:
             extra = () if kind is None else (kind,)
-            made[kind] = decoder.rotary_emb(hidden[None], positions[None], *extra)
-        return made[kind]
+            computed[kind] = decoder.rotary_emb(hidden[None], positions[None], *extra)
+        return computed[kind]
 
     return angles
 
 
 @contextlib.contextmanager
-def _checkpointing(model: nn.Module, wanted: bool, function: Callable[..., Any]) -> Iterator[None]:
+def _checkpointing(model: nn.Module, enabled: bool, function: Callable[..., Any]) -> Iterator[None]:
     """Let every block keep only its input, or everything, whatever the trainer switched on."""
-    found: list[Any] = [m for m in model.modules() if hasattr(m, "gradient_checkpointing")]
+    switches: list[Any] = [m for m in model.modules() if hasattr(m, "gradient_checkpointing")]
     names = ("gradient_checkpointing", "_gradient_checkpointing_func")
-    before = [{n: vars(m)[n] for n in names if n in vars(m)} for m in found]
-    for block in found:
-        block.gradient_checkpointing = wanted
-        if wanted:
+    before = [{n: vars(m)[n] for n in names if n in vars(m)} for m in switches]
+    for block in switches:
+        block.gradient_checkpointing = enabled
+        if enabled:
             block._gradient_checkpointing_func = function
     try:
         yield
     finally:
-        for block, was in zip(found, before, strict=True):
+        for block, was in zip(switches, before, strict=True):
             for name in names:
                 vars(block).pop(name, None)
             vars(block).update(was)
@@ -265,12 +267,12 @@ def _checkpoint(function: Callable[..., Tensor], *args: Any) -> Any:
     return torch.utils.checkpoint.checkpoint(function, *args, use_reentrant=False)
 
 
-def _checkpoint_among_runs(
+def _checkpoint_among_segments(
     model: nn.Module, segments: Segments, function: Callable[..., Tensor], *args: Any
 ) -> Any:
     def again(*inputs: Any) -> Tensor:
         # runs a second time during backward
-        with attention.in_use(model), mixers.by_runs(model, segments):
+        with attention.in_use(model), mixers.by_segments(model, segments):
             return function(*inputs)
 
     return _checkpoint(again, *args)

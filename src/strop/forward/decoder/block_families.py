@@ -1,4 +1,4 @@
-"""What differs between model families, as rows of one table; the code that reads it is `blocks.py`."""
+"""Table of model families: the names of the parts of their blocks, read by `blocks.py`."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -31,7 +31,7 @@ class Family:
     head_norms: tuple[str, ...] = ()
     """Norms of q and of k, per head, before they are rotated."""
     window_of: Literal["attention", "config"] | None = None
-    """Who knows the sliding window."""
+    """Owner of the sliding window."""
     softcap: bool = False
     """Attention scores are capped."""
     last_norm: str = "norm"
@@ -39,7 +39,7 @@ class Family:
 
     @property
     def hybrid(self) -> bool:
-        """Blocks differ in their mixers."""
+        """Whether blocks differ in their mixers."""
         return self.recurrent is not None
 
 
@@ -53,7 +53,7 @@ _GEMMA = Family(
     softcap=True,
 )
 
-FAMILIES = {
+BLOCK_FAMILIES = {
     "LlamaDecoderLayer": Family(),
     "MistralDecoderLayer": Family(window_of="config"),
     "Qwen2DecoderLayer": Family(window_of="attention"),

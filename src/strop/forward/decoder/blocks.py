@@ -1,4 +1,4 @@
-"""Reads transformers' decoder blocks into strop's halves; the blocks themselves stay as they are."""
+"""Transformers' decoder blocks, read into strop's halves; the blocks themselves stay as they are."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from strop.core.system.spill import Spill
-from strop.forward.compaction import KeptTokens
+from strop.forward.compaction import CompactBatch
 from strop.forward.decoder import adapters, modified
-from strop.forward.decoder.block_families import ACTIVATIONS, FAMILIES, Family
+from strop.forward.decoder.block_families import ACTIVATIONS, BLOCK_FAMILIES, Family
 from strop.forward.decoder.mixers import MixerHalf
 from strop.layers.attention_half import Attended, AttentionHalf
 from strop.layers.block import Block
@@ -19,17 +19,17 @@ from strop.ops.lora_linear.parts import Workspace
 
 
 def all_known(decoder: Any) -> bool:
-    """Say whether every block of a decoder is of a known family."""
-    found = getattr(decoder, "layers", None) or ()
-    return len(found) > 0 and {type(block).__name__ for block in found} <= FAMILIES.keys()
+    """Return whether every block of a decoder is of a known family."""
+    layers = getattr(decoder, "layers", None) or ()
+    return len(layers) > 0 and {type(block).__name__ for block in layers} <= BLOCK_FAMILIES.keys()
 
 
 def obstacle(block: Any, *, rebound_norms: bool = False) -> str | None:
-    """Say why a decoder block runs as transformers wrote it, or None if strop's halves serve it.
+    """Return why a decoder block runs as transformers wrote it, or None if strop's halves serve it.
 
-    `rebound_norms` lets a norm count by its class although its forward was bound anew.
+    `rebound_norms` lets a norm count by its class although its forward was re-bound.
     """
-    family = FAMILIES.get(type(block).__name__)
+    family = BLOCK_FAMILIES.get(type(block).__name__)
     if family is None:
         return f"{type(block).__name__} is not a known kind of block"
     attention, mlp = _plain_attention(block, family), getattr(block, family.mlp)
@@ -53,7 +53,7 @@ def obstacle(block: Any, *, rebound_norms: bool = False) -> str | None:
         linears += [getattr(attention, n) for n in (*family.qkv, family.o)]
     for linear in linears:
         if (why := adapters.obstacle(linear)) is not None:
-            return f"one of its linear layers cannot be taken apart: {why}"
+            return f"one of its linear layers cannot be read: {why}"
     hooked = any(m._forward_hooks or m._forward_pre_hooks for m in block.modules())
     return "it carries forward hooks" if hooked else None
 
@@ -71,7 +71,7 @@ def _activation_name(config: Any) -> str | None:
 
 
 def _activates_as_configured(mlp: Any, family: Family) -> bool:
-    """Say whether the MLP's activation is still the one that the configuration names."""
+    """Return whether the MLP's activation is still the one that the configuration names."""
     if family.activation is not None:
         return True
     function = getattr(mlp, "act_fn", None) or getattr(mlp, "activation_fn", None)
@@ -82,7 +82,7 @@ def _activates_as_configured(mlp: Any, family: Family) -> bool:
 
 def activation_of(block: Any) -> str | None:
     """Return the name `ops.glu` has for the block's activation, or None."""
-    family = FAMILIES[type(block).__name__]
+    family = BLOCK_FAMILIES[type(block).__name__]
     if family.activation is not None:
         return family.activation
     return ACTIVATIONS.get(str(_activation_name(getattr(block, family.mlp).config)))
@@ -90,7 +90,7 @@ def activation_of(block: Any) -> str | None:
 
 def read(
     block: Any,
-    kept: KeptTokens,
+    batch: CompactBatch,
     angles: tuple[Tensor, Tensor],
     workspace: Workspace,
     spill: Spill | None,
@@ -99,12 +99,12 @@ def read(
 
     Args:
         block: of a known family.
-        kept: the N tokens it runs on.
+        batch: N tokens.
         angles: cosines and sines [1, N, 2 P] of their positions.
         workspace: buffers shared by all blocks.
         spill: where the block's input goes, or None.
     """
-    family = FAMILIES[type(block).__name__]
+    family = BLOCK_FAMILIES[type(block).__name__]
     module, activation = getattr(block, family.mlp), activation_of(block)
     assert activation is not None
     mlp = MlpHalf(
@@ -116,23 +116,23 @@ def read(
         workspace=workspace,
     )
     if _plain_attention(block, family) is None:
-        return Block(_mixer(block, family, kept, angles), mlp, spill)
+        return Block(_mixer(block, family, batch, angles), mlp, spill)
     cos, sin = angles
     P = cos.shape[-1] // 2
-    attended = Attended(kept.segments, cos[0, :, :P], sin[0, :, :P])
+    attended = Attended(batch.segments, cos[0, :, :P], sin[0, :, :P])
     return Block(_attention(block, family, attended, workspace), mlp, spill)
 
 
 def last_norm(decoder: Any) -> nn.Module:
     """Return the norm after the last block of a decoder whose blocks are all of known families."""
-    norm: nn.Module = getattr(decoder, FAMILIES[type(decoder.layers[-1]).__name__].last_norm)
+    norm: nn.Module = getattr(decoder, BLOCK_FAMILIES[type(decoder.layers[-1]).__name__].last_norm)
     return norm
 
 
 def read_last_norm(decoder: Any) -> Norm | None:
     """Read the norm after the last block, or None where it is of another kind than the blocks' own."""
     block, norm = decoder.layers[-1], last_norm(decoder)
-    family = FAMILIES[type(block).__name__]
+    family = BLOCK_FAMILIES[type(block).__name__]
     known = modified.is_original(norm) and type(norm).__name__.endswith("RMSNorm")
     if not known or type(norm) is not type(getattr(block, family.input_norm)):
         return None
@@ -140,7 +140,7 @@ def read_last_norm(decoder: Any) -> Norm | None:
 
 
 def _mixer(
-    block: Any, family: Family, kept: KeptTokens, angles: tuple[Tensor, Tensor]
+    block: Any, family: Family, batch: CompactBatch, angles: tuple[Tensor, Tensor]
 ) -> MixerHalf:
     recurrent = family.recurrent is not None and hasattr(block, family.recurrent)
     kind = angles[0].device.type
@@ -148,8 +148,8 @@ def _mixer(
         norm=getattr(block, family.input_norm),
         mixer=getattr(block, str(family.recurrent) if recurrent else "self_attn"),
         recurrent=recurrent,
-        segments=kept.segments,
-        positions=kept.positions,
+        segments=batch.segments,
+        positions=batch.positions,
         angles=angles,
         autocast=(torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind)),
     )

@@ -1,10 +1,9 @@
-"""The seam into layers that carry a state from token to token: run by run, each after its ancestors.
+"""Layers that carry a state from token to token: segment by segment, each after its ancestors.
 
 Causal convolutions, gated delta nets and state-space mixers read their input in order, and what lies
 before a row in it would reach into that row. Their own arguments for row borders (`cu_seqlens`,
-`seq_idx`) need packages with GPU kernels, and know no shared prefixes. `by_runs(model, segments)`
-lets each such layer see every run of tokens behind its ancestors and nothing else, for the time of one
-call.
+`seq_idx`) need packages with GPU kernels, and know no shared prefixes. `by_segments(model, segments)`
+lets each such layer see every segment behind its ancestors and nothing else, for one call.
 """
 
 import contextlib
@@ -22,20 +21,21 @@ from strop.ops.segment_attention.segments import Segments
 
 
 def mixers(model: nn.Module) -> list[nn.Module]:
-    """Return the layers that hold a convolution over tokens, and so a state."""
+    """Return the layers with a convolution over tokens, which carry a state."""
     return [m for m in model.modules() if any(isinstance(c, nn.Conv1d) for c in m.children())]
 
 
 @contextlib.contextmanager
-def by_runs(model: nn.Module, segments: Segments) -> Iterator[None]:
-    """Let every mixer of `model` keep runs of tokens apart inside the block."""
+def by_segments(model: nn.Module, segments: Segments) -> Iterator[None]:
+    """Let every mixer of `model` keep segments apart inside the block."""
     bound = [
         (m, vars(m).get("forward"), m.forward)
         for m in mixers(model)
-        if getattr(m.forward, "func", None) is not _run_by_run  # a checkpoint's first run is inside
+        if getattr(m.forward, "func", None)
+        is not _segment_by_segment  # a checkpoint's first forward is inside
     ]
     for mixer, _, forward in bound:
-        mixer.forward = functools.partial(_run_by_run, forward, segments)
+        mixer.forward = functools.partial(_segment_by_segment, forward, segments)
     try:
         yield
     finally:
@@ -45,10 +45,10 @@ def by_runs(model: nn.Module, segments: Segments) -> Iterator[None]:
                 mixer.forward = before
 
 
-def _run_by_run(
+def _segment_by_segment(
     forward: Callable[..., Any], segments: Segments, /, *args: Any, **settings: Any
 ) -> Any:
-    """Return what `forward` gives for [1, N, D] hidden rows; a prefix is read again for each child."""
+    """Return `forward` of [1, N, D] hidden rows; a prefix is read again for each child."""
     name = "hidden_states"
     hidden: Tensor = settings.pop(name) if name in settings else args[0]
     rest = args[1:] if len(args) and hidden is args[0] else args
@@ -56,12 +56,10 @@ def _run_by_run(
     if "attention_mask" in settings:
         settings["attention_mask"] = None  # there is no padding
     parts, others = [], ()
-    for run, length in enumerate(segments.lengths):
-        path = [*reversed([*segments.ancestors(run)]), run]
-        seen = [
-            hidden[:, segments.starts[r] : segments.starts[r] + segments.lengths[r]] for r in path
-        ]
-        mixed = forward(torch.cat(seen, 1), *rest, **settings)
+    spans = [slice(s, s + n) for s, n in zip(segments.starts, segments.lengths, strict=True)]
+    for segment, length in enumerate(segments.lengths):
+        path = [*reversed([*segments.ancestors(segment)]), segment]
+        mixed = forward(torch.cat([hidden[:, spans[s]] for s in path], 1), *rest, **settings)
         if isinstance(mixed, tuple):
             mixed, others = mixed[0], mixed[1:]
         parts.append(mixed[:, -length:])
@@ -80,18 +78,18 @@ class MixerHalf:
     norm: nn.Module
     mixer: nn.Module
     recurrent: bool
-    """It carries a state from token to token; else it attends."""
+    """Whether it carries a state from token to token; else it attends."""
     segments: Segments
     positions: Tensor
     """[N]"""
     angles: tuple[Tensor, Tensor]
-    """cosines and sines [1, N, 2 P]"""
+    """Cosines and sines [1, N, 2 P]."""
     autocast: tuple[torch.dtype, bool]
-    """dtype and switch of the autocast around the block."""
+    """Dtype and switch of the autocast around the block."""
 
     @property
     def trained(self) -> tuple[Tensor, ...]:
-        """The tensors that want a gradient, in the order of `gradients`."""
+        """Tensors that need a gradient, in the order of `gradients`."""
         parameters = (*self.norm.parameters(), *self.mixer.parameters())
         return tuple(p for p in parameters if p.requires_grad)
 
@@ -99,7 +97,7 @@ class MixerHalf:
         """Return y [N, D]."""
         hidden = self.norm(x)[None]
         if self.recurrent:
-            return x + _run_by_run(self.mixer, self.segments, hidden_states=hidden)[0]
+            return x + _segment_by_segment(self.mixer, self.segments, hidden_states=hidden)[0]
         with attention.in_use(self.mixer):
             attended, _ = self.mixer(
                 hidden_states=hidden,
@@ -133,13 +131,13 @@ class MixerHalf:
         self,
         dy: Tensor,
         x: Tensor,
-        kept: tuple[Tensor, ...],
+        saved: tuple[Tensor, ...],
         masks: int | None,
         *,
         x_needs_grad: bool,
     ) -> tuple[Tensor | None, list[Tensor | None]]:
         """Return the gradient of x [N, D], or None, and those of `trained`."""
-        leaf, y = kept
+        leaf, y = saved
         inputs = (leaf, *self.trained) if x_needs_grad else self.trained
         gradients: list[Tensor | None] = []
         if inputs:

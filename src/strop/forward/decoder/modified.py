@@ -1,7 +1,7 @@
-"""Whether a model computes what its class's code says, token by token.
+"""Changes of a model by which it may no longer treat each token by itself.
 
 The compact forward goes around the forwards of known blocks and of the decoder, and hands every other
-part one row of kept tokens in place of a batch of padded rows. That is right for the code of the
+part one row of compacted tokens in place of a batch of padded rows. That is right for the code of the
 packages named here; a forward or a hook from elsewhere may see rows in another way.
 """
 
@@ -15,9 +15,9 @@ from torch.nn.modules import module as global_hooks
 PACKAGES = frozenset(
     {"torch", "transformers", "peft", "trl", "strop", "accelerate", "bitsandbytes"}
 )
-"""Whose forwards and hooks treat rows as transformers' own code does."""
+"""Packages whose forwards and hooks treat rows as transformers' own code does."""
 HOOKS = PACKAGES - {"peft", "accelerate"}
-"""Whose hooks may stay: PEFT's carry something for each row, accelerate's move layers between devices."""
+"""Packages whose hooks may stay: PEFT's carry state for each row, accelerate's move layers."""
 TOKENWISE = frozenset(
     {"adalora", "beft", "boft", "c3a", "deft", "delora", "fourierft", "frod", "glora", "gralora"}
     | {"hira", "hra", "ia3", "ln_tuning", "loha", "lokr", "lora", "miss", "oft", "osf", "peanut"}
@@ -35,20 +35,20 @@ TOKENWISE = frozenset(
 )
 """PEFT's methods that were seen to treat each token by itself; others may mix or draw over a batch."""
 VARIANTS = ("Dora",)
-"""Beginnings of the names of LoRA's variants of which the same is known."""
+"""Prefixes of the names of LoRA's variants of which the same is known."""
 POINTWISE = ("Norm", "RotaryEmbedding")
-"""Ends of the names of layers that look at single tokens, whoever computes them."""
+"""Suffixes of the names of layers that look at single tokens, whoever wrote their forward."""
 NOT_CAUSAL = "does not attend causally"
 ACROSS = ("encoder_attn", "crossattention", "cross_attn", "cross_attention")
-"""Ends of the names of attention to an encoder's states, which a decoder trained alone has not."""
+"""Suffixes of the names of attention to an encoder's states, unused in a decoder trained alone."""
 DRAWS_PER_CALL = ("layerdrop", "rank_dropout", "module_dropout")
-"""Ends of the names of what is drawn once for a whole batch."""
+"""Suffixes of the names of probabilities that are drawn once for a whole batch."""
 OTHER_SHARES = ("resid", "hidden", "activ")
 """Parts of the names of dropouts in an attention layer that are not of its weights."""
 
 
 def obstacle(model: nn.Module) -> str | None:
-    """Say what in `model` is not known to treat each token by itself, or None.
+    """Return what in `model` is not known to treat each token by itself, or None.
 
     The model's own forward and hooks do not count: they are called as ever.
     """
@@ -63,25 +63,25 @@ def obstacle(model: nn.Module) -> str | None:
 
 
 def hooks_of_a_call(model: nn.Module) -> bool:
-    """Say whether PEFT hooks layers for the time of a forward (aLoRA); backward finds none there."""
+    """Return whether PEFT hooks layers for one forward (aLoRA), and removes them before backward."""
     variants = (v for part in model.modules() for v in vars(part).get("lora_variant", {}).values())
     return any(not type(variant).__name__.startswith(VARIANTS) for variant in variants)
 
 
 def _parts(model: nn.Module) -> list[nn.Module]:
-    """Return all modules of a model; asked before each forward, so cheaper than `modules()`."""
-    found: dict[nn.Module, None] = {}
+    """Return all modules of a model, cheaper than `modules()`: it runs before each forward."""
+    parts: dict[nn.Module, None] = {}
     waiting = [model]
     while waiting:
         part = waiting.pop()
-        if part not in found:
-            found[part] = None
+        if part not in parts:
+            parts[part] = None
             waiting += [child for child in reversed(part._modules.values()) if child is not None]
-    return list(found)
+    return list(parts)
 
 
 def is_original(part: Any, *, rebound: bool = False) -> bool:
-    """Say whether a module is of a class of transformers and runs that class's forward, unhooked.
+    """Return whether a module is of a class of transformers and runs that class's forward, unhooked.
 
     With `rebound` a forward that was bound to this one module does not count.
     """
@@ -90,7 +90,7 @@ def is_original(part: Any, *, rebound: bool = False) -> bool:
         kind.__module__.startswith("transformers.")
         and getattr(kind.forward, "__module__", None) == kind.__module__
         and (rebound or "forward" not in vars(part))
-        and not any(hooks for hooks in _hooks(part))
+        and not _hooked(part)
     )
 
 
@@ -107,7 +107,7 @@ def _obstacle_of(part: nn.Module) -> str | None:
             return (
                 f"has an adapter of the kind {type(variant).__name__}, which may look at whole rows"
             )
-    if (package := foreign_hooks(part, HOOKS)) is not None:
+    if _hooked(part) and (package := foreign_hooks(part, HOOKS)) is not None:
         return f"carries a hook of {package}"
     if (why := _of_code(cast(Any, kind), kind.forward)) is not None:
         return why
@@ -131,7 +131,7 @@ def foreign_hooks(part: nn.Module, known: Collection[str] = PACKAGES) -> str | N
 
 @functools.lru_cache(maxsize=4096)
 def _of_code(kind: type, forward: Any) -> str | None:
-    """Say why the forward of a class is not known, or None."""
+    """Return why the forward of a class is not known, or None."""
     if (package := _package(forward)) not in PACKAGES:
         return f"is a {kind.__name__}, whose forward is code of {package}"
     path = kind.__module__.split(".")
@@ -141,7 +141,7 @@ def _of_code(kind: type, forward: Any) -> str | None:
 
 
 def _drawn_per_call(part: nn.Module) -> str | None:
-    """Say what a module in training draws at random that is not drawn anew for each token."""
+    """Return what a module in training draws at random other than once for each token, or None."""
     kind = type(part)
     if kind.__module__.startswith("torch."):
         return None
@@ -156,7 +156,7 @@ def _drawn_per_call(part: nn.Module) -> str | None:
 
 
 def _attention_dropout(part: nn.Module) -> str:
-    """Return the name of a share of attention weights dropped, which attention is told as a number."""
+    """Return the name of a module's dropout of attention weights, or an empty string."""
     for name in vars(part):
         if "drop" in name and not any(o in name for o in OTHER_SHARES) and _positive(part, name):
             return name
@@ -168,7 +168,7 @@ def _attention_dropout(part: nn.Module) -> str:
 
 
 def draws_by_number(part: nn.Module) -> bool:
-    """Say whether a module draws for each token by a number of its own, without an nn.Dropout."""
+    """Return whether a module draws for each token by a number it has, without an nn.Dropout."""
     if type(part).__module__.startswith("torch.") or not part.training:
         return False
     return any(("drop" in n or "jitter" in n) and _positive(part, n) for n in vars(part))
@@ -178,6 +178,15 @@ def _positive(part: nn.Module, name: str) -> bool:
     value = vars(part).get(name)
     values: Iterable[Any] = value.values() if isinstance(value, dict) else (value,)
     return any(isinstance(v, int | float) and not isinstance(v, bool) and v > 0 for v in values)
+
+
+def _hooked(part: Any) -> bool:
+    return bool(
+        part._forward_pre_hooks
+        or part._forward_hooks
+        or part._backward_pre_hooks
+        or part._backward_hooks
+    )
 
 
 def _hooks(part: Any) -> Iterator[dict[int, Any]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from strop.forward.compaction import KeptTokens
+from strop.forward.compaction import CompactBatch
 from strop.forward.guard.ways import Way
 
 
@@ -13,10 +13,10 @@ def switched(
     model: Any,
     ids: Tensor,
     position_ids: Tensor | None,
-    pieces: Sequence[KeptTokens],
+    micro_batches: Sequence[CompactBatch],
     way: Way,
 ) -> str | None:
-    """Say why pieces of a batch would be rotated by other frequencies than the batch, or None.
+    """Return why micro-batches of a batch would be rotated by other frequencies than the batch, or None.
 
     Dynamic frequencies grow with the longest row of a batch, padding included; those of longrope are
     one of two sets by whether it is beyond the length that the model was first trained on.
@@ -26,7 +26,7 @@ def switched(
         return None
     T = ids.shape[1] if position_ids is None else int(position_ids.max()) + 1
     for kind, limit in kinds:
-        ends = [int(piece.positions.max()) + 1 for piece in pieces]
+        ends = [int(micro_batch.positions.max()) + 1 for micro_batch in micro_batches]
         if kind == "dynamic" or way.name == "rows":
             same = limit > T
         else:

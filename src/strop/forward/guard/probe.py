@@ -1,4 +1,4 @@
-"""A batch that shows whether rows reach into one another, made of another batch's tokens."""
+"""Probe: a small batch of another batch's tokens that shows whether rows reach into one another."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ UNSUPERVISED = 3
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a model is given: [B, T] each."""
+    """Inputs of a model, [B, T] each."""
 
     input_ids: Tensor
     labels: Tensor
@@ -24,7 +24,7 @@ class Batch:
     positions: Tensor | None = None
 
     def padded_left(self) -> bool:
-        """Whether rows begin with padding whose positions are left to the model."""
+        """Return whether rows begin with padding whose positions are left to the model."""
         if self.mask is None or self.positions is not None:
             return False
         return bool((self.mask[:, 0] == 0).any())
@@ -46,11 +46,11 @@ def make_probe(batch: Batch, context: int | None) -> Batch:
         context: largest number of tokens that the model takes, or None.
     """
     present = torch.ones_like(batch.input_ids) if batch.mask is None else batch.mask
-    rows = [ids[kept != 0].tolist() for ids, kept in zip(batch.input_ids, present, strict=True)]
+    rows = [ids[mask != 0].tolist() for ids, mask in zip(batch.input_ids, present, strict=True)]
     pool = [token for row in rows for token in row]
     head = SHORTEST_PREFIX + 4
-    wanted = 2 * head if context is None else min(2 * head, context)
-    length = max(batch.longest(), wanted)
+    shortest = 2 * head if context is None else min(2 * head, context)
+    length = max(batch.longest(), shortest)
     first = list(islice(cycle(sorted(rows, key=len)[-1]), length))
     back = pool[::-1]
     other = next((i for i, t in enumerate(back) if t != first[min(head, length - 1)]), 0)

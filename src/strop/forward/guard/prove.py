@@ -1,4 +1,4 @@
-"""Proves that the compact way gives a model's own numbers before it is used, or finds another way.
+"""Proof that the compact way computes a model's own numbers before it is used, or another way.
 
 Where a model is of a known family, its families' tests are the proof. Any other is tried once per
 architecture, configuration, version and setting, on a small batch made of the first one's tokens: rows
@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from strop.core.dataless import has_data
 from strop.core.tokens import IGNORE_INDEX, context_length
-from strop.forward.compaction import KeptTokens, keep_tokens
+from strop.forward.compaction import CompactBatch, compact_batch
 from strop.forward.decoder.backbone import Backbone
 from strop.forward.decoder.blocks import all_known
 from strop.forward.guard import ways
@@ -28,7 +28,7 @@ from strop.forward.guard.rounding import Numbers, beyond_rounding, perturbed
 from strop.forward.guard.ways import COMPACT, Way
 
 log = logging.getLogger("strop")
-LogProbs = Callable[[KeptTokens, Way], Tensor]
+LogProbs = Callable[[CompactBatch, Way], Tensor]
 FAILURES = (
     ArithmeticError,
     AssertionError,
@@ -39,23 +39,23 @@ FAILURES = (
     TypeError,
     ValueError,
 )
-"""What code raises that meets shapes or arguments it was not written for."""
+"""Errors of code that meets shapes or arguments it was not written for."""
 DRAWS = 2
 
 
 @dataclass(slots=True)
 class Guard:
-    """Finds the way in which `model` computes batches of a kind."""
+    """Guard of a model: the way in which it computes batches of a kind."""
 
     model: Any
     backbone: Backbone
     log_probs: LogProbs
-    """Gives the log-probabilities [M] of kept tokens, computed in a way."""
+    """Returns the log-probabilities [M] of a compact batch, computed in a way."""
     plain: Callable[[Batch], Tensor]
-    """Gives the log-probabilities [B, T - 1] that the forward of before gives."""
+    """Returns the log-probabilities [B, T - 1] of the forward that was bound before."""
     settings: dict[str, Any]
-    """What else of the caller the proof depends on."""
-    found: dict[Any, Way] = field(default_factory=dict)
+    """Settings of the caller that the proof depends on."""
+    proven: dict[Any, Way] = field(default_factory=dict)
 
     def way(self, batch: Batch) -> Way:
         """Return the way in which a batch like this is computed."""
@@ -63,7 +63,7 @@ class Guard:
             return COMPACT
         if any(isinstance(p, DTensor) for p in self.model.parameters()):
             # processes must call a sharded model equally often, and each has other rows
-            return self._told("plain", "its weights are sharded over processes")
+            return self._fallback("plain", "its weights are sharded over processes")
         settings = {
             **self.settings,
             "left": batch.padded_left(),
@@ -73,14 +73,14 @@ class Guard:
             "longer_than": ways.exceeded(self.model.config, batch.longest()),
         }
         at = tuple(settings.values())
-        if at not in self.found:
+        if at not in self.proven:
             proven_for = ways.describe(self.model, settings)
             way = ways.recall(proven_for)
             if way is None:
                 way = self._prove(batch)
-                ways.keep(proven_for, way)
-            self.found[at] = way
-        return self.found[at]
+                ways.store(proven_for, way)
+            self.proven[at] = way
+        return self.proven[at]
 
     def _prove(self, batch: Batch) -> Way:
         context = context_length(self.model.config)
@@ -93,7 +93,7 @@ class Guard:
                 return self._tried(probe)
             except FAILURES as e:
                 _pass_on_if_memory(e)
-                return self._told("plain", f"its rows cannot be computed alone ({_named(e)})")
+                return self._fallback("plain", f"its rows cannot be computed alone ({_named(e)})")
             finally:
                 self.backbone.silent = False
 
@@ -108,7 +108,7 @@ class Guard:
                 if why is None:
                     break
             if why is not None:
-                return self._told("plain", f"a row alone gives other numbers ({why})")
+                return self._fallback("plain", f"a row alone gives other numbers ({why})")
             way = replace(alone, name="compact", share=not random)
             try:
                 why = self._leak(probe, way)
@@ -120,7 +120,7 @@ class Guard:
             except FAILURES as e:
                 _pass_on_if_memory(e)
                 why = _named(e)
-        return way if why is None else self._told("rows", why, alone)
+        return way if why is None else self._fallback("rows", why, alone)
 
     def _with_rounding(self, probe: Batch, way: Way) -> tuple[Numbers, list[Numbers]]:
         varied = []
@@ -129,11 +129,11 @@ class Guard:
                 varied.append(self._numbers(probe, way))
         return self._numbers(probe, way), varied
 
-    def _told(self, name: str, why: str, way: Way = COMPACT) -> Way:
+    def _fallback(self, name: str, why: str, way: Way = COMPACT) -> Way:
         kind = type(self.model).__name__
         if name == "rows":
             text = (
-                f"{kind} does not suit rows laid end to end ({why}); its rows run one by one "
+                f"{kind} does not suit concatenated rows ({why}); its rows run one by one "
                 "through its own forward"
             )
             return replace(way, name="rows", reason=text)
@@ -141,7 +141,7 @@ class Guard:
         return replace(way, name="plain", share=False, reason=text)
 
     def _draws(self, probe: Batch) -> bool:
-        """Say whether the model draws random numbers when it runs as it is now."""
+        """Return whether the model draws random numbers when it runs as it is now."""
         before = _random_state(probe.input_ids.device)
         with torch.no_grad():
             self._numbers(probe, Way("rows", share=False))
@@ -155,12 +155,12 @@ class Guard:
         mask = probe.labels[:, 1:] != IGNORE_INDEX
         slopes = torch.randn(mask.numel(), generator=torch.Generator().manual_seed(0))
         parts, slots = [], []
-        for piece in _pieces(probe, way):
-            part = self.log_probs(piece, way)
+        for micro_batch in _micro_batches(probe, way):
+            part = self.log_probs(micro_batch, way)
             parts.append(part.detach())
-            slots.append(piece.slots)
+            slots.append(micro_batch.slots)
             if trained and part.requires_grad:
-                slope = slopes.to(part)[piece.slots]
+                slope = slopes.to(part)[micro_batch.slots]
                 more = torch.autograd.grad(part, trained, slope, allow_unused=True)
                 gradients = [_sum(a, b) for a, b in zip(gradients, more, strict=True)]
         flat = parts[0].new_zeros(mask.numel()).index_copy(0, torch.cat(slots), torch.cat(parts))
@@ -171,7 +171,7 @@ class Guard:
             return None  # nothing has derivatives there; the numbers alone decide
         width = probe.labels.shape[1] - 1
         return next(
-            filter(None, (leak(self.backbone, k, width) for k in _pieces(probe, way))), None
+            filter(None, (leak(self.backbone, b, width) for b in _micro_batches(probe, way))), None
         )
 
     def _differs_from_plain(
@@ -180,21 +180,21 @@ class Guard:
         with torch.no_grad():
             plain = self.plain(probe)
         mask = probe.labels[:, 1:] != IGNORE_INDEX
-        got = Numbers(plain[mask].to(truth.log_probs.dtype), ())
+        ours = Numbers(plain[mask].to(truth.log_probs.dtype), ())
         bare = [Numbers(v.log_probs, ()) for v in varied]
-        return beyond_rounding(got, Numbers(truth.log_probs, ()), bare)
+        return beyond_rounding(ours, Numbers(truth.log_probs, ()), bare)
 
 
-def _pieces(probe: Batch, way: Way) -> list[KeptTokens]:
+def _micro_batches(probe: Batch, way: Way) -> list[CompactBatch]:
     positions = None
     if way.over_padding:
         positions = torch.arange(probe.input_ids.shape[1]).expand(probe.input_ids.shape)
     budget = 1 if way.name == "rows" else None  # a row at a time, or all of them
-    pieces = keep_tokens(
+    micro_batches = compact_batch(
         probe.input_ids, probe.labels, probe.mask, positions, budget=budget, share=way.share
     )
-    assert pieces is not None, "a probe has no holes"
-    return pieces
+    assert micro_batches is not None, "a probe has no holes"
+    return micro_batches
 
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:

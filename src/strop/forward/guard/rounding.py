@@ -1,4 +1,4 @@
-"""How much a model's numbers vary by rounding alone: Monte Carlo arithmetic (Parker 1997).
+"""Variation of a model's numbers by rounding alone: Monte Carlo arithmetic (Parker 1997).
 
 Every module's result is multiplied by 1 + eps u, with u uniform in [-1, 1] and eps the distance from 1
 to the next number of its dtype. What such runs differ by is what a run in another order may differ by.
@@ -14,17 +14,17 @@ import torch
 from torch import Tensor, nn
 
 FLOOR = 5e-7
-"""Share of a tensor's size that it may err besides, as in `strop.testing.check_error`."""
+"""Additional error allowed, as a share of a tensor's size, as in `strop.testing.check_error`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """What one run of a batch gave."""
+    """Numbers of one forward and backward of a batch."""
 
     log_probs: Tensor
     """[M]"""
     gradients: Sequence[Tensor | None]
-    """Of each trained tensor."""
+    """One for each trained tensor."""
 
 
 @contextlib.contextmanager
@@ -54,18 +54,18 @@ def perturbed(model: nn.Module, seed: int) -> Iterator[None]:
             handle.remove()
 
 
-def beyond_rounding(got: Numbers, truth: Numbers, varied: Sequence[Numbers]) -> str | None:
-    """Say what differs by more than rounding explains, or None.
+def beyond_rounding(ours: Numbers, truth: Numbers, varied: Sequence[Numbers]) -> str | None:
+    """Return what differs by more than rounding explains, or None.
 
     As `strop.testing.check_error` has it: 1.5 times the rms of the variation, twice its largest, of
     log-probabilities; 1.5 times the norm of it, of each tensor's gradient and of all as one vector.
 
     Args:
-        got: the numbers to judge.
-        truth: those of the plain way.
-        varied: those of the plain way, rounded at random; the largest variation counts.
+        ours: numbers to judge.
+        truth: numbers of the plain way.
+        varied: numbers of the plain way, rounded at random; the largest variation counts.
     """
-    error = (got.log_probs - truth.log_probs).double()
+    error = (ours.log_probs - truth.log_probs).double()
     noise = [(v.log_probs - truth.log_probs).double() for v in varied]
     size = truth.log_probs.double()
     allowed = 1.5 * max(_rms(n) for n in noise) + FLOOR * _rms(size)
@@ -74,12 +74,12 @@ def beyond_rounding(got: Numbers, truth: Numbers, varied: Sequence[Numbers]) -> 
     largest = 2 * max(_max(n) for n in noise) + FLOOR * _max(size)
     if not _max(error) <= largest:
         return _text("a log-probability", _max(error), largest)
-    return _gradients(got, truth, varied)
+    return _gradients(ours, truth, varied)
 
 
-def _gradients(got: Numbers, truth: Numbers, varied: Sequence[Numbers]) -> str | None:
+def _gradients(ours: Numbers, truth: Numbers, varied: Sequence[Numbers]) -> str | None:
     sizes = [_norm(t, None) for t in truth.gradients]
-    errors = [_norm(a, b) for a, b in zip(got.gradients, truth.gradients, strict=True)]
+    errors = [_norm(a, b) for a, b in zip(ours.gradients, truth.gradients, strict=True)]
     draws = [
         [_norm(a, b) for a, b in zip(v.gradients, truth.gradients, strict=True)] for v in varied
     ]
@@ -90,10 +90,10 @@ def _gradients(got: Numbers, truth: Numbers, varied: Sequence[Numbers]) -> str |
         scale = max(whole, 1e-300)
         return _text("gradients", math.hypot(*errors) / scale, allowed / scale)
     for i, (error, size) in enumerate(zip(errors, sizes, strict=True)):
-        own = 1.5 * max((draw[i] for draw in draws), default=0.0) + FLOOR * whole
-        if not error <= own:
+        bound = 1.5 * max((draw[i] for draw in draws), default=0.0) + FLOOR * whole
+        if not error <= bound:
             scale = max(size, 1e-300)
-            return _text(f"the gradient of trained tensor {i}", error / scale, own / scale)
+            return _text(f"the gradient of trained tensor {i}", error / scale, bound / scale)
     return None
 
 

@@ -1,4 +1,4 @@
-"""The way in which a model computes a batch, and the memory of which one was proven for it."""
+"""Ways in which a model computes a batch, and the cache of those that were proven."""
 
 import dataclasses
 import functools
@@ -22,20 +22,20 @@ log = logging.getLogger("strop")
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Way:
-    """How a batch is computed.
+    """Way in which a batch is computed.
 
-    compact: all rows as one row of kept tokens.
+    compact: all rows as one row of compacted tokens.
     rows: each row by itself through the model's own forward, up to its last supervised token.
-    plain: the whole batch through the forward that was there before.
+    plain: the whole batch through the forward that was bound before.
     """
 
     name: Literal["compact", "rows", "plain"] = "compact"
     share: bool = True
-    """A prefix that rows have in common is computed once."""
+    """Whether a prefix that rows have in common is computed once."""
     over_padding: bool = False
-    """Positions count padding on the left too, as the model itself counts them."""
+    """Whether positions count padding on the left too, as the model itself counts them."""
     reason: str = ""
-    """Why it is not the compact way, as a sentence."""
+    """Sentence about why it is not the compact way."""
 
 
 COMPACT = Way()
@@ -43,21 +43,21 @@ _HERE: dict[str, Way] = {}
 
 
 def recall(proven_for: dict[str, Any]) -> Way | None:
-    """Return the way that was kept for this model and setting, or None."""
+    """Return the way that is stored for this model and setting, or None."""
     key = _key(proven_for)
     if key in _HERE:
         return _HERE[key]
     try:
-        kept = json.loads(_file(key).read_text(encoding="utf-8"))
-        way = Way(**kept["way"])
+        stored = json.loads(_file(key).read_text(encoding="utf-8"))
+        way = Way(**stored["way"])
     except (OSError, ValueError, TypeError, KeyError):
-        return None  # not there, not readable, or of another version: it is proven again
+        return None  # missing, unreadable, or of another version: it is proven again
     _HERE[key] = way
     return way
 
 
-def keep(proven_for: dict[str, Any], way: Way) -> None:
-    """Keep a way for this process, and in the cache folder where that can be written."""
+def store(proven_for: dict[str, Any], way: Way) -> None:
+    """Store a way for this process, and in the cache folder where that can be written."""
     key = _key(proven_for)
     _HERE[key] = way
     try:
@@ -76,7 +76,7 @@ def _file(key: str) -> Path:
 
 
 def describe(model: Any, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return what a proof depends on, as JSON: architecture, configuration, versions, settings."""
+    """Return all that a proof depends on, as JSON: architecture, configuration, versions, settings."""
     config = model.config.to_dict()
     for name in ("_name_or_path", "transformers_version", "torch_dtype", "dtype"):
         config.pop(name, None)
@@ -95,17 +95,17 @@ def describe(model: Any, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def exceeded(config: Any, longest: int) -> int:
-    """Return how many whole numbers of a configuration a row's length exceeds.
+    """Return the number of whole numbers of a configuration that a row's length exceeds.
 
-    A row longer than a window, a chunk or a context for the first time is proven anew.
+    The first row longer than a window, a chunk or a context is proven again.
     """
     return sum(n <= longest for n in set(_whole_numbers(config.to_dict())))
 
 
 def _kind(module: nn.Module) -> str:
-    own = "*" if "forward" in vars(module) else ""
+    rebound = "*" if "forward" in vars(module) else ""
     hooks = len(module._forward_hooks) + len(module._forward_pre_hooks)
-    return f"{type(module).__module__}.{type(module).__qualname__}{own}{hooks or ''}"
+    return f"{type(module).__module__}.{type(module).__qualname__}{rebound}{hooks or ''}"
 
 
 def _numberless(name: str) -> str:
