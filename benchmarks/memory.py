@@ -1,4 +1,4 @@
-"""What a training step was foretold to need beside what it took, on this machine's CPU.
+"""Memory a training step was predicted to need beside what it took, on this machine's CPU.
 
 Run as `python benchmarks/memory.py`; writes `benchmarks/results/cpu/memory.json`. Each step runs in a
 fresh process, which warms up on a tiny model first: counted is what two steps add to the resident

@@ -104,19 +104,19 @@ QLoRA, in steps of 512 tokens, 0.75 GiB left for the CUDA context and the librar
 
 
 def on_cpu(measured: dict[str, Any]) -> str:
-    """Return what was foretold beside what was taken."""
-    cells = [["model", "activations", "tokens", "foretold, MB", "taken, MB", "error"]]
+    """Return what was predicted beside what was taken."""
+    cells = [["model", "activations", "tokens", "predicted, MB", "taken, MB", "error"]]
     for row in measured["steps"]:
         sizes = [f"{row[name] / 1e6:,.0f}" for name in ("foretold", "increase")]
         first = [row["model"], f"`{row['activations']}`", str(row["tokens"])]
         cells.append([*first, *sizes, f"{row['error']:+.1%}"])
     return f"""
-## Foretold and measured, on a CPU
+## Predicted and measured, on a CPU
 
 LoRA in float32 on weights held in 16 bits. Taken is what two steps add to the resident memory of a
-fresh process at its peak, as Linux counts it, the mapped weights among it. Foretold is `Step.resident`:
+fresh process at its peak, as Linux counts it, the mapped weights among it. Predicted is `Step.resident`:
 what tensors hold, and freed blocks below 1 MB, which glibc does not give back. The libraries' work space
-is not foretold.
+is not predicted.
 
 {rows_of(cells)}
 """

@@ -30,7 +30,7 @@ BUDGETS = (None, 32768, 16384, 8192, 4096, 2048, 1024)
 ACTIVATIONS = ("keep", "checkpoint", "offload")
 """From the fastest to the leanest."""
 RESERVE = 0.1
-"""Share of the free memory that a plan leaves alone: predictions are within that."""
+"""Share of the free memory that a plan leaves alone."""
 UNKNOWN = 4096
 """Token budget for blocks that are of no known family or not all alike, whose memory is not simulated."""
 DRAWN = 2000
