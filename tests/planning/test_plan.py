@@ -50,6 +50,13 @@ def test_with_room_all_activations_stay_and_are_computed_at_once(llama):
     assert (plan.activations, plan.micro_batch_tokens) == ("keep", None)
 
 
+def test_a_whole_batch_leaves_room_for_the_blocks_that_the_heap_keeps(llama):
+    memory = step_memory(llama, "keep", rank=8, targets="all-linear")
+    step = memory(7, 16 * 700, 16 * 699)
+    assert planned(llama, 1.5 * step / MB).micro_batch_tokens is not None
+    assert planned(llama, 2.5 * step / MB).micro_batch_tokens is None
+
+
 def test_with_less_room_less_is_computed_at_once_then_fewer_activations_stay(llama):
     steps = []
     for free in (4096, 300, 60, 24, 13):

@@ -84,8 +84,12 @@ def plan_step(
             worst = drawn.worst(budget)
             cut = worst < drawn.most
             shared = memory_now.missing + drawn.compiled(memory, budget)
-            growth = shared + memory(layers, worst, min(worst, drawn.most_labels), several=cut)
-            if growth <= room:
+            most = memory(layers, worst, min(worst, drawn.most_labels), several=cut)
+            growth = shared + most
+            # Without a budget the heap keeps freed blocks, and those of one batch size do not fit
+            # the next: in the worst case a second step's.
+            holes = most if kind == "keep" and not cut and model.device.type == "cpu" else 0
+            if growth + holes <= room:
                 tokens, labels = drawn.largest(budget)
                 step = min(growth - shared, memory(layers, tokens, labels, several=cut))
                 peak = max(memory_now.peak, memory_now.resident + shared + step)
