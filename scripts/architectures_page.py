@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from results import read, rows_of
+from wrap import write_page
 
 PAGE = Path(__file__).parent.parent / "docs" / "architectures.md"
 WAYS = {
@@ -68,4 +69,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    write_page(PAGE, page())

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from wrap import write_page
+
 from strop.data import read
 from strop.data.checking.finding_kinds import KINDS
 from strop.data.encoding.templates import CHAT_TEMPLATES
@@ -287,4 +289,4 @@ def _example(name: str, row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    write_page(PAGE, page())

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from results import read, rows_of
+from wrap import write_page
 
 PAGE = Path(__file__).parent.parent / "docs" / "four_bits.md"
 HEAD = """# Weights in 4 bits
@@ -120,4 +121,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    write_page(PAGE, page())

@@ -5,6 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from wrap import write_page
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "gpu.md"
 TRAFFIC = ROOT / "benchmarks" / "results" / "gpu" / "traffic.json"
@@ -69,4 +71,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    write_page(PAGE, page())

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from results import read, rows_of
+from wrap import write_page
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "memory.md"
@@ -131,4 +132,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    write_page(PAGE, page())

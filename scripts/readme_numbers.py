@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from wrap import write_page
+
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 RESULTS = ROOT / "benchmarks" / "results" / "cpu"
@@ -30,7 +32,7 @@ def main() -> int:
     if blocks != 1:
         print(f"{README.name} has {blocks} blocks between number markers, expected one")
         return 1
-    README.write_text(updated, encoding="utf-8")
+    write_page(README, updated)
     return 0
 
 

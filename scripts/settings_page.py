@@ -5,6 +5,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from wrap import write_page
+
 from strop.planning.settings import described
 from strop.planning.trainer_arguments import DECIDED, REFUSED, WITHOUT_EFFECT, WORKS
 
@@ -76,4 +78,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    write_page(PAGE, page())

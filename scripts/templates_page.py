@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from results import read, rows_of
+from wrap import write_page
 
 from strop.data.checking.finding_kinds import KINDS
 
@@ -54,4 +55,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    write_page(PAGE, page())

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from results import read, rows_of
+from wrap import write_page
 
 MODULES = ("sft", "dpo", "kto", "grpo", "rloo", "reward")
 PAGE = Path(__file__).parent.parent / "docs" / "trainers.md"
@@ -197,4 +198,4 @@ def page() -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    write_page(PAGE, page())

@@ -39,7 +39,15 @@ def test_a_page_made_by_a_script_is_what_the_code_declares(name, monkeypatch):
     spec = importlib.util.spec_from_file_location(name, place)
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    assert script.PAGE.read_text(encoding="utf-8") == script.page(), "run: make pages"
+    text = sys.modules["wrap"].wrapped(script.page())
+    assert script.PAGE.read_text(encoding="utf-8") == text, "run: make pages"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_prose_is_wrapped(page, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    text = page.read_text(encoding="utf-8")
+    assert importlib.import_module("wrap").wrapped(text) == text, f"run: scripts/wrap.py {page}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
