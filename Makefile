@@ -45,8 +45,7 @@ check-gpu: $(STAMP) ## the GPU kernels, interpreted and compiled for six cards; 
 
 test: fetch ## every test, those with the real model too
 	$(BIN)/python scripts/fetch.py $(CLEAN)
-	$(FAST)
-	$(BIN)/python -m pytest -m "slow or gpu" --durations=20
+	@failed=0; $(FAST) || failed=1; $(BIN)/python -m pytest -m "slow or gpu" --durations=20 || failed=1; exit $$failed
 
 bench-sft: fetch ## strop beside transformers + PEFT + TRL
 	$(BIN)/python scripts/fetch.py alpaca glaive dpo

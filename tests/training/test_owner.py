@@ -49,6 +49,7 @@ def answers(processes):
     return [json.loads(process.communicate(timeout=120)[0]) for process in processes]
 
 
+@pytest.mark.slow
 def test_two_that_start_at_once_take_folders_of_their_own(tmp_path, tiny_model):
     data = save_chats(tmp_path / "rows.jsonl", 12)
     both = answers([start(tmp_path, data, tiny_model, seed) for seed in (0, 7)])
@@ -58,6 +59,7 @@ def test_two_that_start_at_once_take_folders_of_their_own(tmp_path, tiny_model):
         assert record["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_of_two_in_one_folder_one_trains_and_the_other_is_told(tmp_path, tiny_model):
     data = save_chats(tmp_path / "rows.jsonl", 12)
     both = answers([start(tmp_path, data, tiny_model, seed, out="run") for seed in (0, 7)])
@@ -82,6 +84,7 @@ def test_a_run_that_is_trained_is_not_resumed_beside(tmp_path, tiny_model):
     assert train(rows, resume=run.path, quiet=True).finished
 
 
+@pytest.mark.slow
 def test_a_folder_is_taken_again_after_its_owner_was_killed(tmp_path, tiny_model):
     data = save_chats(tmp_path / "rows.jsonl", 12)
     killed = start(tmp_path, data, tiny_model, steps=100_000, out="run")
