@@ -5,7 +5,7 @@ import torch
 from datasets import Dataset
 
 import strop
-from strop.core.errors import DataError
+from strop.core.errors import ConfigError, DataError
 from tests.trainers import runs
 
 PREPARED = {"dataset_kwargs": {"skip_prepare_dataset": True}, "max_length": None}
@@ -123,3 +123,14 @@ def test_a_batch_of_padding_only_gives_a_loss_of_zero_with_a_gradient_of_zero(
     loss.backward()
     assert loss.item() == 0
     assert all(p.grad is None or not p.grad.any() for p in trainer.model.parameters())
+
+
+def test_the_former_name_of_activations_is_taken_in_its_place(tiny_model, tmp_path):
+    trainer = trainer_of([counting(20)], tiny_model, tmp_path)
+    with pytest.raises(
+        ConfigError, match="activations is keep and policy, its former name, offload"
+    ):
+        strop.accelerate(trainer, "keep", policy="offload")
+    strop.accelerate(trainer, policy="checkpoint")
+    (compact,) = [c.compact for c in trainer.callback_handler.callbacks if hasattr(c, "compact")]
+    assert compact.backbone.activations == "checkpoint"

@@ -10,7 +10,7 @@ import transformers
 from accelerate.utils import convert_to_fp32
 from transformers import TrainerCallback
 
-from strop.core.errors import UnsupportedError
+from strop.core.errors import ConfigError, UnsupportedError
 from strop.core.system.heap import return_large_blocks
 from strop.forward.compact import CompactForward, Undo, base_model, install
 from strop.forward.fused_head import FusedHeadOptions
@@ -57,6 +57,8 @@ def accelerate(
     trainer: transformers.Trainer,
     activations: str = "auto",
     micro_batch_tokens: int | None = None,
+    *,
+    policy: str | None = None,
 ) -> None:
     """Make a TRL trainer compute each token once and only what its loss needs.
 
@@ -71,11 +73,16 @@ def accelerate(
         micro_batch_tokens: compute at most this many tokens at once, exactly; None means no limit.
             A limit, "checkpoint" and "offload" also let this process return freed memory at once;
             see `strop.core.system.heap`.
+        policy: former name of `activations`, in scripts that were written for it.
 
     Raises:
         UnsupportedError: the trainer is already accelerated, or its model has no fused head to serve.
         ConfigError: a setting cannot work.
     """
+    if policy is not None:
+        if activations not in ("auto", policy):
+            raise ConfigError(f"activations is {activations} and policy, its former name, {policy}")
+        activations = policy
     if _watch(trainer) is not None:
         raise UnsupportedError(
             "this trainer is already accelerated; strop.restore(trainer) undoes it"
