@@ -93,7 +93,8 @@ def test_an_export_that_fails_ends_in_exit_code_1_and_a_sentence(quantised, tmp_
     save_file(tensors, model / "model.safetensors", {"format": "pt"})
     run = Run(tmp_path / "run")
     shutil.copytree(quantised.path, run.path)
-    run.update(settings={**run.settings, "model": str(model), "bits": 32}, exports={}, base={})
+    settings = {**run.settings, "model": str(model), "bits": 32, "dtype": "float32"}
+    run.update(settings=settings, exports={}, base={})
     done = command(run.path, "--to", "merged", "--dtype", "float16", "--json")
     assert done.returncode == 1
     printed = json.loads(done.stdout)

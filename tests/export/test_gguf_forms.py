@@ -9,6 +9,7 @@ from gguf import GGMLQuantizationType as Type
 from gguf import GGUFReader
 from safetensors.torch import load_file, save_file
 
+from strop.core.digest import folder_digests
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.exporting import export
 from strop.exporting.certify.certificate import judged, thresholds
@@ -96,6 +97,7 @@ def changed(run, folder, **config):
     copied = Run.open(folder)
     file = copied.weights() / "adapter_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **config}))
+    copied.update(adapter=folder_digests(copied.adapter_folder))
     return copied
 
 
@@ -116,6 +118,7 @@ def test_dora_is_refused_as_an_adapter_alone(run, tmp_path):
     norms = torch.ones(len(tensors[name]))
     tensors[name.replace("lora_B.weight", "lora_magnitude_vector")] = norms
     save_file(tensors, file)
+    other.update(adapter=folder_digests(other.adapter_folder))
     with pytest.raises(UnsupportedError, match=r"magnitudes \(DoRA\)"):
         export(other, "gguf", quant="adapter", out=tmp_path)
 
