@@ -90,14 +90,16 @@ def line(stream: IO[str] | None) -> dict[str, Any]:
     """Return the next line of JSON; what libraries print between is passed over."""
     assert stream is not None
     for text in stream:
-        if text.startswith("{"):
+        if text.startswith('{"'):  # the trainers print dictionaries of Python
             answer: dict[str, Any] = json.loads(text)
             return answer
     sys.exit("a training ended before its last step")
 
 
-def in_turn(old: Checkout, new: Checkout, name: str, mode: str, data: Path) -> dict[str, Any]:
-    """Time every step of a workload in both checkouts, in turn, twice."""
+def in_turn(
+    old: Checkout, new: Checkout, name: str, mode: str, data: Path, rounds: int
+) -> dict[str, Any]:
+    """Time every step of a workload in both checkouts, in turn."""
     seconds: dict[str, list[float]] = {"old": [], "new": []}
     losses: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +107,7 @@ def in_turn(old: Checkout, new: Checkout, name: str, mode: str, data: Path) -> d
         script = old.folder / "benchmarks" / "workloads.py"
         printed = old.output(script, name, "smollm2-135m-instruct", data, rows)
         model = json.loads(printed.splitlines()[-1])["model"]
-        for order in (("old", "new"), ("new", "old")):
+        for order in [("old", "new"), ("new", "old")][:rounds]:
             runs = {
                 which: (old if which == "old" else new).start(rows, model, mode) for which in order
             }
@@ -158,6 +160,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
+    parser.add_argument("--rounds", type=int, choices=(1, 2), default=2)
     parser.add_argument("--data", type=Path, default=Path(".cache/data"))
     parser.add_argument(
         "--rows", type=Path, help="JSONL that both train and export; none: no files"
@@ -167,7 +170,7 @@ def main() -> int:
     old, new = Checkout(options.old.absolute()), Checkout(options.new.absolute())
     steps = []
     for name, mode in WORKLOADS:
-        step = in_turn(old, new, name, mode, options.data.absolute())
+        step = in_turn(old, new, name, mode, options.data.absolute(), options.rounds)
         steps.append(step)
         print(name, mode, f"{step['ratio']:.3f}, same losses: {step['same_losses']}", flush=True)
     result = {"name": "commits", "old": old.commit, "new": new.commit, "steps": steps}
