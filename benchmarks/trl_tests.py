@@ -13,6 +13,7 @@ import argparse
 import collections
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -33,6 +34,8 @@ OFFLINE = ("env", "HF_HUB_OFFLINE=1", "HF_HUB_DISABLE_TELEMETRY=1", "OMP_NUM_THR
 """Beginning of a command that asks no hub."""
 BOTH = ("strop", "trl")
 """Whose gradients are compared with that of float64."""
+TEMPORARY = re.compile(r"/tmp/pytest-of-[^/]+/pytest-\d+/")
+"""A place of this machine in a failed test's reason."""
 EXACT = 1e-5
 """Errors in float64 up to this count as rounding: norms and heads compute in float32 even then."""
 
@@ -85,9 +88,10 @@ def summary(records: Path, module: str) -> dict[str, Any]:
     count = records / f"{module}-accelerated.collected"
 
     def reasons(of: dict[str, Any], *pair: str) -> dict[str, str]:
-        return {
+        last = {
             t: of[t]["why"].strip().rpartition("\n")[2] for t, o in outcomes.items() if o == pair
         }
+        return {test: TEMPORARY.sub("", line) for test, line in last.items()}
 
     skipped = [line for line in ours.values() if line["outcome"] == "skipped"]
     messages = [text for line in trained.values() for text in line["messages"]]
