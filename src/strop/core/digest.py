@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from strop.core import env
@@ -41,3 +42,17 @@ def folder_digests(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of each file below a folder, by its path in it."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+
+
+def changed_file(folder: Path, recorded: Mapping[str, str]) -> Path | None:
+    """Return the first file in a folder whose SHA-256 is not the recorded one, or None.
+
+    Args:
+        folder: where the files lie.
+        recorded: SHA-256 by path in the folder; a file that is missing counts as changed.
+    """
+    for name, digest in recorded.items():
+        file = folder / name
+        if not file.is_file() or file_digest(file) != digest:
+            return file
+    return None

@@ -116,7 +116,7 @@ def compare(
         "base": base.plain(),
         "tuned": tuned.plain(),
     }
-    write_json(run.path / "evaluation.json", record)
+    write_json(run.evaluation_file, record)
     report.write(run)
     return base, tuned
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from strop.core.digest import folder_digests
+from strop.core.digest import changed_file
 from strop.core.errors import ConfigError, DataError
 from strop.core.files import read_json, write_json, written_whole
 from strop.models.files.layout import Layout, from_plain
@@ -198,14 +198,12 @@ def check_same_files(folder: Path, recorded: Mapping[str, str]) -> None:
     Raises:
         DataError: a file was changed or is missing; the text names it.
     """
-    digests = folder_digests(folder)
-    for name, digest in recorded.items():
-        if digests.get(name) != digest:
-            raise DataError(
-                f"{folder / name} is damaged: it is not as training wrote it, and what is made with it "
-                f"would not be the trained model; put that file back, or remove the folder {folder}, and "
-                "what the model's own folder says is taken instead"
-            )
+    if (file := changed_file(folder, recorded)) is not None:
+        raise DataError(
+            f"{file} is damaged: it is not as training wrote it, and what is made with it "
+            f"would not be the trained model; put that file back, or remove the folder {folder}, and "
+            "what the model's own folder says is taken instead"
+        )
 
 
 def _probed(tokenizer: Any) -> Any:

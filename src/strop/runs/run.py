@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from strop.core.digest import file_digest
+from strop.core.digest import changed_file
 from strop.core.errors import ConfigError, DataError
 from strop.core.files import write_json
 from strop.core.quiet import quiet
@@ -129,9 +129,14 @@ class Run:
         return [json.loads(line) for line in lines if line.endswith("}\n")]
 
     @property
+    def evaluation_file(self) -> Path:
+        """evaluation.json: base and tuned model on the same rows."""
+        return self.path / "evaluation.json"
+
+    @property
     def evaluation(self) -> dict[str, Any] | None:
         """Content of evaluation.json, or None before an evaluation."""
-        path = self.path / "evaluation.json"
+        path = self.evaluation_file
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
     def clear(self) -> None:
@@ -139,12 +144,17 @@ class Run:
 
         The record is deleted last: until then the folder is a run.
         """
-        folders = ("export", "checkpoints", "adapter", "model_assets", "base")
-        files = ("log.jsonl", "activation_stats.safetensors", "report.html", "evaluation.json")
-        for name in folders:
-            shutil.rmtree(self.path / name, ignore_errors=True)
-        for name in (*files, "run.json"):
-            (self.path / name).unlink(missing_ok=True)
+        written = (
+            self.checkpoints_folder,
+            self.adapter_folder,
+            self.assets_folder,
+            self.base_folder,
+        )
+        for folder in (*written, self.path / "export"):
+            shutil.rmtree(folder, ignore_errors=True)
+        files = (self.log_file, self.activation_stats_file, self.report, self.evaluation_file)
+        for file in (*files, self.record_file):
+            file.unlink(missing_ok=True)
 
     def update(self, **facts: Any) -> None:
         """Add `facts` to run.json."""
@@ -158,13 +168,12 @@ class Run:
             DataError: a file of the adapter is not what training wrote.
         """
         if self.adapter_folder.is_dir():
-            for name, digest in self.record.get("adapter", {}).items():
-                file = self.adapter_folder / name
-                if not file.is_file() or file_digest(file) != digest:
-                    raise DataError(
-                        f"{file} is not what training wrote (SHA-256 {digest[:12]}); put it back "
-                        "from a copy of the run, or train again"
-                    )
+            recorded = self.record.get("adapter", {})
+            if (file := changed_file(self.adapter_folder, recorded)) is not None:
+                raise DataError(
+                    f"{file} is not what training wrote (SHA-256 {recorded[file.name][:12]}); put it "
+                    "back from a copy of the run, or train again"
+                )
             return self.adapter_folder
         if (last := checkpoints.newest(self.checkpoints_folder)) is None:
             raise ConfigError(
