@@ -41,11 +41,11 @@ def written_whole(path: Path) -> Iterator[Path]:
         for file in (scratch / path.name, *(scratch / path.name).rglob("*")):
             if file.is_file():  # safetensors writes files that only their owner can read
                 file.chmod(file.stat().st_mode | readable)
-            _sync(file)
+            sync(file)
         if path.is_dir():
             path.replace(scratch / _REPLACED)
         (scratch / path.name).replace(path)
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as e:
         if e.errno != 28:  # ENOSPC
             raise
@@ -80,7 +80,7 @@ def _restore(path: Path, scratch: Path) -> None:
         (scratch / _REPLACED).replace(path)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Write a file, or the names in a folder, to the disk itself."""
     if path.is_symlink() or (path.is_dir() and os.name == "nt"):  # Windows opens no folder
         return

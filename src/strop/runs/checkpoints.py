@@ -1,11 +1,9 @@
 """Checkpoints that are known to be complete, and the error when one cannot be written."""
 
 import contextlib
-import hashlib
 import json
 import logging
 import math
-import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,7 +14,7 @@ from safetensors import SafetensorError
 
 from strop.core.digest import file_digest
 from strop.core.errors import StropError, UnsupportedError
-from strop.core.files import write_json
+from strop.core.files import sync, write_json
 from strop.core.system.disk import free_bytes
 
 logger = logging.getLogger(__name__)
@@ -59,10 +57,8 @@ def seal(checkpoint: Path) -> None:
     """Force the files of `checkpoint` to the disk and mark it as complete."""
     files = {}
     for path in sorted(checkpoint.iterdir()):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        files[path.name] = {"size": path.stat().st_size, "sha256": digest}
+        sync(path)
+        files[path.name] = {"size": path.stat().st_size, "sha256": file_digest(path)}
     write_json(checkpoint / MARK, files)
 
 
