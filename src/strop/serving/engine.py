@@ -79,8 +79,8 @@ class Engine:
         self._key = secrets.token_urlsafe(24)
         """Its port is open to every program and every web page here; the key to this process."""
         self._server = _opened(file, adapters, context, slots, self._key)
-        self._get("/lora-adapters")  # by its loop; one that is stopped before it runs never ends
-        meta = self._get("/v1/models")["data"][0].get("meta") or {}
+        self._read("/lora-adapters")  # by its loop; one that is stopped before it runs never ends
+        meta = self._read("/v1/models")["data"][0].get("meta") or {}
         self.context = min(context, meta.get("n_ctx_train") or context)  # as llama.cpp limits it
         self.adapters = len(adapters)
         self.writes_tools = self._renders(tools=[_TOOL])
@@ -125,13 +125,8 @@ class Engine:
         }
         if self.adapters:
             body["lora"] = self.weights_of(adapter)
-        request = urllib.request.Request(
-            f"{self.address}/v1/chat/completions",
-            json.dumps(body).encode(),
-            self.headers,
-        )
         try:
-            with urllib.request.urlopen(request) as answer:
+            with self._open("/v1/chat/completions", body) as answer:
                 for line in answer:
                     if line.startswith(b"data: {"):
                         yield from _texts(json.loads(line[len(b"data: ") :]))
@@ -149,21 +144,21 @@ class Engine:
             result = {"role": "tool", "tool_call_id": "call00000", "content": "1"}
             messages = [question, answer, result]
         body = {"messages": messages, **({"tools": list(tools)} if tools else {})}
-        request = urllib.request.Request(
-            f"{self.address}/apply-template",
-            json.dumps(body).encode(),
-            self.headers,
-        )
         try:
-            with urllib.request.urlopen(request) as answered:
-                return _NAME in json.loads(answered.read())["prompt"]
+            return _NAME in self._read("/apply-template", body)["prompt"]
         except urllib.error.HTTPError:  # many templates refuse what they have no place for
             return False
 
-    def _get(self, route: str) -> Any:
-        request = urllib.request.Request(self.address + route, headers=self.headers)
-        with urllib.request.urlopen(request) as answer:
+    def _read(self, route: str, body: dict[str, Any] | None = None) -> Any:
+        """Return the JSON that a route answers with."""
+        with self._open(route, body) as answer:
             return json.loads(answer.read())
+
+    def _open(self, route: str, body: dict[str, Any] | None = None) -> Any:
+        """Return the answer of a route as a stream: to a POST of `body`, or to a GET without one."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.address + route, data, self.headers)
+        return urllib.request.urlopen(request)
 
 
 def _texts(event: dict[str, Any]) -> Iterator[str]:
