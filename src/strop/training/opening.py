@@ -95,10 +95,7 @@ def _check_place(path: Path) -> None:
 
 def _resumed_run(path: Path, explicit: dict[str, Any]) -> OpenRun:
     run = Run.open(path)
-    if run.finished:
-        raise ConfigError(
-            f"{run.path} is finished; there is nothing to resume; {_further_training(run)}"
-        )
+    _check_open(run)
     out = explicit.pop("out", None)
     if out is not None and Path(out).absolute() != run.path.absolute():
         raise ConfigError(f"out is {out}, but the run to resume stays in {run.path}")
@@ -111,10 +108,20 @@ def _resumed_run(path: Path, explicit: dict[str, Any]) -> OpenRun:
             f"leave out {', '.join(changed)}; or {_further_training(run)}"
         )
     owner = Owner(run.path)
-    if Run.open(path).finished:  # by another process, meanwhile
+    try:
+        _check_open(run)  # another process may have finished it meanwhile
+        return OpenRun(run, Settings.read(recorded), explicit, resumed=True, owner=owner)
+    except BaseException:
         owner.release()
-        raise ConfigError(f"{run.path} is finished; there is nothing to resume")
-    return OpenRun(run, Settings.read(recorded), explicit, resumed=True, owner=owner)
+        raise
+
+
+def _check_open(run: Run) -> None:
+    """Refuse a run that is finished."""
+    if run.finished:
+        raise ConfigError(
+            f"{run.path} is finished; there is nothing to resume; {_further_training(run)}"
+        )
 
 
 def _free_folder(settings: Settings) -> Owner:
