@@ -13,7 +13,8 @@ CAPACITY = 1024
 BYTES = 600_000
 """Of one: two buffers of 256 kB for its code (oneDNN: MAX_CODE_SIZE), and what describes them."""
 ATTENTION = 4
-"""Products that attention over a row of a new length needs, by `benchmarks/planned_peak.py`."""
+"""Products that attention over a row of a new length needs: an estimate, between the 3 that oneDNN
+compiled (`ONEDNN_VERBOSE=1`) in a run of 12 steps and the 5.5 in one of few rows."""
 
 
 def cache_bytes(products: int, micro_batches: int, rows: int) -> int:
