@@ -3,8 +3,8 @@ from typing import Any, Literal
 
 import pytest
 
+from strop.cli.commands.train import settings_from
 from strop.cli.flags import from_text, read_yaml, wrong_flags
-from strop.cli.train import settings_from
 from strop.core.errors import ConfigError
 from strop.training.opening import open_run
 

@@ -7,7 +7,7 @@ import pytest
 from tokenizers import processors
 from typer.testing import CliRunner
 
-from strop.cli.data import data as app
+from strop.cli.commands.data import data as app
 from strop.core.errors import ConfigError
 from strop.data import DataError, as_html, check, fix, read, show
 from strop.data.checking.report import Lengths, picture

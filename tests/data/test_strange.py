@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from strop.cli.data import data as app
+from strop.cli.commands.data import data as app
 from strop.cli.flags import UsageError
 from strop.data import DataError, check, fix, read
 from strop.data.checking.finding_kinds import KINDS

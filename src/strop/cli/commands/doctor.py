@@ -5,6 +5,16 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from strop.cli.options import Json
+from strop.cli.output import respond
+
+
+def doctor(as_json: Json = False) -> None:
+    """Show what this machine has, how fast it is, and which packaged models are installed."""
+    from strop.actions.doctor import examine
+
+    respond(examine, show, as_json=as_json)
+
 
 def show(machine: dict[str, Any]) -> None:
     """Print the properties, and for each absent model the command that installs it."""

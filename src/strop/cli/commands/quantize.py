@@ -1,10 +1,56 @@
 """`strop quantize`: tables of what was chosen for each layer and what it costs."""
 
 from collections import Counter
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
+
+from strop.cli.options import Json
+from strop.cli.output import bars, respond
+
+
+def quantize(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A packaged model, a folder, a GGUF file, a name."),
+    ],
+    out: Annotated[str, typer.Option(help="Folder to write.")],
+    budget: Annotated[
+        float | None,
+        typer.Option(help="Bytes of the linear layers over those of plain NF4. Default: 1.10."),
+    ] = None,
+    max_kl: Annotated[
+        float | None,
+        typer.Option(help="Instead of a budget: largest KL to the original, in nats per token."),
+    ] = None,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(help="Text or rows like those the model will see. Default: a packaged text."),
+    ] = None,
+    adapter_rank: Annotated[
+        int,
+        typer.Option(help="Also write an adapter of this rank that cancels part of the error."),
+    ] = 0,
+    as_json: Json = False,
+) -> None:
+    """Store a model in about 4 bits a weight, with more bits where they matter."""
+    from strop.actions import quantize as action
+
+    def work() -> dict[str, Any]:
+        with bars(quiet=as_json) as progress:
+            return action.quantize(
+                model,
+                out,
+                budget=budget,
+                max_kl=max_kl,
+                calibrate=calibrate,
+                adapter_rank=adapter_rank,
+                progress=progress,
+            )
+
+    respond(work, show, as_json=as_json)
 
 
 def show(result: dict[str, Any]) -> None:

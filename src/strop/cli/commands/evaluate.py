@@ -1,9 +1,41 @@
 """`strop eval`: tables of what was measured, with 95 % intervals."""
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
+
+from strop.cli.options import Ignored, Instruction, Json, Names, Target, columns
+from strop.cli.output import respond
+
+
+def evaluate(
+    target: Target,
+    data: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[DATA]",
+            help="JSONL, JSON, CSV or Parquet; without it the rows that the run held out.",
+        ),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Number of rows to use. Default: all.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the rows drawn and of the bootstrap.")] = 0,
+    names: Names = None,
+    ignore_columns: Ignored = None,
+    instruction: Instruction = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a run, and the model it started from, on rows it has not seen."""
+    from strop.actions import evaluate as action
+
+    read_as = columns(names, ignore_columns, instruction)
+    respond(
+        lambda: action.evaluate(target, data, limit=limit, seed=seed, columns=read_as),
+        show,
+        as_json=as_json,
+    )
 
 
 def show(result: dict[str, Any]) -> None:

@@ -1,13 +1,54 @@
 """`strop train`: gathers the settings of a run, and shows where the run is."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 
 from strop.cli.flags import UsageError, from_text, read_yaml
+from strop.cli.options import Json
+from strop.cli.output import respond
+from strop.cli.settings_command import with_settings
 from strop.planning.settings import described
+
+STOPPED = 130
+"""Exit code of a training that Ctrl-C ended before its last step, as in shells."""
+
+
+@with_settings
+def train(
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="DATA...",
+            help="JSONL, JSON, CSV or Parquet; several with weights, as a.jsonl b.csv:0.5; none "
+            "with --resume.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A packaged model, a folder, a GGUF file or a hub name.")
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="New run folder.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings in YAML; flags override them.")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Resume this interrupted run.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete the run in --out first.")
+    ] = False,
+    as_json: Json = False,
+    **given: Any,
+) -> None:
+    """Fine-tune a model on rows of data and keep everything in a run folder."""
+    sources = data[0] if data and len(data) == 1 else data or None
+    arguments = {"data": sources, "model": model, "out": out}
+    given.update({name: value for name, value in arguments.items() if value is not None})
+    work = functools.partial(run_training, given, config=config, resume=resume, overwrite=overwrite)
+    if not respond(work, show, as_json=as_json)["finished"]:
+        raise typer.Exit(STOPPED)
 
 
 def settings_from(given: Mapping[str, Any], config: Path | None) -> dict[str, Any]:

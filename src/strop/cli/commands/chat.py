@@ -1,9 +1,34 @@
 """`strop chat`: a conversation on the terminal, or one question and its answer."""
 
+import functools
 import sys
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from strop.cli.flags import UsageError
+from strop.cli.options import Json, Target, Uncertified
+from strop.cli.output import respond
+
+
+def chat(
+    target: Target,
+    say: Annotated[
+        str | None,
+        typer.Option(help="Ask one question and exit; --json without it reads standard input."),
+    ] = None,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 256,
+    uncertified: Uncertified = False,
+    as_json: Json = False,
+) -> None:
+    """Chat with a run or a model; an empty line ends the conversation."""
+    from strop.actions.chat import answer
+
+    if say is None and not as_json:
+        converse(target, max_tokens=max_tokens, uncertified=uncertified)
+        return
+    work = functools.partial(answer, max_tokens=max_tokens, uncertified=uncertified)
+    respond(lambda: work(target, question_from(say)), show, as_json=as_json)
 
 
 def converse(target: str, *, max_tokens: int, uncertified: bool = False) -> None:
