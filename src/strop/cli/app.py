@@ -67,7 +67,7 @@ def version(
         raise typer.Exit
 
 
-EXAMPLES: dict[str, tuple[Callable[..., None], str]] = {
+COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "doctor": (doctor, "strop doctor"),
     "train": (train, "strop train rows.jsonl --out runs/tone --epochs 2"),
     "eval": (evaluate, "strop eval runs/tone held_out.jsonl --limit 300"),
@@ -82,5 +82,5 @@ EXAMPLES: dict[str, tuple[Callable[..., None], str]] = {
 }
 """Each command by its name: the function, and an example for its help."""
 
-for name, (command, example) in EXAMPLES.items():
+for name, (command, example) in COMMANDS.items():
     app.command(name, cls=Command, epilog=f"Example: {example}")(command)
