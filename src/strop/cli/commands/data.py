@@ -10,8 +10,9 @@ from rich.text import Text
 
 from strop.cli.flags import UsageError, flag
 from strop.cli.options import Ignored, Instruction, Json, Names, columns
-from strop.cli.output import bars, respond, visible
+from strop.cli.output import respond, visible
 from strop.cli.settings_command import Command
+from strop.core.system.terminal import bars
 
 data = typer.Typer(name="data", no_args_is_help=True, help="Look at data before training on it.")
 

@@ -7,8 +7,9 @@ import typer
 from rich.console import Console
 
 from strop.cli.options import Json
-from strop.cli.output import bars, respond
+from strop.cli.output import respond
 from strop.core.system.disk import format_size
+from strop.core.system.terminal import bars
 
 
 def export(

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from strop.cli.options import Json
-from strop.cli.output import bars, respond
+from strop.cli.output import respond
+from strop.core.system.terminal import bars
 
 
 def quantize(

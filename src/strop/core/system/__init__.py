@@ -1,1 +1,1 @@
-"""The system that strop runs on: disk, heap, processes, network, installed versions."""
+"""The system that strop runs on: disk, heap, processes, network, terminal, installed versions."""

@@ -2,8 +2,8 @@ import io
 import sys
 import time
 
-from strop.cli.output import bars
 from strop.core.progress import duration
+from strop.core.system.terminal import bars
 
 
 def test_where_there_is_no_terminal_long_work_prints_lines_with_the_time_left(monkeypatch):
