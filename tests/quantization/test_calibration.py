@@ -7,6 +7,7 @@ import torch
 
 from strop.models.quantized.block_runner import take_apart
 from strop.quantization.calibration import MOST, Grams, calibrate
+from strop.quantization.linear_layers import watching_inputs
 from tests import tiny
 
 LENGTH, TEXTS = 24, 3
@@ -101,7 +102,7 @@ def test_without_calibration_large_inputs_count_no_more_and_the_same_layers_shar
 ):
     decoder, entering = take_apart(model, texts)
     block, grams = decoder.copied(0), Grams()
-    with torch.no_grad(), block.inputs(grams.take):
+    with torch.no_grad(), watching_inputs(block.linears, grams.take):
         for rows in entering:
             block(rows)
     assert len(block.linears) == 7

@@ -11,6 +11,7 @@ from torch import nn
 
 from strop.layers.narrow import NarrowEmbedding, NarrowLinear
 from strop.layers.quantized_linear import QuantizedLinear
+from strop.quantization.linear_layers import linear_layers
 
 Bits = Literal[4, 16, 32]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -93,11 +94,7 @@ def bits_of(model: nn.Module) -> Bits:
     """
     if any(isinstance(m, QuantizedLinear) for m in model.modules()):
         return 4
-    weights = [
-        m.weight
-        for name, m in model.named_modules()
-        if isinstance(m, nn.Linear) and ".lora_" not in name  # adapters are always wider
-    ]
+    weights = [layer.weight for layer in linear_layers(model).values()]
     return 16 if all(w.dtype in NARROW for w in weights) else 32
 
 

@@ -1,13 +1,14 @@
 """A decoder as a row of blocks that run one at a time, so that only one need be at hand."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from strop.quantization.linear_layers import linear_layers
 
 COMPUTE = torch.float32
 """Blocks compute in it, whatever their weights are stored in."""
@@ -34,7 +35,7 @@ class Decoder:
 
     def linears(self, i: int) -> dict[str, nn.Linear]:
         """Return the linear layers of block i by their names in the model."""
-        return _linears(self.blocks[i], self.names[i])
+        return linear_layers(self.blocks[i], self.names[i])
 
     def copied(self, i: int) -> "Block":
         """Return block i with weights of its own in `COMPUTE`."""
@@ -59,39 +60,4 @@ class Block:
     @property
     def linears(self) -> dict[str, nn.Linear]:
         """Return the linear layers by their names in the model."""
-        return _linears(self.module, self.name)
-
-    @contextmanager
-    def inputs(self, take: Callable[[str, Tensor], None]) -> Iterator[None]:
-        """Give `take` each linear layer's name and input [B, T, D] whenever it runs."""
-
-        def hook(name: str) -> Callable[..., None]:
-            return lambda layer, args: take(name, args[0])
-
-        with _hooked(of.register_forward_pre_hook(hook(n)) for n, of in self.linears.items()):
-            yield
-
-    @contextmanager
-    def output_gradients(self, take: Callable[[str, Tensor], None]) -> Iterator[None]:
-        """Give `take` each linear layer's name and the gradient of its output in backward."""
-
-        def hook(name: str) -> Callable[..., None]:
-            return lambda layer, gradients: take(name, gradients[0].detach())
-
-        with _hooked(of.register_full_backward_pre_hook(hook(n)) for n, of in self.linears.items()):
-            yield
-
-
-def _linears(block: nn.Module, prefix: str) -> dict[str, nn.Linear]:
-    named = block.named_modules(prefix=prefix)
-    return {name: module for name, module in named if isinstance(module, nn.Linear)}
-
-
-@contextmanager
-def _hooked(handles: Iterator[Any]) -> Iterator[None]:
-    removable = list(handles)
-    try:
-        yield
-    finally:
-        for handle in removable:
-            handle.remove()
+        return linear_layers(self.module, self.name)

@@ -10,6 +10,7 @@ from strop.core.progress import Progress
 from strop.core.system.spill import Spill
 from strop.quantization.block import Block, Decoder
 from strop.quantization.gram import feedback
+from strop.quantization.linear_layers import watching_inputs, watching_output_gradients
 
 MOST = 4.0
 """Weight of a token at most, over the median's of its text: a single token is a noisy guide."""
@@ -221,7 +222,11 @@ def calibrate(
         block, sums = decoder.copied(i), _Sums()
         for s in reversed(range(len(gradients))):
             seen, rows = _Seen(), spill.take(places[i][s]).requires_grad_()
-            with block.inputs(seen.take_input), block.output_gradients(seen.take_gradient):
+            linears = block.linears
+            with (
+                watching_inputs(linears, seen.take_input),
+                watching_output_gradients(linears, seen.take_gradient),
+            ):
                 (gradients[s],) = torch.autograd.grad(block(rows), rows, gradients[s])
             sums.add(seen)
         stats.insert(0, sums.layers(block))

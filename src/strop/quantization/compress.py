@@ -16,6 +16,7 @@ from strop.quantization.comparison import Comparison, compare
 from strop.quantization.error_adapter import Correction, correction
 from strop.quantization.formats import NF4, Format
 from strop.quantization.gram import feedback
+from strop.quantization.linear_layers import watching_inputs
 from strop.quantization.matrix import quantize
 
 Baseline = Callable[[str, Tensor], Tensor]
@@ -105,7 +106,7 @@ def compress(
     streams = {name: list(held_out.entering) if held_out else [] for name in ways}
     for i in range(len(decoder.blocks)):
         block, grams = decoder.copied(i), Grams(calibrated.layers)
-        with block.inputs(grams.take):
+        with watching_inputs(block.linears, grams.take):
             for rows in hidden:
                 block(rows)
         linears = {

@@ -1,12 +1,13 @@
 """How large the inputs of a tuned model's weights are, channel by channel, on what it was tuned on."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from strop.forward.compact import base_model
+from strop.quantization.linear_layers import linear_layers, watching_inputs
 
 TOKENS = 1024
 """Read at most: channels differ by orders of magnitude, and so many tokens tell which are large."""
@@ -30,12 +31,10 @@ def input_statistics(model: Any, texts: Iterable[Sequence[int]]) -> dict[str, Te
     head, entering = inner.get_output_embeddings(), inner.get_input_embeddings()
     tied = head is not None and head.weight is entering.weight
     sums: dict[str, Tensor] = {}
-    read, hooks = 0, []
-    for name, module in inner.named_modules():
-        if isinstance(module, nn.Linear) and ".lora_" not in name and module is not head:
-            hooks.append(module.register_forward_pre_hook(_adding(sums, _weight(name))))
+    read = 0
+    layers = linear_layers(inner, without=head)
     named = next(name for name, of in inner.named_modules() if of is (entering if tied else head))
-    try:
+    with watching_inputs(layers, lambda name, inputs: _add(sums, _weight(name), inputs)):
         for ids in texts:
             part = torch.tensor([ids[: TOKENS - read]], device=model.device)
             hidden = inner.base_model(input_ids=part, use_cache=False).last_hidden_state
@@ -43,18 +42,11 @@ def input_statistics(model: Any, texts: Iterable[Sequence[int]]) -> dict[str, Te
             read += part.numel()
             if read == TOKENS:
                 break
-    finally:
-        for hook in hooks:
-            hook.remove()
     return {name: (total / max(1, read)).cpu() for name, total in sums.items()}
 
 
 def _weight(module: str) -> str:
     return f"{module.removesuffix('.base_layer')}.weight"
-
-
-def _adding(sums: dict[str, Tensor], name: str) -> Callable[[Any, tuple[Tensor, ...]], None]:
-    return lambda _, given: _add(sums, name, given[0])
 
 
 def _add(sums: dict[str, Tensor], name: str, inputs: Tensor) -> None:

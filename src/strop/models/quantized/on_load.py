@@ -24,6 +24,7 @@ from strop.models.quantized.calibration_text import sequences
 from strop.ops.dequantize.packed import Packed
 from strop.quantization.compress import Calibrated, compress
 from strop.quantization.formats import FORMATS
+from strop.quantization.linear_layers import linear_layers
 from strop.quantization.matrix import quantize
 from strop.quantization.model import check_finite
 
@@ -155,8 +156,8 @@ def check_linear(model: Any) -> None:
 def quantisable(model: Any) -> Iterator[tuple[str, str]]:
     """Yield name and format of each linear layer that is quantised: all but the head."""
     head = model.get_output_embeddings()
-    for name, module in model.named_modules():
-        if type(module) is not nn.Linear or module is head:
+    for name, module in linear_layers(model, without=head).items():
+        if type(module) is not nn.Linear:
             continue
         form = next((f for f in FORMS if module.in_features % FORMATS[f].group == 0), None)
         if form is not None:
