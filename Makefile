@@ -9,7 +9,7 @@ SOURCES := src tests scripts examples benchmarks conftest.py
 # Fast tests share nothing, so each core runs some; the others start processes of several threads.
 FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical -m "not slow and not gpu" --durations=20
 
-.PHONY: help install demo check check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora bench-export numbers pages clean
+.PHONY: help install demo check coverage check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora bench-export numbers pages clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ lint: $(STAMP) ## ruff, mypy, import contracts
 
 check: lint ## lint, types, import contracts, fast tests
 	$(FAST)
+
+coverage: $(STAMP) ## lines that the fast tests run, by file, the least covered first
+	$(FAST) --cov --cov-report=
+	$(BIN)/python -m coverage report --skip-covered --sort=cover
 
 check-gpu: $(STAMP) ## the GPU kernels, interpreted and compiled for six cards; needs no GPU
 	$(BIN)/python -m pytest tests/gpu
