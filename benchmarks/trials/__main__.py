@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.trials.materials import Materials, import_everything
-from benchmarks.trials.runner import Failed
+from benchmarks.trials.runner import TrialError
 
-PARTS = ("kills", "load", "runs", "models", "caches", "gguf", "rows", "disk", "memory", "server", "network", "hostile")  # fmt: skip
+PARTS = (
+    *("kills", "load", "runs", "models", "caches", "gguf", "rows", "disk", "memory"),
+    *("server", "network", "hostile"),
+)
 LOG = Path(".cache/trials.jsonl")
 
 
@@ -26,7 +29,7 @@ class Trial:
 
     name: str
     attempt: Callable[[Materials, str, random.Random], None]
-    """Raises `Failed`; takes the materials, its name, and chance that depends on the name alone."""
+    """Raises `TrialError`; takes the materials, its name, and chance that depends on the name alone."""
 
 
 def trials(part: str) -> Iterator[Trial]:
@@ -42,7 +45,7 @@ def run(trial: Trial, materials: Materials, seed: int) -> dict[str, Any]:
     verdict: dict[str, Any] = {"name": trial.name, "verdict": "passed"}
     try:
         trial.attempt(materials, trial.name, random.Random(f"{seed} {trial.name}"))
-    except Failed as e:
+    except TrialError as e:
         verdict |= {"verdict": "failed", "kind": e.kind, "why": e.why}
     except Exception:  # noqa: BLE001  # a trial that is wrong itself must not end the others
         text = traceback.format_exc().strip().splitlines()
@@ -65,6 +68,7 @@ def main() -> None:
     parser.add_argument("--only", action="append", default=[], help="a trial by its name")
     parser.add_argument("--again", action="store_true", help="also those that did not pass")
     parser.add_argument("--share", default="0/1", help="0/2 and 1/2 are halves of all trials")
+    parser.add_argument("--work", type=Path, help="folder whose materials are used again")
     parser.add_argument("--log", type=Path, default=LOG)
     given = parser.parse_args()
     share, shares = map(int, given.share.split("/"))
@@ -82,8 +86,8 @@ def main() -> None:
     import_everything()
     from strop.core.system.versions import commit
 
-    with tempfile.TemporaryDirectory(prefix="strop-trials-") as root:
-        materials = Materials(Path(root))
+    with tempfile.TemporaryDirectory(prefix="strop-trials-") as scratch:
+        materials = Materials(given.work or Path(scratch))
         for trial in todo:
             verdict = run(trial, materials, given.seed) | {"commit": commit()}
             if not given.only:

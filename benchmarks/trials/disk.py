@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.trials.materials import EXPORT, QUANTIZE, TRAIN, Materials, Place, equal, trained
-from benchmarks.trials.runner import Failed
+from benchmarks.trials.runner import TrialError
 
 Attempt = Callable[[Materials, str, random.Random], None]
 WARM = ("model", "rows.jsonl", "cache")
@@ -39,7 +39,12 @@ def trials() -> Iterator[tuple[str, Attempt]]:
         for home in ("unset", "missing", "file"):
             yield f"home-{home}-{command}", _home
         yield f"nobody-{command}", _nobody
-    for file in ("rows.jsonl", "model/config.json", "model/model.safetensors", "model/tokenizer.json"):
+    for file in (
+        "rows.jsonl",
+        "model/config.json",
+        "model/model.safetensors",
+        "model/tokenizer.json",
+    ):
         yield f"unreadable-{file}", _unreadable
 
 
@@ -60,12 +65,10 @@ def _full(materials: Materials, name: str, chance: random.Random) -> None:
         shutil.copytree(outer.folder, small, dirs_exist_ok=True)
         place = Place(small)
         ended = place.run(*command).check()
-        if ended.code and command is TRAIN:
-            _mount("-o", "remount,size=100m", str(small))
-            record = (small / "run" / "checkpoints").is_dir()
-            whole = record and list((small / "run" / "checkpoints").glob("*/whole.json"))
-            place.run(*(("train", "--resume", "run") if whole else TRAIN)).check()
         if command is TRAIN:
+            if ended.code:
+                _mount("-o", "remount,size=100m", str(small))
+                place.finish_training()
             equal(trained(small / "run"), materials.trained, "the training")
     finally:
         subprocess.run(["umount", "-l", str(small)], check=False)
@@ -121,7 +124,11 @@ def _home(materials: Materials, name: str, chance: random.Random) -> None:
     _, home, which = name.rsplit("/", 1)[1].split("-")
     command, parts = COMMANDS[which]
     place = materials.place(name, parts)
-    missing = {"unset": None, "missing": str(place.folder / "none"), "file": str(place.folder / "rows.jsonl")}
+    missing = {
+        "unset": None,
+        "missing": str(place.folder / "none"),
+        "file": str(place.folder / "rows.jsonl"),
+    }
     environment = {"HOME": missing[home], "STROP_CACHE": None, "HF_HOME": None, "TMPDIR": None}
     ended = place.run(*command, environment=environment, prepare=_become(NOBODY, place)).check()
     if which == "train" and ended.code == 0:
@@ -135,7 +142,7 @@ def _nobody(materials: Materials, name: str, chance: random.Random) -> None:
     place = materials.place(name, parts)
     ended = place.run(*command, prepare=_become(NOBODY, place)).check()
     if ended.code:
-        raise Failed("broken promise", ended.sentence)
+        raise TrialError("broken promise", ended.sentence)
     materials.clear(place)
 
 
@@ -162,5 +169,5 @@ def _unreadable(materials: Materials, name: str, chance: random.Random) -> None:
     file.chmod(0o600)
     ended = place.run(*TRAIN, prepare=become).check()
     if ended.code == 0 or file.name not in ended.sentence:
-        raise Failed("no sentence", f"{file.name} is not named: {ended.sentence[:200]}")
+        raise TrialError("no sentence", f"{file.name} is not named: {ended.sentence[:200]}")
     materials.clear(place)

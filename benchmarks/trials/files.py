@@ -10,7 +10,20 @@ from typing import Any
 
 from benchmarks.trials.damage import BYTES, mutated
 
-WORDS = ("rain", "hill", "näive", "海", "a,b", 'say "x"', "line\nbreak", "", "  ", "0", "null", "😀")
+WORDS = (
+    "rain",
+    "hill",
+    "näive",
+    "海",
+    "a,b",
+    'say "x"',
+    "line\nbreak",
+    "",
+    "  ",
+    "0",
+    "null",
+    "😀",
+)
 Row = dict[str, Any]
 
 
@@ -157,7 +170,9 @@ def parquet(chance: random.Random) -> tuple[str, str, bytes]:
         arrays.append(column)
         done.append(kind)
     out = io.BytesIO()
-    schema = pa.schema([pa.field(name, column.type) for name, column in zip(names, arrays, strict=True)])
+    schema = pa.schema(
+        [pa.field(name, column.type) for name, column in zip(names, arrays, strict=True)]
+    )
     pq.write_table(pa.Table.from_arrays(arrays, schema=schema), out)
     return "parquet", " ".join(done), _damaged(out.getvalue(), chance, done)
 

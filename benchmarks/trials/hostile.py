@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.trials.materials import EXPORT, Materials
 from benchmarks.trials.network import LOCAL, RUN
-from benchmarks.trials.runner import Failed
+from benchmarks.trials.runner import TrialError
 
 NAMES = ("numpy", "torch", "types", "queue", "json", "random", "tokenizers", "datasets", "gguf",
          "transformers", "safetensors", "xllamacpp", "sitecustomize", "usercustomize", "strop",
@@ -44,7 +44,7 @@ def _attempt(
         (place.folder / f"{module}.py").write_text(_MARK)
     ended = place.run(*command, fresh=fresh).check()
     if ran := sorted(p.name for p in place.folder.rglob("*.ran")):
-        raise Failed("broken promise", f"ran {', '.join(ran)}")
+        raise TrialError("broken promise", f"ran {', '.join(ran)}")
     if ended.code:
-        raise Failed("broken promise", ended.sentence)
+        raise TrialError("broken promise", ended.sentence)
     materials.clear(place)

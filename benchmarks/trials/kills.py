@@ -21,7 +21,7 @@ from benchmarks.trials.materials import (
     exported,
     trained,
 )
-from benchmarks.trials.runner import ENDINGS, Failed, Started
+from benchmarks.trials.runner import ENDINGS, TrialError, Started
 
 COLD = ("model", "rows.jsonl")
 WARM = (*COLD, "cache")
@@ -76,34 +76,28 @@ def _train_in(
 ) -> None:
     for _ in range(chance.choice((1, 1, 1, 2, 3))):  # some are killed again when they go on
         _killed(place.start(*_next_training(place), **how), chance, within)
-    if not _finished(place):
-        place.run(*_next_training(place), **how).check()
-    if not _finished(place):
-        raise Failed("broken promise", "the run did not finish")
+    place.finish_training(**how)
     equal(trained(place.folder / "run"), materials.trained, "the training")
     if not (place.folder / "run" / "report.html").exists():
-        raise Failed("broken promise", "a finished run without its report")
+        place.run("train", "--resume", "run", **how)  # it was killed before its report
+    if not (place.folder / "run" / "report.html").exists():
+        raise TrialError("broken promise", "a finished run without its report")
     _no_leftovers(place)
     materials.clear(place)
-
-
-def _finished(place: Place) -> bool:
-    record = place.folder / "run" / "run.json"
-    return record.exists() and json.loads(record.read_text())["status"] == "finished"
 
 
 def _next_training(place: Place) -> tuple[str, ...]:
     """Return the command that goes on: --resume where a checkpoint is, else the same one."""
     checkpoints = place.folder / "run" / "checkpoints"
     whole = checkpoints.is_dir() and list(checkpoints.glob("checkpoint-*/whole.json"))
-    return ("train", "--resume", "run") if whole or _finished(place) else TRAIN
+    return ("train", "--resume", "run") if whole else TRAIN
 
 
 def _no_leftovers(place: Place) -> None:
     """Check that nothing of the killed process lies in the run after it went on."""
     hidden = [p for p in (place.folder / "run").rglob(".*") if p.is_dir()]
     if hidden:
-        raise Failed("broken promise", f"left behind: {[p.name for p in hidden][:3]}")
+        raise TrialError("broken promise", f"left behind: {[p.name for p in hidden][:3]}")
 
 
 def _quantize(materials: Materials, name: str, chance: random.Random) -> None:
@@ -124,7 +118,7 @@ def _export(materials: Materials, name: str, chance: random.Random) -> None:
     equal(exported(out), materials.exported, "the export")
     certificate = json.loads(next(out.rglob("certificate.json")).read_text())
     if not certificate["passed"]:
-        raise Failed("broken promise", "the certificate did not pass")
+        raise TrialError("broken promise", "the certificate did not pass")
     materials.clear(place)
 
 
@@ -155,7 +149,7 @@ def _serve(materials: Materials, name: str, chance: random.Random) -> None:
         process.send(signal.SIGTERM)
         ended = process.wait().check(signals=(signal.SIGTERM,))
         if ended.code:
-            raise Failed("broken promise", f"SIGTERM ended the server with {ended.code}")
+            raise TrialError("broken promise", f"SIGTERM ended the server with {ended.code}")
     equal(answers[0], answers[1], "the answer")
     equal(exported(place.folder / "run"), before, "files of the run")
     materials.clear(place)
@@ -165,7 +159,7 @@ def await_health(process: Started, port: int) -> None:
     """Wait until a server is up.
 
     Raises:
-        Failed: it ended before, or takes more than a minute.
+        TrialError: it ended before, or takes more than a minute.
     """
     until = time.monotonic() + 60
     while True:
@@ -175,7 +169,7 @@ def await_health(process: Started, port: int) -> None:
         except OSError:
             if not process.running() or time.monotonic() > until:
                 process.wait(0.1).check()
-                raise Failed("broken promise", "the server did not come up") from None
+                raise TrialError("broken promise", "the server did not come up") from None
             time.sleep(0.05)
 
 
@@ -197,5 +191,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-

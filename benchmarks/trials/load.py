@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.trials.materials import TRAIN, Materials, Place, equal, trained
-from benchmarks.trials.runner import Failed, Started
+from benchmarks.trials.runner import TrialError, Started
 
 STARTS, BUSY = 50, 4
 _FIRST: dict[str, Any] = {}
@@ -36,7 +36,9 @@ def _start(materials: Materials, name: str, chance: random.Random) -> None:
     dtype = record["settings"]["dtype"]
     left = trained(place.folder / "run")
     if dtype != _FIRST.setdefault("dtype", dtype):
-        raise Failed("other bytes", f"computed in {dtype}, the first start in {_FIRST['dtype']}")
+        raise TrialError(
+            "other bytes", f"computed in {dtype}, the first start in {_FIRST['dtype']}"
+        )
     equal(left, _FIRST.setdefault("left", left), "the training")
 
 

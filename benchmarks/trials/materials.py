@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.trials.runner import MEMORY, SECONDS, Ended, Failed, Started
+from benchmarks.trials.runner import MEMORY, SECONDS, Ended, TrialError, Started
 
 STEPS = 12
 TRAIN = (
@@ -20,6 +20,8 @@ TRAIN = (
     *("--batch-size", "4", "--held-out", "4", "--save-every", "2", "--learning-rate", "0.01"),
 )
 EXPORT = ("export", "run", "--to", "gguf", "--quant", "q8_0")
+MERGE = ("export", "run", "--to", "merged", "--no-certify")
+QUESTION = ("chat", "run", "--say", "The last word of rain hill?", "--max-tokens", "6")
 QUANTIZE = ("quantize", "model", "--out", "small")
 _CHANGING = ("seconds", "memory")
 """Fields of a run's log that no two runs share."""
@@ -79,6 +81,29 @@ class Place:
         """Run a command of strop to its end."""
         return self.start(*command, **how).wait(seconds, memory)
 
+    def finish_training(self, **how: Any) -> None:
+        """Go on with a training that was disturbed: the same command, or --resume if it says so.
+
+        Raises:
+            TrialError: it does not finish.
+        """
+        if self.finished:
+            return
+        ended = self.run(*TRAIN, **how).check()
+        if ended.code and "resume" in ended.sentence:
+            ended = self.run("train", "--resume", "run", **how).check()
+        if not self.finished:
+            raise TrialError("broken promise", f"the run did not finish: {ended.sentence[:300]}")
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run says that it is finished."""
+        try:
+            record = json.loads((self.folder / "run" / "run.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return False
+        return bool(record["status"] == "finished")
+
     def call(self, work: Callable[[], Any], **how: Any) -> Ended:
         """Call a function in a process of its own."""
         environment = self.environment | how.pop("environment", {})
@@ -114,24 +139,33 @@ class Materials:
     """What trials copy, made once.
 
     Args:
-        root: an empty folder.
+        root: an empty folder, or one in which they were made before.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root / "materials"
-        self.root.mkdir()
         self._scratch = root / "trials"
-        self._scratch.mkdir()
-        place = Place(self.root)
-        place.call(self._save).check()
-        for command in (TRAIN, ("eval", "run"), EXPORT, (*QUANTIZE,)):
-            ended = place.run(*command, seconds=300).check()
-            if ended.code:
-                raise RuntimeError(f"{' '.join(command)}: {ended.output}")
+        self._scratch.mkdir(parents=True, exist_ok=True)
+        if not (self.root / "stopped").exists():
+            shutil.rmtree(self.root, ignore_errors=True)
+            self.root.mkdir()
+            self._make(Place(self.root))
         self.trained = trained(self.root / "run")
         self.evaluated = evaluated(self.root / "run")
         self.exported = exported(self.root / "run" / "export")
         self.quantized = exported(self.root / "small")
+        self.merged = exported(self.root / "merged")
+        self.answer = (self.root / "answer.txt").read_text(encoding="utf-8")
+
+    def _make(self, place: Place) -> None:
+        place.call(self._save).check()
+        for command in (TRAIN, ("eval", "run"), MERGE, EXPORT, QUANTIZE, QUESTION):
+            ended = place.run(*command, seconds=300).check()
+            if ended.code:
+                raise RuntimeError(f"{' '.join(command)}: {ended.output}")
+            if command is MERGE:
+                shutil.move(self.root / "run" / "export" / "merged", self.root / "merged")
+        (self.root / "answer.txt").write_text(ended.output, encoding="utf-8")
         self._kill_a_run(place)
 
     def _save(self) -> None:
@@ -187,11 +221,11 @@ def equal(actual: Any, expected: Any, what: str) -> None:
     """Compare what a disturbed command left with what an undisturbed one did.
 
     Raises:
-        Failed: they differ.
+        TrialError: they differ.
     """
     if actual == expected:
         return
     if isinstance(actual, dict) and isinstance(expected, dict):
         names = [n for n in {**actual, **expected} if actual.get(n) != expected.get(n)]
-        raise Failed("other bytes", f"{what}: {', '.join(map(str, names))}")
-    raise Failed("other bytes", what)
+        raise TrialError("other bytes", f"{what}: {', '.join(map(str, names))}")
+    raise TrialError("other bytes", what)

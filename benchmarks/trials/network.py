@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.trials.materials import EXPORT, QUANTIZE, TRAIN, Materials
-from benchmarks.trials.runner import Failed
+from benchmarks.trials.runner import TrialError
 
 RUN = ("model", "rows.jsonl", "cache", "run")
 LOCAL = {
@@ -66,9 +66,9 @@ def _local(materials: Materials, name: str, chance: random.Random) -> None:
     environment = {"HF_HUB_OFFLINE": None}
     ended = place.run(*command, environment=environment, prepare=_alone_and_watched).check()
     if "ASKED FOR" in ended.output:
-        raise Failed("broken promise", ended.output.split("ASKED FOR ")[1].splitlines()[0])
+        raise TrialError("broken promise", ended.output.split("ASKED FOR ")[1].splitlines()[0])
     if ended.code:
-        raise Failed("broken promise", ended.sentence)
+        raise TrialError("broken promise", ended.sentence)
     materials.clear(place)
 
 
@@ -77,9 +77,9 @@ def _hub(materials: Materials, name: str, chance: random.Random) -> None:
     command = HUB[name.rsplit("-", 1)[1]]
     ended = place.run(*command, environment={"HF_HUB_OFFLINE": None}, prepare=_alone).check()
     if ended.code == 0 or "some/" not in ended.sentence:
-        raise Failed("no sentence", f"the name is not in: {ended.sentence[:200]}")
+        raise TrialError("no sentence", f"the name is not in: {ended.sentence[:200]}")
     if ended.seconds > 15:
-        raise Failed("broken promise", f"refused after {ended.seconds:.0f} s")
+        raise TrialError("broken promise", f"refused after {ended.seconds:.0f} s")
     materials.clear(place)
 
 
@@ -94,7 +94,7 @@ def _kernels(materials: Materials, name: str, chance: random.Random) -> None:
     environment = {"PYTHONPATH": str(package.parent), "SPY": str(seen), "HF_HUB_OFFLINE": None}
     place.run(*command, environment=environment, prepare=_alone_fresh, fresh=True).check()
     if seen.exists():
-        raise Failed("broken promise", "the package kernels was imported")
+        raise TrialError("broken promise", "the package kernels was imported")
     materials.clear(place)
 
 

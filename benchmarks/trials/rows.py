@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.trials.files import write
 from benchmarks.trials.materials import Materials
-from benchmarks.trials.runner import Failed
+from benchmarks.trials.runner import TrialError
 from benchmarks.trials.runs import with_reason
 
 COUNT = 400
@@ -29,7 +29,18 @@ def _attempt(materials: Materials, name: str, chance: random.Random) -> None:
         ("data", "check", file.name, "--model", "model"),
         ("data", "check", file.name, "--fix", "fixed.jsonl"),
         ("data", "show", file.name, "--model", "model"),
-        ("train", file.name, "--model", "model", "--out", "run", "--max-steps", "1", "--bits", "32"),
+        (
+            "train",
+            file.name,
+            "--model",
+            "model",
+            "--out",
+            "run",
+            "--max-steps",
+            "1",
+            "--bits",
+            "32",
+        ),
     )
     command = chance.choice(commands)
 
@@ -64,7 +75,7 @@ def _compare(folder: Path, file: Path, call: Callable[[Callable[[], None]], Any]
     plain = _plain(file)
     contents = json.loads((folder / "read.json").read_text())
     if plain is not None and contents != plain:
-        raise Failed("other bytes", "the rows differ from those of Python's json")
+        raise TrialError("other bytes", "the rows differ from those of Python's json")
 
 
 def _plain(file: Path) -> list[list[str]] | None:

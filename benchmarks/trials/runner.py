@@ -21,7 +21,7 @@ _TRACEBACK = "Traceback (most recent call last)"
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, so that processes whose parent was killed end here
 
 
-class Failed(Exception):
+class TrialError(Exception):
     """A trial that did not end as it should.
 
     Args:
@@ -72,20 +72,24 @@ class Ended:
             codes: exit codes that need no message.
 
         Raises:
-            Failed: a traceback, an unexpected end, or a fault without a message.
+            TrialError: a traceback, an unexpected end, or a fault without a message.
         """
         if _TRACEBACK in self.output:
-            raise Failed("traceback", last_lines(self.output))
+            raise TrialError("traceback", last_lines(self.output))
         if self.code < 0 and -self.code not in signals:
-            raise Failed("died", f"{signal.Signals(-self.code).name}: {last_lines(self.output)}")
+            raise TrialError(
+                "died", f"{signal.Signals(-self.code).name}: {last_lines(self.output)}"
+            )
         if self.code > 0 and self.code not in codes and not self.sentence:
-            raise Failed("no sentence", f"exit code {self.code}: {last_lines(self.output)}")
+            raise TrialError("no sentence", f"exit code {self.code}: {last_lines(self.output)}")
         return self
 
 
 def last_lines(output: str, count: int = 3) -> str:
     """Return the end of an output, as one line."""
-    return " | ".join([line.strip() for line in output.splitlines() if line.strip()][-count:])[-600:]
+    return " | ".join([line.strip() for line in output.splitlines() if line.strip()][-count:])[
+        -600:
+    ]
 
 
 class Started:
@@ -146,24 +150,26 @@ class Started:
         """Return how it ended.
 
         Raises:
-            Failed: it took too long, or too much memory, and was killed.
+            TrialError: it took too long, or too much memory, and was killed.
         """
         look, nap = 0.0, 0.002
         while self.running():
             now = time.monotonic()
             if now - self._begin > seconds:
                 self.kill()
-                raise Failed("hang", last_lines(self.output))
+                raise TrialError("hang", last_lines(self.output))
             if now > look:
                 look = now + 0.2
                 self.peak = max(self.peak, _resident(self.pid))
                 if self.peak > memory:
                     self.kill()
-                    raise Failed("memory", f"{self.peak / 1e9:.1f} GB; {last_lines(self.output)}")
+                    raise TrialError(
+                        "memory", f"{self.peak / 1e9:.1f} GB; {last_lines(self.output)}"
+                    )
             time.sleep(nap)
             nap = min(nap * 1.2, 0.05)
         if self.peak > memory:
-            raise Failed("memory", f"{self.peak / 1e9:.1f} GB; {last_lines(self.output)}")
+            raise TrialError("memory", f"{self.peak / 1e9:.1f} GB; {last_lines(self.output)}")
         return Ended(self._code or 0, self.output, self.seconds, self.peak)
 
     def kill(self) -> None:

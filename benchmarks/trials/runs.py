@@ -1,16 +1,23 @@
 """Damaged run folders: every file of a finished and of a killed run; a sentence, or the same bytes."""
 
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from benchmarks.trials.damage import damage_file, files_of, replace_file
-from benchmarks.trials.materials import Materials, Place, equal, evaluated, exported, trained
-from benchmarks.trials.runner import Failed
+from benchmarks.trials.materials import (
+    MERGE,
+    QUESTION,
+    Materials,
+    Place,
+    equal,
+    evaluated,
+    exported,
+    trained,
+)
+from benchmarks.trials.runner import TrialError
 
 Attempt = Callable[[Materials, str, random.Random], None]
-MERGE = ("export", "run", "--to", "merged", "--no-certify")
 COUNT = 160
 
 
@@ -25,7 +32,9 @@ def trials() -> Iterator[tuple[str, Attempt]]:
 
 
 def _damaged(folder: Path, chance: random.Random, skip: tuple[str, ...] = ()) -> str:
-    file = chance.choice([f for f in files_of(folder) if not str(f.relative_to(folder)).startswith(skip)])
+    file = chance.choice(
+        [f for f in files_of(folder) if not str(f.relative_to(folder)).startswith(skip)]
+    )
     how = (replace_file if chance.random() < 0.2 else damage_file)(file, chance)
     return f"{file.relative_to(folder)} {how}"
 
@@ -48,7 +57,9 @@ def _use(materials: Materials, name: str, chance: random.Random) -> None:
     place = materials.place(name, ("model", "rows.jsonl", "cache", "run"))
     use = chance.choice(("eval", "merged", "chat", "chat"))
     skip = () if use == "chat" else ("export",)
-    what = _damaged(place.folder / "run", chance, ("checkpoints", "log.jsonl", "report.html", *skip))
+    what = _damaged(
+        place.folder / "run", chance, ("checkpoints", "log.jsonl", "report.html", *skip)
+    )
     with_reason(what, lambda: _used(place, materials, use))
     materials.clear(place)
 
@@ -61,32 +72,11 @@ def _used(place: Place, materials: Materials, use: str) -> None:
     elif use == "merged":
         if place.run(*MERGE).check().code == 0:
             merged = exported(place.folder / "run" / "export" / "merged")
-            equal(merged, _expected_merge(materials), "the export")
+            equal(merged, materials.merged, "the export")
     else:
-        question = ("chat", "run", "--say", "The last word of rain hill?", "--max-tokens", "6")
-        ended = place.run(*question).check()
+        ended = place.run(*QUESTION).check()
         if ended.code == 0:
-            equal(ended.output, _expected_chat(materials, question), "the answer")
-
-
-def _expected_merge(materials: Materials) -> dict[str, str]:
-    folder = materials.root / "run" / "export" / "merged"
-    if not folder.exists():
-        place = Place(materials.root)
-        place.run(*MERGE).check()
-        target = materials.root / "merged"
-        shutil.move(folder, target)
-        folder.parent.joinpath("merged").symlink_to(target)
-    return exported(folder.resolve())
-
-
-_ANSWERS: dict[Path, str] = {}
-
-
-def _expected_chat(materials: Materials, question: tuple[str, ...]) -> str:
-    if materials.root not in _ANSWERS:
-        _ANSWERS[materials.root] = Place(materials.root).run(*question).check().output
-    return _ANSWERS[materials.root]
+            equal(ended.output, materials.answer, "the answer")
 
 
 def _other_base(materials: Materials, name: str, chance: random.Random) -> None:
@@ -106,5 +96,5 @@ def with_reason(what: str, work: Callable[[], None]) -> None:
     """Do the work; a failure names what was damaged."""
     try:
         work()
-    except Failed as e:
-        raise Failed(e.kind, f"{what}: {e.why}") from None
+    except TrialError as e:
+        raise TrialError(e.kind, f"{what}: {e.why}") from None

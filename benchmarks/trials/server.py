@@ -8,6 +8,7 @@ from typing import Any
 
 from benchmarks.trials.kills import RUN, await_health, free_port
 from benchmarks.trials.materials import Materials
+from benchmarks.trials.odd_http import odd_requests
 from benchmarks.trials.requests import (
     CHAT,
     FIELDS,
@@ -15,12 +16,11 @@ from benchmarks.trials.requests import (
     answer,
     field_requests,
     half,
-    odd_requests,
     post,
     random_request,
     raw,
 )
-from benchmarks.trials.runner import MEMORY, Failed, Started, _resident, last_lines
+from benchmarks.trials.runner import MEMORY, TrialError, Started, _resident, last_lines
 
 RANDOM = 120
 
@@ -66,13 +66,13 @@ class _Running:
         output = self.process.output
         new, self.read = output[self.read :], len(output)
         if not self.process.running():
-            raise Failed("died", last_lines(output))
+            raise TrialError("died", last_lines(output))
         if "Traceback (most recent call last)" in new:
-            raise Failed("traceback", last_lines(new))
+            raise TrialError("traceback", last_lines(new))
         if b" 200 " not in answer(self.port, raw("GET", "/health", b""))[:20]:
-            raise Failed("broken promise", "the server does not answer any more")
+            raise TrialError("broken promise", "the server does not answer any more")
         if _resident(self.process.pid) > MEMORY:
-            raise Failed("memory", f"{_resident(self.process.pid) / 1e9:.1f} GB")
+            raise TrialError("memory", f"{_resident(self.process.pid) / 1e9:.1f} GB")
 
 
 _SERVER = _Running()
@@ -85,23 +85,23 @@ def _ask(materials: Materials, sends: Iterator[Send] | list[Send]) -> None:
             received = answer(port, request)
         except TimeoutError:
             _SERVER.process and _SERVER.process.kill()
-            raise Failed("hang", what) from None
+            raise TrialError("hang", what) from None
         _judge(what, received, statuses)
         try:
             _SERVER.check()
-        except Failed as e:
-            raise Failed(e.kind, f"{what}: {e.why}") from None
+        except TrialError as e:
+            raise TrialError(e.kind, f"{what}: {e.why}") from None
 
 
 def _judge(what: str, received: bytes, statuses: tuple[int, ...] | None) -> None:
     head, _, body = received.partition(b"\r\n\r\n")
     if not head:
         if statuses is not None:
-            raise Failed("no sentence", f"{what}: no answer")
+            raise TrialError("no sentence", f"{what}: no answer")
         return
     status = int(head.split()[1])
     if status >= 500 or (statuses is not None and status not in statuses):
-        raise Failed("broken promise", f"{what}: status {status} {body[:200]!r}")
+        raise TrialError("broken promise", f"{what}: status {status} {body[:200]!r}")
     if status >= 400 and statuses is not None:
         _check_form(what, body)
 
@@ -113,7 +113,7 @@ def _check_form(what: str, body: bytes) -> None:
     except (ValueError, KeyError, TypeError):
         right = False
     if not right:
-        raise Failed("broken promise", f"{what}: not in OpenAI's form: {body[:120]!r}")
+        raise TrialError("broken promise", f"{what}: not in OpenAI's form: {body[:120]!r}")
 
 
 def _field(materials: Materials, name: str, chance: random.Random) -> None:
@@ -140,7 +140,7 @@ def _half(materials: Materials, name: str, chance: random.Random) -> None:
         try:
             connection.recv(65536)  # an answer, or the end
         except TimeoutError:
-            raise Failed("hang", "a half request is held for more than 50 s") from None
+            raise TrialError("hang", "a half request is held for more than 50 s") from None
         except ConnectionError:
             pass
         connection.close()
@@ -155,10 +155,15 @@ def _key(materials: Materials, name: str, chance: random.Random) -> None:
     process = place.start(*command)
     if not key.strip():
         if process.wait().check().code == 0:
-            raise Failed("broken promise", "an empty key was taken")
+            raise TrialError("broken promise", "an empty key was taken")
         return
     await_health(process, port)
-    for authorization, right in ((None, 401), ("Bearer", 401), ("Bearer x", 401), (f"Bearer {key}", 200)):
+    for authorization, right in (
+        (None, 401),
+        ("Bearer", 401),
+        ("Bearer x", 401),
+        (f"Bearer {key}", 200),
+    ):
         headers = {} if authorization is None else {"Authorization": authorization}
         _judge(str(authorization), answer(port, raw("GET", "/v1/models", b"", headers)), (right,))
     _locked_engine(process, port)
@@ -172,7 +177,7 @@ def _locked_engine(process: Started, port: int) -> None:
     for other in _listening(process.pid) - {port}:
         _, _, body = answer(other, post("/v1/chat/completions", CHAT)).partition(b"\r\n\r\n")
         if b"choices" in body:
-            raise Failed("broken promise", "the engine answers without a key")
+            raise TrialError("broken promise", "the engine answers without a key")
 
 
 def _listening(pid: int) -> set[int]:
@@ -187,7 +192,9 @@ def _listening(pid: int) -> set[int]:
             continue
     lines = Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]
     rows = [line.split() for line in lines]
-    return {int(r[1].split(":")[1], 16) for r in rows if r[3] == "0A" and f"socket:[{r[9]}]" in sockets}
+    return {
+        int(r[1].split(":")[1], 16) for r in rows if r[3] == "0A" and f"socket:[{r[9]}]" in sockets
+    }
 
 
 def _arguments(materials: Materials, name: str, chance: random.Random) -> None:
@@ -197,7 +204,7 @@ def _arguments(materials: Materials, name: str, chance: random.Random) -> None:
         arguments += ["--port", "0"]
     ended = place.run("serve", "run", *arguments).check()
     if ended.code == 0:
-        raise Failed("broken promise", f"{' '.join(arguments)} was taken")
+        raise TrialError("broken promise", f"{' '.join(arguments)} was taken")
     materials.clear(place)
 
 
@@ -206,5 +213,5 @@ def _taken(materials: Materials, name: str, chance: random.Random) -> None:
     place = materials.place(name, RUN)
     ended = place.run("serve", "run", "--port", str(port), "--context", "128").check()
     if ended.code == 0 or str(port) not in ended.sentence:
-        raise Failed("no sentence", f"the port is not named: {ended.sentence}")
+        raise TrialError("no sentence", f"the port is not named: {ended.sentence}")
     materials.clear(place)
