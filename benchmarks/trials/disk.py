@@ -124,12 +124,9 @@ def _home(materials: Materials, name: str, chance: random.Random) -> None:
     _, home, which = name.rsplit("/", 1)[1].split("-")
     command, parts = COMMANDS[which]
     place = materials.place(name, parts)
-    missing = {
-        "unset": None,
-        "missing": str(place.folder / "none"),
-        "file": str(place.folder / "rows.jsonl"),
-    }
-    environment = {"HOME": missing[home], "STROP_CACHE": None, "HF_HOME": None, "TMPDIR": None}
+    homes = {"unset": None, "missing": "none", "file": "rows.jsonl"}
+    path = homes[home] and str(place.folder / homes[home])
+    environment = {"HOME": path, "STROP_CACHE": None, "HF_HOME": None, "TMPDIR": None}
     ended = place.run(*command, environment=environment, prepare=_become(NOBODY, place)).check()
     if which == "train" and ended.code == 0:
         equal(trained(place.folder / "run"), materials.trained, "the training")

@@ -21,7 +21,7 @@ from benchmarks.trials.materials import (
     exported,
     trained,
 )
-from benchmarks.trials.runner import ENDINGS, TrialError, Started
+from benchmarks.trials.runner import ENDINGS, Started, TrialError
 
 COLD = ("model", "rows.jsonl")
 WARM = (*COLD, "cache")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from benchmarks.trials.materials import TRAIN, Materials, Place, equal, trained
-from benchmarks.trials.runner import TrialError, Started
+from benchmarks.trials.runner import Started, TrialError
 
 STARTS, BUSY = 50, 4
 _FIRST: dict[str, Any] = {}

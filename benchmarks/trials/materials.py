@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.trials.runner import MEMORY, SECONDS, Ended, TrialError, Started
+from benchmarks.trials.runner import MEMORY, SECONDS, Ended, Started, TrialError
 
 STEPS = 12
 TRAIN = (

@@ -28,7 +28,11 @@ HUB = {
     "quantize": ("quantize", "some/model", "--out", "small"),
     "serve": ("serve", "some/model"),
 }
-_SPY = "import pathlib, os\npathlib.Path(os.environ['SPY']).touch()\ndef __getattr__(name):\n    raise AttributeError(name)\n"
+_SPY = """import os, pathlib
+pathlib.Path(os.environ["SPY"]).touch()
+def __getattr__(name):
+    raise AttributeError(name)
+"""
 
 
 def trials() -> Iterator[tuple[str, Callable[[Materials, str, random.Random], None]]]:

@@ -21,6 +21,11 @@ def _form(content: bytes, *statuses: int) -> Callable[[], Send]:
     return lambda: ("", content, statuses or None)
 
 
+def _no_http(content: bytes, *statuses: int) -> Callable[[], Send]:
+    """Return a request that ends before it is one, and is refused in plain words."""
+    return lambda: ("plain", content, statuses)
+
+
 def _post(content: bytes, headers: dict[str, str], *statuses: int) -> Callable[[], Send]:
     return _form(raw("POST", ROUTE, content, headers), *statuses)
 
@@ -64,7 +69,7 @@ def heads(chance: random.Random) -> dict[str, Callable[[], Send]]:
         "a header of bytes": _form(
             raw("GET", "/v1/models", b"", {"Authorization": "Bearer \udcff"})
         ),
-        "another method": _form(raw("BREW", ROUTE, b""), 400, 404, 405),
+        "another method": _no_http(raw("BREW", ROUTE, b""), 400, 404, 405),
         "GET of a POST": _form(raw("GET", ROUTE, b""), 405),
         "another route": _form(raw("GET", "/v1/none", b""), 404),
         "dots": _form(raw("GET", "/v1/../../etc/passwd", b""), 400, 403, 404),
@@ -78,8 +83,8 @@ def callers() -> dict[str, Callable[[], Send]]:
     preflight = page | {"Access-Control-Request-Method": "POST"}
     return {
         "another host": _form(raw("GET", "/v1/models", b"", {"Host": "evil.example"}), 403),
-        "no host": _form(host + b"\r\n", *REFUSED),
-        "two hosts": _form(host + b"Host: 127.0.0.1\r\nHost: evil.example\r\n\r\n", *REFUSED),
+        "no host": _no_http(host + b"\r\n", *REFUSED),
+        "two hosts": _no_http(host + b"Host: 127.0.0.1\r\nHost: evil.example\r\n\r\n", *REFUSED),
         "another origin": _form(post(ROUTE, CHAT, page), 403),
         "origin null": _form(post(ROUTE, CHAT, {"Origin": "null"}), 403),
         "a page's text": _form(post(ROUTE, CHAT, page | {"Content-Type": "text/plain"}), 403),
