@@ -192,6 +192,15 @@ def test_half_requests_and_idle_connections_are_closed_in_time(gateway):
     assert send(gateway.address)[0] == 200
 
 
+def test_what_is_no_http_is_refused_without_a_word_in_the_log(gateway, caplog):
+    for text in (b"GET /" + b"a" * 20_000 + b" HTTP/1.1", b"POST / HTTP/1.1\r\nContent-Length: x"):
+        with socket.create_connection(("127.0.0.1", gateway.port), timeout=30) as connection:
+            connection.sendall(text + b"\r\n\r\n")
+            assert connection.recv(100).startswith(b"HTTP/1.0 400")
+    send(gateway.address, b"\x1f\x8bno gzip", Content_Encoding="gzip")
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("port", [-1, 99999])
 def test_a_port_that_cannot_be_is_named(engine, port):
     with pytest.raises(ConfigError, match=f"port is {port}"):

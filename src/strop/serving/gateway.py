@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from strop.core.errors import ConfigError
 from strop.serving.access import Access
@@ -24,6 +25,16 @@ _PATIENCE = 30.0
 """Seconds that a request may take to arrive, and a connection may be open without one."""
 
 logger = logging.getLogger(__name__)
+
+
+def _no_fault_of_a_client(record: logging.LogRecord) -> bool:
+    """Return whether a record is about this server: what is no HTTP is answered, and no news."""
+    fault = record.exc_info and record.exc_info[1]
+    return not isinstance(fault, HttpProcessingError | web.RequestPayloadError)
+
+
+_http_logger = logging.getLogger(f"{__name__}.http")
+_http_logger.addFilter(_no_fault_of_a_client)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +121,7 @@ class Gateway:
             access_log=logger if self._log else None,
             access_log_format='%t %a "%r" %s %b %Tf',
             shutdown_timeout=0.1,
+            logger=_http_logger,
         )
         await runner.setup()
         site = web.TCPSite(runner, self.access.host, self.port)
