@@ -159,7 +159,8 @@ class Materials:
 
     def _make(self, place: Place) -> None:
         place.call(self._save).check()
-        for command in (TRAIN, ("eval", "run"), MERGE, EXPORT, QUANTIZE, QUESTION):
+        wide = (*TRAIN[:5], "wide", *TRAIN[6:], "--bits", "32")  # compiles what 32 bits need
+        for command in (wide, TRAIN, ("eval", "run"), MERGE, EXPORT, QUANTIZE, QUESTION):
             ended = place.run(*command, seconds=300).check()
             if ended.code:
                 raise RuntimeError(f"{' '.join(command)}: {ended.output}")

@@ -1,7 +1,10 @@
 """No network: nothing asks for one unless a hub id was given, and then the answer is a sentence."""
 
 import ctypes
+import fcntl
 import random
+import socket
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -49,9 +52,17 @@ def _alone() -> None:
     """Leave every network, and end the process where it looks for one that is not this machine."""
     if ctypes.CDLL(None).unshare(0x40000000):  # CLONE_NEWNET
         raise OSError("unshare")
+    _raise_loopback()
     import huggingface_hub.constants
 
     huggingface_hub.constants.HF_HUB_OFFLINE = False
+
+
+def _raise_loopback() -> None:
+    """Bring up the loopback interface, by which commands speak to llama.cpp."""
+    with socket.socket() as any_socket:
+        flags = struct.pack("16sh", b"lo", 1)  # IFF_UP
+        fcntl.ioctl(any_socket, 0x8914, flags)  # SIOCSIFFLAGS
 
 
 def _alone_and_watched() -> None:
@@ -105,3 +116,4 @@ def _kernels(materials: Materials, name: str, chance: random.Random) -> None:
 def _alone_fresh() -> None:
     if ctypes.CDLL(None).unshare(0x40000000):  # CLONE_NEWNET
         raise OSError("unshare")
+    _raise_loopback()

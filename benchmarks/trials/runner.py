@@ -18,6 +18,7 @@ MEMORY = 2 * 2**30
 """Resident bytes that one command may have, with its children."""
 ENDINGS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _TRACEBACK = "Traceback (most recent call last)"
+_MESSAGES = ("strop: ", "╭─ Error")
 _SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER, so that processes whose parent was killed end here
 
 
@@ -59,9 +60,9 @@ class Ended:
 
     @property
     def sentence(self) -> str:
-        """The message of strop's, or an empty text."""
+        """The message of strop's, or of the reader of the command line, or an empty text."""
         lines = self.output.replace("\r", "\n").split("\n")
-        begin = next((i for i, line in enumerate(lines) if line.startswith("strop: ")), None)
+        begin = next((i for i, line in enumerate(lines) if line.startswith(_MESSAGES)), None)
         return "" if begin is None else "\n".join(lines[begin:]).strip()
 
     def check(self, *, signals: tuple[int, ...] = (), codes: tuple[int, ...] = ()) -> "Ended":

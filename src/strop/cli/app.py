@@ -21,6 +21,7 @@ from strop.cli.output import fail, respond
 from strop.cli.settings_command import Command
 from strop.core.errors import StropError
 from strop.core.quiet import quiet
+from strop.core.system.memory import ran_out_of_memory
 
 app = typer.Typer(
     name="strop",
@@ -49,6 +50,15 @@ def run() -> None:
         sys.exit(2)
     except StropError as e:
         fail(str(e), as_json=as_json)
+        sys.exit(1)
+    except (MemoryError, RuntimeError, OSError, ImportError) as e:
+        if not ran_out_of_memory(e):
+            raise
+        fail(
+            f"memory ran out ({str(e) or 'MemoryError'}); end other programs, raise the limit of "
+            "this process (ulimit -v, the container's), or ask for less",
+            as_json=as_json,
+        )
         sys.exit(1)
 
 
