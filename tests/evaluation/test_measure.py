@@ -156,26 +156,28 @@ def test_a_run_keeps_base_and_tuned_and_measures_the_base_once(tiny_model, tmp_p
         held_out=0,
         quiet=True,
     )
-    base, tuned = compare(run, LABELLED)
+    base, tuned, difference, _ = compare(run, LABELLED)
     assert tuned.loss.value < base.loss.value
+    assert difference["loss"].value == pytest.approx(tuned.loss.value - base.loss.value)
+    assert difference["loss"].high < 0 < difference["loss"].rows_needed
     assert run.evaluation is not None
     assert run.evaluation["base"] == base.plain()
     assert run.evaluation["tuned"] == tuned.plain()
     assert "Before and after" in run.report.read_text()
-    again, _ = compare(run, LABELLED)
+    again, *_ = compare(run, LABELLED)
     assert again == base  # the seconds too: it was read, not measured
-    other, _ = compare(run, LABELLED, limit=9)
+    other, *_ = compare(run, LABELLED, limit=9)
     assert other.rows == 9
 
 
 def test_without_data_a_run_is_measured_on_the_rows_it_held_out(tiny_model, tmp_path):
     data = save_chats(tmp_path / "rows.jsonl", 12)
     run = train(data, model=tiny_model, out=tmp_path / "run", held_out=4, max_steps=1, bits=32)
-    base, tuned = compare(run)
+    base, tuned, *_ = compare(run)
     assert base.rows == tuned.rows == 4
     assert tuned.note is None
     assert evaluate(run).loss.value == pytest.approx(run.log[-1]["held_out_loss"], rel=1e-5)
-    _, tuned = compare(run, data)
+    _, tuned, *_ = compare(run, data)
     assert tuned.note == (
         "8 of these 12 rows are among those that the run was trained on, so they say little of new ones"
     )

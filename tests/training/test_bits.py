@@ -29,7 +29,7 @@ def test_a_run_records_the_bits_of_its_weights_and_opens_them_so(
 def test_a_quantised_run_is_measured_against_the_quantised_model(tiny_model, tmp_path):
     rows = save_chats(tmp_path / "rows.jsonl", 6)
     run = train(sums(12), model=tiny_model, out=tmp_path / "run", max_steps=2, held_out=0)
-    base, tuned = compare(run, rows)
+    base, tuned, *_ = compare(run, rows)
     assert base.loss.value == evaluate(load(tiny_model, bits=4), rows).loss.value
     assert tuned.loss.value != base.loss.value
 

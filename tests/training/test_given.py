@@ -96,7 +96,7 @@ def test_both_models_are_compared_with_the_tokenizer_of_training(tmp_path, tiny_
     tokenizer = load_tokenizer(tiny_model)
     tokenizer.chat_template = OTHER
     run = strop.train(ROWS, model=tiny_model, tokenizer=tokenizer, out=tmp_path / "run", **BITS_32)
-    base, tuned = compare(run, ROWS)
+    base, tuned, *_ = compare(run, ROWS)
     alone, _ = strop.load(tiny_model, bits=32)
     assert base.loss == evaluate((alone, tokenizer), ROWS).loss
     assert tuned.loss == evaluate(run, ROWS).loss

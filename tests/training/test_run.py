@@ -101,16 +101,17 @@ def test_the_report_is_one_page_with_curve_samples_settings_and_cost(finished):
 
 def test_the_report_shows_before_and_after_once_there_is_an_evaluation(tmp_path, finished):
     def side(accuracy: float) -> dict:
-        around = [accuracy - 0.05, accuracy + 0.06]
-        estimate = {"value": accuracy, "interval": around}
-        return {"rows": 300, "accuracy": estimate, "loss": estimate, "perplexity": None}
+        estimate = {"value": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.06}
+        return {"rows": 300, "accuracy": estimate, "loss": estimate}
 
     path = finished.path / "evaluation.json"
     both = {"data": "<test>.jsonl", "base": side(0.37), "tuned": side(0.7)}
+    both["difference"] = side(0.33)
     path.write_text(json.dumps(both))
     report.write(finished)
     page = finished.report.read_text()
     path.unlink()
+    assert "33.0 % (28.0 % to 39.0 %)" in page
     assert "37.0 % (32.0 % to 43.0 %)" in page
     assert "70.0 % (65.0 % to 76.0 %)" in page
     assert "300 rows of &lt;test&gt;.jsonl" in page

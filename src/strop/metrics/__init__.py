@@ -1,1 +1,1 @@
-"""Divergences between two models and intervals of what was measured."""
+"""Divergences between two models; measures of rows, their intervals and differences."""

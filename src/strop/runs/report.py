@@ -80,19 +80,21 @@ def _before_after(evaluation: Mapping[str, Any] | None) -> str:
         return ""
     base, tuned = evaluation["base"], evaluation["tuned"]
     rows = [
-        [name, _estimate(base[name], share), _estimate(tuned[name], share)]
+        [name, *(_estimate(measures[name], share) for measures in (change, base, tuned))]
         for name, share in (("accuracy", True), ("loss", False), ("perplexity", False))
-        if base.get(name) and tuned.get(name)
+        if name in (change := evaluation["difference"])
     ]
     note = f"{tuned['rows']:,} rows of {evaluation['data']}, with 95 % intervals"
-    content = f"<p class='quiet'>{html.escape(note)}</p>{_table(rows, ['', 'before', 'after'])}"
+    table = _table(rows, ["", "difference", "before", "after"])
+    content = f"<p class='quiet'>{html.escape(note)}</p>{table}"
     return _section("Before and after", content)
 
 
 def _estimate(measure: Mapping[str, Any], share: bool) -> str:
-    values = (measure["value"], *measure["interval"])
-    value, low, high = (f"{100 * v:.1f} %" if share else f"{v:,.3f}" for v in values)
-    return f"{value} ({low} to {high})"
+    values = (measure["value"], measure["low"], measure["high"])
+    texts = (f"{100 * v:.1f} %" if share else f"{v:,.3f}" for v in values if v is not None)
+    value, *ends = texts
+    return f"{value} ({' to '.join(ends)})" if ends else value
 
 
 def _cost(record: Mapping[str, Any]) -> str:

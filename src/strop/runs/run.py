@@ -134,6 +134,11 @@ class Run:
         return self.path / "evaluation.json"
 
     @property
+    def evaluation_rows_file(self) -> Path:
+        """evaluation_rows.jsonl: what base and tuned model did on each row."""
+        return self.path / "evaluation_rows.jsonl"
+
+    @property
     def evaluation(self) -> dict[str, Any] | None:
         """Content of evaluation.json, or None before an evaluation."""
         path = self.evaluation_file
@@ -152,7 +157,8 @@ class Run:
         )
         for folder in (*written, self.path / "export"):
             shutil.rmtree(folder, ignore_errors=True)
-        files = (self.log_file, self.activation_stats_file, self.report, self.evaluation_file)
+        evaluations = (self.evaluation_file, self.evaluation_rows_file)
+        files = (self.log_file, self.activation_stats_file, self.report, *evaluations)
         for file in (*files, self.record_file):
             file.unlink(missing_ok=True)
 
@@ -220,9 +226,13 @@ class Run:
             )
         return assets
 
-    def load(self) -> tuple[Any, Any]:
-        """Return the model with the adapter of this run in it, in eval mode, and the tokenizer."""
-        weights = self.weights()
+    def load(self, checkpoint: Path | None = None) -> tuple[Any, Any]:
+        """Return the model with the adapter of this run in it, in eval mode, and the tokenizer.
+
+        Args:
+            checkpoint: take the adapter of this one; None takes the finished one.
+        """
+        weights = checkpoint or self.weights()
         model, tokenizer = self.load_base()
         with quiet():
             from peft import PeftModel

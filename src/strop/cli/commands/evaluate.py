@@ -20,6 +20,14 @@ def evaluate(
             help="JSONL, JSON, CSV or Parquet; without it the rows that the run held out.",
         ),
     ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(help="Another run, checkpoint or model on the same rows; may be repeated."),
+    ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="Column of rows that belong together, as those of one document."),
+    ] = None,
     limit: Annotated[int | None, typer.Option(help="Number of rows to use. Default: all.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the rows drawn and of the bootstrap.")] = 0,
     names: Names = None,
@@ -32,48 +40,105 @@ def evaluate(
 
     read_as = columns(names, ignore_columns, instruction)
     respond(
-        lambda: action.evaluate(target, data, limit=limit, seed=seed, columns=read_as),
+        lambda: action.evaluate(
+            target,
+            data,
+            against=against or (),
+            limit=limit,
+            seed=seed,
+            columns=read_as,
+            cluster=cluster,
+        ),
         show,
         as_json=as_json,
     )
 
 
 def show(result: dict[str, Any]) -> None:
-    """Print each measure with its interval, and the answers for each label."""
+    """Print each measure with its interval, differences first, and the answers for each label."""
     console = Console()
-    columns = [name for name in ("base", "tuned", "model") if name in result]
-    table = Table(title=f"{result[columns[0]]['rows']} rows of {result['data']}, 95 % intervals")
+    models = ("base", "tuned", "model")
+    columns: dict[str, Any] = {name: result[name] for name in models if name in result}
+    last = list(columns.values())[-1]
+    title = f"{last['rows']:,} rows of {result['data']}, 95 % intervals"
+    if "difference" in result:
+        columns = {"tuned - base": result["difference"], **columns}
+    console.print(_measures(title, columns))
+    for other in result.get("against", ()):
+        shown = {
+            f"tuned - {other['name']}": other["difference"],
+            other["name"]: other["model"],
+            "tuned": result["tuned"],
+        }
+        console.print(_measures(f"beside {other['name']}", shown))
+    for sentence in _sentences(result):
+        console.print(sentence, soft_wrap=True, highlight=False)
+    if note := last.get("note"):
+        console.print(note, soft_wrap=True, highlight=False)
+    if "confusion" in last:
+        console.print(_confusion(last, list(columns)[-1]))
+
+
+SHARES = ("accuracy", "macro_f1", "calibration_error")
+"""Measures that are shown in percent."""
+
+
+def _measures(title: str, columns: dict[str, dict[str, Any]]) -> Table:
+    table = Table(title=title)
     table.add_column("")
     for name in columns:
         table.add_column(name, justify="right")
-    table.add_row("loss", *(_estimate(result[name]["loss"]) for name in columns))
-    table.add_row("perplexity", *(_estimate(result[name]["perplexity"]) for name in columns))
-    if result[columns[0]]["accuracy"]:
-        table.add_row("accuracy", *(_share(result[name]["accuracy"]) for name in columns))
-    console.print(table)
-    if note := result[columns[-1]]["note"]:
-        console.print(note, soft_wrap=True, highlight=False)
-    if (confusion := result[columns[-1]]["confusion"]) is not None:
-        console.print(_confusion(confusion, columns[-1]))
+    for name in (n for n, value in next(iter(columns.values())).items() if _is_measure(value)):
+        cells = [_cell(of_one[name], name) if name in of_one else "" for of_one in columns.values()]
+        table.add_row(name.replace("_", " "), *cells)
+    return table
 
 
-def _estimate(measure: dict[str, Any]) -> str:
-    low, high = measure["interval"]
-    return f"{measure['value']:.3f}  ({low:.3f} to {high:.3f})"
+def _is_measure(value: Any) -> bool:
+    return isinstance(value, dict) and "low" in value
 
 
-def _share(measure: dict[str, Any]) -> str:
-    value, low, high = (100 * x for x in (measure["value"], *measure["interval"]))
-    return f"{value:.1f} %  ({low:.1f} to {high:.1f})"
+def _cell(measure: dict[str, Any], name: str) -> str:
+    """Return a measure with its interval; a difference with its sign."""
+    sign = "+" if "p" in measure else ""
+    share = name in SHARES
+    form = (lambda x: f"{100 * x:{sign}.1f}") if share else (lambda x: f"{x:{sign}.3f}")
+    unit = (" points" if sign else " %") if share else ""
+    value = f"{form(measure['value'])}{unit}"
+    if measure["low"] is None:
+        return value
+    return f"{value}  ({form(measure['low'])} to {form(measure['high'])})"
 
 
-def _confusion(confusion: dict[str, dict[str, int]], name: str) -> Table:
+def _sentences(result: dict[str, Any]) -> list[str]:
+    """Return what each difference says: how likely between equals, how many rows would show it."""
+    pairs = [("base", result.get("difference", {}))]
+    pairs += [(other["name"], other["difference"]) for other in result.get("against", ())]
+    sentences = []
+    for other, difference in pairs:
+        name = "accuracy" if "accuracy" in difference else "loss"
+        if (change := difference.get(name)) is None or change["p"] is None:
+            continue
+        p, corrected = change["p"], change["p_adjusted"] is not None
+        p = change["p_adjusted"] if corrected else p
+        sentence = f"{name}, tuned beside {other}: p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
+        sentence += ", corrected for the number of models" * corrected
+        if (needed := change["rows_needed"]) is not None:
+            sentence += f"; about {needed:,} rows show a difference of this size"
+        sentences.append(sentence)
+    return sentences
+
+
+def _confusion(measures: dict[str, Any], name: str) -> Table:
+    confusion, per_class = measures["confusion"], measures["per_class"]
     table = Table(title=f"answers of the {name} model: a row for each right label")
     table.add_column("right \\ answered")
     for label in confusion:
         table.add_column(label, justify="right")
-    table.add_column("right", justify="right")
+    for column in ("precision", "recall", "f1"):
+        table.add_column(column, justify="right")
     for right, chosen in confusion.items():
-        share = 100 * chosen[right] / max(1, sum(chosen.values()))
-        table.add_row(right, *map(str, chosen.values()), f"{share:.1f} %")
+        shares = (per_class[right].get(column) for column in ("precision", "recall", "f1"))
+        cells = ("" if share is None else f"{100 * share['value']:.1f} %" for share in shares)
+        table.add_row(right, *map(str, chosen.values()), *cells)
     return table

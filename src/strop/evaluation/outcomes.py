@@ -1,0 +1,128 @@
+"""What a model does on each row: the loss of its answer, the likelihood of labels, its own answer."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from strop.core.progress import Progress, silent
+from strop.data import Row
+from strop.data.encoding.encode import encoded
+from strop.data.rows import Example, Fault
+from strop.evaluation.labels import reasons, right_answer, with_answer
+from strop.evaluation.scoring import score
+from strop.models.quantized.inference_layout import keep_layout
+
+PADDED_TOKENS = 2_000_000
+"""Token ids handed to the model at once, padding included: 16 MB."""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Outcome:
+    """What one model does on one row."""
+
+    loss: float | None = None
+    """Sum over the answer's tokens of -log p; None for a row without an answer."""
+    tokens: int = 0
+    """Tokens of the answer."""
+    labels: list[float] | None = None
+    """Total log-probability of each label, in the order of the labels."""
+    answer: str | None = None
+    """The answer that the model generates."""
+    choices: list[tuple[float, int]] | None = None
+    """Total log-probability and number of tokens of each choice of a question."""
+
+
+def score_rows(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[Row],
+    labels: Sequence[str] | None,
+    progress: Progress = silent,
+) -> tuple[list[Outcome], list[Fault]]:
+    """Return the loss of each row's answer and the likelihood of each label, and the faults.
+
+    Rows with a fault have neither. Reasoning of a row counts in the loss; labels are scored
+    without it, as it would tell them.
+    """
+    questions: list[Row] = []
+    label_places: list[list[int]] = []
+    answer_places: list[int | None] = []
+    for row in rows:
+        of_labels = [with_answer(row, label) for label in labels or () if row.messages]
+        label_places.append(list(range(len(questions), len(questions) + len(of_labels))))
+        questions += of_labels
+        answer = right_answer(row)
+        if of_labels and labels and answer in labels and not reasons(row):
+            answer_places.append(label_places[-1][labels.index(answer)])
+        elif row.messages is None or row.messages[-1]["role"] == "assistant":
+            answer_places.append(len(questions))
+            questions.append(row)
+        else:
+            answer_places.append(None)
+    scored = scores_of(model, tokenizer, questions, progress)
+    outcomes: list[Outcome] = []
+    faults: dict[int, Fault] = {}
+    for row, places, answered in zip(rows, label_places, answer_places, strict=True):
+        outcome = Outcome()
+        of_labels_scored = [scored[place] for place in places]
+        of_answer = None if answered is None else scored[answered]
+        if fault := next((s for s in (*of_labels_scored, of_answer) if isinstance(s, Fault)), None):
+            faults[row.line] = fault
+        else:
+            if isinstance(of_answer, Tensor):
+                outcome.loss, outcome.tokens = -_sum(of_answer), of_answer.numel()
+            if places:
+                outcome.labels = [_sum(s) for s in of_labels_scored if isinstance(s, Tensor)]
+        outcomes.append(outcome)
+    return outcomes, list(faults.values())
+
+
+def _sum(log_probs: Tensor) -> float:
+    return float(log_probs.double().sum())
+
+
+def scores_of(
+    model: Any, tokenizer: Any, rows: Sequence[Row], progress: Progress = silent
+) -> list[Tensor | Fault]:
+    """Return the log-probabilities of the answer tokens of each row, or its fault."""
+    examples = list(encoded(rows, tokenizer))
+    pairs = [(e.ids, e.labels) for e in examples if isinstance(e, Example)]
+    scored: list[Tensor] = []
+    with inference_only(model):
+        while len(scored) < len(pairs):
+            size, longest = 0, 0
+            for ids, _ in pairs[len(scored) :]:
+                longest = max(longest, len(ids))
+                if size and longest * (size + 1) > PADDED_TOKENS:
+                    break
+                size += 1
+            scored += score(model, pairs[len(scored) : len(scored) + size])
+            progress("scoring", len(scored), len(pairs))
+    remaining = iter(scored)
+    return [e if isinstance(e, Fault) else next(remaining) for e in examples]
+
+
+@contextlib.contextmanager
+def inference_only(model: Any) -> Iterator[None]:
+    """Hold the model in eval mode with nothing to train inside the block, and as it was after it.
+
+    What is trained may not be folded into other weights or computed in a fused block; a model with
+    something to train keeps the layout of its 4-bit weights, as it may train on.
+    """
+    was_training = model.training
+    trained = [p for p in model.parameters() if p.requires_grad]
+    restore_layout = keep_layout(model) if trained else None
+    model.eval()
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        if restore_layout is not None:
+            restore_layout()
+        for parameter in trained:
+            parameter.requires_grad_(True)
+        model.train(was_training)
