@@ -8,7 +8,7 @@ import pytest
 import strop
 from strop.actions.chat import answer
 from strop.exporting import export
-from strop.models.generation import reply
+from strop.models.sampling import reply
 from strop.serving.served import at_hand, find
 from tests.serving.test_serving import ended, started
 from tests.tiny.saved import chats, save_model

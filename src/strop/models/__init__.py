@@ -10,11 +10,21 @@ from strop.models.quantized.hf_registration import register
 
 if TYPE_CHECKING:
     from strop.models.dtype import compute_dtype
-    from strop.models.generation import complete, reply
     from strop.models.loading import load, resolve
     from strop.models.packaged import PACKAGED
+    from strop.models.sampling import Answer, Sampling, complete, reply, sample
 
-__all__ = ["PACKAGED", "complete", "compute_dtype", "load", "reply", "resolve"]
+__all__ = [
+    "PACKAGED",
+    "Answer",
+    "Sampling",
+    "complete",
+    "compute_dtype",
+    "load",
+    "reply",
+    "resolve",
+    "sample",
+]
 
 
 register()
@@ -23,10 +33,13 @@ __getattr__ = public(
     __name__,
     {
         "PACKAGED": "strop.models.packaged",
-        "complete": "strop.models.generation",
+        "Answer": "strop.models.sampling.rows",
+        "Sampling": "strop.models.sampling.settings",
+        "complete": "strop.models.sampling.answering",
         "compute_dtype": "strop.models.dtype",
         "load": "strop.models.loading",
-        "reply": "strop.models.generation",
+        "reply": "strop.models.sampling.answering",
         "resolve": "strop.models.loading",
+        "sample": "strop.models.sampling.answering",
     },
 )

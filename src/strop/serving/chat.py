@@ -30,7 +30,7 @@ def chat_model(name: str, *, uncertified: bool = False) -> Reply:
             return lambda chat, most: engine.reply(chat, max_tokens=most, adapter=number)
     from strop.evaluation import opened
     from strop.exporting.certify.certified import check, is_export
-    from strop.models.generation import reply
+    from strop.models.sampling import reply
 
     if not uncertified and is_export(Path(name)):
         check(Path(name))

@@ -6,7 +6,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from strop.core.errors import ConfigError, UnsupportedError
-from strop.models.generation import complete, pieces_of_text, reply
+from strop.models.sampling import complete, reply
+from strop.models.sampling.text import pieces_of_text
 
 CHAT = [{"role": "user", "content": "hello"}]
 TEMPLATE = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '<|im_end|>' }}{% endfor %}"
@@ -115,5 +116,5 @@ def test_an_empty_prompt_is_refused(model, nothing):
 
 
 def test_an_impossible_setting_is_refused_at_once_and_not_at_the_first_piece(model):
-    with pytest.raises(ConfigError, match="max_new_tokens=0"):
+    with pytest.raises(ConfigError, match="max_new_tokens is 0"):
         reply(model, TOKENIZER, CHAT, max_new_tokens=0)

@@ -1,0 +1,78 @@
+"""Continuous batching: rows that have finished leave, waiting ones come in."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from strop.models.sampling.choice import choose
+from strop.models.sampling.rows import Row
+from strop.models.sampling.transformers_cache import TransformersCache
+
+ROWS_AT_ONCE = 64
+"""Rows of a batch; the weights are read once for all of them."""
+TOKENS_AT_ONCE = 4096
+"""Tokens of prompts that are computed at once."""
+
+
+class Engine(Protocol):
+    """What computes the logits of rows and has the keys and values of their tokens."""
+
+    def start(self, rows: Sequence[Row]) -> Tensor:
+        """Take rows in and return the logits [B, V] of their first tokens."""
+
+    def step(self, rows: Sequence[Row]) -> Tensor:
+        """Take in the last token of each row and return the logits [B, V] of the next ones.
+
+        Rows that are not named any more are dropped.
+        """
+
+
+def chosen_tokens(model: Any, tokenizer: Any, rows: Sequence[Row]) -> Iterator[Row]:
+    """Yield a row each time that a token was added to it, until all have finished.
+
+    The model is in eval mode meanwhile, and afterwards as it was.
+    """
+    waiting = sorted(rows, key=lambda row: row.prompt)[::-1]  # those that begin alike come together
+    active: list[Row] = []
+    with evaluating(model):
+        engine: Engine = TransformersCache(model)
+        while waiting or active:
+            entering = _entering(waiting, len(active))
+            for batch, compute in ((active, engine.step), (entering, engine.start)):
+                if batch:
+                    for row, token, log_prob in zip(
+                        batch, *choose(compute(batch), batch), strict=True
+                    ):
+                        row.take(token, log_prob, tokenizer)
+                        yield row
+            active = [row for row in (*active, *entering) if row.finish_reason is None]
+
+
+def _entering(waiting: list[Row], active: int) -> list[Row]:
+    """Take the rows that come in now: a quarter of a batch at least, as far as there are any."""
+    free = ROWS_AT_ONCE - active
+    if active and free < ROWS_AT_ONCE // 4:
+        return []
+    rows: list[Row] = []
+    tokens = 0
+    while waiting and len(rows) < free:
+        if not rows or waiting[-1].prompt != rows[-1].prompt:
+            tokens += len(waiting[-1].prompt)
+        if rows and tokens > TOKENS_AT_ONCE:
+            break
+        rows.append(waiting.pop())
+    return rows
+
+
+@contextlib.contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Let every module of a model be in eval mode inside the block."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
