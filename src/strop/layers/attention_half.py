@@ -126,6 +126,13 @@ class AttentionHalf:
         dh = linear.input_gradient(dqkv, self.qkv, masks[0], self.workspace)
         return self.norm.backward(dh, x, scale, out=dh).add_(dy), gradients
 
+    def keys_and_values(self, saved: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """Return the rotated keys and the values [N, K, C] of what `run` saved."""
+        _, k, v = self._split(saved[1])
+        if self.k_norm is None:
+            return k, v  # rotated where they lie
+        return self._rotate(self.k_norm.forward(k)[0]), v
+
     def _split(self, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """View [N, (H + 2 K) C] as q [N, H, C], k and v [N, K, C]."""
         by_head = qkv.view(len(qkv), -1, self.features)

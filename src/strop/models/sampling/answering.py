@@ -41,6 +41,8 @@ def sample(
         UnsupportedError: messages are given and the model has no chat template.
     """
     rows = _rows(model, tokenizer, prompts, settings, seed)
+    if not rows:
+        return []
     done = 0
     progress("sampling", 0, len(rows))
     for row in chosen_tokens(model, tokenizer, rows):

@@ -1,14 +1,18 @@
 """Continuous batching: rows that have finished leave, waiting ones come in."""
 
 import contextlib
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from strop.models.sampling.block_cache import BlockCache, obstacle
 from strop.models.sampling.choice import choose
 from strop.models.sampling.rows import Row
 from strop.models.sampling.transformers_cache import TransformersCache
+
+log = logging.getLogger(__name__)
 
 ROWS_AT_ONCE = 64
 """Rows of a batch; the weights are read once for all of them."""
@@ -37,7 +41,12 @@ def chosen_tokens(model: Any, tokenizer: Any, rows: Sequence[Row]) -> Iterator[R
     waiting = sorted(rows, key=lambda row: row.prompt)[::-1]  # those that begin alike come together
     active: list[Row] = []
     with evaluating(model):
-        engine: Engine = TransformersCache(model)
+        engine: Engine
+        if (why := obstacle(model)) is None:
+            engine = BlockCache(model, rows)
+        else:
+            log.debug("answers come through transformers' cache: %s", why)
+            engine = TransformersCache(model)
         while waiting or active:
             entering = _entering(waiting, len(active))
             for batch, compute in ((active, engine.step), (entering, engine.start)):
