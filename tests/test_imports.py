@@ -87,3 +87,37 @@ def test_a_public_name_that_does_not_exist_is_refused_by_name():
 
 def test_the_package_says_that_it_is_typed():
     assert all((Path(folder) / "py.typed").exists() for folder in strop.__path__)
+
+
+def test_what_cannot_be_done_is_said_before_torch_is_imported(tmp_path, monkeypatch):
+    commands = (
+        "train absent.jsonl",
+        "train rows.jsonl --model ./absent",
+        "train rows.jsonl --out used",
+        "train rows.jsonl --epochs two",
+        "train rows.jsonl --trainer absent=1",
+        "eval ./absent rows.jsonl",
+        "export absent --to gguf",
+        "quantize ./absent --out new",
+        "quantize rows.jsonl --out new",
+        "chat ./absent --say hello",
+        "serve absent",
+    )
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "1 + 1?", "completion": "2"}\n' * 4)
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "notes.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    said = run(
+        "import sys\nfrom strop.cli import main\n"
+        f"for command in {commands}:\n"
+        "    sys.argv = ['strop', *command.split()]\n"
+        "    try:\n        main()\n"
+        "    except SystemExit as e:\n        assert e.code == 1, command\n"
+        "    assert not {'torch', 'transformers', 'trl', 'datasets'} & set(sys.modules), command\n"
+    )
+    assert said.count("strop: ") == len(commands)
+
+
+def test_the_package_runs_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "strop", "--version"], capture_output=True)
+    assert done.stdout.decode() == f"strop {strop.__version__}\n"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from strop.runs.loss_curve import RAW_POINTS, curve, nice_ticks, smoothed
+from strop.runs.loss_curve import RAW_POINTS, RunningMean, curve, nice_ticks, smoothed
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,13 @@ def test_a_long_run_does_not_make_a_long_page():
 
 def test_a_constant_stays_itself_when_smoothed():
     assert [v for _, v in smoothed([(i, 2.5) for i in range(50)])] == pytest.approx([2.5] * 50)
+
+
+def test_the_mean_of_few_losses_is_theirs_whatever_the_first_was():
+    mean = RunningMean()
+    means = [mean.update(loss) for loss in (4.0, 1.0, 1.0, 1.0)]
+    assert means[:2] == [4.0, pytest.approx((0.9 * 4 + 1) / 1.9)]
+    assert means == [m for _, m in smoothed(enumerate((4.0, 1.0, 1.0, 1.0)))]
 
 
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6))

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import strop
-from strop.core.errors import ConfigError, DataError, StropError
+from strop.core.errors import ConfigError, DataError, DivergedError, StropError
 from strop.data import encode_all, read
 from strop.models import compute_dtype
 from strop.runs import report
@@ -350,10 +350,16 @@ def test_a_folder_without_weights_is_one_clear_error(tmp_path):
 
 
 def test_a_loss_that_is_no_number_ends_the_run(tmp_path, tiny_model):
-    with pytest.raises(StropError, match=r"the loss is (nan|inf) at step .* lower learning_rate"):
+    with pytest.raises(
+        DivergedError, match=r"the loss is (nan|inf) at step .* lower learning_rate"
+    ):
         strop.train(
             sums(10), model=tiny_model, out=tmp_path / "run", **(QUICK | {"learning_rate": 1e30})
         )
+    run = strop.Run.open(tmp_path / "run")
+    assert run.record["status"] == "diverged"
+    assert "learning_rate=1e+29" in run.diverged
+    assert "diverged" in run.report.read_text()
 
 
 def test_trainer_arguments_reach_trl_as_written(tmp_path, tiny_model):

@@ -34,6 +34,13 @@ def evaluate(
     Raises:
         StropError: the run, the model or the data cannot be used.
     """
+    from strop.data.reading.blend import check_files
+    from strop.models.files.places import check_name
+
+    if data is not None:
+        check_files(str(data))
+    if not Path(target).is_dir():
+        check_name(target)
     from strop import evaluation
     from strop.core.errors import ConfigError
     from strop.data.reading.columns import columns_of

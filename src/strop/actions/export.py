@@ -24,6 +24,11 @@ def export(
     Raises:
         StropError: the run cannot be exported so.
     """
+    from strop.exporting.arguments import check
+    from strop.runs.run import Run
+
+    Run.open(run)
+    check(targets, options.get("dtype"))
     from strop.exporting import exporter
 
     exports = exporter.export(run, *targets, progress=progress, **options)

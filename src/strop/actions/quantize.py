@@ -1,6 +1,7 @@
 """Quantisation of a model into a folder."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 from strop.core.progress import Progress, silent
@@ -21,6 +22,11 @@ def quantize(
     Raises:
         StropError: the model, the text, the budget or the folder cannot be used.
     """
+    from strop.models.files.places import check_name
+    from strop.models.quantized.arguments import checked_budget
+
+    check_name(model)
+    checked_budget(Path(out), budget, max_kl, adapter_rank)
     from strop.models.quantized import folder
 
     start = time.perf_counter()

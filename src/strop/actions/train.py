@@ -3,10 +3,13 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from strop.core.progress import Progress
 from strop.training.opening import open_run
+
+if TYPE_CHECKING:
+    from strop.runs.run import Run
 
 
 def train(
@@ -17,7 +20,7 @@ def train(
     quiet: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Train on the files that the settings name and return the run's folder and what it took.
+    """Train on the files that the settings name; return the run's folder, its losses and time.
 
     Args:
         settings: fields of `Settings` that are set, read once for the whole run.
@@ -37,6 +40,21 @@ def train(
     return {
         "run": str(run.path),
         "finished": run.finished,
+        "diverged": run.diverged or None,
+        "losses": _losses(run),
         "report": str(run.report),
         "seconds": round(time.perf_counter() - start, 1),
+    }
+
+
+def _losses(run: "Run") -> dict[str, float | None]:
+    """Return the losses of a run at first and last."""
+    from strop.runs.outcome import outcome
+
+    losses = outcome(run.log, run.record)
+    return {
+        "first": losses.first_loss,
+        "last": losses.mean_loss,
+        "held_out_first": losses.first_held_out,
+        "held_out_last": losses.last_held_out,
     }

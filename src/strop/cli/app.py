@@ -14,12 +14,12 @@ from strop.cli.commands.evaluate import evaluate
 from strop.cli.commands.export import export, push
 from strop.cli.commands.quantize import quantize
 from strop.cli.commands.serve import serve
-from strop.cli.commands.train import train
+from strop.cli.commands.train import DIVERGED, train
 from strop.cli.flags import UsageError
 from strop.cli.options import Json
 from strop.cli.output import fail, respond
 from strop.cli.settings_command import Command
-from strop.core.errors import StropError
+from strop.core.errors import DivergedError, StropError, hints_as_flags
 from strop.core.quiet import quiet
 from strop.core.system.memory import ran_out_of_memory
 
@@ -36,10 +36,13 @@ app.add_typer(data_commands)
 
 
 def run() -> None:
-    """Run the command line; errors end as one message and an exit code, 2 for wrong usage."""
+    """Run the command line; errors end as one message and an exit code.
+
+    2 is wrong usage, 3 a training that diverged, 130 one that was interrupted, 1 anything else.
+    """
     as_json = "--json" in sys.argv
     try:
-        with quiet():
+        with quiet(), hints_as_flags():
             app()
     except SystemExit as e:
         if as_json and e.code == 2:
@@ -48,6 +51,9 @@ def run() -> None:
     except UsageError as e:
         fail(str(e), as_json=as_json)
         sys.exit(2)
+    except DivergedError as e:
+        fail(str(e), as_json=as_json, diverged=str(e))
+        sys.exit(DIVERGED)
     except StropError as e:
         fail(str(e), as_json=as_json)
         sys.exit(1)

@@ -18,11 +18,6 @@ class UsageError(ConfigError):
     """Error of a command line; the text lists every fault."""
 
 
-def flag(name: str) -> str:
-    """Return the flag of a setting: `learning_rate` is `--learning-rate`."""
-    return "--" + name.replace("_", "-")
-
-
 def wrong_flags(
     arguments: Sequence[str], known: Mapping[str, bool], several: Collection[str] = ()
 ) -> list[str]:

@@ -41,8 +41,14 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
-def fail(text: str, *, as_json: bool) -> None:
-    """Print an error: on standard error, and with `as_json` as JSON on standard output too."""
+def fail(text: str, *, as_json: bool, **facts: Any) -> None:
+    """Print an error: on standard error, and with `as_json` as JSON on standard output too.
+
+    Args:
+        text: of the error.
+        as_json: print an object with `error` and the facts.
+        **facts: further fields of the object.
+    """
     if as_json:
-        sys.stdout.write(_json({"error": text}))
+        sys.stdout.write(_json({"error": text, **facts}))
     sys.stderr.write(f"strop: {visible(text)}\n")

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from strop.cli.flags import UsageError, flag, wrong_flags
+from strop.cli.flags import UsageError, wrong_flags
+from strop.core.errors import flag
 from strop.core.system.processes import check_single
 from strop.planning.settings import described
 

@@ -1,4 +1,10 @@
-"""The errors strop raises on purpose."""
+"""The errors strop raises on purpose, and how their hints spell settings."""
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+_AS_FLAGS: ContextVar[bool] = ContextVar("hints as flags", default=False)
 
 
 class StropError(Exception):
@@ -23,3 +29,32 @@ class UnsupportedError(StropError, RuntimeError):
 
 class MissingPackageError(StropError, ImportError):
     """A request that needs a package which is not installed; the text has the command."""
+
+
+class DivergedError(UnsupportedError):
+    """A training whose loss is no longer a number; the text has the remedy."""
+
+
+@contextlib.contextmanager
+def hints_as_flags() -> Iterator[None]:
+    """Let hints inside the block name settings as flags: their reader is on a command line."""
+    token = _AS_FLAGS.set(True)
+    try:
+        yield
+    finally:
+        _AS_FLAGS.reset(token)
+
+
+def flag(name: str) -> str:
+    """Return the flag of a setting: `learning_rate` is `--learning-rate`."""
+    return "--" + name.replace("_", "-")
+
+
+def spelt(name: str, value: object = None) -> str:
+    """Return a setting as the reader of a hint writes it.
+
+    On the command line `--bits 16` and `--bits`, in Python `bits=16` and `bits`.
+    """
+    if _AS_FLAGS.get():
+        return flag(name) if value is None else f"{flag(name)} {value}"
+    return name if value is None else f"{name}={value!r}"

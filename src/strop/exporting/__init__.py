@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 from strop.core.lazy import public
 
 if TYPE_CHECKING:
+    from strop.exporting.arguments import TARGETS
     from strop.exporting.certify.certificate import Certificate
     from strop.exporting.exporter import Exported, export
-    from strop.exporting.targets import TARGETS
 
 __all__ = ["TARGETS", "Certificate", "Exported", "export"]
 
 __getattr__ = public(
     __name__,
     {
-        "TARGETS": "strop.exporting.targets",
+        "TARGETS": "strop.exporting.arguments",
         "Certificate": "strop.exporting.certify.certificate",
         "Exported": "strop.exporting.exporter",
         "export": "strop.exporting.exporter",

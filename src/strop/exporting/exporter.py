@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from strop.core.errors import ConfigError
 from strop.core.files import written_whole
 from strop.core.progress import Progress, silent
 from strop.core.system.disk import check_room
+from strop.exporting.arguments import check
 from strop.exporting.certify.base_choice import measured
 from strop.exporting.certify.certificate import Certificate, not_compared
 from strop.exporting.certify.certify import certify, check_loaders
@@ -19,7 +19,7 @@ from strop.exporting.certify.record import record_reference
 from strop.exporting.certify.reference import ReferenceOutputs
 from strop.exporting.gguf.channel_scaling import ChannelScaling
 from strop.exporting.gguf.quant_spec import forms
-from strop.exporting.targets import TARGETS, Job, Tuned, jobs
+from strop.exporting.targets import Job, Tuned, jobs
 from strop.exporting.weights.base_weights import bases
 from strop.exporting.weights.sensitivity import Sensitivity
 from strop.exporting.weights.tuned import TunedWeights
@@ -73,7 +73,7 @@ def export(
         DataError: a file of the run or of its base is missing or damaged.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    _check(targets, dtype)
+    check(targets, dtype)
     if certified:
         check_loaders(targets)
     requested = forms(quant)
@@ -120,21 +120,6 @@ def _write(folder: Path, jobs: Sequence[Job], progress: Progress) -> None:
         with written_whole(folder / job.name) as scratch:
             job.write(scratch, count)
             not_compared(job.target, job.format).save(scratch)
-
-
-def _check(targets: Sequence[str], dtype: str | None) -> None:
-    wrong = []
-    if not targets:
-        wrong.append(f"there is no target; choose from {', '.join(TARGETS)}")
-    wrong += [
-        f"{target!r} is no target; choose from {', '.join(TARGETS)}"
-        for target in targets
-        if target not in TARGETS
-    ]
-    if dtype not in (None, "float32", "bfloat16", "float16"):
-        wrong.append(f"dtype is {dtype!r}; choose from float32, bfloat16, float16")
-    if wrong:
-        raise ConfigError("the export cannot be made:\n  " + "\n  ".join(wrong))
 
 
 def _certified(

@@ -24,7 +24,6 @@ from strop.exporting.weights.tuned import TunedWeights
 from strop.models.assets import ModelAssets
 
 MODEL, BASE = "model.gguf", "base.gguf"
-TARGETS = ("adapter", "merged", "gguf", "ollama", "bnb")
 
 
 @dataclass(frozen=True, slots=True)

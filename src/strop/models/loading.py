@@ -7,28 +7,26 @@ from typing import Any
 
 import torch
 
-from strop.core.errors import ConfigError, DataError, UnsupportedError
-from strop.core.files import read_json
-from strop.core.system.hub import hub_problem
+from strop.core.errors import DataError, UnsupportedError
+from strop.core.progress import Progress, silent
 from strop.models import gguf
 from strop.models.dtype import default_device
 from strop.models.files.layout import faults_of_config
 from strop.models.files.opening import open_folder
-from strop.models.files.weight_files import check_no_adapter, stored_tensors
-from strop.models.packaged import PACKAGED, nearest
+from strop.models.files.places import check_gguf_name, from_hub, model_config, whole_folder
+from strop.models.packaged import PACKAGED
 from strop.models.precision import store_narrow
 from strop.models.special_tokens import settle
 
 logger = logging.getLogger(__name__)
 
-_HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "merges.txt", "vocab.txt"]
-_SETTINGS = ("tokenizer_config.json", "generation_config.json")
-"""Beside config.json; transformers goes on without the second where it cannot be read."""
-_TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
-
 
 def load(
-    name: str | Path, bits: int | None = None, *, dtype: torch.dtype | None = None
+    name: str | Path,
+    bits: int | None = None,
+    *,
+    dtype: torch.dtype | None = None,
+    progress: Progress = silent,
 ) -> tuple[Any, Any]:
     """Load a model for training or generation, with its tokenizer.
 
@@ -44,6 +42,7 @@ def load(
         name: a packaged model's name, a folder, a GGUF file, or a hub id.
         bits: 4, 16 or 32; None takes 4 for a folder that is quantised, else 16.
         dtype: to compute in, below 32 bits; None takes `compute_dtype()`.
+        progress: called while weights are quantised.
 
     Returns:
         The transformers model in eval mode, on CUDA where there is one; and its tokenizer, whose
@@ -63,7 +62,7 @@ def load(
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except ValueError as e:
             raise DataError(f"the tokenizer in {folder} cannot be read ({e}); copy it again") from e
-    model = opened(folder, bits, dtype)
+    model = opened(folder, bits, dtype, progress)
     settle(model, tokenizer)
     return model.to(default_device()).eval(), tokenizer
 
@@ -83,11 +82,16 @@ def load_tokenizer(name: str | Path) -> Any:
     return AutoTokenizer.from_pretrained(folder, local_files_only=True)
 
 
-def opened(folder: Path, bits: int | None = None, dtype: torch.dtype | None = None) -> Any:
+def opened(
+    folder: Path,
+    bits: int | None = None,
+    dtype: torch.dtype | None = None,
+    progress: Progress = silent,
+) -> Any:
     """Return the model in a folder without its tokenizer, on the CPU; see `load`."""
     from strop.models.weight_source import choose  # with it come all of transformers' quantisers
 
-    weights = choose(folder, bits, dtype)
+    weights = choose(folder, bits, dtype, progress)
     model = open_folder(weights.folder, weights.config, weights.dtype)
     if weights.narrow and store_narrow(model):
         logger.info("%s has wider weights than 16 bits; they are rounded to bfloat16", folder)
@@ -112,7 +116,7 @@ def resolve(name: str | Path) -> Path:
 
 def located(name: str | Path) -> Path:
     """Return what `resolve` does, for a model of a known kind; transformers is not imported."""
-    return _resolve(name, _whole)
+    return _resolve(name, whole_folder)
 
 
 def _resolve(name: str | Path, checked: Callable[[Path], Path]) -> Path:
@@ -120,12 +124,11 @@ def _resolve(name: str | Path, checked: Callable[[Path], Path]) -> Path:
     if path.is_dir():
         return checked(path)
     if path.is_file():
-        if path.suffix == ".gguf":
-            return gguf.file_folder(path)
-        raise ConfigError(f"{path} is a file but not a .gguf file; name a model folder instead")
+        check_gguf_name(path)
+        return gguf.file_folder(path)
     if text in PACKAGED:
         return gguf.packaged_folder(text)
-    return checked(_from_hub(text))
+    return checked(from_hub(text))
 
 
 def _checked(folder: Path) -> Path:
@@ -138,7 +141,7 @@ def _checked(folder: Path) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-    config = _config(folder)
+    config = model_config(folder)
     kind = config.get("model_type")
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         code = " (it brings code of its code, which is never run)" if "auto_map" in config else ""
@@ -146,69 +149,4 @@ def _checked(folder: Path) -> Path:
             f"{folder / 'config.json'} says model_type {kind!r}{code}, which is not a language "
             "model that the installed transformers knows; upgrade transformers or use another one"
         )
-    return _whole(folder)
-
-
-def _whole(folder: Path) -> Path:
-    _config(folder)
-    for name in _SETTINGS:
-        if (folder / name).is_file():
-            read_json(folder / name)
-    check_no_adapter(folder)
-    stored_tensors(folder)
-    if not any((folder / file).is_file() for file in _TOKENIZER_FILES):
-        raise DataError(
-            f"{folder} has no tokenizer (none of {', '.join(_TOKENIZER_FILES)}); copy the "
-            "tokenizer's files into it, or save them with tokenizer.save_pretrained"
-        )
-    return folder
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    file = folder / "config.json"
-    if not file.is_file():
-        hint = "copy it from where the model came from"
-        if (folder / "adapter_config.json").is_file():
-            hint = "it holds a PEFT adapter; name the base model, or the run that made the adapter"
-        elif ggufs := sorted(folder.glob("*.gguf")):
-            hint = f"it holds a GGUF file; name the file itself: {ggufs[0]}"
-        raise DataError(f"{folder} is not a model folder, it has no config.json; {hint}")
-    return read_json(file)
-
-
-def _from_hub(name: str) -> Path:
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    near = nearest(name)
-    meant = f"did you mean {near}? " if near else ""
-    known = f"{meant}Packaged models: {', '.join(PACKAGED)}"
-    looks_local = name.startswith((".", "/", "~")) or name.count("/") > 1 or name.endswith(".gguf")
-    if looks_local or "\\" in name:
-        raise ConfigError(f"there is no folder or file {name}; {known}")
-    try:
-        cached = Path(
-            huggingface_hub.snapshot_download(
-                name, allow_patterns=_HUB_FILES, local_files_only=True
-            )
-        )
-    except HFValidationError as e:
-        raise ConfigError(f"{name!r} is no folder, file or hub id ({e}); {known}") from e
-    except LocalEntryNotFoundError:
-        cached = None
-    if cached and (cached / "config.json").is_file() and any(cached.glob("*.safetensors")):
-        return cached
-    if problem := hub_problem():
-        raise ConfigError(
-            f"no model {name!r}: no folder or file of that name, not a packaged model, not in the "
-            f"local Hugging Face cache, and the hub at {huggingface_hub.constants.ENDPOINT} "
-            f"{problem}; {known}"
-        )
-    try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=_HUB_FILES))
-    except (HfHubHTTPError, LocalEntryNotFoundError) as e:
-        refusal = str(e).strip().splitlines()[0]
-        raise ConfigError(
-            f"no model {name!r}: no folder or file of that name, not a packaged model, not in the "
-            f"local Hugging Face cache, and the hub does not give it ({refusal}); {known}"
-        ) from e
+    return whole_folder(folder)

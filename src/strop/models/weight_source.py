@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from strop.core.errors import ConfigError, UnsupportedError
+from strop.core.errors import ConfigError, UnsupportedError, spelt
+from strop.core.progress import Progress, silent
 from strop.models.dtype import compute_dtype
 from strop.models.files.opening import read_config
 from strop.models.precision import NARROW
@@ -31,8 +32,12 @@ class Weights:
     """Linear weights and embeddings are stored in 16 bits and computed in float32."""
 
 
-def choose(folder: Path, bits: int | None, dtype: torch.dtype | None) -> Weights:
+def choose(
+    folder: Path, bits: int | None, dtype: torch.dtype | None, progress: Progress = silent
+) -> Weights:
     """Return how to open the model in `folder` with weights of so many bits, computing in `dtype`.
+
+    `progress` is called while weights are fitted to 4 bits.
 
     Raises:
         ConfigError: `bits` or `dtype` is none of these, or the folder is quantised and more are asked for.
@@ -49,11 +54,11 @@ def choose(folder: Path, bits: int | None, dtype: torch.dtype | None) -> Weights
     stored = _stored(config)
     if stored is not None and bits not in (None, 4):
         raise ConfigError(
-            f"bits is {bits}, but the weights in {folder} are quantised; use bits=4, or the "
-            "unquantised model"
+            f"bits is {bits}, but the weights in {folder} are quantised; use {spelt('bits', 4)}, or "
+            "the unquantised model"
         )
     if stored is None and bits == 4:
-        folder = packed_folder(folder)
+        folder = packed_folder(folder, progress)
         config = read_config(folder)
         stored = _stored(config)
     dtype = torch.float32 if bits == 32 else dtype or compute_dtype()
@@ -77,6 +82,6 @@ def _quantisation(folder: Path, stored: dict[str, Any], *, as_stored: bool) -> d
     if method != METHOD:
         raise UnsupportedError(
             f"{folder} is quantised by {method}; strop reads its own folders and 4-bit checkpoints "
-            "of bitsandbytes, or quantises the unquantised model itself (bits=4)"
+            "of bitsandbytes, or quantises the unquantised model itself"
         )
     return {**stored, "as_stored": as_stored}

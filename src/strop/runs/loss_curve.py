@@ -54,13 +54,23 @@ def curve(trained: Points, held_out: Points) -> str:
 
 def smoothed(points: Points, weight: float = 0.9) -> list[tuple[float, float]]:
     """Return the running mean, where each step before counts 0.9 times the one after it."""
-    total = count = 0.0
-    means = []
-    for step, value in points:
+    mean = RunningMean(weight)
+    return [(step, mean.update(value)) for step, value in points]
+
+
+class RunningMean:
+    """Mean of a series in which each value counts `weight` times the one after it."""
+
+    def __init__(self, weight: float = 0.9) -> None:
+        self._weight = weight
+        self._total = self._count = 0.0
+
+    def update(self, value: float) -> float:
+        """Take the next value and return the mean; a value that is no number does not count."""
         if math.isfinite(value):
-            total, count = weight * total + value, weight * count + 1
-        means.append((step, total / count if count else math.nan))
-    return means
+            self._total = self._weight * self._total + value
+            self._count = self._weight * self._count + 1
+        return self._total / self._count if self._count else math.nan
 
 
 def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:

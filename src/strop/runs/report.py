@@ -34,7 +34,8 @@ def write(run: Run) -> None:
 
 def _headline(record: Mapping[str, Any], title: str) -> str:
     done, planned = record.get("steps_done", 0), record["steps"]
-    state = "finished" if record["status"] == "finished" else "stopped before its end"
+    states = {"finished": "finished", "diverged": "diverged"}
+    state = states.get(record["status"], "stopped before its end")
     line = f"{state} after {done:,} of {planned:,} steps, started {record['started']}"
     return f"<h1>{html.escape(title)}</h1><p class='quiet'>{html.escape(line)}</p>"
 

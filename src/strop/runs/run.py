@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from strop.core.digest import changed_file
 from strop.core.errors import ConfigError, DataError
 from strop.core.files import write_json
+from strop.core.progress import Progress, silent
 from strop.core.quiet import quiet
 from strop.runs import checkpoints
 
@@ -114,6 +115,11 @@ class Run:
     def finished(self) -> bool:
         """True if training ran to its end; otherwise it can be resumed."""
         return bool(self.record["status"] == "finished")
+
+    @property
+    def diverged(self) -> str:
+        """A sentence with the remedy if the run diverged, else nothing."""
+        return str(self.record.get("diverged", ""))
 
     @property
     def began(self) -> bool:
@@ -239,8 +245,10 @@ class Run:
 
             return PeftModel.from_pretrained(model, weights).eval(), tokenizer
 
-    def load_base(self) -> tuple[Any, Any]:
+    def load_base(self, progress: Progress = silent) -> tuple[Any, Any]:
         """Return the model this run was trained on, in eval mode, and the tokenizer of training.
+
+        `progress` is called while weights are quantised.
 
         Raises:
             StropError: the model is no longer found.
@@ -252,7 +260,10 @@ class Run:
 
         assets = self.assets()
         model, _ = load(
-            self.model, bits=self.settings["bits"], dtype=getattr(torch, self.settings["dtype"])
+            self.model,
+            bits=self.settings["bits"],
+            dtype=getattr(torch, self.settings["dtype"]),
+            progress=progress,
         )
         assets.govern(model)
         if (codes := self.record.get("base", {}).get("codes")) is not None:

@@ -4,6 +4,7 @@ import importlib.util
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from strop.models.files.places import check_name
 from strop.models.packaged import PACKAGED
 
 Reply = Callable[[list[dict[str, str]], int], Iterator[str]]
@@ -20,6 +21,8 @@ def chat_model(name: str, *, uncertified: bool = False) -> Reply:
     Raises:
         StropError: the run or the model cannot be used.
     """
+    if not Path(name).is_dir():
+        check_name(name)
     if name not in PACKAGED and importlib.util.find_spec("xllamacpp") is not None:
         from strop.serving.engine import Engine
         from strop.serving.served import at_hand

@@ -11,7 +11,8 @@ from strop.exporting.certify.certified import check, is_export
 from strop.exporting.exporter import export
 from strop.exporting.gguf.adapter import FILE
 from strop.exporting.gguf.base_file import GgufBase
-from strop.models.packaged import PACKAGED, assemble, find_parts, nearest
+from strop.models.packaged import PACKAGED, assemble, find_parts
+from strop.serving.targets import check_target
 from strop.training import Run
 
 
@@ -98,14 +99,8 @@ def _base(run: Run) -> tuple[str, int, str]:
 def _resolved(name: str, shared: set[tuple[str, int, str]], uncertified: bool) -> Served:
     if (run := _run(name)) is not None:
         return _exported(run, "adapter" if _base(run) in shared else "f16", uncertified)
-    if name in PACKAGED:
-        return Served(name, _packaged(name))
-    near = nearest(name)
-    hint = f"; did you mean {near}?" if near else ""
-    raise ConfigError(
-        f"{name} is no run folder, no .gguf file and no packaged model "
-        f"({', '.join(PACKAGED)}){hint}; export another model's run with strop export --to gguf"
-    )
+    check_target(name)
+    return Served(name, _packaged(name))
 
 
 def _exported(run: Run, quant: str, uncertified: bool) -> Served:

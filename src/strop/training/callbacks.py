@@ -11,10 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
-from strop.core.errors import UnsupportedError
+from strop.core.errors import DivergedError
 from strop.core.files import written_whole
+from strop.core.progress import Pace, duration
 from strop.core.progress import Progress as Report
 from strop.runs import checkpoints
+from strop.runs.loss_curve import RunningMean
+from strop.runs.outcome import outcome
 from strop.runs.run import Run
 from strop.training import memory
 from strop.training.interrupt import Interrupt
@@ -32,6 +35,7 @@ class RunLog(TrainerCallback):
         self._tokens = 0
         self._started = time.monotonic()
         self._earlier = earlier
+        self._run = run
         self.path = run.log_file
 
     @property
@@ -55,7 +59,8 @@ class RunLog(TrainerCallback):
         """Append a line.
 
         Raises:
-            UnsupportedError: the loss is no longer a number, or the disk is full.
+            DivergedError: the loss is no longer a number.
+            UnsupportedError: the disk is full.
         """
         if "loss" in logs:
             self._tokens = logs["num_tokens"]
@@ -72,10 +77,7 @@ class RunLog(TrainerCallback):
             }
             self._append(line, state)
             if not math.isfinite(logs["loss"]):
-                raise UnsupportedError(
-                    f"the loss is {logs['loss']} at step {state.global_step}; start again with a "
-                    f"lower learning_rate than {args.learning_rate} or a longer warmup"
-                )
+                raise DivergedError(outcome([line], self._run.record).diverged)
         elif "eval_loss" in logs:
             line = {"step": state.global_step, "held_out_loss": logs["eval_loss"]}
             self._append(line, state)
@@ -152,10 +154,42 @@ class StepProgress(TrainerCallback):
         self._progress("training", state.global_step, state.max_steps)
 
 
-class ProgressBar(TrainerCallback):
-    """A progress bar: loss, tokens a second, memory, time left."""
+class _Facts(TrainerCallback):
+    """What a bar and lines say of a step: mean loss, held-out loss, speed, memory."""
+
+    def __init__(self) -> None:
+        self._mean = RunningMean()
+        self._held_out = ""
+        self._recent: list[tuple[float, int]] = []
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Start the clock."""
+        self._recent = [(time.monotonic(), 0)]
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Take the numbers of a step, or a held-out loss."""
+        if "eval_loss" in logs:
+            self._held_out = f"held-out loss {logs['eval_loss']:.3f}  "
+        elif "loss" in logs:
+            mean = self._mean.update(logs["loss"])
+            self._recent = [*self._recent[-20:], (time.monotonic(), logs["num_tokens"])]
+            (t0, n0), (t1, n1) = self._recent[0], self._recent[-1]
+            facts = (
+                f"mean loss {mean:.3f}  {self._held_out}"
+                f"{(n1 - n0) / max(t1 - t0, 1e-9):,.0f} tokens/s  {memory.used() / 1e9:.1f} GB"
+            )
+            self.show(state, facts)
+
+    def show(self, state: Any, facts: str) -> None:
+        """Show the facts of a step."""
+        raise NotImplementedError
+
+
+class ProgressBar(_Facts):
+    """A progress bar on a terminal: mean loss, held-out loss, tokens a second, memory, time left."""
 
     def __init__(self, console: Console) -> None:
+        super().__init__()
         self._bar = Progress(
             TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
             BarColumn(),
@@ -165,32 +199,50 @@ class ProgressBar(TrainerCallback):
             console=console,
         )
         self._task = self._bar.add_task("", facts="", start=False)
-        self._loss: float | None = None
-        self._recent: list[tuple[float, int]] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Show the bar."""
+        super().on_train_begin(args, state, control, **kwargs)
         self._bar.update(self._task, total=state.max_steps, completed=state.global_step)
         self._bar.start_task(self._task)
         self._bar.start()
-        self._recent = [(time.monotonic(), 0)]
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Update the bar; its loss is smoothed over about ten steps."""
-        if "loss" in logs:
-            loss = logs["loss"]
-            self._loss = loss if self._loss is None else 0.9 * self._loss + 0.1 * loss
-            self._recent = [*self._recent[-20:], (time.monotonic(), logs["num_tokens"])]
-            (t0, n0), (t1, n1) = self._recent[0], self._recent[-1]
-            facts = (
-                f"loss {self._loss:.3f}  {(n1 - n0) / max(t1 - t0, 1e-9):,.0f} tokens/s  "
-                f"{memory.used() / 1e9:.1f} GB"
-            )
-            self._bar.update(self._task, completed=state.global_step, facts=facts)
+    def show(self, state: Any, facts: str) -> None:
+        """Update the bar."""
+        self._bar.update(self._task, completed=state.global_step, facts=facts)
 
     def close(self) -> None:
         """Remove the bar from the terminal; may be called twice."""
         self._bar.stop()
+
+
+class StepLines(_Facts):
+    """Lines where there is no terminal: each tenth of the steps, and as often as `Pace` says."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+        self._pace = Pace()
+        self._first: tuple[int, float] | None = None
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Remember when the first step began: what came before says nothing of the time left."""
+        if self._first is None:
+            self._first = state.global_step, time.monotonic()
+
+    def show(self, state: Any, facts: str) -> None:
+        """Print a line, if one is due."""
+        step, total = state.global_step, state.max_steps
+        tenth = max(1, math.ceil(total / 10))
+        assert self._first is not None, "a step is logged after it began"
+        begun, since = self._first
+        if not (self._pace.due() or step == begun + 1 or step % tenth == 0 or step == total):
+            return
+        left = (total - step) * (time.monotonic() - since) / max(1, step - begun)
+        after = f"  about {duration(left)} left" if step < total else ""
+        self._console.print(
+            f"step {step:,} of {total:,}  {facts}{after}", soft_wrap=True, highlight=False
+        )
 
 
 def _line(values: dict[str, Any]) -> str:

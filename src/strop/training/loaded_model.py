@@ -11,6 +11,7 @@ import torch
 from strop.core.digest import folder_digests
 from strop.core.errors import ConfigError, DataError, StropError
 from strop.core.files import write_json
+from strop.core.progress import Progress
 from strop.models import load, resolve
 from strop.models.assets import saved_tokenizer_identity, trained_assets
 from strop.models.given_weights import differences, save, spoken
@@ -35,11 +36,11 @@ class LoadedModel:
     """From the model of its name, so that the run has to save it; empty if there is none."""
 
 
-def fresh(settings: Settings, model: Any, tokenizer: Any) -> LoadedModel:
+def fresh(settings: Settings, model: Any, tokenizer: Any, progress: Progress) -> LoadedModel:
     """Return the model and tokenizer of a new run.
 
     A given tokenizer is copied, so that later changes do not reach the run; it gets a pad token
-    and a chat template where it has none.
+    and a chat template where it has none. `progress` is called while weights are quantised.
 
     Raises:
         ConfigError: a model object comes without its tokenizer, or with an adapter; or the model
@@ -50,7 +51,9 @@ def fresh(settings: Settings, model: Any, tokenizer: Any) -> LoadedModel:
         if settings.modules != ALL_LINEAR:
             target_modules.check_folder(resolve(settings.model), settings.modules)
         dtype = None if settings.dtype == "auto" else getattr(torch, settings.dtype)
-        base, base_tokenizer = load(settings.model, bits=settings.bits, dtype=dtype)
+        base, base_tokenizer = load(
+            settings.model, bits=settings.bits, dtype=dtype, progress=progress
+        )
         if tokenizer is None:
             return LoadedModel(base, base_tokenizer)
         tokenizer = _copied(tokenizer)
@@ -78,7 +81,7 @@ def fresh(settings: Settings, model: Any, tokenizer: Any) -> LoadedModel:
     return LoadedModel(model, tokenizer, difference)
 
 
-def resumed(run: Run, settings: Settings, model: Any, tokenizer: Any) -> LoadedModel:
+def resumed(run: Run, model: Any, tokenizer: Any, progress: Progress) -> LoadedModel:
     """Return the model and tokenizer of a resumed run, those that it began with.
 
     Raises:
@@ -95,7 +98,7 @@ def resumed(run: Run, settings: Settings, model: Any, tokenizer: Any) -> LoadedM
                 "and that of the run is taken"
             )
     if model is None or isinstance(model, str | Path):
-        return LoadedModel(run.load_base()[0], assets.tokenizer)
+        return LoadedModel(run.load_base(progress)[0], assets.tokenizer)
     _check_object(model, assets.tokenizer)
     if changed := differences(model, run.model):
         raise ConfigError(

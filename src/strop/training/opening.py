@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from strop.core.errors import ConfigError
-from strop.data.reading.blend import lasting, sources_named, stem_of
+from strop.core.errors import ConfigError, spelt
+from strop.data.reading.blend import check_files, lasting, sources_named, stem_of
+from strop.models.files.places import check_name
 from strop.planning.settings import Settings
 from strop.runs.owner import LOCK, Owner
 from strop.runs.run import Run
@@ -34,7 +35,11 @@ class OpenRun:
 
 
 def open_run(
-    explicit: Mapping[str, Any], resume: str | Path | None = None, *, overwrite: bool = False
+    explicit: Mapping[str, Any],
+    resume: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    model_given: bool = False,
 ) -> OpenRun:
     """Read the settings and return the run that they start, or the one to resume.
 
@@ -45,8 +50,10 @@ def open_run(
             the working directory become absolute.
         resume: the folder of a run to resume; None starts a new one.
         overwrite: delete the run in `out`; one without a step is always deleted.
+        model_given: the caller has the model as an object, so its name need not stand for one.
 
     Raises:
+        DataError: a file to train on, or of the model, is not there.
         ConfigError: settings that cannot work, all of them listed; `out` is in use; or `resume` is
             no open run, or one with other settings.
     """
@@ -56,14 +63,18 @@ def open_run(
     if isinstance(explicit.get("model"), str | Path):
         explicit["model"] = _absolute(str(explicit["model"]))
     if resume is None:
-        return _new_run(explicit, overwrite)
+        settings = Settings.read(explicit)
+        if settings.data is not None:
+            check_files(settings.data)
+        if not model_given:
+            check_name(settings.model)
+        return _new_run(settings, explicit, overwrite)
     if overwrite:
         raise ConfigError("overwrite and resume exclude one another; leave one of them out")
     return _resumed_run(Path(resume), explicit)
 
 
-def _new_run(explicit: dict[str, Any], overwrite: bool) -> OpenRun:
-    settings = Settings.read(explicit)
+def _new_run(settings: Settings, explicit: Mapping[str, Any], overwrite: bool) -> OpenRun:
     if settings.out is None:
         owner = _free_folder(settings)
     else:
@@ -75,8 +86,8 @@ def _new_run(explicit: dict[str, Any], overwrite: bool) -> OpenRun:
         if Run.is_at(run.path):
             if run.began and not overwrite:
                 raise ConfigError(
-                    f"{run.path} already holds a run; resume it with resume={run.path}, replace it "
-                    "with overwrite, or give another out"
+                    f"{run.path} already holds a run; resume it with {spelt('resume', str(run.path))}, "
+                    f"replace it with {spelt('overwrite')}, or give another {spelt('out')}"
                 )
             run.clear()
     except BaseException:

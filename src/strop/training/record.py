@@ -4,18 +4,25 @@ import dataclasses
 import datetime
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from strop.core import native
-from strop.core.errors import DataError, UnsupportedError
+from strop.core.errors import DataError, UnsupportedError, spelt
+from strop.core.progress import duration
 from strop.core.system import versions
+from strop.core.system.disk import format_size
 from strop.models.precision import bits_of, described, dtype_name
 from strop.planning.plan import StepPlan
 from strop.planning.settings import Settings
+from strop.runs import report
+from strop.runs.checkpoints import step_of
 from strop.runs.left_out import left_out
+from strop.runs.outcome import outcome
+from strop.runs.run import Run
 from strop.training.dataset import TrainingData
 from strop.training.trainer import steps
 
@@ -74,7 +81,7 @@ def check_unchanged(record: Mapping[str, Any], model: Any, facts: Mapping[str, A
     if record["settings"]["bits"] != (bits := bits_of(model)):
         raise UnsupportedError(
             f"the run was started with weights in {record['settings']['bits']} bits and the model "
-            f"now has them in {bits}; load it with bits={record['settings']['bits']}"
+            f"now has them in {bits}; load it with {spelt('bits', record['settings']['bits'])}"
         )
     before = {**record["versions"], **record["machine"], "commit": record["commit"]}
     now = {**versions.installed(), **_machine(), "commit": versions.commit()}
@@ -100,6 +107,38 @@ def data_sentences(data: TrainingData, settings: Settings) -> list[str]:
         *facts["notes"],
         *left_out(facts),
     ]
+
+
+def fitting_sentence() -> str:
+    """Return a sentence about the 4 bits that a model's weights are fitted to on first use."""
+    return (
+        "the weights of the model are fitted to 4 bits, once: later runs take them from the cache. "
+        f"It takes minutes, more for larger models; {spelt('bits', 16)} skips it, in more memory"
+    )
+
+
+def resumed_sentence(record: Mapping[str, Any], checkpoint: Path | None) -> str:
+    """Return a sentence about the step from which a run is resumed."""
+    if checkpoint is None:
+        return "no checkpoint was saved yet, so the run begins at step 0"
+    return f"the run goes on after step {step_of(checkpoint):,} of {record['steps']:,}"
+
+
+def result_sentences(run: Run) -> Iterator[str]:
+    """Yield sentences about losses, time and memory of a run, measured beside planned."""
+    record = run.record
+    yield from outcome(run.log, record).sentences()
+    if best := report.best_sentence(run):
+        yield best
+    measured, planned = record["measured"], (record["planned"] or {}).get("peak")
+    yield (
+        f"{duration(measured['seconds'])} for {measured['tokens']:,} tokens, "
+        f"{measured['tokens_per_second']:,.0f} a second"
+    )
+    peaks = [f"{format_size(n)} of {kind} memory" for kind, n in measured["peak_memory"].items()]
+    yield f"at most {', '.join(peaks)}" + (
+        f"; {format_size(planned)} of main memory planned" if planned else ""
+    )
 
 
 def weights_sentence(model: Any) -> str:

@@ -10,23 +10,33 @@ from safetensors.torch import save_file
 from transformers import TrainerCallback, TrainingArguments
 
 from strop.core.digest import file_digest
-from strop.core.errors import ConfigError
+from strop.core.errors import ConfigError, DivergedError
 from strop.core.files import written_whole
 from strop.core.progress import Progress
+from strop.core.system.terminal import bars
 from strop.models.lora import initialisation as lora_init
 from strop.models.lora.unmergeable import unmergeable
 from strop.models.precision import bits_of, dtype_name
 from strop.models.quantized.activation_stats import input_statistics
 from strop.planning.plan import StepPlan, plan_step
 from strop.runs import checkpoints, report
+from strop.runs.outcome import outcome
 from strop.training import memory
 from strop.training.acceleration import accelerate, restore
-from strop.training.callbacks import Checkpoints, ProgressBar, RunLog, StepProgress
+from strop.training.callbacks import Checkpoints, ProgressBar, RunLog, StepLines, StepProgress
 from strop.training.dataset import TrainingData
 from strop.training.interrupt import Interrupt
 from strop.training.loaded_model import fresh, resumed, save_start
 from strop.training.opening import OpenRun
-from strop.training.record import check_unchanged, data_sentences, first_record, weights_sentence
+from strop.training.record import (
+    check_unchanged,
+    data_sentences,
+    first_record,
+    fitting_sentence,
+    result_sentences,
+    resumed_sentence,
+    weights_sentence,
+)
 from strop.training.trainer import RunTrainer
 
 
@@ -71,10 +81,12 @@ class Session:
         self.console = Console(stderr=True, quiet=quiet)
         self._progress = progress
         settings = opened.settings
-        if opened.resumed:
-            self._loaded = resumed(self.run, settings, model, tokenizer)
-        else:
-            self._loaded = fresh(settings, model, tokenizer)
+        with bars(quiet=quiet) as shown:
+            fitting = self._fitting(shown)
+            if opened.resumed:
+                self._loaded = resumed(self.run, model, tokenizer, fitting)
+            else:
+                self._loaded = fresh(settings, model, tokenizer, fitting)
         self.model, self.tokenizer = self._loaded.model, self._loaded.tokenizer
         bits = bits_of(self.model)
         if opened.explicit.get("bits", bits) != bits:
@@ -92,6 +104,18 @@ class Session:
         if settings.lora_init == "quantization_error":
             lora_init.check(self.model, settings.rank)
         self._interrupt = Interrupt()
+
+    def _fitting(self, shown: Progress) -> Progress:
+        """Return the progress of loading, which says first what takes so long."""
+        stages: list[str] = []
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if not stages:
+                self._print(f"plan    {fitting_sentence()}")
+            stages.append(stage)
+            shown(stage, done, total)
+
+        return progress
 
     def begin(self, data: TrainingData, args: TrainingArguments) -> list[TrainerCallback]:
         """Write the record and the assets of the run, and return the callbacks that continue them.
@@ -114,6 +138,8 @@ class Session:
             if self._is_main:
                 self._checkpoints.tidy()
         self._checkpoint = checkpoints.newest(run.checkpoints_folder)
+        if self.resumed:
+            self._print(f"plan    {resumed_sentence(run.record, self._checkpoint)}")
         args.eval_on_start = data.evaluates and self._checkpoint is None
         self._log = RunLog(run, checkpoints.step_of(self._checkpoint) if self._checkpoint else 0)
         self._plan = self._step_plan()
@@ -131,7 +157,8 @@ class Session:
         """Train from the last complete checkpoint, or from the start, and write the adapter.
 
         Raises:
-            UnsupportedError: the disk is full, or the loss is no longer a number.
+            DivergedError: the loss is no longer a number.
+            UnsupportedError: the disk is full.
             KeyboardInterrupt: a second interruption; the last checkpoint stays.
         """
         for sentence in unmergeable(trainer.model):
@@ -142,6 +169,9 @@ class Session:
         undo = self._accelerated(trainer)
         try:
             self._steps(trainer)
+        except DivergedError as e:
+            self._record_end(trainer.state.global_step, "diverged", diverged=str(e))
+            raise
         finally:
             undo()
         self._finish(trainer)
@@ -182,6 +212,8 @@ class Session:
             trainer.add_callback(StepProgress(self._progress))
         elif self.console.is_terminal and not self.console.quiet:
             trainer.add_callback(bar := ProgressBar(self.console))
+        elif not self.console.quiet:
+            trainer.add_callback(StepLines(self.console))
         start = self._checkpoint
         try:
             with self._interrupt.listening(self.console):
@@ -202,26 +234,31 @@ class Session:
         if best is not None:
             with checkpoints.saving(run.path):
                 run.update(best=dict(best))
-            self.console.print(report.best_sentence(run), soft_wrap=True, highlight=False)
         if finished:
             with checkpoints.saving(run.adapter_folder), written_whole(run.adapter_folder) as path:
                 trainer.save_model(str(path))
                 run.assets().save_tokenizer(path)
             self._save_activation_stats(trainer.model)
-        with checkpoints.saving(run.path):
-            run.update(
-                status="finished" if finished else "interrupted",
-                steps_done=state.global_step,
-                measured=self._measured(),
-                **({"adapter": _weights_digests(run.adapter_folder)} if finished else {}),
+        if finished:
+            self._record_end(
+                state.global_step,
+                "finished",
+                adapter=_weights_digests(run.adapter_folder),
+                diverged=outcome(run.log, run.record).diverged,
             )
-            report.write(run)
-        if not finished:
-            self.console.print(
-                f"stopped after step {state.global_step} of {state.max_steps}; "
-                f"go on with: strop train --resume {run.path}",
-                soft_wrap=True,
-            )
+        else:
+            self._record_end(state.global_step, "interrupted")
+            self._print(f"stopped after step {state.global_step} of {state.max_steps}")
+        for sentence in result_sentences(run):
+            self._print(f"result  {sentence}")
+
+    def _record_end(self, step: int, status: str, **facts: Any) -> None:
+        """Write how the run ended, and the report."""
+        if not self._is_main:
+            return
+        with checkpoints.saving(self.run.path):
+            self.run.update(status=status, steps_done=step, measured=self._measured(), **facts)
+            report.write(self.run)
 
     def _measured(self) -> dict[str, Any]:
         seconds, tokens = self._log.seconds, self._log.tokens

@@ -80,7 +80,8 @@ def train(
     else:
         check_causal(model)
         explicit["model"] = model.name_or_path or type(model).__name__
-    with open_run(explicit, resume, overwrite=overwrite) as opened:
+    given = model is not None
+    with open_run(explicit, resume, overwrite=overwrite, model_given=given) as opened:
         return fine_tune(opened, rows, model, tokenizer, quiet=quiet)
 
 

@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from strop.cli.flags import UsageError, flag
+from strop.cli.flags import UsageError
 from strop.cli.options import Ignored, Instruction, Json, Names, columns
 from strop.cli.output import respond, visible
 from strop.cli.settings_command import Command
+from strop.core.errors import flag
 from strop.core.system.terminal import bars
 
 data = typer.Typer(name="data", no_args_is_help=True, help="Look at data before training on it.")

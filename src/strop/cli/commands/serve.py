@@ -41,7 +41,9 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Answer OpenAI-style requests from runs and GGUF files, by llama.cpp, until stopped."""
-    from strop.actions.serve import description
+    from strop.actions.serve import check_targets, description
+
+    check_targets(targets)
     from strop.serving.access import Access
     from strop.serving.server import server
 

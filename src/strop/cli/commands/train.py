@@ -15,7 +15,9 @@ from strop.cli.settings_command import with_settings
 from strop.planning.settings import described
 
 STOPPED = 130
-"""Exit code of a training that Ctrl-C ended before its last step, as in shells."""
+"""Exit code of a training that was interrupted before its last step, as in shells."""
+DIVERGED = 3
+"""Exit code of a training whose loss ended as no number, or clearly above what it began with."""
 
 
 @with_settings
@@ -42,13 +44,20 @@ def train(
     as_json: Json = False,
     **given: Any,
 ) -> None:
-    """Fine-tune a model on rows of data and keep everything in a run folder."""
+    """Fine-tune a model on rows of data and keep everything in a run folder.
+
+    Exit code 3: the run diverged (the loss is no number, or the held-out loss ended clearly above
+    its first value); 130: it was interrupted and can be resumed.
+    """
     sources = data[0] if data and len(data) == 1 else data or None
     arguments = {"data": sources, "model": model, "out": out}
     given.update({name: value for name, value in arguments.items() if value is not None})
     work = functools.partial(run_training, given, config=config, resume=resume, overwrite=overwrite)
-    if not respond(work, show, as_json=as_json)["finished"]:
+    result = respond(work, show, as_json=as_json)
+    if not result["finished"]:
         raise typer.Exit(STOPPED)
+    if result["diverged"]:
+        raise typer.Exit(DIVERGED)
 
 
 def settings_from(given: Mapping[str, Any], config: Path | None) -> dict[str, Any]:
@@ -86,7 +95,7 @@ def show(result: dict[str, Any]) -> None:
     """Print where the run is and what to do with it."""
     console = Console()
     run = result["run"]
-    steps = f"strop eval {run} ROWS, or strop chat {run}"
+    steps = f"strop eval {run} test.jsonl (rows not used in training), or strop chat {run}"
     if not result["finished"]:
         steps = f"strop train --resume {run}"
     for name, what in (("run", run), ("report", result["report"]), ("next", steps)):

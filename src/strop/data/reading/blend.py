@@ -10,7 +10,7 @@ from typing import Any
 from strop.core.errors import DataError
 from strop.data.reading.columns import Columns, mapping_fault, mapping_of, names_in
 from strop.data.reading.read import examine_all
-from strop.data.reading.sources import HUB
+from strop.data.reading.sources import HUB, check_path
 from strop.data.rows import Row, Rows
 
 KEYS = ("path", "weight", "map", "ignore_columns", "instruction")
@@ -94,6 +94,13 @@ def sources_named(data: Any) -> bool:
 def files_of(data: Any) -> list[Path]:
     """Return the files that `data` names, as far as they are paths."""
     return [Path(source.data) for source in sources_of(data)]
+
+
+def check_files(data: Any) -> None:
+    """Raise DataError if a file that `data` names is not there."""
+    for source in sources_of(data):
+        if isinstance(source.data, (str, Path)) and not str(source.data).startswith(HUB):
+            check_path(Path(source.data))
 
 
 def stem_of(data: Any) -> str:

@@ -114,9 +114,14 @@ def _of_hub(source: str) -> Iterator[NumberedRecord]:
     yield from _of_dataset(dataset)
 
 
-def _of_path(path: Path) -> Iterator[NumberedRecord]:
+def check_path(path: Path) -> None:
+    """Raise DataError if there is neither a file nor a folder; the text names those beside it."""
     if not path.exists():
         raise DataError(f"there is no file {path}{_nearby(path)}")
+
+
+def _of_path(path: Path) -> Iterator[NumberedRecord]:
+    check_path(path)
     if path.is_dir():
         yield from _of_folder(path)
         return

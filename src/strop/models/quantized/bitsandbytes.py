@@ -49,7 +49,7 @@ def read_states(folder: Path, config: Mapping[str, Any]) -> dict[str, BnbState]:
     if not config.get("load_in_4bit"):
         raise UnsupportedError(
             f"{folder} is quantised to 8 bits by bitsandbytes; strop reads its 4-bit checkpoints, "
-            "or quantises the unquantised model itself (bits=4)"
+            "or quantises the unquantised model itself"
         )
     states = {}
     for file in weight_files(folder):

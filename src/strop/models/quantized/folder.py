@@ -1,6 +1,5 @@
 """A model quantised within a budget and written as a folder that opens like any other."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from strop.models.dtype import default_device
 from strop.models.files.opening import open_folder, read_config
 from strop.models.loading import resolve
 from strop.models.lora import initialisation as lora_init
+from strop.models.quantized.arguments import checked_budget
 from strop.models.quantized.block_runner import take_apart
 from strop.models.quantized.calibration_text import sequences
 from strop.models.quantized.on_load import SHARD, check_linear, holding
@@ -61,7 +61,7 @@ def quantize(
         DataError: too little text, or weights that are NaN or infinite, all of them named.
         UnsupportedError: the model has weights that would be left out, or the disk is full.
     """
-    budget = _checked(Path(out), budget, max_kl, adapter_rank)
+    budget = checked_budget(Path(out), budget, max_kl, adapter_rank)
     folder, out = resolve(model), Path(out)
     loaded, tokenizer = _opened(folder)
     _check_room(out, loaded)
@@ -93,29 +93,6 @@ def quantize(
             f"{out} could not be written: {e}; make room and run the same command again"
         ) from e
     return report
-
-
-def _checked(
-    out: Path, budget: float | None, max_kl: float | None, adapter_rank: int
-) -> float | None:
-    """Return the budget, which has a default.
-
-    Raises:
-        ConfigError: lists every fault.
-    """
-    wrong = []
-    if budget is not None and max_kl is not None:
-        wrong.append(f"budget is {budget:g} and max_kl is {max_kl:g}; give one of them")
-    for name, value in (("budget", budget), ("max_kl", max_kl)):
-        if value is not None and not 0 < value < math.inf:
-            wrong.append(f"{name} is {value:g}; it must be a number above 0")
-    if adapter_rank < 0:
-        wrong.append(f"adapter_rank is {adapter_rank}; it must be at least 0")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        wrong.append(f"out is {out}, which is not an empty folder; give another one")
-    if wrong:
-        raise ConfigError("\n  ".join(["the model cannot be quantised so:", *wrong]))
-    return 1.10 if budget is None and max_kl is None else budget
 
 
 def _check_room(out: Path, model: Any) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 from torch import nn
 
 from strop.core.cache import cached_folder
-from strop.core.errors import DataError, UnsupportedError
+from strop.core.errors import DataError, UnsupportedError, spelt
 from strop.core.files import read_json
+from strop.core.progress import Progress, silent
 from strop.core.quiet import quiet
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.models.dtype import default_device
@@ -35,21 +36,25 @@ FORMS = ("4b64", "4b32")
 SHARD = "1GB"
 SEQUENCES = 8
 """Of the packaged text."""
-QUARTERS = 4
-"""How often one is told how far it is."""
+FITTING = "fitting 4 bits, block by block"
+"""Stage of progress."""
 UNSEEN = 0.01
 """Share of a model's weights that may lie in layers of kinds that are left as they are."""
 
 logger = logging.getLogger(__name__)
 
 
-def packed_folder(folder: Path) -> Path:
+def packed_folder(folder: Path, progress: Progress = silent) -> Path:
     """Return a folder with the weights of `folder` in 4 bits, made on first use.
 
     Every linear layer but the head takes 4 bits, block by block: errors are fed back by the inputs
     that a packaged text gives each layer behind the blocks quantised before it (GPTQ,
     arXiv:2210.17323). `strop quantize` does better within a budget, at several times the work: it
     asks gradients, too, and gives more bits where they matter. Embeddings and head are held in 16 bits.
+
+    Args:
+        folder: of the plain model.
+        progress: called with the stage `FITTING` where the weights are not in the cache.
 
     Raises:
         UnsupportedError: weights of the model are in no linear layer, so they would be left out.
@@ -60,7 +65,7 @@ def packed_folder(folder: Path) -> Path:
     config = (folder / "config.json").read_text(encoding="utf-8")
     key = {"files": stats, "config": config, "rules": _RULES}
     name = f"{folder.name}-4bit-{_sample(files)}"
-    return cached_folder(name, key, lambda out: _pack(folder, out))
+    return cached_folder(name, key, lambda out: _pack(folder, out, progress))
 
 
 def codes_identity(folder: Path) -> str | None:
@@ -84,12 +89,13 @@ def _sample(files: Sequence[Path]) -> str:
     return digest.hexdigest()[:12]
 
 
-def _pack(folder: Path, out: Path) -> None:
+def _pack(folder: Path, out: Path, progress: Progress) -> None:
     from transformers import AutoTokenizer
 
     from strop.models.quantized.hf_quantizer import StropConfig
 
     logger.info("quantising %s to 4 bits, once", folder)
+    progress(FITTING, 0, 0)
     model = open_folder(folder, read_config(folder), "auto")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     check_linear(model)
@@ -97,9 +103,10 @@ def _pack(folder: Path, out: Path) -> None:
     if not chosen:
         raise UnsupportedError(
             f"no linear layer of {type(model).__name__} has inputs in whole groups of "
-            f"{FORMATS[FORMS[-1]].group}, so none can be stored in 4 bits; use bits=16"
+            f"{FORMATS[FORMS[-1]].group}, so none can be stored in 4 bits; use {spelt('bits', 16)}"
         )
-    packed = _compressed(model.to(default_device()).eval().requires_grad_(False), tokenizer, chosen)
+    model.to(default_device()).eval().requires_grad_(False)
+    packed = _compressed(model, tokenizer, chosen, progress)
     for name, form in chosen.items():
         linear = model.get_submodule(name)
         model.set_submodule(
@@ -113,18 +120,20 @@ def _pack(folder: Path, out: Path) -> None:
         model.save_pretrained(out, max_shard_size=SHARD)
 
 
-def _compressed(model: Any, tokenizer: Any, chosen: Mapping[str, str]) -> dict[str, Packed]:
+def _compressed(
+    model: Any, tokenizer: Any, chosen: Mapping[str, str], progress: Progress
+) -> dict[str, Packed]:
     """Return the chosen layers that a text passes, each as what the blocks before it leave of it."""
     calibration, _ = sequences(tokenizer, None, model)
     decoder, entering = take_apart(model, calibration[:SEQUENCES])
     check_finite(decoder)
     forms = {name: FORMATS[form] for name, form in chosen.items()}
-    return compress(decoder, Calibrated(entering), None, forms, _ignore).packed
 
+    def report(_: str, done: int, total: int) -> None:
+        progress(FITTING, done, total)
 
-def _ignore(stage: str, done: int, total: int) -> None:
-    if done * QUARTERS % total < QUARTERS:
-        logger.info("%s: block %d of %d", stage, done, total)
+    report("", 0, len(decoder.blocks))
+    return compress(decoder, Calibrated(entering), None, forms, report).packed
 
 
 def check_linear(model: Any) -> None:
@@ -149,7 +158,7 @@ def check_linear(model: Any) -> None:
         raise UnsupportedError(
             f"{type(model).__name__} has {count / total:.0%} of its weights outside linear layers "
             f"({first} and {len(unseen) - 1} others), as mixtures of experts have; they cannot be "
-            "stored in 4 bits so far and would silently stay in 16; use bits=16"
+            f"stored in 4 bits so far and would silently stay in 16; use {spelt('bits', 16)}"
         )
 
 

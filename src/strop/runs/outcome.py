@@ -1,0 +1,107 @@
+"""How a run went by its log: losses at first and last, and whether it diverged."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from strop.core.errors import spelt
+from strop.runs.loss_curve import smoothed
+
+WORSE = 0.1
+"""Rise of the held-out loss over that before training, as a share of it and at least of 1 nat, from
+which a run counts as diverged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Losses of a run, and what is wrong with them."""
+
+    steps: int
+    """Step of the last loss."""
+    first_loss: float | None
+    """Loss of the first step."""
+    mean_loss: float | None
+    """Mean loss of the last steps, each counting 0.9 times the one after it."""
+    first_held_out: float | None
+    last_held_out: float | None
+    """Of the step whose adapter the run has."""
+    diverged: str
+    """A sentence with the remedy; empty if the run did not diverge."""
+
+    def sentences(self) -> list[str]:
+        """Return what became of the losses, a sentence each."""
+        lines = []
+        if self.mean_loss is not None:
+            lines.append(
+                f"loss on the training rows {self.first_loss:.3f} at step 1, mean of the last steps "
+                f"{self.mean_loss:.3f} at step {self.steps:,}"
+            )
+        if self.first_held_out is not None and self.last_held_out is not None:
+            lines.append(
+                f"loss on the held-out rows {self.first_held_out:.3f} before training, "
+                f"{self.last_held_out:.3f} after it: {self._change()}"
+            )
+        return [*lines, self.diverged] if self.diverged else lines
+
+    def _change(self) -> str:
+        assert self.first_held_out is not None
+        assert self.last_held_out is not None
+        if round(self.first_held_out, 3) == round(self.last_held_out, 3):
+            return "no change"
+        return "better" if self.last_held_out < self.first_held_out else "worse"
+
+
+def outcome(log: Iterable[Mapping[str, Any]], record: Mapping[str, Any]) -> Outcome:
+    """Return how a run went.
+
+    Args:
+        log: lines of log.jsonl.
+        record: content of run.json.
+    """
+    lines = list(log)
+    trained = [(line["step"], line["loss"]) for line in lines if "loss" in line]
+    held_out = [line["held_out_loss"] for line in lines if "held_out_loss" in line]
+    first = held_out[0] if held_out and lines[0].get("step") == 0 else None
+    best = record.get("best") or {}
+    last = best.get("held_out_loss", held_out[-1] if len(held_out) > 1 else None)
+    means = [mean for _, mean in smoothed(trained) if math.isfinite(mean)]
+    return Outcome(
+        steps=trained[-1][0] if trained else 0,
+        first_loss=trained[0][1] if trained else None,
+        mean_loss=means[-1] if means else None,
+        first_held_out=first,
+        last_held_out=last if first is not None else None,
+        diverged=_diverged(
+            trained, means[-1] if means else math.inf, first, last, record["settings"]
+        ),
+    )
+
+
+def _diverged(
+    trained: list[tuple[int, float]],
+    mean: float,
+    first: float | None,
+    last: float | None,
+    settings: Mapping[str, Any],
+) -> str:
+    step, loss = trained[-1] if trained else (0, 0.0)
+    if not math.isfinite(loss):
+        return f"the run diverged, the loss is {loss} at step {step:,}; {_remedy(settings, 10)}"
+    if first is None or last is None or not math.isfinite(first):
+        return ""
+    if math.isfinite(last) and last - first <= WORSE * max(1.0, first):
+        return ""
+    what = f"the loss on the held-out rows rose from {first:.3f} to {last:.3f}"
+    if mean < trained[0][1]:  # what it was trained on it did learn
+        return (
+            f"the run diverged, {what} while that on the training rows fell; train fewer epochs, "
+            f"keep the best step (trainer.load_best_model_at_end), or {_remedy(settings, 3)}"
+        )
+    return f"the run diverged, {what}; {_remedy(settings, 10)}"
+
+
+def _remedy(settings: Mapping[str, Any], factor: int) -> str:
+    lower = float(f"{settings['learning_rate'] / factor:.2g}")
+    share = {3: "a third", 10: "a tenth"}[factor]
+    return f"start again with a lower learning_rate, {share}: {spelt('learning_rate', lower)}"

@@ -1,0 +1,20 @@
+"""Names that can be served, checked before anything heavy is imported."""
+
+from pathlib import Path
+
+from strop.core.errors import ConfigError
+from strop.models.packaged import PACKAGED, nearest
+from strop.runs.run import Run
+
+
+def check_target(name: str) -> None:
+    """Raise ConfigError if a name is neither a run folder nor a GGUF file nor a packaged model."""
+    path = Path(name).expanduser()
+    if Run.is_at(path) or name in PACKAGED or (path.suffix == ".gguf" and path.is_file()):
+        return
+    near = nearest(name)
+    hint = f"; did you mean {near}?" if near else ""
+    raise ConfigError(
+        f"{name} is no run folder, no .gguf file and no packaged model "
+        f"({', '.join(PACKAGED)}){hint}; export another model's run with strop export --to gguf"
+    )
