@@ -52,7 +52,7 @@ def test_a_loss_that_is_no_number_is_a_divergence(loss):
 
 def test_the_best_step_decides_where_its_adapter_is_the_runs():
     best = {**SETTINGS, "best": {"step": 1, "held_out_loss": 2.9}}
-    assert outcome(log([3.1, 12.3]), best).last_held_out == 2.9
+    assert outcome(log([3.1, 12.3]), best).eval_loss_after == 2.9
 
 
 def test_a_run_without_held_out_rows_has_only_its_training_loss():

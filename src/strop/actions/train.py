@@ -55,6 +55,6 @@ def _losses(run: "Run") -> dict[str, float | None]:
     return {
         "first": losses.first_loss,
         "last": losses.mean_loss,
-        "held_out_first": losses.first_held_out,
-        "held_out_last": losses.last_held_out,
+        "held_out_first": losses.eval_loss_before,
+        "held_out_last": losses.eval_loss_after,
     }

@@ -23,8 +23,8 @@ class Outcome:
     """Loss of the first step."""
     mean_loss: float | None
     """Mean loss of the last steps, each counting 0.9 times the one after it."""
-    first_held_out: float | None
-    last_held_out: float | None
+    eval_loss_before: float | None
+    eval_loss_after: float | None
     """Of the step whose adapter the run has."""
     diverged: str
     """A sentence with the remedy; empty if the run did not diverge."""
@@ -37,19 +37,19 @@ class Outcome:
                 f"loss on the training rows {self.first_loss:.3f} at step 1, mean of the last steps "
                 f"{self.mean_loss:.3f} at step {self.steps:,}"
             )
-        if self.first_held_out is not None and self.last_held_out is not None:
+        if self.eval_loss_before is not None and self.eval_loss_after is not None:
             lines.append(
-                f"loss on the held-out rows {self.first_held_out:.3f} before training, "
-                f"{self.last_held_out:.3f} after it: {self._change()}"
+                f"loss on the held-out rows {self.eval_loss_before:.3f} before training, "
+                f"{self.eval_loss_after:.3f} after it: {self._change()}"
             )
         return [*lines, self.diverged] if self.diverged else lines
 
     def _change(self) -> str:
-        assert self.first_held_out is not None
-        assert self.last_held_out is not None
-        if round(self.first_held_out, 3) == round(self.last_held_out, 3):
+        assert self.eval_loss_before is not None
+        assert self.eval_loss_after is not None
+        if round(self.eval_loss_before, 3) == round(self.eval_loss_after, 3):
             return "no change"
-        return "better" if self.last_held_out < self.first_held_out else "worse"
+        return "better" if self.eval_loss_after < self.eval_loss_before else "worse"
 
 
 def outcome(log: Iterable[Mapping[str, Any]], record: Mapping[str, Any]) -> Outcome:
@@ -70,8 +70,8 @@ def outcome(log: Iterable[Mapping[str, Any]], record: Mapping[str, Any]) -> Outc
         steps=trained[-1][0] if trained else 0,
         first_loss=trained[0][1] if trained else None,
         mean_loss=means[-1] if means else None,
-        first_held_out=first,
-        last_held_out=last if first is not None else None,
+        eval_loss_before=first,
+        eval_loss_after=last if first is not None else None,
         diverged=_diverged(
             trained, means[-1] if means else math.inf, first, last, record["settings"]
         ),

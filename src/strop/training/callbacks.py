@@ -159,7 +159,7 @@ class _Facts(TrainerCallback):
 
     def __init__(self) -> None:
         self._mean = RunningMean()
-        self._held_out = ""
+        self._eval_loss = ""
         self._recent: list[tuple[float, int]] = []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -169,13 +169,13 @@ class _Facts(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Take the numbers of a step, or a held-out loss."""
         if "eval_loss" in logs:
-            self._held_out = f"held-out loss {logs['eval_loss']:.3f}  "
+            self._eval_loss = f"held-out loss {logs['eval_loss']:.3f}  "
         elif "loss" in logs:
             mean = self._mean.update(logs["loss"])
             self._recent = [*self._recent[-20:], (time.monotonic(), logs["num_tokens"])]
             (t0, n0), (t1, n1) = self._recent[0], self._recent[-1]
             facts = (
-                f"mean loss {mean:.3f}  {self._held_out}"
+                f"mean loss {mean:.3f}  {self._eval_loss}"
                 f"{(n1 - n0) / max(t1 - t0, 1e-9):,.0f} tokens/s  {memory.used() / 1e9:.1f} GB"
             )
             self.show(state, facts)
