@@ -1,10 +1,13 @@
 """report.html: a run as one self-contained page."""
 
+import datetime
 import html
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from strop.core.files import written_whole
+from strop.core.progress import duration
 from strop.data.preview import STYLE, Piece, as_html, legend
 from strop.runs.left_out import left_out
 from strop.runs.loss_curve import curve
@@ -36,7 +39,8 @@ def _headline(record: Mapping[str, Any], title: str) -> str:
     done, planned = record.get("steps_done", 0), record["steps"]
     states = {"finished": "finished", "diverged": "diverged"}
     state = states.get(record["status"], "stopped before its end")
-    line = f"{state} after {done:,} of {planned:,} steps, started {record['started']}"
+    started = datetime.datetime.fromisoformat(record["started"])
+    line = f"{state} after {done:,} of {planned:,} steps, started {started:%d %B %Y, %H:%M} UTC"
     return f"<h1>{html.escape(title)}</h1><p class='quiet'>{html.escape(line)}</p>"
 
 
@@ -61,18 +65,22 @@ def _losses(log: Iterable[Mapping[str, Any]], best: str) -> str:
     held_out = [(x["step"], x["held_out_loss"]) for x in lines if "held_out_loss" in x]
     if not trained:
         return ""
-    legend = "<span class='train'>━ training rows</span>"
+    legend = (
+        "<span class='train pale'>━ training rows, each step</span> "
+        "<span class='train'>━ training rows, mean of the last steps</span>"
+    )
     sentence = (
         f"Loss on the training rows: {trained[0][1]:.3f} at first, {trained[-1][1]:.3f} last."
     )
     if held_out:
-        legend += " <span class='held'>━ held-out rows</span>"
+        legend += " <span class='held'>● held-out rows</span>"
         sentence += (
             f" On rows the model never saw: {held_out[0][1]:.3f} at first, "
             f"{held_out[-1][1]:.3f} last."
         )
     sentence = f"{sentence} {best}".strip()
-    return _section("Loss", f"<p>{sentence}</p><p>{legend}</p>{curve(trained, held_out)}")
+    picture = f"<p class='legend'>{legend}</p>{curve(trained, held_out)}"
+    return _section("Loss by step", f"<p>{sentence}</p>{picture}")
 
 
 def _before_after(evaluation: Mapping[str, Any] | None) -> str:
@@ -103,7 +111,7 @@ def _cost(record: Mapping[str, Any]) -> str:
     if not measured:
         return ""
     rows = [
-        ["time", _duration(measured["seconds"])],
+        ["time", duration(measured["seconds"])],
         ["tokens trained on", f"{measured['tokens']:,}"],
         ["tokens a second", f"{measured['tokens_per_second']:,.0f}"],
         *([f"peak {kind} memory", _size(n)] for kind, n in measured["peak_memory"].items()),
@@ -121,7 +129,7 @@ def _data(data: Mapping[str, Any]) -> str:
         ["rows trained on", f"{data['rows']:,}"],
         ["rows held out", f"{data['held_out_rows']:,}"],
         ["tokens", f"{data['tokens']:,}"],
-        ["of these with loss", f"{data['supervised_tokens']:,}"],
+        ["of these learned", f"{data['supervised_tokens']:,}"],
         ["longest row", f"{data['longest_row']:,} tokens"],
         ["max_length", f"{data['max_length']:,} tokens"],
         *(["not seen", sentence] for sentence in left_out(data)),
@@ -143,14 +151,34 @@ def _samples(samples: Iterable[Iterable[Mapping[str, Any]]]) -> str:
     blocks = [as_html(Piece(**piece) for piece in row) for row in samples]
     if not blocks:
         return ""
-    return _section("First rows, as the model sees them", STYLE + legend() + "".join(blocks))
+    return _section(
+        "First training rows, as the model sees them", STYLE + legend() + "".join(blocks)
+    )
 
 
 def _settings(record: Mapping[str, Any]) -> str:
-    facts = {**record["settings"], **record["model"], **record["versions"]}
-    facts["commit"] = record.get("commit")
-    rows = [[name, "" if value is None else value] for name, value in facts.items()]
-    return _section("Settings, model and versions", _table(rows))
+    versions = {**record["versions"], "commit of strop": record.get("commit")}
+    weights = record["model"].get("weights", {})
+    model = {**record["model"], "weights": f"{_size(weights['bytes'])} in {weights['bits']} bits"}
+    return "".join(
+        _section(title, _table([name, _word(value)] for name, value in facts.items()))
+        for title, facts in (
+            ("Settings", record["settings"]),
+            ("Model", model if weights else record["model"]),
+            ("Versions", versions),
+        )
+    )
+
+
+def _word(value: Any) -> str:
+    """Return a value as it is written in a file of settings."""
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value in ({}, [], ""):
+        return "none"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
 
 
 def _name(record: Mapping[str, Any]) -> str:
@@ -166,12 +194,9 @@ def _table(rows: Iterable[Iterable[Any]], head: Iterable[str] = ()) -> str:
         return "<tr>" + "".join(f"<{tag}>{html.escape(str(c))}</{tag}>" for c in cells) + "</tr>"
 
     top = line(head, "th") if head else ""
-    return f"<table>{top}{''.join(line(row, 'td') for row in rows)}</table>"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(seconds, 60)
-    return f"{minutes:.0f} min {rest:.0f} s" if minutes else f"{rest:.1f} s"
+    kind = "columns" if head else "facts"
+    body = "".join(line(row, "td") for row in rows)
+    return f"<div class='wide'><table class='{kind}'>{top}{body}</table></div>"
 
 
 def _size(count: int) -> str:
@@ -196,15 +221,22 @@ h1 { font-size: 1.4rem; margin: 0; overflow-wrap: anywhere; } h2 { font-size: 1.
 section { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 1rem 1.25rem; margin: 1rem 0; }
 .quiet { color: var(--quiet); margin: .2rem 0; }
-.train { color: var(--train); } .held { color: var(--held); margin-left: 1rem; }
-table { border-collapse: collapse; width: 100%; margin-top: .5rem; }
+.train { color: var(--train); } .held { color: var(--held); } .pale { opacity: .45; }
+.legend span { display: inline-block; margin-right: 1rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; width: 100%; margin-top: .5rem; }
 td, th { border-bottom: 1px solid var(--line); padding: .3rem .6rem .3rem 0; text-align: left;
-  vertical-align: top; overflow-wrap: anywhere; }
-td:first-child { color: var(--quiet); width: 14rem; } tr:last-child td { border-bottom: 0; }
+  vertical-align: top; overflow-wrap: break-word; }
+td:first-child { color: var(--quiet); } tr:last-child td { border-bottom: 0; }
+.facts td:first-child { width: 14rem; } .facts td { overflow-wrap: anywhere; }
 div.row-text { overflow-wrap: anywhere; background: var(--page); padding: .6rem; margin: .5rem 0;
   border-radius: 6px; font-size: 13px; max-height: 16rem; overflow-y: auto; }
 svg { width: 100%; height: auto; } svg text { fill: var(--quiet); font-size: 12px; }
 svg .grid { stroke: var(--line); } svg polyline { fill: none; stroke-width: 1.8; }
 svg .raw { stroke: var(--train); opacity: .25; } svg .smooth { stroke: var(--train); }
 svg .held { stroke: var(--held); } svg circle { fill: var(--held); }
+@media (max-width: 600px) { main { padding: 0 .5rem; } section { padding: .75rem; }
+  .facts td, .facts td:first-child { display: block; width: auto; border-bottom: 0; padding: 0; }
+  .facts tr { display: block; border-bottom: 1px solid var(--line); padding: .3rem 0; }
+  .facts tr:last-child { border-bottom: 0; } .columns { font-size: 13px; }
+  svg text { font-size: 26px; } }
 """
