@@ -15,6 +15,7 @@ from typing import Any
 
 from benchmarks.trials.materials import Materials, import_everything
 from benchmarks.trials.runner import TrialError
+from benchmarks.trials.summary import read_log, write
 
 PARTS = (
     *("kills", "load", "runs", "models", "caches", "gguf", "rows", "disk", "memory"),
@@ -53,14 +54,8 @@ def run(trial: Trial, materials: Materials, seed: int) -> dict[str, Any]:
     return verdict | {"seconds": round(time.monotonic() - begin, 2)}
 
 
-def read_log(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the newest line of each trial."""
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return {line["name"]: line for line in map(json.loads, lines)}
-
-
-def main() -> None:
-    """Run trials and write their verdicts."""
+def arguments() -> argparse.Namespace:
+    """Return the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.trials")
     parser.add_argument("parts", nargs="*", help=", ".join(PARTS))
     parser.add_argument("--count", type=int, help="trials of each part; default: all")
@@ -69,19 +64,38 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="also those that did not pass")
     parser.add_argument("--share", default="0/1", help="0/2 and 1/2 are halves of all trials")
     parser.add_argument("--work", type=Path, help="folder whose materials are used again")
-    parser.add_argument("--log", type=Path, default=LOG)
-    given = parser.parse_args()
+    parser.add_argument("--log", type=Path, help=f"default: {LOG}; none with --only")
+    parser.add_argument(
+        "--write", type=Path, nargs="+", metavar="LOG", help="write the results file from logs"
+    )
+    return parser.parse_args()
+
+
+def chosen(given: argparse.Namespace) -> list[Trial]:
+    """Return the trials that the command line names and the log has not."""
     share, shares = map(int, given.share.split("/"))
     parts = given.parts or ({n.split("/")[0] for n in given.only} if given.only else PARTS)
-    todo = [t for part in parts for t in list(trials(part))[: given.count]]
-    todo = [t for i, t in enumerate(todo) if i % shares == share]
+    every = [t for part in parts for t in list(trials(part))[: given.count]]
     if given.only:
-        todo = [t for t in todo if t.name in given.only]
-    else:
-        done = read_log(given.log)
-        passed = {n for n, line in done.items() if line["verdict"] == "passed" or not given.again}
-        todo = [t for t in todo if t.name not in passed]
-    given.log.parent.mkdir(parents=True, exist_ok=True)
+        return [t for t in every if t.name in given.only]
+    done = read_log(given.log or LOG)
+    over = {n for n, line in done.items() if line["verdict"] == "passed" or not given.again}
+    return [t for i, t in enumerate(every) if i % shares == share and t.name not in over]
+
+
+def main() -> None:
+    """Run trials and write their verdicts."""
+    given = arguments()
+    if given.write:
+        results = write(given.write, given.seed)
+        print(
+            f"{len(results['failed'])} of {sum(p['trials'] for p in results['parts'].values())} failed"
+        )
+        return
+    todo = chosen(given)
+    log = given.log or (None if given.only else LOG)
+    if log is not None:
+        log.parent.mkdir(parents=True, exist_ok=True)
     sys.path[:] = [entry for entry in sys.path if entry not in ("", ".")]
     import_everything()
     from strop.core.system.versions import commit
@@ -90,9 +104,9 @@ def main() -> None:
         materials = Materials(given.work or Path(scratch))
         for trial in todo:
             verdict = run(trial, materials, given.seed) | {"commit": commit()}
-            if not given.only:
-                with given.log.open("a", encoding="utf-8") as log:
-                    log.write(json.dumps(verdict, ensure_ascii=False) + "\n")
+            if log is not None:
+                with log.open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps(verdict, ensure_ascii=False) + "\n")
             mark = verdict["verdict"] if verdict["verdict"] == "passed" else verdict["kind"].upper()
             print(f"{mark:12} {verdict['seconds']:6.1f} s  {trial.name}  {verdict.get('why', '')}")
             sys.stdout.flush()
