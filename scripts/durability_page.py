@@ -40,7 +40,8 @@ PARTS = {
     "encodings, gzip, bytes damaged; JSON lines that are read are compared with Python's reader",
     "disk": "a file system that fills up, a limit on the size of files, folders read-only, no "
     "HOME, a user without a name, files that may not be read",
-    "memory": "limits of address space and of control groups; single rows of 1 to 8 MB",
+    "memory": "limits of address space and of control groups, where an end by a signal passes only "
+    "after a plan that said that the limit leaves too little; single rows of 1 to 8 MB",
     "server": "each field of a request with values of other types, odd HTTP, keys, hosts, "
     "origins, half requests, random requests, wrong arguments",
     "network": "no network: local names need none, hub ids end in a sentence; a package `kernels` "

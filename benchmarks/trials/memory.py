@@ -36,7 +36,10 @@ def _address_space(materials: Materials, name: str, chance: random.Random) -> No
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
     def work() -> None:
-        if place.run(*TRAIN, prepare=prepare).check().code == 0:
+        ended = place.run(*TRAIN, prepare=prepare)
+        if ended.code < 0 and "more than ulimit -v leaves" in ended.output:
+            return  # the plan says so; what libraries do without memory is theirs
+        if ended.check().code == 0:
             equal(trained(place.folder / "run"), materials.trained, "the training")
 
     with_reason(f"{more / 1e6:.0f} MB more", work)
