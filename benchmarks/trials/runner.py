@@ -1,5 +1,6 @@
 """Child processes under limits, and what is wrong with how they end."""
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -142,6 +143,11 @@ class Started:
                 self._sweep()
         return self._code is None
 
+    def processor_seconds(self) -> float:
+        """Return the processor time that it and its children have used."""
+        ticks = sum(map(_ticks, _with_descendants(self.pid)))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
     def send(self, number: int) -> None:
         """Send a signal to the process, but not to its children."""
         if self.running():
@@ -161,7 +167,7 @@ class Started:
                 raise TrialError("hang", last_lines(self.output))
             if now > look:
                 look = now + 0.2
-                self.peak = max(self.peak, _resident(self.pid))
+                self.peak = max(self.peak, resident(self.pid))
                 if self.peak > memory:
                     self.kill()
                     raise TrialError(
@@ -198,18 +204,32 @@ def _adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
 
 
-def _resident(pid: int) -> int:
+def resident(pid: int) -> int:
     """Return the resident bytes of a process and its descendants."""
-    total, todo = 0, [pid]
-    while todo:
-        process = Path(f"/proc/{todo.pop()}")
-        try:
-            total += int((process / "statm").read_text().split()[1]) * resource.getpagesize()
-            for task in (process / "task").iterdir():
-                todo += map(int, (task / "children").read_text().split())
-        except (OSError, IndexError):
-            continue  # it ended meanwhile
+    total = 0
+    for process in _with_descendants(pid):
+        with contextlib.suppress(OSError, IndexError):  # it ended meanwhile
+            pages = Path(f"/proc/{process}/statm").read_text().split()[1]
+            total += int(pages) * resource.getpagesize()
     return total
+
+
+def _with_descendants(pid: int) -> list[int]:
+    processes = [pid]
+    for process in processes:
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{process}/task").iterdir():
+                processes += map(int, (task / "children").read_text().split())
+    return processes
+
+
+def _ticks(pid: int) -> int:
+    """Return the processor time of one process, and of children that it has waited for."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:
+        return 0
+    return sum(map(int, fields[11:15]))  # utime, stime, cutime, cstime
 
 
 def _child(

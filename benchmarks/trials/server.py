@@ -20,7 +20,7 @@ from benchmarks.trials.requests import (
     random_request,
     raw,
 )
-from benchmarks.trials.runner import MEMORY, Started, TrialError, _resident, last_lines
+from benchmarks.trials.runner import MEMORY, Started, TrialError, last_lines, resident
 
 RANDOM = 120
 
@@ -71,8 +71,8 @@ class _Running:
             raise TrialError("traceback", last_lines(new))
         if b" 200 " not in answer(self.port, raw("GET", "/health", b""))[:20]:
             raise TrialError("broken promise", "the server does not answer any more")
-        if _resident(self.process.pid) > MEMORY:
-            raise TrialError("memory", f"{_resident(self.process.pid) / 1e9:.1f} GB")
+        if resident(self.process.pid) > MEMORY:
+            raise TrialError("memory", f"{resident(self.process.pid) / 1e9:.1f} GB")
 
 
 _SERVER = _Running()
