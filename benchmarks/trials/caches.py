@@ -7,7 +7,7 @@ from benchmarks.trials.damage import damage_file, files_of, replace_file
 from benchmarks.trials.materials import QUANTIZE, TRAIN, Materials, equal, exported, trained
 from benchmarks.trials.runs import with_reason
 
-COUNT = 70
+COUNT = 50
 
 
 def trials() -> Iterator[tuple[str, Callable[[Materials, str, random.Random], None]]]:

@@ -7,7 +7,7 @@ from benchmarks.trials.damage import damage_file, files_of, replace_file
 from benchmarks.trials.materials import Materials
 from benchmarks.trials.runs import with_reason
 
-COUNT = 220
+COUNT = 200
 SHORT = ("train", "rows.jsonl", "--model", "model", "--out", "run", "--max-steps", "1")
 
 

@@ -11,7 +11,7 @@ from benchmarks.trials.materials import Materials
 from benchmarks.trials.runner import TrialError
 from benchmarks.trials.runs import with_reason
 
-COUNT = 400
+COUNT = 350
 
 
 def trials() -> Iterator[tuple[str, Callable[[Materials, str, random.Random], None]]]:

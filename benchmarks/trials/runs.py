@@ -18,7 +18,7 @@ from benchmarks.trials.materials import (
 from benchmarks.trials.runner import TrialError
 
 Attempt = Callable[[Materials, str, random.Random], None]
-COUNT = 160
+COUNT = 90
 
 
 def trials() -> Iterator[tuple[str, Attempt]]:
