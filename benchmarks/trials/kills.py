@@ -58,7 +58,7 @@ def _killed(process: Started, chance: random.Random, within: float) -> None:
             break
         time.sleep(0.001)
     process.send(number)
-    process.wait().check(signals=(number,), codes=(1, 128 + number))
+    process.wait().check(signals=(number,), codes=(1, 130, 128 + number))
 
 
 def _train(materials: Materials, name: str, chance: random.Random) -> None:
