@@ -145,6 +145,16 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(
     assert adapter(out) == adapter(whole_run)
 
 
+def test_a_run_killed_after_its_last_checkpoint_takes_no_further_step(tmp_path, whole_run):
+    out = tmp_path / "run"
+    shutil.copytree(whole_run, out)
+    Run(out).update(status="running")
+    shutil.rmtree(out / "adapter")
+    resume(out)
+    assert adapter(out) == adapter(whole_run)
+    assert losses(out) == losses(whole_run)
+
+
 def test_a_half_written_checkpoint_is_passed_over(tmp_path, data, tiny_model, whole_run):
     out = tmp_path / "run"
     child = start(data, tiny_model, out)

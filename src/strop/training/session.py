@@ -217,7 +217,8 @@ class Session:
         start = self._checkpoint
         try:
             with self._interrupt.listening(self.console):
-                trainer.train(resume_from_checkpoint=str(start) if start else None)
+                if start is None or not trainer.load_finished(start):
+                    trainer.train(resume_from_checkpoint=str(start) if start else None)
         finally:
             if bar is not None:
                 bar.close()

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 import transformers
 from peft.utils import load_peft_weights, set_peft_model_state_dict
-from transformers import TrainingArguments, get_scheduler
+from transformers import TrainerState, TrainingArguments, get_scheduler
 
 from strop.core.errors import ConfigError, StropError, UnsupportedError
 from strop.models.precision import computes_in
@@ -56,6 +56,18 @@ class RunTrainer(transformers.Trainer):
                 "step is in the newest checkpoint"
             )
         set_peft_model_state_dict(self.model, load_peft_weights(str(folder), device="cpu"))
+
+    def load_finished(self, checkpoint: Path) -> bool:
+        """Load a checkpoint of the last step, after which no step is left, and return True.
+
+        `train` would take a further step from it wherever the last step does not end an epoch.
+        """
+        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+        if state.global_step < state.max_steps:
+            return False
+        self.load_step(state.global_step)
+        self.state = state
+        return True
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
