@@ -143,6 +143,7 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(
     child.kill()
     resume(out)
     assert adapter(out) == adapter(whole_run)
+    assert losses(out) == losses(whole_run)
 
 
 def test_a_run_killed_after_its_last_checkpoint_takes_no_further_step(tmp_path, whole_run):

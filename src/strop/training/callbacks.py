@@ -27,8 +27,11 @@ class RunLog(TrainerCallback):
     """Writes log.jsonl: one line a step, one line a loss on the held-out rows."""
 
     def __init__(self, run: Run, step: int) -> None:
-        """Continue after optimizer step `step`: later lines of an earlier attempt are removed."""
-        earlier = [line for line in run.log if line["step"] <= step]
+        """Continue after optimizer step `step`: later lines of an earlier attempt are removed.
+
+        Before the first step the held-out loss is measured again, so that no line stays for 0.
+        """
+        earlier = [line for line in run.log if line["step"] <= step] if step else []
         trained = [line for line in earlier if "loss" in line]
         self._earlier_seconds = trained[-1]["seconds"] if trained else 0.0
         self._earlier_tokens = trained[-1]["tokens"] if trained else 0
