@@ -58,7 +58,7 @@ def demo(rows: int, epochs: float) -> int:
     if not run.finished:
         return 1
     print(f"and answers {held_out.relative_to(ROOT)}, as does the model before it learned ...")
-    base, tuned, difference, _ = compare(run, held_out)
+    base, tuned, difference, *_ = compare(run, held_out)
     gained = difference["accuracy"]
     gain, low, high = (100 * (x or 0.0) for x in (gained.value, gained.low, gained.high))
     enough = gain >= LEAST_GAIN and gained.sure

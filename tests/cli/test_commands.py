@@ -10,7 +10,7 @@ from strop.cli import main
 from tests.tiny.saved import save_chats
 
 COMMANDS = (
-    *("doctor", "train", "eval", "chat", "data check", "data show", "quantize"),
+    *("doctor", "train", "eval", "predict", "chat", "data check", "data show", "quantize"),
     *("export", "serve", "push"),
 )
 

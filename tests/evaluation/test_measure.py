@@ -156,7 +156,7 @@ def test_a_run_keeps_base_and_tuned_and_measures_the_base_once(tiny_model, tmp_p
         held_out=0,
         quiet=True,
     )
-    base, tuned, difference, _ = compare(run, LABELLED)
+    base, tuned, difference, *_ = compare(run, LABELLED)
     assert tuned.loss.value < base.loss.value
     assert difference["loss"].value == pytest.approx(tuned.loss.value - base.loss.value)
     assert difference["loss"].high < 0 < difference["loss"].rows_needed

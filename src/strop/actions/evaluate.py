@@ -1,8 +1,15 @@
 """Evaluation of a run beside its base model and other models, or of one model."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from strop.core.errors import ConfigError
+from strop.core.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from strop.evaluation.plan import Metrics
 
 
 def evaluate(
@@ -13,7 +20,7 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     columns: Mapping[str, str | None] | None = None,
-    cluster: str | None = None,
+    metrics: "Metrics | None" = None,
 ) -> dict[str, Any]:
     """Measure a model on rows.
 
@@ -25,7 +32,7 @@ def evaluate(
         seed: of the rows drawn.
         columns: settings `map`, `ignore_columns` and `instruction` of this file, where they are
             not those of the run's own data.
-        cluster: the column of which rows with an equal value depend on one another.
+        metrics: what is measured, as `metrics_of` reads it; None takes what suits the data.
 
     Returns:
         `base`, `tuned` and their `difference` for a run, with `against` for each other model its
@@ -42,21 +49,75 @@ def evaluate(
     if not Path(target).is_dir():
         check_name(target)
     from strop import evaluation
-    from strop.core.errors import ConfigError
     from strop.data.reading.columns import columns_of
     from strop.evaluation.recorded import plain
     from strop.runs.run import Run
 
-    read_as = columns_of(columns or {})
-    how: dict[str, Any] = {"limit": limit, "seed": seed, "columns": read_as, "cluster": cluster}
+    measured = metrics or metrics_of()
+    how: dict[str, Any] = {"limit": limit, "seed": seed, "columns": columns_of(columns or {})}
     if not Run.is_at(target):
-        if against:
-            raise ConfigError(f"--against compares a run with others, and {target} is no run")
-        return {"data": str(data), "model": evaluation.evaluate(target, data, **how).plain()}
+        if against or measured.judge:
+            flag = "--against" if against else "--judge"
+            raise ConfigError(f"{flag} compares a run with others, and {target} is no run")
+        one = evaluation.evaluate(target, data, metrics=measured, **how)
+        return {"data": str(data), "model": one.plain()}
     run = Run.open(target)
-    comparison = evaluation.compare(run, data, against=against, **how)
+    comparison = evaluation.compare(run, data, against=against, metrics=measured, **how)
     return {
         "data": "the run's held-out data" if data is None else str(data),
         "run": str(run.path),
         **plain(comparison),
     }
+
+
+def metrics_of(options: Mapping[str, Any] | None = None, progress: Progress = silent) -> "Metrics":
+    """Return what is measured, of options as texts.
+
+    Args:
+        options: by name `metrics` (joined by commas), `regex`, `schema` (a file), `rules` (by name),
+            `functions` (as `my_file.py:score`), `judge` (an address), `judge_model`, `max_tokens`
+            and `cluster` (a column).
+        progress: called while rows are scored and answers generated.
+
+    Raises:
+        ConfigError: an option cannot be used.
+    """
+    from strop.evaluation.answers.judge import Judge
+    from strop.evaluation.plan import Metrics
+
+    options = options or {}
+    names = options.get("metrics")
+    url = options.get("judge")
+    if options.get("judge_model") and not url:
+        raise ConfigError("--judge-model names a model at an address; give --judge URL too")
+    return Metrics(
+        names=None if names is None else [n.strip() for n in names.split(",") if n.strip()],
+        regex=options.get("regex"),
+        schema=_schema(options.get("schema")),
+        rules=_rules(options.get("rules")),
+        functions=options.get("functions") or (),
+        judge=Judge(url, options.get("judge_model")) if url else None,
+        max_new_tokens=options.get("max_tokens"),
+        cluster=options.get("cluster"),
+        progress=progress,
+    )
+
+
+def _schema(path: Path | None) -> Any:
+    if path is None:
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"--schema {path} cannot be read as JSON: {e}") from e
+
+
+def _rules(rules: Mapping[str, Any] | None) -> Any:
+    if rules is None:
+        return None
+    from strop.evaluation.answers.rules import Rules
+
+    try:
+        return Rules.read(rules)
+    except ConfigError as e:
+        raise ConfigError(f"--rules: {e}") from e

@@ -12,6 +12,7 @@ from strop.cli.commands.data import data as data_commands
 from strop.cli.commands.doctor import doctor
 from strop.cli.commands.evaluate import evaluate
 from strop.cli.commands.export import export, push
+from strop.cli.commands.predict import predict
 from strop.cli.commands.quantize import quantize
 from strop.cli.commands.serve import serve
 from strop.cli.commands.train import DIVERGED, train
@@ -87,6 +88,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "doctor": (doctor, "strop doctor"),
     "train": (train, "strop train rows.jsonl --out runs/tone --epochs 2"),
     "eval": (evaluate, "strop eval runs/tone held_out.jsonl --limit 300"),
+    "predict": (predict, "strop predict runs/tone new_rows.csv --out answered.csv"),
     "quantize": (
         quantize,
         "strop quantize smollm2-135m-instruct --budget 1.10 --out models/smollm2-4bit",

@@ -88,8 +88,8 @@ def _number(text: str, kind: type[int] | type[float]) -> int | float | str:
         return text
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the settings of a YAML file, with `-` in a name read as `_`.
+def read_yaml(path: Path, option: str = "--config") -> dict[str, Any]:
+    """Return the settings of a YAML file that an option names, with `-` in a name read as `_`.
 
     Raises:
         ConfigError: the file is absent, is no YAML, or is not a mapping of names to values.
@@ -97,7 +97,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         settings = _yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as e:
-        raise ConfigError(f"there is no file {path}; --config takes a YAML file of settings") from e
+        raise ConfigError(f"there is no file {path}; {option} takes a YAML file") from e
     except UnicodeDecodeError as e:
         raise ConfigError(f"{path} is not UTF-8 text, so it is no YAML file: {e}") from e
     if settings is None:

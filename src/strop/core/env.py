@@ -16,6 +16,11 @@ CXX = os.environ.get("CXX") or "g++"  # noqa: TID251
 """The C++ compiler."""
 
 
+def judge_key() -> str | None:
+    """Return the key that a judge model's address asks for: `STROP_JUDGE_KEY`."""
+    return os.environ.get("STROP_JUDGE_KEY")  # noqa: TID251
+
+
 def cache_folder() -> Path:
     """Return the folder of converted models and fetched data.
 

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from strop.data.reading.columns import Columns
-from strop.evaluation.measured import differences, measured, summary
+from strop.evaluation.measured import differences, judged, measured, summary
 from strop.evaluation.opening import labels_for, opened, rows_for
+from strop.evaluation.plan import SUITED, Metrics, plan_for
 from strop.evaluation.recorded import recorded_base, write
 from strop.evaluation.result import Comparison, Evaluation, Other
 from strop.evaluation.scores import corrected
@@ -20,9 +21,9 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     columns: Columns | None = None,
-    cluster: str | None = None,
+    metrics: Metrics = SUITED,
 ) -> Evaluation:
-    """Measure loss, perplexity and, where answers are labels, accuracy, F1 and calibration.
+    """Measure loss, perplexity, and what suits the data: labels, choices or generated answers.
 
         loss = -(sum over answer tokens of log p) / (number of answer tokens)
 
@@ -38,15 +39,15 @@ def evaluate(
         limit: take only this many rows, drawn with `seed`; None takes all.
         seed: of the rows drawn and of the bootstrap.
         columns: how its columns are read, where not as those of the run's own data.
-        cluster: the column of which rows with an equal value depend on one another.
+        metrics: what is measured beside the loss; by default what suits the data.
 
     Raises:
         DataError: no row has an answer, or no row can be used.
         ConfigError: there is no such run, model or column, or `limit` is below 1.
     """
-    rows = rows_for(run_or_model, data, columns, cluster).drawn(limit, seed)
-    labels = labels_for(run_or_model, rows)
-    return measured(*opened(run_or_model), rows, labels, seed).evaluation
+    rows = rows_for(run_or_model, data, columns, metrics.cluster).drawn(limit, seed)
+    plan = plan_for(rows, labels_for(run_or_model, rows), metrics, limit, seed)
+    return measured(*opened(run_or_model), rows, plan, seed).evaluation
 
 
 def compare(
@@ -57,7 +58,7 @@ def compare(
     limit: int | None = None,
     seed: int = 0,
     columns: Columns | None = None,
-    cluster: str | None = None,
+    metrics: Metrics = SUITED,
 ) -> Comparison:
     """Measure a run and the model it started from on the same rows; keep both in its folder.
 
@@ -70,21 +71,23 @@ def compare(
         limit: as in `evaluate`.
         seed: as in `evaluate`.
         columns: as in `evaluate`.
-        cluster: as in `evaluate`.
+        metrics: as in `evaluate`.
 
     Returns:
         The base model's evaluation, the tuned one's and their paired difference; they stand in
         evaluation.json and in report.html as well. With `against`, the others' too, and every
         difference corrected for their number.
     """
-    rows = rows_for(run, data, columns, cluster).drawn(limit, seed)
-    labels = labels_for(run, rows)
-    if (base := recorded_base(run, rows, labels)) is not None:
-        first = summary(rows, labels, base.outcomes, seed, base.seconds)
+    rows = rows_for(run, data, columns, metrics.cluster).drawn(limit, seed)
+    plan = plan_for(rows, labels_for(run, rows), metrics, limit, seed)
+    if (base := recorded_base(run, rows, plan)) is not None:
+        first = summary(rows, plan, base.outcomes, seed, base.seconds)
     else:
-        first = measured(*run.load_base(), rows, labels, seed)
-    tuned = measured(*run.load(), rows, labels, seed)
-    others = [measured(*opened(other), rows, labels, seed) for other in against]
+        first = measured(*run.load_base(), rows, plan, seed)
+    tuned = measured(*run.load(), rows, plan, seed)
+    others = [measured(*opened(other), rows, plan, seed) for other in against]
+    verdicts, remarks = judged(first, tuned, rows, plan, seed)
+    tuned = tuned.noted(*remarks)
     changes = corrected([differences(model, tuned, rows, seed) for model in (first, *others)])
     comparison = Comparison(
         first.evaluation,
@@ -94,7 +97,8 @@ def compare(
             Other(str(other), model.evaluation, change)
             for other, model, change in zip(against, others, changes[1:], strict=True)
         ),
+        verdicts,
     )
-    write(run, rows, labels, comparison, (first.outcomes, tuned.outcomes))
+    write(run, rows, plan, comparison, (first.outcomes, tuned.outcomes))
     report.write(run)
     return comparison

@@ -5,12 +5,19 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from torch import Tensor
+
 from strop.core.errors import DataError
-from strop.data.rows import format_lines
-from strop.evaluation.labels import reasons, unanswered
-from strop.evaluation.outcomes import Outcome, score_rows
-from strop.evaluation.result import Difference, Evaluation
-from strop.evaluation.rows import EvaluationRows, unused
+from strop.data.rows import Fault, format_lines
+from strop.evaluation.answers.choices import choice_scores
+from strop.evaluation.answers.function import scores_by_function
+from strop.evaluation.answers.generate import Generated, generated
+from strop.evaluation.answers.named import Answered, scores_by_name
+from strop.evaluation.labels import reasons, right_answer, unanswered
+from strop.evaluation.outcomes import Outcome, score_rows, scores_of
+from strop.evaluation.plan import Plan
+from strop.evaluation.result import Difference, Evaluation, Verdicts
+from strop.evaluation.rows import EvaluationRows, request_of, unused
 from strop.evaluation.scores import Choices, difference, estimate, loss_scores
 from strop.metrics.intervals import Scores
 
@@ -26,42 +33,108 @@ class Measured:
     scores: Mapping[str, Scores]
     outcomes: Sequence[Outcome]
 
+    def noted(self, *notes: str) -> "Measured":
+        """Return the same with more notes."""
+        note = "; ".join(filter(None, (self.evaluation.note, *notes))) or None
+        evaluation = dataclasses.replace(self.evaluation, note=note)
+        return dataclasses.replace(self, evaluation=evaluation)
 
-def measured(
-    model: Any, tokenizer: Any, rows: EvaluationRows, labels: Sequence[str] | None, seed: int
-) -> Measured:
+
+def measured(model: Any, tokenizer: Any, rows: EvaluationRows, plan: Plan, seed: int) -> Measured:
     """Measure a model on rows.
 
     Raises:
-        DataError: no row has an answer to measure.
+        DataError: no row has an answer to measure, and none is generated.
     """
     start = time.perf_counter()
-    outcomes, faults = score_rows(model, tokenizer, rows.rows, labels)
-    if not any(outcome.tokens for outcome in outcomes):
-        reasons_given = "; ".join(unused(faults))
+    progress = plan.metrics.progress
+    outcomes, faults = score_rows(model, tokenizer, rows.rows, plan.labels, progress)
+    if plan.choices:
+        _score_choices(model, tokenizer, rows, outcomes, plan)
+    if plan.places:
+        chosen = [rows.rows[i] for i in plan.places]
+        answers = generated(model, tokenizer, chosen, plan.max_new_tokens, progress)
+        faults += [answer for answer in answers if isinstance(answer, Fault)]
+        for i, answer in zip(plan.places, answers, strict=True):
+            if isinstance(answer, Generated):
+                outcomes[i].answer = answer.text
+    if not any(outcome.tokens or outcome.answer is not None for outcome in outcomes):
         lines = format_lines(row.line for row in rows.rows)
-        raise DataError(f"{rows.source}: {reasons_given or f'{lines} have no answer to measure'}")
+        why = "; ".join(unused(faults)) or f"{lines} have no answer to measure"
+        raise DataError(f"{rows.source}: {why}")
     seconds = round(time.perf_counter() - start, 3)
-    return summary(rows.noted(*unused(faults)), labels, outcomes, seed, seconds)
+    return summary(rows.noted(*unused(faults)), plan, outcomes, seed, seconds)
+
+
+def _score_choices(
+    model: Any, tokenizer: Any, rows: EvaluationRows, outcomes: Sequence[Outcome], plan: Plan
+) -> None:
+    flat = [row for question in rows.questions if question for row in question.rows]
+    scored = iter(scores_of(model, tokenizer, flat, plan.metrics.progress))
+    for question, outcome in zip(rows.questions, outcomes, strict=True):
+        if question is None:
+            continue
+        of_choices = [next(scored) for _ in question.rows]
+        tensors = [of for of in of_choices if isinstance(of, Tensor)]
+        if len(tensors) == len(of_choices):
+            outcome.choices = [(float(t.double().sum()), t.numel()) for t in tensors]
+
+
+def answered_rows(rows: EvaluationRows, outcomes: Sequence[Outcome]) -> list[Answered]:
+    """Return the rows to which a model generated an answer."""
+    return [
+        Answered(
+            place,
+            row.line,
+            outcome.answer,
+            None if unanswered(row) else right_answer(row),
+            rows.records[place] if rows.records else {"messages": row.messages},
+        )
+        for place, (row, outcome) in enumerate(zip(rows.rows, outcomes, strict=True))
+        if outcome.answer is not None
+    ]
+
+
+def _answer_scores(
+    rows: EvaluationRows, plan: Plan, outcomes: Sequence[Outcome]
+) -> tuple[dict[str, Scores], list[str]]:
+    """Return the scores of generated answers, and what could not be scored."""
+    answered = answered_rows(rows, outcomes)
+    scores: dict[str, Scores] = {}
+    notes: list[str] = []
+    for name in plan.generated:
+        if name in plan.functions:
+            of_one, faults = scores_by_function(name, plan.functions[name], answered)
+            notes += faults
+        else:
+            of_one = scores_by_name(name, answered, plan.alone)
+        if of_one is not None:
+            scores[name] = of_one
+    if empty := [row.line for row in answered if not row.answer.strip()]:
+        notes.append(f"{format_lines(empty)}: the model's answer is empty")
+    if plan.generated and len(plan.places) < len(rows.rows):
+        notes.append(f"answers were generated to {len(plan.places):,} rows, drawn at random")
+    return scores, notes
 
 
 def summary(
-    rows: EvaluationRows,
-    labels: Sequence[str] | None,
-    outcomes: Sequence[Outcome],
-    seed: int,
-    seconds: float,
+    rows: EvaluationRows, plan: Plan, outcomes: Sequence[Outcome], seed: int, seconds: float
 ) -> Measured:
     """Return what a model's outcomes on rows come to."""
     scores = loss_scores(outcomes)
-    choices = Choices.of(rows, outcomes, labels) if labels else None
+    choices = Choices.of(rows, outcomes, plan.labels) if plan.labels else None
     notes = list(rows.notes)
     if lines := [row.line for row in rows.rows if unanswered(row)]:
-        notes.append(f"{format_lines(lines)} without an answer not measured")
+        notes.append(f"{format_lines(lines)} without an answer: no loss")
     if choices is not None:
         scores |= choices.scores()
         if any(map(reasons, rows.rows)):
             notes.append(WITHOUT_REASONING)
+    if plan.choices:
+        scores |= choice_scores(rows.questions, [outcome.choices for outcome in outcomes])
+    of_answers, remarks = _answer_scores(rows, plan, outcomes)
+    scores |= of_answers
+    notes += remarks
     places = {place for of_one in scores.values() for place in of_one.rows}
     if len(rows.clusters[sorted(places)].unique()) < 2:
         notes.append("one row, or rows of one cluster, say nothing about others: no interval")
@@ -91,3 +164,28 @@ def differences(
         for name, scores in second.scores.items()
         if name in first.scores
     }
+
+
+def judged(
+    first: Measured, second: Measured, rows: EvaluationRows, plan: Plan, seed: int
+) -> tuple[Verdicts | None, list[str]]:
+    """Return what the judge says of the second model's answers beside the first's, and its faults."""
+    judge = plan.metrics.judge
+    if judge is None:
+        return None, []
+    pairs = [answered_rows(rows, model.outcomes) for model in (first, second)]
+    both = {row.place for row in pairs[0]} & {row.place for row in pairs[1]}
+    one, other = ([row for row in answers if row.place in both] for answers in pairs)
+    requests = [request_of(rows.rows[row.place]) for row in one]
+    scores, faults = judge.prefer(one, other, requests, plan.metrics.progress)
+    if scores is None:
+        return None, unused(faults)
+    values = scores.sums[:, 0].tolist()
+    verdicts = Verdicts(
+        win_rate=estimate(scores, rows.clusters, seed),
+        wins=values.count(1.0),
+        ties=values.count(0.5),
+        losses=values.count(0.0),
+        judge=judge.url,
+    )
+    return verdicts, unused(faults)

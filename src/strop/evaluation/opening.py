@@ -64,6 +64,19 @@ def rows_for(
     return rows.noted(*_notes_of_training(run, rows))
 
 
+def columns_for(run_or_model: Any, columns: Columns | None) -> tuple[Columns, str | None]:
+    """Return how a file's columns are read, and the format of the data that a run was trained on."""
+    run = run_of(run_or_model)
+    if run is None:
+        return columns or Columns(), None
+    return columns_of_run(run.record, columns), run.record["data"]["format"]
+
+
+def trained_labels(run_or_model: Any) -> list[str] | None:
+    """Return the labels of the rows that a run was trained on; None where there are none."""
+    return label_set(_trained_rows(run_of(run_or_model)))
+
+
 def _left_by_run(run: Run | None, cluster: str | None) -> EvaluationRows:
     if run is None:
         raise ConfigError("only a run has held-out rows; name a file of rows to measure a model on")

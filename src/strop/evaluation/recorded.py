@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from strop.core.files import write_json, written_whole
 from strop.evaluation.outcomes import Outcome
+from strop.evaluation.plan import Plan
 from strop.evaluation.result import Comparison
 from strop.evaluation.rows import EvaluationRows
 from strop.runs.run import Run
@@ -19,17 +20,15 @@ class RecordedBase:
     seconds: float
 
 
-def recorded_base(
-    run: Run, rows: EvaluationRows, labels: Sequence[str] | None
-) -> RecordedBase | None:
-    """Return the base model's outcomes on these rows and labels, if the run's folder has them."""
+def recorded_base(run: Run, rows: EvaluationRows, plan: Plan) -> RecordedBase | None:
+    """Return the base model's outcomes on these rows, if the run's folder has all that are planned."""
     recorded = run.evaluation or {}
-    same = (recorded.get("rows_sha256"), recorded.get("labels")) == (rows.sha256, labels)
+    same = (recorded.get("rows_sha256"), recorded.get("measured")) == (rows.sha256, plan.facts)
     if not same or not run.evaluation_rows_file.is_file():
         return None
     lines = run.evaluation_rows_file.read_text(encoding="utf-8").splitlines()
     outcomes = [Outcome(**json.loads(line)["base"]) for line in lines]
-    if len(outcomes) != len(rows.rows):
+    if len(outcomes) != len(rows.rows) or any(outcomes[i].answer is None for i in plan.places):
         return None
     return RecordedBase(outcomes, recorded["base"]["seconds"])
 
@@ -37,7 +36,7 @@ def recorded_base(
 def write(
     run: Run,
     rows: EvaluationRows,
-    labels: Sequence[str] | None,
+    plan: Plan,
     comparison: Comparison,
     outcomes: tuple[Sequence[Outcome], Sequence[Outcome]],
 ) -> None:
@@ -52,7 +51,7 @@ def write(
     record = {
         "data": rows.source,
         "rows_sha256": rows.sha256,
-        "labels": labels,
+        "measured": plan.facts,
         **plain(comparison),
     }
     write_json(run.evaluation_file, record)
@@ -73,6 +72,7 @@ def plain(comparison: Comparison) -> dict[str, object]:
         "tuned": comparison.tuned.plain(),
         "difference": {k: dataclasses.asdict(v) for k, v in comparison.difference.items()},
         **({"against": against} if against else {}),
+        **({"judge": dataclasses.asdict(comparison.verdicts)} if comparison.verdicts else {}),
     }
 
 

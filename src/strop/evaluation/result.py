@@ -107,6 +107,20 @@ class Other(NamedTuple):
     """Tuned less this one, of each measure that both have."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Verdicts:
+    """What a judge model says of tuned beside base."""
+
+    win_rate: Estimate
+    """Share of rows whose tuned answer is better in both orders, ties and verdicts that depend on
+    the order counted as half."""
+    wins: int
+    ties: int
+    losses: int
+    judge: str
+    """Address of the judge."""
+
+
 class Comparison(NamedTuple):
     """A run and the model it started from on the same rows."""
 
@@ -116,3 +130,5 @@ class Comparison(NamedTuple):
     """Tuned less base, of each measure that both have."""
     others: tuple[Other, ...] = ()
     """Other runs, checkpoints and models on the same rows."""
+    verdicts: Verdicts | None = None
+    """What a judge model says, where one was given and answered."""

@@ -13,10 +13,13 @@ from torch import Tensor
 from strop.core.errors import ConfigError
 from strop.data import Row
 from strop.data.formats.record import Record
+from strop.data.message_text import content_text
 from strop.data.reading.columns import Columns
-from strop.data.reading.read import examine
+from strop.data.reading.read import Examined, examine
 from strop.data.reading.sources import records
 from strop.data.rows import BrokenRowsError, Fault, format_lines
+from strop.evaluation.answers.choices import Question, question_of
+from strop.evaluation.labels import right_answer
 
 CLUSTER_COLUMNS = (
     *("document_id", "doc_id", "conversation_id", "dialogue_id", "session_id", "thread_id"),
@@ -35,6 +38,8 @@ class EvaluationRows:
     """What the source has for each row; empty where it is no longer at hand."""
     clusters: Tensor
     """[B] number of each row's cluster."""
+    questions: list[Question | None] = dataclasses.field(default_factory=list)
+    """The question with choices of each row, None for one without; empty where there are none."""
     notes: tuple[str, ...] = ()
     """Sentences about rows that are not used, and about clusters."""
 
@@ -57,6 +62,7 @@ class EvaluationRows:
             rows=[self.rows[i] for i in places],
             records=[self.records[i] for i in places] if self.records else [],
             clusters=self.clusters[list(places)],
+            questions=[self.questions[i] for i in places] if self.questions else [],
         )
 
     def noted(self, *notes: str) -> "EvaluationRows":
@@ -101,6 +107,7 @@ def rows_of(source: Any, columns: Columns, cluster: str | None) -> EvaluationRow
         rows=examined.rows,
         source=examined.name,
         records=of_rows,
+        questions=_questions(examined, of_rows),
         clusters=_clusters(examined.rows, of_rows, column),
     )
     return rows.noted(*notes, *_cluster_note(rows, column))
@@ -134,6 +141,20 @@ def question(row: Row) -> list[dict[str, Any]] | None:
         return None
     answered = row.messages[-1]["role"] == "assistant"
     return row.messages[:-1] if answered else row.messages
+
+
+def request_of(row: Row) -> str:
+    """Return what a row asks, as text: its last message before the answer."""
+    messages = question(row)
+    return content_text(messages[-1]) if messages else row.text or ""
+
+
+def _questions(examined: Examined, of_rows: Sequence[Record]) -> list[Question | None]:
+    layout = examined.layout
+    if layout.format.name != "multiple_choice":
+        return []
+    both = zip(examined.rows, of_rows, strict=True)
+    return [question_of(row.line, layout.renamed(r), right_answer(row)) for row, r in both]
 
 
 def _cluster_column(of_rows: Sequence[Record], cluster: str | None) -> str | None:

@@ -99,7 +99,7 @@ def difference(first: Scores, second: Scores, clusters: Tensor, seed: int) -> Di
     change = paired(first, second, of_rows, seed=seed)
     count = len(of_rows.unique())
     p: float | None = None
-    if first.right and count == len(rows):
+    if first.right and second.right and count == len(rows):
         lost = int((first.sums[:, 0] > second.sums[:, 0]).sum())
         p = mcnemar(lost, int((first.sums[:, 0] < second.sums[:, 0]).sum()))
     elif count > 1:

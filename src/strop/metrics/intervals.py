@@ -125,11 +125,15 @@ def paired(first: Scores, second: Scores, clusters: Tensor, *, seed: int) -> Pai
     influence = (count - 1) * (left_out.mean() - left_out) * (rows / count)  # [G]
     squares = float((influence**2).sum()) * count / (count - 1)
     error = math.sqrt(squares) / rows
-    if not first.share:
+    if not (first.share and second.share):
         low, high = _bootstrap(first.value, groups, seed)
         return Paired(difference, low, high, error)
     differing = (groups[0] != groups[1]).any(1)
-    extra = 1.0 if first.right or not differing.any() else float((influence[differing] ** 2).mean())
+    extra = (
+        1.0
+        if (first.right and second.right) or not differing.any()
+        else float((influence[differing] ** 2).mean())
+    )
     half = t_quantile(count - 1) * math.sqrt(squares + extra) / (rows + 2)
     centre = difference * rows / (rows + 2)
     return Paired(difference, max(-1.0, centre - half), min(1.0, centre + half), error)

@@ -7,8 +7,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from strop.cli.flags import read_yaml
 from strop.cli.options import Ignored, Instruction, Json, Names, Target, columns
 from strop.cli.output import respond
+from strop.core.system.terminal import bars
+from strop.metrics.names import METRICS, UNBOUNDED
 
 
 def evaluate(
@@ -23,6 +26,37 @@ def evaluate(
     against: Annotated[
         list[str] | None,
         typer.Option(help="Another run, checkpoint or model on the same rows; may be repeated."),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help=f"Measures, instead of those that suit the data: {', '.join(METRICS)}."),
+    ] = None,
+    regex: Annotated[
+        str | None, typer.Option(help="Regular expression to look for in answers.")
+    ] = None,
+    schema: Annotated[
+        Path | None, typer.Option(help="JSON schema that answers should follow.")
+    ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option(
+            help="YAML of rules of voice: forbidden, required, max_words, language, form …"
+        ),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(help="Function of yours, as my_file.py:score; may be repeated."),
+    ] = None,
+    judge: Annotated[
+        str | None,
+        typer.Option(help="OpenAI-compatible address of a model that compares base and tuned."),
+    ] = None,
+    judge_model: Annotated[
+        str | None, typer.Option(help="Name of that model. Default: the first there.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(help="Most tokens of a generated answer. Default: as the data's need."),
     ] = None,
     cluster: Annotated[
         str | None,
@@ -39,19 +73,31 @@ def evaluate(
     from strop.actions import evaluate as action
 
     read_as = columns(names, ignore_columns, instruction)
-    respond(
-        lambda: action.evaluate(
-            target,
-            data,
-            against=against or (),
-            limit=limit,
-            seed=seed,
-            columns=read_as,
-            cluster=cluster,
-        ),
-        show,
-        as_json=as_json,
-    )
+    options = {
+        "metrics": metrics,
+        "regex": regex,
+        "schema": schema,
+        "rules": None if rules is None else read_yaml(rules, "--rules"),
+        "functions": metric,
+        "judge": judge,
+        "judge_model": judge_model,
+        "max_tokens": max_tokens,
+        "cluster": cluster,
+    }
+
+    def work() -> dict[str, Any]:
+        with bars(quiet=as_json) as progress:
+            return action.evaluate(
+                target,
+                data,
+                against=against or (),
+                limit=limit,
+                seed=seed,
+                columns=read_as,
+                metrics=action.metrics_of(options, progress),
+            )
+
+    respond(work, show, as_json=as_json)
 
 
 def show(result: dict[str, Any]) -> None:
@@ -79,10 +125,6 @@ def show(result: dict[str, Any]) -> None:
         console.print(_confusion(last, list(columns)[-1]))
 
 
-SHARES = ("accuracy", "macro_f1", "calibration_error")
-"""Measures that are shown in percent."""
-
-
 def _measures(title: str, columns: dict[str, dict[str, Any]]) -> Table:
     table = Table(title=title)
     table.add_column("")
@@ -101,7 +143,7 @@ def _is_measure(value: Any) -> bool:
 def _cell(measure: dict[str, Any], name: str) -> str:
     """Return a measure with its interval; a difference with its sign."""
     sign = "+" if "p" in measure else ""
-    share = name in SHARES
+    share = name not in UNBOUNDED
     form = (lambda x: f"{100 * x:{sign}.1f}") if share else (lambda x: f"{x:{sign}.3f}")
     unit = (" points" if sign else " %") if share else ""
     value = f"{form(measure['value'])}{unit}"
@@ -126,6 +168,11 @@ def _sentences(result: dict[str, Any]) -> list[str]:
         if (needed := change["rows_needed"]) is not None:
             sentence += f"; about {needed:,} rows show a difference of this size"
         sentences.append(sentence)
+    if judge := result.get("judge"):
+        sentences.append(
+            f"the judge prefers the tuned answer in {judge['wins']}, the base one in "
+            f"{judge['losses']}, neither in {judge['ties']}: {_cell(judge['win_rate'], 'win_rate')}"
+        )
     return sentences
 
 
