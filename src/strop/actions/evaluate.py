@@ -70,6 +70,39 @@ def evaluate(
     }
 
 
+def gated(
+    evaluated: dict[str, Any],
+    *,
+    below: Mapping[str, float] | None = None,
+    above: Mapping[str, float] | None = None,
+    no_worse_than: str | None = None,
+    junit: Path | None = None,
+) -> dict[str, Any]:
+    """Return an evaluation with `gate`: whether it passed, and each check with its sentence.
+
+    Args:
+        evaluated: what `evaluate` returned.
+        below: measures that fail below a number.
+        above: measures that fail above a number.
+        no_worse_than: name of a run or model that `evaluated` has under `against`.
+        junit: file to write the checks to, as JUnit XML.
+    """
+    from dataclasses import asdict
+
+    from strop.evaluation.gate import checks, write_junit
+
+    results = checks(
+        evaluated,
+        below=below or {},
+        above=above or {},
+        no_worse_than=no_worse_than,
+    )
+    if junit is not None:
+        write_junit(junit, f"strop eval {evaluated.get('run', 'model')}", results)
+    passed = all(check.passed for check in results)
+    return {**evaluated, "gate": {"passed": passed, "checks": [asdict(c) for c in results]}}
+
+
 def metrics_of(options: Mapping[str, Any] | None = None, progress: Progress = silent) -> "Metrics":
     """Return what is measured, of options as texts.
 

@@ -88,6 +88,22 @@ def _number(text: str, kind: type[int] | type[float]) -> int | float | str:
         return text
 
 
+def bounds_of(conditions: Sequence[str], option: str) -> dict[str, float]:
+    """Return the numbers of conditions such as `accuracy=0.7`, by measure.
+
+    Raises:
+        UsageError: a condition is not of this form.
+    """
+    bounds: dict[str, float] = {}
+    for condition in conditions:
+        name, _, value = condition.partition("=")
+        try:
+            bounds[name.strip()] = float(value)
+        except ValueError as e:
+            raise UsageError(f"{option} is {condition!r}; write it as accuracy=0.7") from e
+    return bounds
+
+
 def read_yaml(path: Path, option: str = "--config") -> dict[str, Any]:
     """Return the settings of a YAML file that an option names, with `-` in a name read as `_`.
 

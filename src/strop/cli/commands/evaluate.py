@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from strop.cli.flags import read_yaml
+from strop.cli.flags import bounds_of, read_yaml
 from strop.cli.options import Ignored, Instruction, Json, Names, Target, columns
 from strop.cli.output import respond
 from strop.core.system.terminal import bars
@@ -62,6 +62,17 @@ def evaluate(
         str | None,
         typer.Option(help="Column of rows that belong together, as those of one document."),
     ] = None,
+    fail_below: Annotated[
+        list[str] | None, typer.Option(help="Exit code 1 below this, as accuracy=0.7; repeatable.")
+    ] = None,
+    fail_above: Annotated[
+        list[str] | None, typer.Option(help="Exit code 1 above this, as loss=2; repeatable.")
+    ] = None,
+    no_worse_than: Annotated[
+        str | None,
+        typer.Option(help="Exit code 1 where the run is surely worse than this run or model."),
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write the checks as JUnit XML.")] = None,
     limit: Annotated[int | None, typer.Option(help="Number of rows to use. Default: all.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the rows drawn and of the bootstrap.")] = 0,
     names: Names = None,
@@ -85,19 +96,31 @@ def evaluate(
         "cluster": cluster,
     }
 
+    others = [*(against or ()), *([no_worse_than] if no_worse_than else [])]
+    gate: dict[str, Any] = {
+        "below": bounds_of(fail_below or (), "--fail-below"),
+        "above": bounds_of(fail_above or (), "--fail-above"),
+        "no_worse_than": no_worse_than,
+    }
+
     def work() -> dict[str, Any]:
         with bars(quiet=as_json) as progress:
-            return action.evaluate(
+            evaluated = action.evaluate(
                 target,
                 data,
-                against=against or (),
+                against=list(dict.fromkeys(others)),
                 limit=limit,
                 seed=seed,
                 columns=read_as,
                 metrics=action.metrics_of(options, progress),
             )
+        return action.gated(evaluated, junit=junit, **gate) if any(gate.values()) else evaluated
 
-    respond(work, show, as_json=as_json)
+    evaluated = respond(work, show, as_json=as_json)
+    failed = [c["sentence"] for c in evaluated.get("gate", {}).get("checks", ()) if not c["passed"]]
+    if failed:
+        typer.echo("strop: " + "; ".join(failed), err=True)
+        raise typer.Exit(1)
 
 
 def show(result: dict[str, Any]) -> None:
@@ -117,6 +140,9 @@ def show(result: dict[str, Any]) -> None:
             "tuned": result["tuned"],
         }
         console.print(_measures(f"beside {other['name']}", shown))
+    for check in result.get("gate", {}).get("checks", ()):
+        if check["passed"]:
+            console.print(f"passed: {check['sentence']}", soft_wrap=True, highlight=False)
     for sentence in _sentences(result):
         console.print(sentence, soft_wrap=True, highlight=False)
     if note := last.get("note"):
