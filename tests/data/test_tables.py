@@ -105,3 +105,54 @@ def test_a_class_of_nothing_is_no_label(tmp_path):
 def test_numbers_of_classes_without_names_stay_numbers(tmp_path):
     pq.write_table(pa.table(CLASSES), tmp_path / "a.parquet")
     assert [r.messages[-1]["content"] for r in read(tmp_path / "a.parquet")] == ["1", "0"]
+
+
+def test_a_column_twice_is_refused_by_name_in_every_table(tmp_path):
+    table = pa.table([["q"], ["a"], ["x"]], names=["prompt", "completion", "prompt"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    frame = pandas.DataFrame([["q", "a", "x"]], columns=table.column_names)
+    for source in (tmp_path / "a.parquet", table, frame):
+        with pytest.raises(DataError, match="more than one column named prompt; rename"):
+            read(source)
+
+
+def _columns_beyond_python(count=2):
+    raw = pa.array([b"caf\xe9", b"ok"], pa.binary())
+    return {
+        "time": pa.array([2**62, 1], pa.timestamp("us")),
+        "span": pa.array([2**62, 1], pa.duration("us")),
+        "day": pa.array([2**30, 1], pa.date32()),
+        "name": pa.Array.from_buffers(pa.string(), count, raw.buffers()),
+    }
+
+
+def test_values_that_python_cannot_hold_do_no_harm_in_columns_that_are_not_read(tmp_path):
+    columns = {"prompt": ["q", "r"], "completion": ["a", "b"], **_columns_beyond_python()}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert [row.messages[1]["content"] for row in read(tmp_path / "a.parquet")] == ["a", "b"]
+    assert check(tmp_path / "a.parquet").usable == 2
+
+
+@pytest.mark.parametrize("name", ["time", "span", "day", "name"])
+def test_values_that_python_cannot_hold_are_faults_of_rows_that_need_them(name, tmp_path):
+    columns = {"prompt": ["q", "r"], "completion": _columns_beyond_python()[name]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"line 1(, 2)?: completion is a .*, not a text"):
+        read(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messages": '[{"role": "user", "content": "q"}, {"role": "assistant", "content": "x", '
+         '"content": "y"}]'},
+        {"messages": "[{'role': 'user', 'content': 'q'}, {'role': 'assistant', 'content': 'x', "
+         "'content': 'y'}]"},
+        {"question": "q", "choices": '{"A": "x", "B": "y", "A": "z"}', "answer": "A"},
+        {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "tool_calls": [
+            {"function": {"name": "f", "arguments": '{"a": 1, "a": 2}'}}]}]},
+    ],
+)  # fmt: skip
+def test_a_key_twice_in_a_cell_of_json_is_refused(record):
+    with pytest.raises(DataError, match="the key '.*' stands twice in one object"):
+        read([record])

@@ -17,7 +17,7 @@ from strop.exporting.certify.record import TOKENIZER_STRESS_TEXTS
 from strop.exporting.gguf.architectures import metadata
 from strop.exporting.gguf.vocabulary import vocabulary
 from strop.exporting.ollama.modelfile import Modelfile
-from strop.exporting.rendering import prompt_ids
+from strop.data.encoding.chat import chat_ids
 from strop.models.assets import RESOLVED, load_assets
 from strop.models.packaged import PACKAGED, find_parts
 from strop.training import Run
@@ -76,7 +76,7 @@ def check_same_tokens(live, saved):
             ids = [t(text, add_special_tokens=special)["input_ids"] for t in (live, saved)]
             assert ids[0] == ids[1]
     question = [{"role": "user", "content": "Why?"}]
-    assert prompt_ids(saved, question) == prompt_ids(live, question)
+    assert chat_ids(saved, question) == chat_ids(live, question)
     assert saved.special_tokens_map == live.special_tokens_map
     assert saved.all_special_ids == live.all_special_ids
     assert saved.get_vocab() == live.get_vocab()

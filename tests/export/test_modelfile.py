@@ -15,7 +15,7 @@ from strop.exporting.certify.record import record_reference
 from strop.exporting.ollama import go_template
 from strop.exporting.ollama.chat_segments import chat_segments
 from strop.exporting.ollama.modelfile import Modelfile, go_text
-from strop.exporting.rendering import prompt_text
+from strop.data.encoding.chat import chat_text
 from tests.tiny.saved import TEMPLATE, tokenizer, trained
 
 GO = """package main
@@ -94,7 +94,7 @@ def test_the_go_template_renders_what_the_chat_template_renders(name):
     segments = chat_segments(fast)
     modelfile = Modelfile("model.gguf", go_text(segments), [])
     for chat in chats(segments.system is not None):
-        assert modelfile.render(chat) == prompt_text(fast, chat)
+        assert modelfile.render(chat) == chat_text(fast, chat)
 
 
 @pytest.mark.slow
@@ -108,7 +108,7 @@ def test_go_itself_renders_the_same(tmp_path):
             system = "".join(m["content"] for m in chat if m["role"] == "system")
             messages = [{"Role": m["role"], "Content": m["content"]} for m in chat]
             requests.append({"Template": go_text(segments), "System": system, "Messages": messages})
-            expected.append(prompt_text(fast, chat))
+            expected.append(chat_text(fast, chat))
     (tmp_path / "main.go").write_text(GO)
     done = subprocess.run(
         ["go", "run", tmp_path / "main.go"],

@@ -2,13 +2,16 @@
 
 import html
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from strop.core.errors import DataError
 from strop.core.tokens import IGNORE_INDEX
-from strop.data.encoding.encode import labelled
+from strop.data.encoding.encode import characters, labelled
 from strop.data.encoding.length import Fit
 from strop.data.encoding.prepared_tokenizer import prepare
 from strop.data.encoding.supervised_text import supervised_text
@@ -58,26 +61,34 @@ def show(
     text = supervised_text(row, prepared, supervision, verify=True)
     encoding = prepared.backend.encode(text.text, add_special_tokens=False)
     example = labelled(row, text, encoding, prepared)
-    visible = Fit(max_length).visible(example)
+    special = np.isin(example.ids, list(prepared.special_ids))
+    learned = np.array(example.labels) != IGNORE_INDEX
+    kinds = np.where(learned, np.where(special, 3, 0), np.where(special, 2, 1))
+    kinds[Fit(max_length).visible(example) :] = 4
     lead = len(text.begin_ids)
+    tail = lead + len(encoding)
     pieces: list[Piece] = []
     at = 0
-    for i, (token, label) in enumerate(zip(example.ids, example.labels, strict=True)):
-        if lead <= i < lead + len(encoding.ids):
-            end = max(at, encoding.offsets[i - lead][1])
-            characters, at = text.text[at:end], end
+    for start, end in itertools.pairwise(_borders(kinds, lead, tail)):
+        if lead <= start < tail:
+            until = max(at, characters(encoding, end - 1 - lead)[1])
+            part, at = text.text[at:until], until
         else:
-            characters = tokenizer.convert_ids_to_tokens(token)
-        kind: Kind = "supervised" if label != IGNORE_INDEX else "context"
-        if token in prepared.special_ids:
-            kind = "special" if label == IGNORE_INDEX else "special_supervised"
-        if i >= visible:
-            kind = "cut"
-        pieces.append(Piece(characters, kind, 1))
+            part = "".join(tokenizer.convert_ids_to_tokens(example.ids[start:end]))
+        pieces.append(Piece(part, _KINDS[kinds[start]], end - start))
     return list(_joined(pieces))
 
 
-def _joined(pieces: Iterable[Piece]) -> Iterable[Piece]:
+_KINDS: tuple[Kind, ...] = ("supervised", "context", "special", "special_supervised", "cut")
+
+
+def _borders(kinds: NDArray[np.int_], lead: int, tail: int) -> list[int]:
+    """Return where the tokens of one kind begin and end, and those of the text itself."""
+    changes = (np.flatnonzero(np.diff(kinds)) + 1).tolist()
+    return sorted({0, lead, tail, len(kinds), *changes})
+
+
+def _joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
     for kind, group in itertools.groupby(pieces, key=lambda piece: piece.kind):
         same = list(group)
         yield Piece("".join(p.text for p in same), kind, sum(p.tokens for p in same))

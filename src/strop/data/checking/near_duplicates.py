@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from strop.data.message_text import content_text, full_text
 from strop.data.rows import Row
+from strop.data.words import first_words, squeezed
 
 PERMUTATIONS = 64
 BANDS = 8
@@ -20,11 +21,9 @@ SIMILARITY = 0.85
 
 def digest(text: str) -> bytes:
     """Return a short digest of a text that ignores case and white space."""
-    return _digest_of(text.lower().split())
-
-
-def _digest_of(words: list[str]) -> bytes:
-    return hashlib.blake2b(" ".join(words).encode("utf-8", "replace"), digest_size=12).digest()
+    return hashlib.blake2b(
+        squeezed(text.lower()).encode("utf-8", "replace"), digest_size=12
+    ).digest()
 
 
 def question_of(row: Row) -> str:
@@ -58,8 +57,8 @@ class NearDuplicates:
 
     def add(self, row: Row) -> None:
         """Add a row."""
-        words = text_of_row(row).lower().split()
-        key = _digest_of(words)
+        text = text_of_row(row)
+        key = digest(text)
         first = key not in self.whole
         self.whole[key].append(row.line)
         if row.messages and row.label is None and row.messages[-1]["role"] == "assistant":
@@ -68,7 +67,7 @@ class NearDuplicates:
             if self.answers.setdefault(question, (answer, row.line))[0] != answer:
                 self.others[question].setdefault(answer, row.line)
         if first and self.sketching:
-            words = words[:2002]
+            words = first_words(text.lower(), 2002)
             triples = list(map(" ".join, zip(words, words[1:], words[2:], strict=False)))
             self.shingles.append(triples or [" ".join(words)])
             self.lines.append(row.line)

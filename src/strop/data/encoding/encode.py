@@ -1,5 +1,6 @@
 """Encoding of rows: render each as text, tokenize it, label the supervised tokens."""
 
+import bisect
 import concurrent.futures
 import itertools
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,8 @@ from strop.data.encoding.supervision import EVERYTHING, Supervision
 from strop.data.message_text import content_text
 from strop.data.rows import Example, Fault, Row
 
-_BATCH = 256
+_BATCH, _BATCH_CHARACTERS = 256, 4 << 20
+"""Most rows that are tokenized at once, and characters of them, but for a longer row."""
 
 
 def encode(
@@ -95,18 +97,21 @@ def _rendered_batches(
     supervision: Supervision,
     verified: int | None,
 ) -> Iterator[list[tuple[Row, SupervisedText | Fault]]]:
-    numbered = enumerate(rows)
-    while batch := list(itertools.islice(numbered, _BATCH)):
-        rendered: list[tuple[Row, SupervisedText | Fault]] = []
-        for i, row in batch:
-            verify = verified is None or i < verified
-            try:
-                text = supervised_text(row, prepared, supervision, verify=verify)
-            except DataError as e:
-                rendered.append((row, Fault(row.line, str(e), "template")))
-            else:
-                rendered.append((row, text))
-        yield rendered
+    rendered: list[tuple[Row, SupervisedText | Fault]] = []
+    size = 0
+    for i, row in enumerate(rows):
+        verify = verified is None or i < verified
+        try:
+            text = supervised_text(row, prepared, supervision, verify=verify)
+        except DataError as e:
+            rendered.append((row, Fault(row.line, str(e), "template")))
+        else:
+            rendered.append((row, text))
+            size += len(text.text)
+        if len(rendered) == _BATCH or size > _BATCH_CHARACTERS:
+            yield rendered
+            rendered, size = [], 0
+    yield rendered
 
 
 def _labelled_batch(
@@ -141,16 +146,14 @@ def labelled(row: Row, text: SupervisedText, encoding: Any, prepared: PreparedTo
     labels = [IGNORE_INDEX] * len(ids)
     weights = None if row.weights is None else [1.0] * len(ids)
     skipped = len(text.begin_ids)
-    offsets = encoding.offsets
-    token = 0
-    for span in text.spans:
-        while token < len(offsets) and offsets[token][0] < span.start:
-            token += 1
-        while token < len(offsets) and offsets[token][1] <= span.end:
-            labels[skipped + token] = ids[skipped + token]
-            if weights is not None and row.weights is not None:
-                weights[skipped + token] = row.weights[span.message]
-            token += 1
+    tokens, at = range(len(encoding)), 0
+    for span in text.spans:  # a list of all offsets would be many times the text
+        start = bisect.bisect_left(tokens, span.start, at, key=lambda i: characters(encoding, i)[0])
+        at = bisect.bisect_right(tokens, span.end, start, key=lambda i: characters(encoding, i)[1])
+        here = slice(skipped + start, skipped + at)
+        labels[here] = ids[here]
+        if weights is not None and row.weights is not None:
+            weights[here] = [row.weights[span.message]] * (at - start)
     if text.ends and prepared.eos is not None and (not ids or ids[-1] != prepared.eos):
         ids.append(prepared.eos)
         labels.append(prepared.eos)
@@ -158,6 +161,12 @@ def labelled(row: Row, text: SupervisedText, encoding: Any, prepared: PreparedTo
             weights.append(row.weights[-1])
     divisible = row.messages is None
     return Example(ids, labels, row.line, 0, weights, text.dropped, divisible)
+
+
+def characters(encoding: Any, token: int) -> tuple[int, int]:
+    """Return the characters of the text that a token of its encoding stands for: from, up to."""
+    start, end = encoding.token_to_chars(token)
+    return start, end
 
 
 def prompt(row: Row, tokenizer: Any) -> tuple[list[int], str]:

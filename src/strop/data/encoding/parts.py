@@ -19,6 +19,7 @@ from strop.data.encoding.tracing import (
     trace_dict,
 )
 from strop.data.rows import Message
+from strop.data.words import parts_of_text
 
 REASONING = ("reasoning_content", "thinking", "reasoning")
 """Fields of a message from which templates read its reasoning."""
@@ -202,7 +203,7 @@ def _traced_arguments(arguments: dict[str, Any], i: int, parts: Parts) -> dict[s
 
 
 def _size(text: str) -> int:
-    return len("".join(text.split()))
+    return sum(len("".join(part.split())) for part in parts_of_text(text))
 
 
 def finding_kinds(unwritten: Iterable[Part], supervised: set[int]) -> tuple[str, ...]:

@@ -4,11 +4,12 @@ import contextlib
 import functools
 import weakref
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from strop.core.errors import DataError
 from strop.data.encoding.render import Renderer
-from strop.data.encoding.templates import template_of, templates_of
+from strop.data.encoding.templates import day_of, template_of, templates_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ def prepare(tokenizer: Any) -> PreparedTokenizer:
     def renderer(template: str | None) -> Renderer | None:
         if template is None:
             return None
-        return _renderer(template, tuple(specials.values()), variables, title)
+        day = day_of(tokenizer)
+        return _renderer(template, tuple(specials.values()), variables, title, day)
 
     renderers = (renderer(template_of(tokenizer)), renderer(template_of(tokenizer, tools=True)))
     begin, eos = _begin_ids(tokenizer), tokenizer.eos_token_id
@@ -68,9 +70,13 @@ def prepare(tokenizer: Any) -> PreparedTokenizer:
 
 @functools.lru_cache(maxsize=32)
 def _renderer(
-    template: str, specials: tuple[str, ...], variables: tuple[tuple[str, Any], ...], title: str
+    template: str,
+    specials: tuple[str, ...],
+    variables: tuple[tuple[str, Any], ...],
+    title: str,
+    day: date | None,
 ) -> Renderer:
-    return Renderer(template, specials, dict(variables), title)
+    return Renderer(template, specials, dict(variables), title, day)
 
 
 def _begin_ids(tokenizer: Any) -> list[int]:

@@ -10,6 +10,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from strop.core.errors import DataError
@@ -57,14 +58,20 @@ class Renderer:
         specials: the special tokens, as texts.
         variables: what the template reads beside messages and tools, such as `bos_token`.
         title: the name of the template in errors.
+        day: the day that it writes as today's; None for today.
     """
 
     def __init__(
-        self, source: str, specials: Sequence[str], variables: dict[str, Any], title: str
+        self,
+        source: str,
+        specials: Sequence[str],
+        variables: dict[str, Any],
+        title: str,
+        day: date | None = None,
     ) -> None:
         self.source = source
         self.title = title
-        self._template = ChatTemplate(source, variables, title)
+        self._template = ChatTemplate(source, variables, title, day)
         longest = sorted((s for s in specials if s), key=len, reverse=True)
         self.special = re.compile("|".join(map(re.escape, longest)) or r"(?!)")
         self._leads: dict[str, str | None] = {}
@@ -88,6 +95,14 @@ class Renderer:
             DataError: the template refuses the conversation, or fails on it.
         """
         return self._template.render(messages, tools, prompt=prompt)[0]
+
+    def plain(self, messages: Sequence[Message], tools: Any) -> str:
+        """Return the conversation as the text that transformers renders.
+
+        Raises:
+            DataError: the template refuses the conversation, or fails on it.
+        """
+        return self._template.plain(messages, tools)
 
     def prompt(self, messages: Sequence[Message], last: int, tools: Any) -> str:
         """Return the text that a model is given to write message `last`, or the one behind the end.

@@ -1,15 +1,16 @@
-"""Sandbox for chat templates: that of transformers, with texts that keep their origins.
+"""Sandboxes for chat templates: that of transformers with limits, and one that keeps origins.
 
-Filters, operators and calls that would return a plain text are wrapped here, so that a text that a
-template computes from a message still belongs to that message. Templates come from strangers, so
-loops and texts that grow without bound are refused.
+Both give a template the settings and names that transformers gives it. In the second one filters,
+operators and calls that would return a plain text are wrapped, so that a text that a template
+computes from a message still belongs to that message.
 """
 
+import contextlib
 import functools
 import json
-import re
-from collections.abc import Callable, Iterable
-from datetime import datetime
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from datetime import date, datetime, time
 from typing import Any
 
 import jinja2
@@ -17,23 +18,20 @@ import jinja2.compiler
 import jinja2.ext
 import jinja2.filters
 import jinja2.nodes
+import jinja2.runtime
+import jinja2.utils
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from strop.data.encoding.limits import Meter, refuse_huge
 from strop.data.encoding.tracing import Traced, derived, joined, joined_by, joined_with, owners
 
 _COUNTERS = ("tick", "tick_call")
-
-MOST_STEPS = 2_000_000
-"""Most iterations of loops and calls of macros in one rendering."""
-
-LONGEST_TEXT = 64 * 2**20
-"""Most characters of a text that a template computes."""
-
-_LARGEST_NUMBER = 1_000_000
+_STEPS_OF_CALL = 20
+"""Iterations of a loop that take as long as a call of a macro."""
 
 
 class _Generator(jinja2.compiler.CodeGenerator):
-    """Generates code in which `~` keeps origins and loops count steps."""
+    """Generates code that counts steps and whatever is made without a call."""
 
     def visit_EnvironmentAttribute(  # noqa: N802
         self, node: jinja2.nodes.EnvironmentAttribute, frame: jinja2.compiler.Frame
@@ -46,6 +44,29 @@ class _Generator(jinja2.compiler.CodeGenerator):
             self.visit(part, frame)
             self.write(", ")
         self.write("))")
+
+    def visit_List(self, node: jinja2.nodes.List, frame: jinja2.compiler.Frame) -> None:  # noqa: N802
+        self._counted(super().visit_List, node, frame)
+
+    def visit_Dict(self, node: jinja2.nodes.Dict, frame: jinja2.compiler.Frame) -> None:  # noqa: N802
+        self._counted(super().visit_Dict, node, frame)
+
+    def visit_Tuple(self, node: jinja2.nodes.Tuple, frame: jinja2.compiler.Frame) -> None:  # noqa: N802
+        if node.ctx == "load":
+            self._counted(super().visit_Tuple, node, frame)
+        else:
+            super().visit_Tuple(node, frame)
+
+    def visit_Getitem(self, node: jinja2.nodes.Getitem, frame: jinja2.compiler.Frame) -> None:  # noqa: N802
+        if isinstance(node.arg, jinja2.nodes.Slice):
+            self._counted(super().visit_Getitem, node, frame)
+        else:
+            super().visit_Getitem(node, frame)
+
+    def _counted(self, visit: Callable[..., None], node: Any, frame: Any) -> None:
+        self.write("environment.made(")
+        visit(node, frame)
+        self.write(")")
 
 
 class GenerationTag(jinja2.ext.Extension):
@@ -63,12 +84,162 @@ class GenerationTag(jinja2.ext.Extension):
         return caller()
 
 
+class LimitedEnvironment(ImmutableSandboxedEnvironment):
+    """Sandbox with the settings and names that transformers gives chat templates, and limits."""
+
+    code_generator_class = _Generator
+    intercepted_binops = frozenset(("%", "+", "*", "**"))
+
+    def __init__(self) -> None:
+        loops = jinja2.ext.LoopControlExtension
+        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, loops])
+        self._rendering = threading.Lock()
+        self.meter = Meter()
+        self.day: date | None = None
+        self.filters["tojson"] = _to_json
+        self.filters = {name: self._filter(name, each) for name, each in self.filters.items()}
+        del self.globals["lipsum"]
+        self.globals["raise_exception"] = _refuse
+        self.globals["strftime_now"] = self._strftime_now
+        self.globals["dict"] = _Dict()
+        self.globals["namespace"] = _Namespace
+
+    @contextlib.contextmanager
+    def rendering(self, given: Any, day: date | None) -> Iterator[None]:
+        """Hold the limits against what is rendered inside; other threads wait.
+
+        Args:
+            given: what the template is given.
+            day: the day that it writes as today's; None for today.
+        """
+        with self._rendering:
+            self.meter, self.day = Meter(given), day
+            try:
+                yield
+            finally:
+                self.meter = Meter()
+
+    def _strftime_now(self, pattern: str) -> str:
+        return datetime.combine(self.day or date.today(), time()).strftime(pattern)
+
+    def _filter(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a filter with limits."""
+        skipped = hasattr(function, "jinja_pass_arg")
+
+        @functools.wraps(function)
+        def limited(*args: Any, **kwargs: Any) -> Any:
+            refuse_huge(args, kwargs)
+            self.meter.before_filter(name, args[skipped:], kwargs)
+            return self.made(function(*args, **kwargs))
+
+        return limited
+
+    def made(self, value: Any) -> Any:
+        """Count a value that the template made, and return it."""
+        return self.meter.made(value)
+
+    def concat(self, parts: Iterable[Any]) -> str:  # type: ignore[override]
+        """Return the parts as one text, refused while it grows too long."""
+        return str(self.made("".join(self._bounded(parts))))
+
+    def _bounded(self, parts: Iterable[Any]) -> Iterator[str]:
+        length = 0
+        for part in parts:
+            if not isinstance(part, str):
+                self.meter.size(part)
+            text = part if isinstance(part, str) else str(part)
+            length += len(text)
+            self.meter.check_length(length)
+            yield text
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> jinja2.nodes.Template:
+        tree = super()._parse(source, name, filename)
+        nodes: Iterable[Any] = tree.find_all((jinja2.nodes.For, jinja2.nodes.Macro))
+        for node in nodes:
+            counter = _COUNTERS[isinstance(node, jinja2.nodes.Macro)]
+            count = jinja2.nodes.ExprStmt(jinja2.nodes.EnvironmentAttribute(counter))
+            node.body.insert(0, count.set_lineno(node.lineno))
+            if isinstance(node, jinja2.nodes.For):
+                function = jinja2.nodes.EnvironmentAttribute("iterated").set_lineno(node.lineno)
+                call = jinja2.nodes.Call(function, [node.iter], [], None, None)
+                node.iter = call.set_lineno(node.lineno)
+        return tree
+
+    def iterated(self, value: Any) -> Any:
+        """Return what a loop goes through, if that is not a long text."""
+        if isinstance(value, str):
+            self.meter.before_filter("list", (value,), {})
+        return value
+
+    def tick_call(self) -> None:
+        """Count one call of a macro."""
+        self.meter.step(_STEPS_OF_CALL)
+
+    def tick(self) -> None:
+        """Count one iteration of a loop."""
+        self.meter.step()
+
+    def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call `obj` for a template."""
+        refuse_huge(args, kwargs)
+        text = getattr(getattr(obj, "__wrapped__", obj), "__self__", None)
+        if isinstance(obj, jinja2.runtime.LoopContext) and args:
+            self.iterated(args[0])
+        if isinstance(text, str):
+            self.meter.before_method(text, obj.__name__, args, kwargs)
+        return self.made(super().call(context, obj, *args, **kwargs))
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Apply an operator."""
+        if operator == "**":
+            refuse_huge((left, right), {})
+        elif operator == "*":
+            self.meter.before_times(left, right)
+        elif operator == "%" and isinstance(left, str):
+            self.meter.before_format(left, right if isinstance(right, tuple) else (right,))
+        return self.made(super().call_binop(context, operator, left, right))
+
+
+class TracingEnvironment(LimitedEnvironment):
+    """Sandbox in which texts keep their origins."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        join = self._filter("join", _join)
+        self.filters = {
+            name: _tracing(each) for name, each in (self.filters | {"join": join}).items()
+        }
+
+    def concat(self, parts: Iterable[Any]) -> Traced:
+        """Return the parts as one traced text, refused while it grows too long."""
+        text = joined(self._bounded(parts))
+        self.made(text)
+        return text
+
+    def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """Call `obj` for a template; a text computed from traced ones keeps their owner."""
+        text = getattr(obj, "__self__", None)
+        if isinstance(text, str) and obj.__name__ == "join":
+            self.meter.before_method(text, "join", args, kwargs)
+            return self.made(joined_by(text, args[0]))
+        value = super().call(context, obj, *args, **kwargs)
+        if type(value) is str and owners((args, kwargs)):
+            return derived(value, (args, kwargs))
+        return value
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Apply an operator; a text computed from traced ones keeps their owner."""
+        value = super().call_binop(context, operator, left, right)
+        if operator == "%" and isinstance(value, str) and owners((left, right)):
+            return derived(str.__str__(value), (left, right))
+        return value
+
+
 def _tracing(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the filter, wrapped so that a text computed from traced ones keeps their owner."""
 
     @functools.wraps(function)
     def traced(*args: Any, **kwargs: Any) -> Any:
-        _refuse_huge(args, kwargs)
         value = function(*args, **kwargs)
         if isinstance(value, str) and not isinstance(value, Traced) and owners((args, kwargs)):
             return derived(value, (args, kwargs))
@@ -77,91 +248,36 @@ def _tracing(function: Callable[..., Any]) -> Callable[..., Any]:
     return traced
 
 
-class TracingEnvironment(ImmutableSandboxedEnvironment):
-    """Sandbox with the settings and names that transformers gives chat templates."""
+class _Dict:
+    """The function `dict` without the class's attributes, as in transformers."""
 
-    code_generator_class = _Generator
-    intercepted_binops = frozenset(("%", "+", "*", "**"))
-    concat = staticmethod(lambda parts: _bounded(parts))
-    steps = 0
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict(*args, **kwargs)
 
-    def __init__(self) -> None:
-        loops = jinja2.ext.LoopControlExtension
-        super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, loops])
-        self.filters["tojson"] = _to_json
-        self.filters["join"] = _join
-        self.filters = {name: _tracing(function) for name, function in self.filters.items()}
-        del self.globals["lipsum"]
-        self.globals["raise_exception"] = _refuse
-        self.globals["strftime_now"] = _now
-
-    def _parse(self, source: str, name: str | None, filename: str | None) -> jinja2.nodes.Template:
-        tree = super()._parse(source, name, filename)
-        nodes: Iterable[Any] = tree.find_all((jinja2.nodes.For, jinja2.nodes.Macro))
-        for node in nodes:
-            count = jinja2.nodes.ExprStmt(
-                jinja2.nodes.EnvironmentAttribute(_COUNTERS[isinstance(node, jinja2.nodes.Macro)])
-            )
-            node.body.insert(0, count.set_lineno(node.lineno))
-        return tree
-
-    def tick_call(self) -> None:
-        """Count one call of a macro, which takes as long as many iterations of a loop."""
-        self.steps += 20
-        self.tick()
-
-    def tick(self) -> None:
-        """Count one iteration of a loop; refuse a rendering with too many."""
-        self.steps += 1
-        if self.steps > MOST_STEPS:
-            raise jinja2.TemplateError(f"it takes more than {MOST_STEPS:,} steps")
-
-    def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Call `obj` for a template; a text computed from traced ones keeps their owner."""
-        _refuse_huge(args, kwargs)
-        text = getattr(obj, "__self__", None)
-        if isinstance(text, str) and obj.__name__ == "join":
-            return joined_by(text, args[0])
-        value = super().call(context, obj, *args, **kwargs)
-        if type(value) is str and owners((args, kwargs)):
-            return derived(value, (args, kwargs))
-        return value
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Apply an operator; a text computed from traced ones keeps their owner."""
-        if operator == "+":
-            total = left + right
-            if isinstance(total, (str, list)) and len(total) > LONGEST_TEXT:
-                raise jinja2.TemplateError("it makes a text that grows without bound")
-            return total
-        _refuse_huge((left, right) if operator == "**" else (), {})
-        if operator == "*" and not isinstance(left, (int, float)) | isinstance(right, float):
-            left, right = right, left
-        grown = operator == "*" and isinstance(right, (str, list, tuple))
-        if grown and len(right) * max(int(left), 0) > _LARGEST_NUMBER:
-            raise jinja2.TemplateError("it makes a text that grows without bound")
-        if operator == "%" and isinstance(left, str) and _WIDE.search(left):
-            raise jinja2.TemplateError("it makes a text that grows without bound")
-        value = super().call_binop(context, operator, left, right)
-        if operator == "%" and isinstance(value, str) and owners((left, right)):
-            return derived(str.__str__(value), (left, right))
-        return value
+    def fromkeys(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        return dict.fromkeys(*args, **kwargs)
 
 
-def _bounded(parts: Iterable[Any]) -> Traced:
-    text = joined(parts)
-    if len(text) > LONGEST_TEXT:
-        raise jinja2.TemplateError("it makes a text that grows without bound")
-    return text
+class _Namespace(jinja2.utils.Namespace):
+    """A namespace without names that begin with an underscore, as in transformers."""
+
+    def __init__(*args: Any, **kwargs: Any) -> None:
+        self, *rest = args
+        names = dict(*rest, **kwargs)
+        for name in names:
+            _refuse_private(name)
+        jinja2.utils.Namespace.__init__(self, names)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _refuse_private(name)
+        super().__setitem__(name, value)
 
 
-_WIDE = re.compile(r"%[^%a-zA-Z]*(\d{6}|\*)")
-
-
-def _refuse_huge(args: Any, kwargs: dict[str, Any]) -> None:
-    for value in (*args, *kwargs.values()):
-        if isinstance(value, int) and abs(value) > _LARGEST_NUMBER:
-            raise jinja2.TemplateError(f"it computes with the number {value:.3g}")
+def _refuse_private(name: Any) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise jinja2.exceptions.SecurityError(
+            f"chat templates cannot set {name!r} of a namespace, a name with an underscore"
+        )
 
 
 def _to_json(
@@ -187,7 +303,3 @@ def _join(
 
 def _refuse(message: str) -> None:
     raise jinja2.TemplateError(message)
-
-
-def _now(pattern: str) -> str:
-    return datetime.now().strftime(pattern)

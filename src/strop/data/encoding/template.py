@@ -3,15 +3,16 @@
 import contextlib
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 import jinja2
 
 from strop.core.errors import DataError
-from strop.data.encoding.parts import Part, Parts, traced
-from strop.data.encoding.sandbox import TracingEnvironment
+from strop.data.encoding.parts import REASONING, Part, Parts, traced
+from strop.data.encoding.sandbox import LimitedEnvironment, TracingEnvironment
 from strop.data.encoding.tracing import Traced, UntraceableError
 from strop.data.formats.forms import WAYS, formed
 from strop.data.rows import Message
@@ -58,13 +59,16 @@ class ChatTemplate:
         source: its Jinja source.
         variables: the variables by name, such as `bos_token`.
         title: its name in errors.
+        day: the day that it writes as today's; None for today.
     """
 
-    def __init__(self, source: str, variables: dict[str, Any], title: str) -> None:
+    def __init__(
+        self, source: str, variables: dict[str, Any], title: str, day: date | None = None
+    ) -> None:
         self.source = source
         self.title = title
-        self._compiled = _compiled(source)
         self._variables = variables
+        self._day = day
         self._ways: dict[Any, tuple[str, ...]] = {}
         """Ways that helped before, by error or kinds of unwritten parts, and the ways that change it."""
 
@@ -76,18 +80,35 @@ class ChatTemplate:
         Raises:
             DataError: the template refuses the conversation, or fails on it.
         """
-        self._compiled.environment.steps = 0  # type: ignore[attr-defined]
         copies, traced_tools, parts = traced(messages, tools)
-        with refusals(self.title):
-            text = self._compiled.render(
-                messages=copies,
-                tools=traced_tools,
-                documents=None,
-                add_generation_prompt=prompt,
-                **self._variables,
-            )
+        text = self._rendered(TracingEnvironment, copies, traced_tools, prompt)
         assert isinstance(text, Traced)
         return text, parts
+
+    def plain(self, messages: Sequence[Message], tools: Any, *, prompt: bool = False) -> str:
+        """Return the conversation as the text that transformers renders.
+
+        Raises:
+            DataError: the template refuses the conversation, or fails on it.
+        """
+        copies = [_with_reasoning(plain_values(message)) for message in messages]
+        return self._rendered(LimitedEnvironment, copies, plain_values(tools), prompt)
+
+    def _rendered(
+        self, kind: type[LimitedEnvironment], messages: Any, tools: Any, prompt: bool
+    ) -> str:
+        compiled = _compiled(self.source, kind)
+        environment: Any = compiled.environment
+        with environment.rendering((messages, tools), self._day), refusals(self.title):
+            return compiled.render(
+                **{
+                    "messages": messages,
+                    "tools": tools,
+                    "documents": None,
+                    "add_generation_prompt": prompt,
+                    **self._variables,
+                }
+            )
 
     def form(self, messages: Sequence[Message], tools: Any) -> Form:
         """Return the conversation in the form of which the template writes most.
@@ -164,12 +185,36 @@ def _changing(messages: Sequence[Message], tools: Any) -> tuple[str, ...]:
     return tuple(w for w in WAYS if formed(messages, tools, (w,)) != (messages, tools))
 
 
-@functools.cache
-def _compiled(source: str) -> jinja2.Template:
+@functools.lru_cache(maxsize=32)
+def _compiled(source: str, kind: type[LimitedEnvironment]) -> jinja2.Template:
     try:
-        return TracingEnvironment().from_string(source)
+        return kind().from_string(source)
     except jinja2.TemplateSyntaxError as e:
         raise DataError(f"the chat template is not valid Jinja: {e} (line {e.lineno})") from e
+    except (SyntaxError, RecursionError, MemoryError, ValueError, OverflowError) as e:
+        raise DataError(f"the chat template is too large or nested too deeply: {e}") from e
+
+
+def plain_values(value: Any) -> Any:
+    """Return a copy of JSON values; in place of others the name of their type, as transformers has it."""
+    if value is None or isinstance(value, bool):
+        return value
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return getattr(kind, f"__{kind.__name__}__")(value)
+    if isinstance(value, Mapping):
+        return {plain_values(k): plain_values(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_values(item) for item in value]
+    return f"<{type(value).__name__}>"
+
+
+def _with_reasoning(message: dict[str, Any]) -> dict[str, Any]:
+    """Return a message without nulls, its reasoning also under the names that templates read."""
+    message = {key: value for key, value in message.items() if value is not None}
+    if (reasoning := next((message[k] for k in REASONING if k in message), None)) is None:
+        return message
+    return {"thinking": reasoning, **message, "reasoning_content": reasoning}
 
 
 @contextlib.contextmanager

@@ -5,7 +5,9 @@ A family is a row of `CHAT_TEMPLATES` and a file in `families/`.
 
 import difflib
 import re
+import weakref
 from dataclasses import dataclass
+from datetime import date
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -105,3 +107,20 @@ def template_of(tokenizer: Any, *, tools: bool = False) -> str | None:
         return carried.get("default")
     family = family_of(tokenizer)
     return None if family is None else family_template(family)
+
+
+_days: "weakref.WeakKeyDictionary[Any, date]" = weakref.WeakKeyDictionary()
+"""Tokenizer -> the day that its chat template writes as today's."""
+
+
+def render_on(tokenizer: Any, day: date | None) -> None:
+    """Let the tokenizer's chat template write `day` as today's from now on; None for the real one."""
+    if day is None:
+        _days.pop(tokenizer, None)
+    else:
+        _days[tokenizer] = day
+
+
+def day_of(tokenizer: Any) -> date | None:
+    """Return the day that the tokenizer's chat template writes as today's; None for the real one."""
+    return _days.get(tokenizer)

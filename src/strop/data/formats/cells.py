@@ -2,7 +2,14 @@
 
 from typing import Any
 
-from strop.data.formats.record import Record, is_missing, parsed, spelled, type_in_words
+from strop.data.formats.record import (
+    Record,
+    RepeatedKeyError,
+    is_missing,
+    parsed,
+    spelled,
+    type_in_words,
+)
 
 
 class FaultyRecordError(ValueError):
@@ -57,7 +64,8 @@ def listed(value: Any, column: str) -> list[Any]:
 def is_empty(value: Any) -> bool:
     """Return whether a value is null, or an empty text, list or object."""
     if isinstance(value, str):
-        return "".join(value.split()) in ("", "[]", "{}", "null")
+        text = value.strip()
+        return len(text) < 64 and "".join(text.split()) in ("", "[]", "{}", "null")
     return value is None or (isinstance(value, (list, dict)) and not value)
 
 
@@ -70,5 +78,7 @@ def parsed_in(text: str, what: str) -> Any:
     try:
         return parsed(text)
     except ValueError as e:
+        if isinstance(e, RepeatedKeyError):
+            raise FaultyRecordError("bad_json", f"{what} is not usable JSON: {e}") from e
         hint = "; it is written as Python, not as JSON" if text[:2] in ("[{", "{'") else ""
         raise FaultyRecordError("bad_json", f"{what} is not valid JSON: {e}{hint}") from e

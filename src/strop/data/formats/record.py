@@ -9,6 +9,7 @@ import re
 import tokenize
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 from strop.data.rows import Fault
@@ -37,6 +38,14 @@ class WrittenFloat(float):
         return number
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadableCell:
+    """Cell of a table that Python cannot hold; it does no harm in a column that is not read."""
+
+    reason: str
+    """Such as `date value out of range`."""
+
+
 def as_record(item: Any, number: int) -> Record | Fault:
     """Return the item if it is a record, else a fault."""
     if isinstance(item, dict):
@@ -55,6 +64,8 @@ def type_in_words(value: Any) -> str:
         dict: "an object",
         type(None): "null",
     }
+    if isinstance(value, UnreadableCell):
+        return f"a value that cannot be read ({value.reason})"
     if isinstance(value, float) and math.isnan(value):
         return "NaN, which stands for nothing"
     known = next((name for kind, name in names.items() if type(value) is kind), None)
@@ -76,26 +87,61 @@ def spelled(value: Any) -> str | None:
     return str(value) if isinstance(value, int) else None
 
 
+class RepeatedKeyError(ValueError):
+    """Raised for an object with a repeated key, of which JSON would keep the last."""
+
+    def __init__(self, key: Any) -> None:
+        super().__init__(f"the key {key!r} stands twice in one object")
+
+
+def object_of(pairs: list[tuple[str, Any]]) -> Record:
+    """Return the object that JSON writes as these pairs.
+
+    Raises:
+        RepeatedKeyError: a key occurs twice.
+    """
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise RepeatedKeyError(next(key for key in counts if counts[key] > 1))
+    return record
+
+
+_CELL_DECODER = json.JSONDecoder(object_pairs_hook=object_of)
+
+
 def parsed(text: str) -> Any:
     """Return the value of a cell that holds JSON or a Python literal.
 
     Raises:
+        RepeatedKeyError: an object in it has a key twice.
         ValueError: it is neither, or a list of texts without commas, as NumPy writes them.
     """
     try:
-        return json.loads(text)
+        return _CELL_DECODER.decode(text)
+    except RepeatedKeyError:
+        raise
     except (ValueError, RecursionError) as e:
-        if set(_ESCAPE.findall(text)) - _WRITTEN_ESCAPES:
+        if {match[1] for match in _ESCAPE.finditer(text)} - _WRITTEN_ESCAPES:
             raise ValueError(str(e)) from e
         try:
             value = ast.literal_eval(text)
+            _refuse_repeated_keys(text)
             tokens = [t.type for t in tokenize.generate_tokens(io.StringIO(text).readline)]
+        except RepeatedKeyError:
+            raise
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as other:
             raise ValueError(str(e)) from other
         tokens = [kind for kind in tokens if kind not in (tokenize.NL, tokenize.NEWLINE)]
         if (tokenize.STRING, tokenize.STRING) in itertools.pairwise(tokens):
             raise ValueError("texts stand side by side without a comma") from e
         return value
+
+
+def _refuse_repeated_keys(literal: str) -> None:
+    for node in ast.walk(ast.parse(literal.strip(), mode="eval")):
+        if isinstance(node, ast.Dict):
+            object_of([(ast.literal_eval(key), None) for key in node.keys if key is not None])
 
 
 def is_missing(value: Any) -> bool:

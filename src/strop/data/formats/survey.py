@@ -49,6 +49,7 @@ _CONDITIONS = frozenset(
 _FEW = 50
 """Number of rows below which the values of a category may all differ."""
 _NAME_PARTS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])")
+_SEVERAL_WORDS = re.compile(r"\S\s+\S")
 _MARKS = frozenset(("true", "false"))
 
 
@@ -131,7 +132,7 @@ class Column:
         texts = [text for text in self.distinct if not _BOOKKEEPING.fullmatch(text)]
         if len(texts) * 2 <= len(self.distinct):
             return known and self.short
-        return self.filled > 1 or any(len(text.split()) > 1 for text in texts)
+        return self.filled > 1 or any(_SEVERAL_WORDS.search(text) for text in texts)
 
     def category(self, name: str, *, known: bool) -> bool:
         """Return whether it holds one of a few words in each row, a category such as `open_qa`.

@@ -5,7 +5,7 @@ from typing import Any
 
 from strop.data.formats.cells import FaultyRecordError, is_empty, listed, parsed_in
 from strop.data.formats.forms import Arguments
-from strop.data.formats.record import Record, type_in_words
+from strop.data.formats.record import Record, RepeatedKeyError, object_of, type_in_words
 
 
 def tools_in(record: Record) -> list[Any] | None:
@@ -53,10 +53,18 @@ def call_in(call: Any, number: int) -> Any:
         raise FaultyRecordError("bad_type", f"a tool call in message {number} has no function name")
     arguments = function.get("arguments", {})
     if isinstance(arguments, str):
-        try:
-            parsed = json.loads(arguments)
-        except (ValueError, RecursionError):
-            parsed = None
-        arguments = Arguments(parsed, arguments) if isinstance(parsed, dict) else arguments
+        value = _arguments(arguments, number)
+        arguments = Arguments(value, arguments) if isinstance(value, dict) else arguments
     normalized = {**function, "arguments": arguments}
     return {**call, "function": normalized} if "function" in call else normalized
+
+
+def _arguments(text: str, number: int) -> Any:
+    """Return the arguments that a call spells as JSON, or None if they are no JSON."""
+    try:
+        return json.loads(text, object_pairs_hook=object_of)
+    except RepeatedKeyError as e:
+        reason = f"the arguments of a tool call in message {number} are not usable JSON: {e}"
+        raise FaultyRecordError("bad_json", reason) from e
+    except (ValueError, RecursionError):
+        return None

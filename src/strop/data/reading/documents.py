@@ -123,5 +123,5 @@ def _visible(page: str) -> str:
     reader = _VisibleText()
     reader.feed(page)
     reader.close()
-    text = re.sub(r" *\n", "\n", "".join(reader.parts))
+    text = "\n".join(line.rstrip(" ") for line in "".join(reader.parts).split("\n"))
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n").strip()

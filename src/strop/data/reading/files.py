@@ -111,11 +111,18 @@ def lines_of(path: Path) -> Iterator[tuple[int, str | Fault]]:
                     f"{path}: line {number} is longer than {LONGEST_LINE // 2**20} MiB; a JSONL or "
                     "CSV file has one row per line"
                 )
-            try:
-                yield number, raw.decode("utf-8-sig")  # files with a byte-order mark may be joined
-            except UnicodeDecodeError as e:
-                yield number, Fault(number, not_utf8(e, offset), "not_utf8")
-            offset += len(raw)
+            line, size = _decoded(raw, number, offset), len(raw)
+            del raw  # a row may have tens of megabytes
+            yield number, line
+            del line
+            offset += size
+
+
+def _decoded(raw: bytes, number: int, offset: int) -> str | Fault:
+    try:
+        return raw.decode("utf-8-sig")  # files with a byte-order mark may be joined
+    except UnicodeDecodeError as e:
+        return Fault(number, not_utf8(e, offset), "not_utf8")
 
 
 _OTHERS = {

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from strop.core.errors import DataError
-from strop.data.formats.record import NumberedRecord, Record, WrittenFloat, as_record, type_in_words
+from strop.data.formats.record import (
+    NumberedRecord,
+    Record,
+    WrittenFloat,
+    as_record,
+    object_of,
+    type_in_words,
+)
 from strop.data.reading.files import LONGEST_LINE, lines_of, not_utf8, opened, whole
 from strop.data.rows import Fault
 
@@ -27,24 +34,14 @@ def _of_lines(path: Path) -> Iterator[NumberedRecord]:
     for number, line in lines_of(path):
         if isinstance(line, Fault):
             yield number, line
-        elif line.strip():
-            yield number, _parsed(line, number)
+        elif not line.isspace():
+            item = _parsed(line, number)
+            del line
+            yield number, item
+            del item  # the row that it becomes has its texts
 
 
-class _TwiceError(ValueError):
-    """Raised for an object with a repeated key, of which JSON would keep the last."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> Record:
-    record = dict(pairs)
-    if len(record) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise _TwiceError(f"the key {twice!r} stands twice in one object")
-    return record
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_float=WrittenFloat)
+_DECODER = json.JSONDecoder(object_pairs_hook=object_of, parse_float=WrittenFloat)
 
 
 def _record(value: Any, number: int) -> Record | Fault:

@@ -21,6 +21,7 @@ from strop.data.reading.tables import (
     named,
     of_batch,
     of_table,
+    refuse_repeated_names,
 )
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -193,6 +194,7 @@ def _of_parquet(path: Path) -> Iterator[NumberedRecord]:
     try:
         packed = path.suffix.lower() == ".gz"
         with pq.ParquetFile(io.BytesIO(whole(path)) if packed else path) as file:
+            refuse_repeated_names(file.schema_arrow.names, str(path))
             names = label_names(file.schema_arrow)
             for batch in file.iter_batches(1024):
                 plain = (

@@ -1,11 +1,18 @@
 """Records of tables in memory: DataFrames, Arrow tables, `datasets`; imports none of them."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from strop.core.errors import DataError
-from strop.data.formats.record import NumberedRecord, Record, as_record, without_nulls
+from strop.data.formats.record import (
+    NumberedRecord,
+    Record,
+    UnreadableCell,
+    as_record,
+    without_nulls,
+)
 
 
 def is_table(source: Any) -> bool:
@@ -26,6 +33,7 @@ def of_table(source: Any) -> Iterator[NumberedRecord]:
         DataError: it is one column, or cannot be read.
     """
     if _is_pandas(source):
+        refuse_repeated_names(source.columns, f"the {type(source).__name__}")
         rows: Any = source.to_dict("records")
     elif hasattr(source, "to_dicts"):
         rows = source.to_dicts()
@@ -51,6 +59,7 @@ def of_arrow(source: Any) -> Iterator[Record]:
         reader = pa.RecordBatchReader.from_stream(source)
     except (pa.ArrowException, TypeError, ValueError) as e:
         raise DataError(f"the {type(source).__name__} cannot be read as a table: {e}") from e
+    refuse_repeated_names(reader.schema.names, f"the {type(source).__name__}")
     names = label_names(reader.schema)
     for batch in reader:
         yield from of_batch(batch, names)
@@ -64,10 +73,37 @@ def of_batch(batch: Any, names: Mapping[str, list[str]]) -> Iterator[Record]:
     for field, column in zip(batch.schema, batch.columns, strict=True):
         if pa.types.is_float32(field.type) or pa.types.is_float16(field.type):
             column = column.cast(pa.string()).cast(pa.float64())  # 0.1, not 0.10000000149011612
-        cells = column.to_pylist()
+        cells = _cells(column)
         columns[field.name] = named(cells, names[field.name]) if field.name in names else cells
     for cells in zip(*columns.values(), strict=True):
         yield dict(zip(columns, cells, strict=True))
+
+
+def _cells(column: Any) -> list[Any]:
+    """Return the cells of an Arrow column; one that Python cannot hold as an `UnreadableCell`."""
+    try:
+        return list(column.to_pylist())
+    except (OverflowError, ValueError):  # beyond Python's dates, or no UTF-8
+        return [_scalar(cell) for cell in column]
+
+
+def _scalar(cell: Any) -> Any:
+    try:
+        return cell.as_py()
+    except UnicodeDecodeError as e:
+        return UnreadableCell(f"byte 0x{e.object[e.start]:02x} in it is not UTF-8")
+    except (OverflowError, ValueError) as e:
+        return UnreadableCell(str(e))
+
+
+def refuse_repeated_names(names: Iterable[Any], source: str) -> None:
+    """Raise DataError if a table has two columns of one name, of which a record keeps the last."""
+    if repeated := [str(name) for name, count in Counter(names).items() if count > 1]:
+        more = f" and {len(repeated) - 8} more" if len(repeated) > 8 else ""
+        raise DataError(
+            f"{source} has more than one column named {', '.join(repeated[:8])}{more}; rename them "
+            "or leave all but one out"
+        )
 
 
 def label_names(schema: Any) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ from strop.data.formats.known import KNOWN_COLUMNS, RATINGS, Format
 from strop.data.formats.record import Record, Shapes, is_missing
 from strop.data.formats.survey import Column, Survey
 from strop.data.rows import Row
+from strop.data.words import squeezed
 
 _MOST_OTHER = 0.05
 """Largest share of rows with new text in a column that counts as repeating what was read."""
@@ -84,9 +85,9 @@ def _repeated(
     for record, row in rows:
         if not left:
             break
-        read = [_squeezed(text) for text in _texts_of_row(row)]
+        read = [squeezed(text) for text in _texts_of_row(row)]
         for name in [c for c in left if not is_missing(record.get(c))]:
-            texts = [_squeezed(text) for text in texts_in(record[name])]
+            texts = [squeezed(text) for text in texts_in(record[name])]
             if _all_read(texts, read, whole=survey[name].repeats):
                 continue
             around = _around(texts, record, layout)
@@ -123,7 +124,7 @@ def _as_words(text: str) -> str:
 def _around(texts: Sequence[str], record: Record, layout: Format) -> str | None:
     """Return the text around the row's texts in one that contains them all, such as a template."""
     read = layout.reads(record) or ()
-    parts = {_squeezed(text) for c in read if c in record for text in texts_in(record[c])} - {""}
+    parts = {squeezed(text) for c in read if c in record for text in texts_in(record[c])} - {""}
     if len(texts) != 1 or not parts:
         return None
     text = texts[0]
@@ -156,7 +157,3 @@ def _texts_of_row(row: Row) -> Iterator[str]:
     yield from texts_in([row.messages or [], row.rejected or [], row.tools or []])
     if row.text:
         yield row.text
-
-
-def _squeezed(text: str) -> str:
-    return " ".join(text.split())

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from strop.core.quiet import quiet
+from strop.data.encoding.chat import chat_ids
 from strop.data.encoding.templates import templates_of
 from strop.exporting.certify.findings import Findings, report
 from strop.exporting.certify.reference import NEW_TOKENS, ReferenceOutputs
-from strop.exporting.rendering import prompt_ids
 from strop.exporting.weights.rotary import head_size
 from strop.exporting.weights.sketches import adapted, fault, projection
 from strop.metrics.divergence import agreement
@@ -94,10 +94,10 @@ def _compare_tokens(tokenizer: Any, reference: ReferenceOutputs, findings: Findi
         findings.faults.append("the chat template is lost")
         return
     for chat, ids in zip(reference.chats, reference.chat_ids, strict=True):
-        rendered = prompt_ids(tokenizer, chat)
+        rendered = chat_ids(tokenizer, chat)
         findings.compare_ids("a chat rendered by its template", rendered, ids)
     for prompt in reference.prompts:
-        rendered = prompt_ids(tokenizer, prompt.messages, prompt.tools)
+        rendered = chat_ids(tokenizer, prompt.messages, prompt.tools)
         findings.compare_ids(f"{prompt.what}, rendered by its template,", rendered, prompt.ids)
     begun = tokenizer("a")["input_ids"]
     if (begun[:1] == [reference.begin]) != (reference.begin is not None):

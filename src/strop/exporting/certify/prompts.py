@@ -3,16 +3,13 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import jinja2
-
+from strop.core.errors import DataError
+from strop.data.encoding.chat import chat_ids, chat_text
 from strop.data.rows import Message, Row
 from strop.exporting.certify.prompt import CALL_ID, Prompt, plain_tools, with_text_arguments
-from strop.exporting.rendering import prompt_ids, prompt_text
 
 CHATS = 8
 """The most chats with tools that are taken from rows."""
-_REFUSALS = (jinja2.TemplateError, TypeError, ValueError, LookupError, AttributeError)
-"""Exceptions that templates raise at a chat that they do not take."""
 _PARTS = ("role", "content", "tool_calls", "reasoning_content", "name", "tool_call_id")
 TOOLS: list[dict[str, Any]] = [
     {
@@ -138,9 +135,9 @@ def _rendered(
     """Return a prompt, arguments as objects or else as text; None if the template takes neither."""
     for form in (list(messages), with_text_arguments(messages)):
         try:
-            ids = prompt_ids(tokenizer, form, tools)
-            text = prompt_text(tokenizer, form, tools)
-        except _REFUSALS:
+            ids = chat_ids(tokenizer, form, tools)
+            text = chat_text(tokenizer, form, tools)
+        except DataError:  # a chat that the template does not take
             continue
         return Prompt(
             what=what,
@@ -157,5 +154,5 @@ def _rendered(
 def _with_plain_tools(tokenizer: Any, messages: Sequence[Message], tools: Any, text: str) -> str:
     if not tools:
         return ""
-    other = prompt_text(tokenizer, messages, plain_tools(tools))
+    other = chat_text(tokenizer, messages, plain_tools(tools))
     return "" if other == text else other

@@ -9,6 +9,7 @@ from torch import Tensor
 from strop.core.errors import DataError
 from strop.core.tokens import common_prefix
 from strop.data import encode_all
+from strop.data.encoding.chat import chat_ids, chat_text
 from strop.data.encoding.templates import template_of
 from strop.data.reading.blend import files_of
 from strop.data.reading.read import read_by
@@ -18,7 +19,6 @@ from strop.exporting.certify.prompts import prompts
 from strop.exporting.certify.reference import NEW_TOKENS, ReferenceOutputs
 from strop.exporting.gguf.architectures import GGUF_ARCHITECTURES, metadata
 from strop.exporting.gguf.channel_scaling import ChannelScaling
-from strop.exporting.rendering import prompt_ids, prompt_text
 from strop.exporting.weights.sketches import WeightSketch, adapted, sketch_of
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.metrics.divergence import Answer, considered
@@ -84,7 +84,7 @@ def record_reference(run: Run, assets: ModelAssets, data: Any = None) -> Referen
         ]
     )
     chats = _chats(rows) if template_of(tokenizer) else []
-    chat_ids = [prompt_ids(tokenizer, chat) for chat in chats]
+    chat_ids = [chat_ids(tokenizer, chat) for chat in chats]
     plain = tokenizer("a")["input_ids"]
     sketches, scaled = _sketches(model, ChannelScaling(run.activation_stats(), assets.text_config))
     return ReferenceOutputs(
@@ -93,7 +93,7 @@ def record_reference(run: Run, assets: ModelAssets, data: Any = None) -> Referen
         context_starts=context_starts,
         chats=chats,
         chat_ids=chat_ids,
-        chat_texts=[prompt_text(tokenizer, chat) for chat in chats],
+        chat_texts=[chat_text(tokenizer, chat) for chat in chats],
         answers=[_answer(model, ids, assets.ends) for ids in chat_ids],
         prompts=prompts(rows, tokenizer),
         tokenizer_stress_texts=[

@@ -7,8 +7,8 @@ from typing import Any
 from gguf import TokenType
 
 from strop.core.errors import UnsupportedError
+from strop.data.encoding.chat import chat_ids
 from strop.data.encoding.templates import template_of, templates_of
-from strop.exporting.rendering import prompt_ids
 from strop.models.assets import ModelAssets
 
 _CL100K = (
@@ -159,7 +159,7 @@ def _special(assets: ModelAssets) -> dict[str, Any]:
     begins = len(plain) > 1 and plain[0] == tokenizer.bos_token_id
     if begins and template_of(tokenizer) is not None:
         # llama.cpp begins rendered chats so too; chats are what the model was trained on
-        chat = prompt_ids(tokenizer, [{"role": "user", "content": "a"}])
+        chat = chat_ids(tokenizer, [{"role": "user", "content": "a"}])
         begins = bool(chat) and chat[0] == tokenizer.bos_token_id
     return {
         "ggml.bos_token_id": tokenizer.bos_token_id,

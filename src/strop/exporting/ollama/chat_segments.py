@@ -5,11 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jinja2 import TemplateError
-
-from strop.core.errors import UnsupportedError
+from strop.core.errors import DataError, UnsupportedError
+from strop.data.encoding.chat import chat_text
 from strop.data.encoding.templates import template_of
-from strop.exporting.rendering import prompt_text
 
 Message = dict[str, str]
 _SYSTEM = "Zq7system"
@@ -91,10 +89,10 @@ def chat_segments(tokenizer: Any) -> ChatSegments:
             if system and segments.system is None:
                 continue
             messages = _chat(_WORDS[:count], system or None)
-            if segments.render(messages) != prompt_text(tokenizer, messages):
+            if segments.render(messages) != chat_text(tokenizer, messages):
                 raise _inexpressible(
                     f"a chat of {count} turns{' with a system message' if system else ''}",
-                    prompt_text(tokenizer, messages),
+                    chat_text(tokenizer, messages),
                 )
     return segments
 
@@ -118,8 +116,8 @@ class _Rendered:
 
     def __init__(self, tokenizer: Any, marks: Sequence[str], system: str | None) -> None:
         try:
-            text = prompt_text(tokenizer, _chat(marks, system))
-        except TemplateError as e:
+            text = chat_text(tokenizer, _chat(marks, system))
+        except DataError as e:
             raise _inexpressible("a chat", str(e)) from e
         every = [*([system] if system else []), *marks]
         pieces = re.split(f"({'|'.join(every)})", text)
@@ -136,7 +134,7 @@ def _chat(turns: Sequence[str], system: str | None) -> list[Message]:
 
 def trims(tokenizer: Any) -> bool:
     """Return whether the template drops white space around a question."""
-    return "\n padded \n" not in prompt_text(tokenizer, _chat(("\n padded \n",), None))
+    return "\n padded \n" not in chat_text(tokenizer, _chat(("\n padded \n",), None))
 
 
 def writes_tools(tokenizer: Any) -> bool:
@@ -147,14 +145,11 @@ def writes_tools(tokenizer: Any) -> bool:
         "parameters": {"type": "object", "properties": {}},
     }
     try:
-        text = tokenizer.apply_chat_template(
-            _chat(_WORDS[:1], None),
-            tools=[{"type": "function", "function": function}],
-            tokenize=False,
-        )
-    except TemplateError:
+        tools = [{"type": "function", "function": function}]
+        text = chat_text(tokenizer, _chat(_WORDS[:1], None), tools, answer=False)
+    except DataError:
         return False
-    return _TOOL in str(text)
+    return _TOOL in text
 
 
 def _inexpressible(what: str, text: str) -> UnsupportedError:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from strop.core.errors import ConfigError, UnsupportedError
+from strop.data.encoding.chat import chat_ids
 from strop.data.encoding.templates import template_of
 
 Prompt = str | Sequence[dict[str, Any]] | Sequence[int]
@@ -23,21 +24,13 @@ def prompt_ids(tokenizer: Any, prompt: Prompt) -> list[int]:
         ids = list(cast(Sequence[int], prompt))
     elif not len(prompt):
         raise ConfigError("there are no messages to answer; give at least one of role user")
-    elif (template := template_of(tokenizer)) is None:
+    elif template_of(tokenizer) is None:
         raise UnsupportedError(
             "the model has no chat template, or several and none named default, so messages cannot be "
             "put to it; give one text to continue instead, or set tokenizer.chat_template"
         )
     else:
-        ids = list(
-            tokenizer.apply_chat_template(
-                prompt,
-                chat_template=template,
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=True,
-            )["input_ids"]
-        )
+        ids = chat_ids(tokenizer, cast(Sequence[dict[str, Any]], prompt))
     if not ids:
         raise ConfigError("the text to continue is empty; give at least one word")
     return ids
