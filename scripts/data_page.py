@@ -77,7 +77,10 @@ EXAMPLES: list[tuple[str, dict[str, Any]]] = [
 ]
 """A row of each format."""
 
-SHOWN = ("map", "ignore_columns", "instruction", "answers", "end_token", "reasoning", "max_length")
+SHOWN = (
+    *("map", "ignore_columns", "instruction", "encoding"),
+    *("answers", "end_token", "reasoning", "max_length"),
+)
 """Settings that are about data."""
 
 HEAD = """# Data
@@ -88,30 +91,42 @@ Give strop the file you have. (`make pages` writes this page from what the code 
 
 | what | read |
 |---|---|
-| tables | {tables}, plain or gzip (`rows.jsonl.gz`) |
+| tables | {tables}, plain or gzip (`rows.jsonl.gz`); spreadsheets need `strop[data]` |
 | texts, for continued pre-training | {texts}: a file or a folder; PDF needs `strop[data]` |
 | `datasets` | a folder that `save_to_disk` wrote, or in Python the object itself; classes by their names |
 | the hub | `hf:owner/name:split`, only if you ask for it by this name |
 | Python | a list of dictionaries, a dictionary of columns, a pandas or polars DataFrame, an Arrow table |
 
 JSON may be one object a line, a list, objects one after another or a table by columns, whatever its
-suffix; CSV may come from Excel, with semicolons, `sep=;`, empty columns and rows. Names of columns
+suffix; CSV may come from Excel, with semicolons, `sep=;`, empty columns and rows; of a spreadsheet the
+first sheet with anything in it is read. Names of columns
 are read in any case, and nulls that a Parquet table put inside calls and tools are taken out; those
 of a `datasets` column of JSON are the data's own and stay.
 
+Text files are UTF-8. A CSV, TSV, text or page that is not is read as UTF-16, where it begins with
+that mark, or as cp1252, as Excel writes CSV in Western Europe and America, if all of the file fits;
+`data check` and the plan say so. `--encoding cp1250` names another, for JSON too. A file that fits
+none as a whole has its faulty rows named, and `--fix` drops no row that one encoding of the file
+explains.
+
+Two columns or two keys of one name are refused, in Parquet and in cells of JSON too. Values that
+Python cannot hold, as dates beyond the year 9999 or texts that are not UTF-8 in Parquet, are faults
+only where the column is read.
+
 JSONL, CSV and Parquet are read row by row, so a file may be larger than memory
 (`strop.data.stream`); a line may have {line} MiB. Nothing in data is run: templates are rendered in
-a sandbox with limits on steps and on the length of texts, archives that grow without bound are
-refused.
+a sandbox with limits on processor time, steps, bytes and depth, here as in `chat`, `serve` and
+`export`; archives that grow without bound are refused. Reading and checking a long row takes at most
+six times its memory.
 
 ## Formats
 
 Which format a file has is told by the columns of all its rows, not of the first ones; `strop data
 check` shows the evidence. Rows that do not fit the format of the rest are named, not skipped.
 Columns by other names are mapped: `strop data check rows.csv --map ask=prompt,reply=completion`.
-`strop train`, `eval`, `data check` and `data show` take `--map`, `--ignore-columns` and
-`--instruction`; a run keeps them, so that `strop eval RUN FILE` and `strop export` read columns as
-training did, unless the file has other columns or `--map` says otherwise.
+`strop train`, `eval`, `data check` and `data show` take `--map`, `--ignore-columns`,
+`--instruction` and `--encoding`; a run keeps them, so that `strop eval RUN FILE` and `strop export`
+read columns as training did, unless the file has other columns or `--map` says otherwise.
 
 | format | columns | read as well, where they are there |
 |---|---|---|

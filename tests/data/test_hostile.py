@@ -98,8 +98,7 @@ def test_what_is_not_what_its_name_says_is_refused(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"\x7fELF" * 100)
     (tmp_path / "a.json").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
     (tmp_path / "a.pdf").write_bytes(b"%PDF-1.7 nothing")
-    (tmp_path / "a.txt").write_bytes("hello".encode("utf-16"))
-    for name in ("a.parquet", "a.json", "a.pdf", "a.txt"):
+    for name in ("a.parquet", "a.json", "a.pdf"):
         with pytest.raises(DataError, match=name.replace(".", r"\.")):
             read(tmp_path / name)
 

@@ -21,9 +21,7 @@ _WIDE = "{% set b = 'a' | center(999999) %}"
 
 def growing(first, step, end=""):
     """Return a template that makes the same step again and again."""
-    return (
-        f"{{% set n = namespace(x={first}) %}}{_LOOP}{{% set n.x = {step} %}}{{% endfor %}}{end}"
-    )
+    return f"{{% set n = namespace(x={first}) %}}{_LOOP}{{% set n.x = {step} %}}{{% endfor %}}{end}"
 
 
 REFUSED = {

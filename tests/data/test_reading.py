@@ -201,9 +201,9 @@ def test_sources_that_hold_nothing_give_one_clear_error(tmp_path, jsonl):
 
 
 def test_a_text_file_of_another_kind_is_refused(tmp_path):
-    (tmp_path / "rows.xlsx").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"files named \*\.xlsx are not read"):
-        read(tmp_path / "rows.xlsx")
+    (tmp_path / "rows.docx").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"files named \*\.docx are not read"):
+        read(tmp_path / "rows.docx")
 
 
 def test_a_data_set_of_the_hub_is_refused_shortly_where_the_hub_is_off(monkeypatch):

@@ -137,7 +137,7 @@ def test_values_that_python_cannot_hold_do_no_harm_in_columns_that_are_not_read(
 def test_values_that_python_cannot_hold_are_faults_of_rows_that_need_them(name, tmp_path):
     columns = {"prompt": ["q", "r"], "completion": _columns_beyond_python()[name]}
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
-    with pytest.raises(DataError, match=r"line 1(, 2)?: completion is a .*, not a text"):
+    with pytest.raises(DataError, match=r"lines? 1(-2)?: completion is a .*, not a text"):
         read(tmp_path / "a.parquet")
 
 
@@ -154,5 +154,5 @@ def test_values_that_python_cannot_hold_are_faults_of_rows_that_need_them(name, 
     ],
 )  # fmt: skip
 def test_a_key_twice_in_a_cell_of_json_is_refused(record):
-    with pytest.raises(DataError, match="the key '.*' stands twice in one object"):
+    with pytest.raises(DataError, match=r"the key '.*' stands twice in one object"):
         read([record])

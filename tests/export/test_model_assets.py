@@ -11,13 +11,13 @@ import torch
 from transformers import AutoTokenizer
 
 from strop.core.errors import MissingPackageError
+from strop.data.encoding.chat import chat_ids
 from strop.exporting import export
 from strop.exporting.certify.certificate import FILE
 from strop.exporting.certify.record import TOKENIZER_STRESS_TEXTS
 from strop.exporting.gguf.architectures import metadata
 from strop.exporting.gguf.vocabulary import vocabulary
 from strop.exporting.ollama.modelfile import Modelfile
-from strop.data.encoding.chat import chat_ids
 from strop.models.assets import RESOLVED, load_assets
 from strop.models.packaged import PACKAGED, find_parts
 from strop.training import Run

@@ -8,6 +8,7 @@ from importlib.resources import files
 import pytest
 
 from strop.core.errors import DataError, UnsupportedError
+from strop.data.encoding.chat import chat_text
 from strop.exporting import export
 from strop.exporting.certify.findings import Findings, report
 from strop.exporting.certify.open_llama_cpp import look_modelfile
@@ -15,7 +16,6 @@ from strop.exporting.certify.record import record_reference
 from strop.exporting.ollama import go_template
 from strop.exporting.ollama.chat_segments import chat_segments
 from strop.exporting.ollama.modelfile import Modelfile, go_text
-from strop.data.encoding.chat import chat_text
 from tests.tiny.saved import TEMPLATE, tokenizer, trained
 
 GO = """package main

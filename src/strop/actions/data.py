@@ -8,7 +8,7 @@ from strop.core.progress import Progress, silent
 from strop.data.reading.columns import columns_of
 
 Names = Mapping[str, str | None]
-"""Settings `map`, `ignore_columns` and `instruction` by their names."""
+"""Settings `map`, `ignore_columns`, `instruction` and `encoding` by their names."""
 
 
 def check(

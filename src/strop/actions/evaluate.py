@@ -30,7 +30,7 @@ def evaluate(
         against: other runs, checkpoints and models to measure on the same rows.
         limit: the most rows to take.
         seed: of the rows drawn.
-        columns: settings `map`, `ignore_columns` and `instruction` of this file, where they are
+        columns: settings `map`, `ignore_columns`, `instruction`, `encoding` of this file, where they are
             not those of the run's own data.
         metrics: what is measured, as `metrics_of` reads it; None takes what suits the data.
 

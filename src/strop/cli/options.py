@@ -27,18 +27,31 @@ Instruction = Annotated[
     str | None,
     typer.Option(help="Text before each row of text,label data, instead of the usual one."),
 ]
+Encoding = Annotated[
+    str | None,
+    typer.Option(help="Encoding of text files, as cp1250. Default: UTF-8, or what Excel writes."),
+]
 
 
 def columns(
-    names: str | None, ignored: str | None, instruction: str | None
+    names: str | None, ignored: str | None, instruction: str | None, encoding: str | None = None
 ) -> dict[str, str | None]:
     """Return the settings that say how the columns of a file are read.
 
     Raises:
-        UsageError: the names are not of the form of a mapping.
+        UsageError: the names are not of the form of a mapping, or the encoding is not known.
     """
     from strop.data.reading.columns import mapping_fault
+    from strop.data.reading.encodings import encoding_fault
 
-    for fault in mapping_fault(names):
+    faults = list(mapping_fault(names))
+    if encoding is not None and (unknown := encoding_fault(encoding)):
+        faults.append(unknown)
+    for fault in faults:
         raise UsageError(f"--{fault}")
-    return {"map": names, "ignore_columns": ignored, "instruction": instruction}
+    return {
+        "map": names,
+        "ignore_columns": ignored,
+        "instruction": instruction,
+        "encoding": encoding,
+    }

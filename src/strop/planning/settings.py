@@ -28,6 +28,8 @@ class Settings(Config):
     """Columns to read the data without, as in `source,notes`; others with content must be read."""
     instruction: str | None = None
     """What stands before each text of `text,label` rows; without it a sentence that names the labels."""
+    encoding: str | None = None
+    """Encoding of text files, as in cp1250; without it UTF-8, or what Excel writes if all of it fits."""
     answers: Literal["all", "last"] = "all"
     """Which answers of a conversation are learned."""
     end_token: bool = True
@@ -112,6 +114,11 @@ class Settings(Config):
 
             yield from mapping_fault(self.map)
             yield from source_faults(self.data)
+        if self.encoding is not None:
+            from strop.data.reading.encodings import encoding_fault
+
+            if fault := encoding_fault(self.encoding):
+                yield fault
         if not self.accelerate and self.micro_batch_tokens is not None:
             yield "micro_batch_tokens has no effect with accelerate=false; leave one of them out"
         if not self.accelerate and self.activations == "offload":

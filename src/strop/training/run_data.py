@@ -42,6 +42,7 @@ def columns_of_run(record: Mapping[str, Any], explicit: Columns | None = None) -
         explicit.ignored if named else of_run.ignored,
         explicit.instruction,
         tuple(trained),
+        explicit.encoding,
         strict=named,
     )
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from strop.cli.flags import UsageError
-from strop.cli.options import Ignored, Instruction, Json, Names, columns
+from strop.cli.options import Encoding, Ignored, Instruction, Json, Names, columns
 from strop.cli.output import respond, visible
 from strop.cli.settings_command import Command
 from strop.core.errors import flag
@@ -46,6 +46,7 @@ def check_command(
     names: Names = None,
     ignore_columns: Ignored = None,
     instruction: Instruction = None,
+    encoding: Encoding = None,
     speed: Annotated[
         float | None,
         typer.Option(min=1, help="Tokens per second in training, to estimate the time."),
@@ -61,7 +62,7 @@ def check_command(
 ) -> None:
     """Report errors in data, what is learned from it and its cost; exit 1 if one is severe."""
     _check_options(model, fix, max_length=max_length, speed=speed, picture=picture)
-    read_as = columns(names, ignore_columns, instruction)
+    read_as = columns(names, ignore_columns, instruction, encoding)
 
     def work() -> dict[str, Any]:
         from strop.actions import data as actions
@@ -105,10 +106,11 @@ def show_command(
     names: Names = None,
     ignore_columns: Ignored = None,
     instruction: Instruction = None,
+    encoding: Encoding = None,
     as_json: Json = False,
 ) -> None:
     """Show one row as the model will see it: learned, context, special tokens, cut off."""
-    read_as = columns(names, ignore_columns, instruction)
+    read_as = columns(names, ignore_columns, instruction, encoding)
 
     def work() -> dict[str, Any]:
         from strop.actions import data as actions

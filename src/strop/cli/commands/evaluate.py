@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from strop.cli.flags import bounds_of, read_yaml
-from strop.cli.options import Ignored, Instruction, Json, Names, Target, columns
+from strop.cli.options import Encoding, Ignored, Instruction, Json, Names, Target, columns
 from strop.cli.output import respond
 from strop.core.system.terminal import bars
 from strop.metrics.names import METRICS, UNBOUNDED
@@ -78,12 +78,13 @@ def evaluate(
     names: Names = None,
     ignore_columns: Ignored = None,
     instruction: Instruction = None,
+    encoding: Encoding = None,
     as_json: Json = False,
 ) -> None:
     """Measure a run, and the model it started from, on rows it has not seen."""
     from strop.actions import evaluate as action
 
-    read_as = columns(names, ignore_columns, instruction)
+    read_as = columns(names, ignore_columns, instruction, encoding)
     options = {
         "metrics": metrics,
         "regex": regex,

@@ -106,6 +106,8 @@ def _of_columns(layout: Layout | None) -> Iterator[Finding]:
     if layout.unused:
         message = f"the format {name} does not read the columns {_first(layout.unused)}"
         yield finding("unused_columns", [], message)
+    for sentence in layout.decoded:
+        yield finding("decoded", [], sentence)
     for note in layout.notes:
         yield finding("columns_understood", [], note)
 

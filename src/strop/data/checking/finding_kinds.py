@@ -27,7 +27,11 @@ KINDS = {
     "bad_json": Kind("error", "a line is no valid JSON", _CORRECT),
     "bad_type": Kind("error", "a field holds something of another type", _CORRECT),
     "bad_csv": Kind("error", "a row has more or fewer fields than columns", _CORRECT),
-    "not_utf8": Kind("error", "bytes are no UTF-8", "Save the file as UTF-8."),
+    "not_utf8": Kind(
+        "error",
+        "bytes are no UTF-8",
+        "Save the file as UTF-8, or name its encoding with --encoding, as in --encoding cp1252.",
+    ),
     "lone_surrogate": Kind("error", "a text has half a character", _CORRECT),
     "unreadable_file": Kind("error", "a file of a folder cannot be read", _CORRECT),
     "missing_column": Kind("error", "a row lacks a column that the others have", _CORRECT),
@@ -220,6 +224,11 @@ KINDS = {
         "info",
         "columns of ids, dates, numbers or one value, or of text that is read already",
         "No action needed if they are notes; otherwise say what they are with --map.",
+    ),
+    "decoded": Kind(
+        "info",
+        "a file is not read as it stands, such as one that is not UTF-8",
+        "If letters look wrong, name the encoding with --encoding, as in --encoding cp1250.",
     ),
     "columns_understood": Kind(
         "info",

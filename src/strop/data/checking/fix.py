@@ -12,8 +12,10 @@ from strop.core.files import written_whole
 from strop.data.checking.content_checks import repaired
 from strop.data.checking.turn_checks import Answers, is_prompt_only
 from strop.data.reading.columns import Columns
+from strop.data.reading.encodings import encoding_of
+from strop.data.reading.files import UTF8
 from strop.data.reading.read import examine, source_name
-from strop.data.rows import Message, Row
+from strop.data.rows import Fault, Message, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,7 @@ def fix(source: Any, out: Path, *, columns: Columns | None = None) -> list[Chang
         raise DataError(f"{out} is the source itself; give another name for the cleaned file")
     examined = examine(source, columns)
     rows, faults, total = examined.rows, examined.faults, examined.total
+    _refuse_undecoded(source, faults)
     changes = [Change(fault.line, "dropped", fault.reason) for fault in faults]
     for column, value in examined.layout.unread.items():
         reason = f"the column {column} ({value!r}), which is not read, is left out of every row"
@@ -67,6 +70,19 @@ def fix(source: Any, out: Path, *, columns: Columns | None = None) -> list[Chang
     listed = [json.dumps(asdict(change), ensure_ascii=False) for change in changes]
     _write(out.with_name(out.stem + ".changes.jsonl"), listed)
     return changes
+
+
+def _refuse_undecoded(source: Any, faults: Iterable[Fault]) -> None:
+    """Raise DataError if rows would be dropped for an encoding that all of the file fits."""
+    undecoded = [fault for fault in faults if fault.kind == "not_utf8"]
+    if not undecoded or not isinstance(source, (str, Path)):
+        return
+    if (encoding := encoding_of(Path(source))) != UTF8:
+        count = "1 row is" if len(undecoded) == 1 else f"{len(undecoded):,} rows are"
+        raise DataError(
+            f"{source}: {count} not UTF-8, but all of the file fits {encoding}; name its encoding, "
+            f"as in --encoding {encoding}, and nothing is dropped for it"
+        )
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

@@ -138,7 +138,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         """Count a value that the template made, and return it."""
         return self.meter.made(value)
 
-    def concat(self, parts: Iterable[Any]) -> str:  # type: ignore[override]
+    def concat(self, parts: Iterable[Any]) -> str:
         """Return the parts as one text, refused while it grows too long."""
         return str(self.made("".join(self._bounded(parts))))
 

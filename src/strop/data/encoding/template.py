@@ -81,7 +81,7 @@ class ChatTemplate:
             DataError: the template refuses the conversation, or fails on it.
         """
         copies, traced_tools, parts = traced(messages, tools)
-        text = self._rendered(TracingEnvironment, copies, traced_tools, prompt)
+        text = self._rendered(copies, traced_tools, prompt, traced=True)
         assert isinstance(text, Traced)
         return text, parts
 
@@ -92,12 +92,10 @@ class ChatTemplate:
             DataError: the template refuses the conversation, or fails on it.
         """
         copies = [_with_reasoning(plain_values(message)) for message in messages]
-        return self._rendered(LimitedEnvironment, copies, plain_values(tools), prompt)
+        return self._rendered(copies, plain_values(tools), prompt, traced=False)
 
-    def _rendered(
-        self, kind: type[LimitedEnvironment], messages: Any, tools: Any, prompt: bool
-    ) -> str:
-        compiled = _compiled(self.source, kind)
+    def _rendered(self, messages: Any, tools: Any, prompt: bool, *, traced: bool) -> str:
+        compiled = _compiled(self.source, traced)
         environment: Any = compiled.environment
         with environment.rendering((messages, tools), self._day), refusals(self.title):
             return compiled.render(
@@ -186,9 +184,10 @@ def _changing(messages: Sequence[Message], tools: Any) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=32)
-def _compiled(source: str, kind: type[LimitedEnvironment]) -> jinja2.Template:
+def _compiled(source: str, traced: bool) -> jinja2.Template:
+    environment = TracingEnvironment() if traced else LimitedEnvironment()
     try:
-        return kind().from_string(source)
+        return environment.from_string(source)
     except jinja2.TemplateSyntaxError as e:
         raise DataError(f"the chat template is not valid Jinja: {e} (line {e.lineno})") from e
     except (SyntaxError, RecursionError, MemoryError, ValueError, OverflowError) as e:

@@ -13,7 +13,7 @@ from strop.data.reading.read import examine_all
 from strop.data.reading.sources import HUB, check_path
 from strop.data.rows import Row, Rows
 
-KEYS = ("path", "weight", "map", "ignore_columns", "instruction")
+KEYS = ("path", "weight", "map", "ignore_columns", "instruction", "encoding")
 """Keys of a source in a setting."""
 
 
@@ -144,6 +144,7 @@ def _source(item: Any) -> Source:
             mapping_of(item.get("map")) or {},
             names_in(item.get("ignore_columns")),
             item.get("instruction"),
+            encoding=item.get("encoding"),
         )
         return Source(item["path"], float(item.get("weight", 1)), columns if has_columns else None)
     if isinstance(item, (str, Path)):
@@ -205,7 +206,7 @@ def read_blend(data: Any, columns: Columns) -> Blend:
         name, layout = examined.name, examined.layout
         used.update(layout.names.used)
         label = f"{name}: " if several else ""
-        notes += [label + note for note in layout.notes]
+        notes += [label + note for note in (*layout.decoded, *layout.notes)]
         unread = {**layout.unread, **unread}
         rows += [dataclasses.replace(row, line=row.line + before) for row in examined.rows]
         weight, kind = source.weight, layout.format.name

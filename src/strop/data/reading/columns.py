@@ -23,6 +23,8 @@ class Columns:
     """Text before each text of a classification; None for one that names the labels."""
     trained: tuple[str, ...] = ()
     """Instructions of a run, one of which precedes each text of a classification."""
+    encoding: str | None = None
+    """Encoding of text files; None recognises UTF-8 and what Excel writes."""
     strict: bool = True
     """True if a named column must be there; those of a run need not, in another file."""
 
@@ -72,11 +74,12 @@ class ResolvedColumns:
 
 
 def columns_of(settings: Mapping[str, Any]) -> Columns:
-    """Return the columns of the settings `map`, `ignore_columns` and `instruction`."""
+    """Return the columns of the settings `map`, `ignore_columns`, `instruction` and `encoding`."""
     return Columns(
         mapping_of(settings.get("map")) or {},
         names_in(settings.get("ignore_columns")),
         settings.get("instruction"),
+        encoding=settings.get("encoding"),
     )
 
 

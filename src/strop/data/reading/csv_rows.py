@@ -9,7 +9,7 @@ from pathlib import Path
 
 from strop.core.errors import DataError
 from strop.data.formats.record import NumberedRecord, Record
-from strop.data.reading.files import LONGEST_LINE, lines_of
+from strop.data.reading.files import LONGEST_LINE, UTF8, lines_of
 from strop.data.rows import Fault
 
 _ROW_END = re.compile(r"(?<=\r)(?!\n)")
@@ -17,19 +17,20 @@ _SEPARATOR = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 """First line that names the delimiter to Excel."""
 
 
-def csv_rows(path: Path, delimiter: str | None) -> Iterator[NumberedRecord]:
+def csv_rows(path: Path, delimiter: str | None, encoding: str = UTF8) -> Iterator[NumberedRecord]:
     """Yield the rows of a file with their lines; rows of empty cells are skipped.
 
     Args:
         path: a file whose first line names the columns.
         delimiter: between cells; None infers it from the first line.
+        encoding: of the file.
 
     Raises:
         DataError: the first line is not readable, or names a column twice.
     """
     broken: list[Fault] = []
     with _long_fields():
-        lines = _texts(path, broken)
+        lines = _texts(path, encoding, broken)
         head = next(lines, "")
         if broken:
             raise DataError(f"{path}: line 1: {broken[0].reason}")
@@ -39,7 +40,7 @@ def csv_rows(path: Path, delimiter: str | None) -> Iterator[NumberedRecord]:
         delimiter = delimiter or max(",;\t|", key=head.count)
         reader = csv.reader(_chained(head, lines), delimiter=delimiter, strict=True)
         try:
-            columns = _columns(next(reader, []), path, 1 + before)
+            columns = column_names(next(reader, []), path, 1 + before)
         except csv.Error as e:
             raise DataError(f"{path}: line {1 + before}: not valid CSV: {e}") from e
         for line, row in _of_cells(reader, columns):
@@ -61,8 +62,8 @@ def _long_fields() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _texts(path: Path, broken: list[Fault]) -> Iterator[str]:
-    for _, line in lines_of(path):
+def _texts(path: Path, encoding: str, broken: list[Fault]) -> Iterator[str]:
+    for _, line in lines_of(path, encoding):
         if isinstance(line, Fault):
             broken.append(line)
             yield "\ufffd\n"
@@ -77,7 +78,7 @@ def _chained(first: str, rest: Iterator[str]) -> Iterator[str]:
     yield from rest
 
 
-def _columns(cells: list[str], path: Path, line: int) -> list[str]:
+def column_names(cells: list[str], path: Path, line: int) -> list[str]:
     """Return the names of the columns; those without a name are numbered."""
     names = [name.strip() for name in cells]
     twice = sorted(name for name, count in Counter(names).items() if count > 1 and name)

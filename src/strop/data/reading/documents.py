@@ -6,22 +6,31 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from strop.core.errors import DataError, MissingPackageError
 from strop.data.formats.record import NumberedRecord
-from strop.data.reading.files import LARGEST_WHOLE, not_utf8, opened, suffix_of, whole
+from strop.data.reading.encodings import decoded_note, encoding_of
+from strop.data.reading.files import LARGEST_WHOLE, UTF8, not_utf8, opened, suffix_of, whole
 from strop.data.rows import Fault
 
 TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
 
 
-def document_rows(paths: Sequence[Path]) -> Iterator[NumberedRecord]:
-    """Yield the text of each file as a row, numbered from 1."""
+def document_rows(
+    paths: Sequence[Path], encoding: str | None, note: Callable[[str], None]
+) -> Iterator[NumberedRecord]:
+    """Yield the text of each file as a row, numbered from 1.
+
+    Args:
+        paths: the files.
+        encoding: of the text files; None recognises UTF-8 and what Windows writes.
+        note: called with a sentence about each file that is not UTF-8.
+    """
     for number, path in enumerate(paths, 1):
         try:
-            text = text_of(path)
+            text = text_of(path, encoding, note)
         except DataError as e:
             yield number, Fault(number, str(e), "unreadable_file")
             continue
@@ -31,8 +40,10 @@ def document_rows(paths: Sequence[Path]) -> Iterator[NumberedRecord]:
             yield number, Fault(number, f"{path} holds no text", "empty_text")
 
 
-def text_of(path: Path) -> str:
-    """Return the text of a text, Markdown, HTML or PDF file.
+def text_of(
+    path: Path, encoding: str | None = None, note: Callable[[str], None] = lambda _: None
+) -> str:
+    """Return the text of a text, Markdown, HTML or PDF file; see `document_rows`.
 
     Raises:
         DataError: it cannot be read.
@@ -40,9 +51,11 @@ def text_of(path: Path) -> str:
     """
     if suffix_of(path) == ".pdf":
         return _of_pdf(path)
-    content = whole(path)
+    actual = encoding_of(path, encoding)
+    if encoding is None and actual != UTF8:
+        note(decoded_note(path, actual))
     try:
-        text = content.decode("utf-8-sig")
+        text = whole(path).decode(actual).removeprefix("\ufeff")
     except UnicodeDecodeError as e:
         raise DataError(f"{path} is {not_utf8(e)}") from e
     return _visible(text) if suffix_of(path) in (".html", ".htm") else text

@@ -3,6 +3,7 @@
 import contextlib
 import gzip
 import io
+import itertools
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import IO, cast
 from strop.core.errors import DataError
 from strop.data.rows import Fault
 
+UTF8 = "utf-8"
 LONGEST_LINE = 64 * 2**20
 """Most bytes of a row; a longer one means that the file is not what its name says."""
 
@@ -95,27 +97,48 @@ def whole(path: Path) -> bytes:
     return content
 
 
-def lines_of(path: Path) -> Iterator[tuple[int, str | Fault]]:
+def lines_of(path: Path, encoding: str = UTF8) -> Iterator[tuple[int, str | Fault]]:
     """Yield each line of a file as text, or a fault if it is not UTF-8.
+
+    Args:
+        path: the file.
+        encoding: that it is in; the whole file fits one that is not UTF-8.
 
     Raises:
         DataError: a line is too long to be one row.
     """
+    if encoding != UTF8:
+        yield from _decoded_lines(path, encoding)
+        return
     offset = 0
     number = 0
     with opened(path) as file:
         while raw := file.readline(LONGEST_LINE + 1):
             number += 1
-            if len(raw) > LONGEST_LINE:
-                raise DataError(
-                    f"{path}: line {number} is longer than {LONGEST_LINE // 2**20} MiB; a JSONL or "
-                    "CSV file has one row per line"
-                )
+            _check_length(path, number, len(raw))
             line, size = _decoded(raw, number, offset), len(raw)
             del raw  # a row may have tens of megabytes
             yield number, line
             del line
             offset += size
+
+
+def _decoded_lines(path: Path, encoding: str) -> Iterator[tuple[int, str | Fault]]:
+    with opened(path) as file, io.TextIOWrapper(file, encoding=encoding, newline="\n") as text:
+        for number in itertools.count(1):
+            line = text.readline(LONGEST_LINE + 1)
+            if not line:
+                return
+            _check_length(path, number, len(line))
+            yield number, line.removeprefix("\ufeff")
+
+
+def _check_length(path: Path, number: int, length: int) -> None:
+    if length > LONGEST_LINE:
+        raise DataError(
+            f"{path}: line {number} is longer than {LONGEST_LINE // 2**20} MiB; a JSONL or "
+            "CSV file has one row per line"
+        )
 
 
 def _decoded(raw: bytes, number: int, offset: int) -> str | Fault:

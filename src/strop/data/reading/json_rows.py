@@ -1,5 +1,6 @@
 """Rows of JSON: one object a line, a list, objects in sequence, a table by columns."""
 
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -15,23 +16,24 @@ from strop.data.formats.record import (
     object_of,
     type_in_words,
 )
-from strop.data.reading.files import LONGEST_LINE, lines_of, not_utf8, opened, whole
+from strop.data.reading.files import LONGEST_LINE, UTF8, lines_of, not_utf8, opened, whole
 from strop.data.rows import Fault
 
 _SPACE = re.compile(r"\s*")
 
 
-def json_rows(path: Path, suffix: str) -> Iterator[NumberedRecord]:
-    """Yield the rows of a JSON or JSONL file with their lines.
+def json_rows(path: Path, suffix: str, encoding: str = UTF8) -> Iterator[NumberedRecord]:
+    """Yield the rows of a JSON or JSONL file, in an encoding, with their lines.
 
     Raises:
         DataError: it is JSON as a whole and not valid, or no list of rows.
     """
-    yield from _of_lines(path) if _row_per_line(path, suffix) else _of_whole(path)
+    per_line = _row_per_line(path, suffix, encoding)
+    yield from _of_lines(path, encoding) if per_line else _of_whole(path, encoding)
 
 
-def _of_lines(path: Path) -> Iterator[NumberedRecord]:
-    for number, line in lines_of(path):
+def _of_lines(path: Path, encoding: str) -> Iterator[NumberedRecord]:
+    for number, line in lines_of(path, encoding):
         if isinstance(line, Fault):
             yield number, line
         elif not line.isspace():
@@ -70,32 +72,37 @@ def _parsed(line: str, number: int) -> Record | Fault:
         return Fault(number, f"not usable JSON: {e}", "bad_json")
 
 
-def _row_per_line(path: Path, suffix: str) -> bool:
+def _row_per_line(path: Path, suffix: str, encoding: str) -> bool:
     """Return whether a file has a row on each line, rather than being JSON as a whole.
 
     A `.json` may be JSONL, and a `.jsonl` one list or objects over several lines: the first line
     that is not blank decides.
     """
-    with opened(path) as file:
-        first = b""
-        while not first.strip():
-            first = file.readline(LONGEST_LINE)
-            if not first:
+    signed = "utf-8-sig" if encoding == UTF8 else encoding
+    with (
+        opened(path) as file,
+        io.TextIOWrapper(file, signed, "surrogateescape", newline="\n") as lines,
+    ):
+        text = ""
+        while not text:
+            line = lines.readline(LONGEST_LINE)
+            if not line:
                 return suffix != ".json"
-        more = bool(file.read(4096).strip())
-    text = first.removeprefix(b"\xef\xbb\xbf").strip()
+            text = line.removeprefix("\ufeff").strip()
+        more = not (rest := lines.read(4096)).isspace() and rest != ""
+    del line
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
-        return suffix != ".json" and text not in (b"[", b"{") and (more or text[:1] != b"[")
+        return suffix != ".json" and text not in ("[", "{") and (more or text[:1] != "[")
     if suffix == ".json":
         return isinstance(value, dict) and more
     return more or not isinstance(value, list)
 
 
-def _of_whole(path: Path) -> Iterator[NumberedRecord]:
+def _of_whole(path: Path, encoding: str) -> Iterator[NumberedRecord]:
     try:
-        values = list(_documents(whole(path).decode("utf-8-sig")))
+        values = list(_documents(whole(path).decode(encoding).removeprefix("\ufeff")))
     except UnicodeDecodeError as e:
         raise DataError(f"{path} is {not_utf8(e)}") from e
     except json.JSONDecodeError as e:

@@ -36,6 +36,9 @@ class Layout:
     notes: list[str] = dataclasses.field(default_factory=list)
     """Sentences about how the columns are understood."""
 
+    decoded: list[str] = dataclasses.field(default_factory=list)
+    """Sentences about files that are not read as they stand, such as those in another encoding."""
+
     def row(self, line: int, item: Record | Fault) -> Row | Fault:
         """Return the row of a record, or its fault."""
         if isinstance(item, Fault):

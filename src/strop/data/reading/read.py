@@ -53,7 +53,7 @@ def read_by(source: Any, columns: Columns) -> Rows:
         layout.format.name,
         examined.name,
         instruction=layout.instruction,
-        notes=tuple(layout.notes),
+        notes=(*layout.decoded, *layout.notes),
         unread=layout.unread,
     )
 
@@ -116,7 +116,9 @@ def examine(source: Any, columns: Columns | None = None) -> Examined:
     Raises:
         DataError: the source cannot be read at all, or its columns are not known.
     """
-    numbered = deque(records(source))
+    columns = columns or Columns()
+    decoded: list[str] = []
+    numbered = deque(records(source, columns.encoding, decoded.append))
     total = len(numbered)
     name = source_name(source)
     if not numbered:
@@ -125,7 +127,8 @@ def examine(source: Any, columns: Columns | None = None) -> Examined:
     if not shapes:
         broken = [item for _, item in numbered if isinstance(item, Fault)]
         raise BrokenRowsError(name, broken, total, "No row could be read.")
-    layout = layout_of(shapes, lambda: numbered, columns or Columns(), name)
+    layout = layout_of(shapes, lambda: numbered, columns, name)
+    layout.decoded = decoded
     rows: list[Row] = []
     faults: list[Fault] = []
     while numbered:  # frees each record once it is a row

@@ -3,7 +3,7 @@
 import io
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from strop.core.system.hub import hub_problem
 from strop.data.formats.record import NumberedRecord, as_record, without_nulls
 from strop.data.reading.csv_rows import csv_rows
 from strop.data.reading.documents import TEXT_SUFFIXES, document_rows
-from strop.data.reading.files import refuse_bomb, suffix_of, whole
+from strop.data.reading.encodings import decoded_note, encoding_of
+from strop.data.reading.files import UTF8, refuse_bomb, suffix_of, whole
 from strop.data.reading.json_rows import json_rows
+from strop.data.reading.spreadsheet import SHEET_SUFFIXES, sheet_rows
 from strop.data.reading.tables import (
     feature_names,
     is_table,
@@ -24,12 +26,14 @@ from strop.data.reading.tables import (
     refuse_repeated_names,
 )
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", *SHEET_SUFFIXES)
 HUB = "hf:"
 """Prefix of a source on the hub: `hf:owner/name` or `hf:owner/name:split`."""
 
 
-def records(source: Any) -> Iterator[NumberedRecord]:
+def records(
+    source: Any, encoding: str | None = None, note: Callable[[str], None] = lambda _: None
+) -> Iterator[NumberedRecord]:
     """Yield each row of `source` with its line number.
 
     Args:
@@ -38,6 +42,8 @@ def records(source: Any) -> Iterator[NumberedRecord]:
             `hf:owner/name:split` for a data set to fetch from the hub; a `datasets` object; a
             pandas or polars DataFrame or an Arrow table; a dictionary of columns; or an iterable
             of dictionaries.
+        encoding: of text files; None recognises UTF-8 and what Excel writes.
+        note: called with a sentence about each file that is not read as it stands.
 
     Raises:
         DataError: the source as a whole cannot be read.
@@ -45,7 +51,7 @@ def records(source: Any) -> Iterator[NumberedRecord]:
     if isinstance(source, str) and source.startswith(HUB):
         yield from _of_hub(source)
     elif isinstance(source, (str, Path)):
-        yield from _of_path(Path(source))
+        yield from _of_path(Path(source), encoding, note)
     elif _is_datasets(source):
         yield from _of_dataset(source)
     elif is_table(source):
@@ -121,22 +127,29 @@ def check_path(path: Path) -> None:
         raise DataError(f"there is no file {path}{_nearby(path)}")
 
 
-def _of_path(path: Path) -> Iterator[NumberedRecord]:
+def _of_path(
+    path: Path, encoding: str | None, note: Callable[[str], None]
+) -> Iterator[NumberedRecord]:
     check_path(path)
     if path.is_dir():
-        yield from _of_folder(path)
+        yield from _of_folder(path, encoding, note)
         return
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty (0 bytes)")
     suffix = suffix_of(path)
     if suffix == ".parquet":
         yield from _of_parquet(path)
+    elif suffix in SHEET_SUFFIXES:
+        yield from sheet_rows(path, note)
     elif suffix in (".csv", ".tsv"):
-        yield from csv_rows(path, "\t" if suffix == ".tsv" else None)
+        actual = encoding_of(path, encoding)
+        if encoding is None and actual != UTF8:
+            note(decoded_note(path, actual))
+        yield from csv_rows(path, "\t" if suffix == ".tsv" else None, actual)
     elif suffix in (".jsonl", ".ndjson", ".json"):
-        yield from json_rows(path, suffix)
+        yield from json_rows(path, suffix, encoding_of(path, encoding) if encoding else UTF8)
     elif suffix in TEXT_SUFFIXES:
-        yield from document_rows([path])
+        yield from document_rows([path], encoding, note)
     else:
         known = ", ".join(f"*{s}" for s in (*SUFFIXES, *TEXT_SUFFIXES))
         named = f"files named *{suffix}" if suffix else "files without a suffix"
@@ -153,7 +166,9 @@ def _nearby(path: Path) -> str:
     return f"; {path.parent} holds {', '.join(names[:8])}{' …' if len(names) > 8 else ''}"
 
 
-def _of_folder(path: Path) -> Iterator[NumberedRecord]:
+def _of_folder(
+    path: Path, encoding: str | None, note: Callable[[str], None]
+) -> Iterator[NumberedRecord]:
     if (path / "dataset_dict.json").is_file():
         parts = sorted(p.name for p in path.iterdir() if p.is_dir())
         raise DataError(f"{path} has the splits {', '.join(parts)}; give one, as {path / parts[0]}")
@@ -183,7 +198,7 @@ def _of_folder(path: Path) -> Iterator[NumberedRecord]:
     if not texts:
         kinds = ", ".join(f"*{s}" for s in (*SUFFIXES, *TEXT_SUFFIXES))
         raise DataError(f"{path} is a folder without data; looked for {kinds}")
-    yield from document_rows(texts)
+    yield from document_rows(texts, encoding, note)
 
 
 def _of_parquet(path: Path) -> Iterator[NumberedRecord]:

@@ -75,8 +75,8 @@ def of_batch(batch: Any, names: Mapping[str, list[str]]) -> Iterator[Record]:
             column = column.cast(pa.string()).cast(pa.float64())  # 0.1, not 0.10000000149011612
         cells = _cells(column)
         columns[field.name] = named(cells, names[field.name]) if field.name in names else cells
-    for cells in zip(*columns.values(), strict=True):
-        yield dict(zip(columns, cells, strict=True))
+    for row in zip(*columns.values(), strict=True):
+        yield dict(zip(columns, row, strict=True))
 
 
 def _cells(column: Any) -> list[Any]:
