@@ -9,7 +9,7 @@ from strop.core.errors import DataError
 from strop.data import encode, family_template, read
 from strop.data.encoding.chat import chat_ids, chat_text
 from strop.data.encoding.templates import CHAT_TEMPLATES, render_on
-from strop.models.sampling import reply
+from strop.models.sampling.text import prompt_ids
 
 CHAT = [
     {"role": "user", "content": "what"},
@@ -61,7 +61,7 @@ def test_what_grows_without_bound_is_refused_whoever_renders(template, tokenizer
     for render in (
         lambda: encode(row, tokenizer),
         lambda: chat_text(tokenizer, CHAT),
-        lambda: list(reply(None, tokenizer, CHAT)),
+        lambda: prompt_ids(tokenizer, CHAT),
     ):
         with pytest.raises(DataError, match="chat template"):
             render()
