@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jinja2
+import jinja2.utils
 
 MOST_STEPS = 2_000_000
 """Most iterations of loops and calls of macros in one rendering."""
@@ -94,7 +95,7 @@ class Meter:
             )
         self._look_at_clock()
 
-    def made(self, value: Any) -> Any:
+    def charge(self, value: Any) -> Any:
         """Count a value that the template made, and return it."""
         if isinstance(value, (str, bytes)):
             self.check_length(len(value))
@@ -229,3 +230,37 @@ def _width(value: Any) -> int:
 def _text(args: Sequence[Any], kwargs: dict[str, Any]) -> str:
     texts = (arg for arg in (*args, *kwargs.values()) if isinstance(arg, str))
     return next(texts, "")
+
+
+class TemplateDict:
+    """The function `dict` without the class's attributes, as in transformers."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        """Return what `dict` returns."""
+        return dict(*args, **kwargs)
+
+    def fromkeys(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+        """Return what `dict.fromkeys` returns."""
+        return dict.fromkeys(*args, **kwargs)
+
+
+class TemplateNamespace(jinja2.utils.Namespace):
+    """A namespace without names that begin with an underscore, as in transformers."""
+
+    def __init__(*args: Any, **kwargs: Any) -> None:
+        self, *rest = args
+        names = dict(*rest, **kwargs)
+        for name in names:
+            _refuse_private(name)
+        jinja2.utils.Namespace.__init__(self, names)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        _refuse_private(name)
+        super().__setitem__(name, value)
+
+
+def _refuse_private(name: Any) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise jinja2.exceptions.SecurityError(
+            f"chat templates cannot set {name!r} of a namespace, a name with an underscore"
+        )

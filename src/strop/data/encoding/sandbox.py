@@ -19,10 +19,9 @@ import jinja2.ext
 import jinja2.filters
 import jinja2.nodes
 import jinja2.runtime
-import jinja2.utils
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from strop.data.encoding.limits import Meter, refuse_huge
+from strop.data.encoding.limits import Meter, TemplateDict, TemplateNamespace, refuse_huge
 from strop.data.encoding.tracing import Traced, derived, joined, joined_by, joined_with, owners
 
 _COUNTERS = ("tick", "tick_call")
@@ -34,38 +33,38 @@ class _Generator(jinja2.compiler.CodeGenerator):
     """Generates code that counts steps and whatever is made without a call."""
 
     def visit_EnvironmentAttribute(  # noqa: N802
-        self, node: jinja2.nodes.EnvironmentAttribute, frame: jinja2.compiler.Frame
+        self, node: jinja2.nodes.EnvironmentAttribute, scope: Any
     ) -> None:
         self.write(f"environment.{node.name}" + ("()" if node.name in _COUNTERS else ""))
 
-    def visit_Concat(self, node: jinja2.nodes.Concat, frame: jinja2.compiler.Frame) -> None:  # noqa: N802
+    def visit_Concat(self, node: jinja2.nodes.Concat, scope: Any) -> None:  # noqa: N802
         self.write("environment.concat((")
         for part in node.nodes:
-            self.visit(part, frame)
+            self.visit(part, scope)
             self.write(", ")
         self.write("))")
 
-    def visit_List(self, node: jinja2.nodes.List, frame: jinja2.compiler.Frame) -> None:  # noqa: N802
-        self._counted(super().visit_List, node, frame)
+    def visit_List(self, node: jinja2.nodes.List, scope: Any) -> None:  # noqa: N802
+        self._counted(super().visit_List, node, scope)
 
-    def visit_Dict(self, node: jinja2.nodes.Dict, frame: jinja2.compiler.Frame) -> None:  # noqa: N802
-        self._counted(super().visit_Dict, node, frame)
+    def visit_Dict(self, node: jinja2.nodes.Dict, scope: Any) -> None:  # noqa: N802
+        self._counted(super().visit_Dict, node, scope)
 
-    def visit_Tuple(self, node: jinja2.nodes.Tuple, frame: jinja2.compiler.Frame) -> None:  # noqa: N802
+    def visit_Tuple(self, node: jinja2.nodes.Tuple, scope: Any) -> None:  # noqa: N802
         if node.ctx == "load":
-            self._counted(super().visit_Tuple, node, frame)
+            self._counted(super().visit_Tuple, node, scope)
         else:
-            super().visit_Tuple(node, frame)
+            super().visit_Tuple(node, scope)
 
-    def visit_Getitem(self, node: jinja2.nodes.Getitem, frame: jinja2.compiler.Frame) -> None:  # noqa: N802
+    def visit_Getitem(self, node: jinja2.nodes.Getitem, scope: Any) -> None:  # noqa: N802
         if isinstance(node.arg, jinja2.nodes.Slice):
-            self._counted(super().visit_Getitem, node, frame)
+            self._counted(super().visit_Getitem, node, scope)
         else:
-            super().visit_Getitem(node, frame)
+            super().visit_Getitem(node, scope)
 
-    def _counted(self, visit: Callable[..., None], node: Any, frame: Any) -> None:
-        self.write("environment.made(")
-        visit(node, frame)
+    def _counted(self, visit: Callable[..., None], node: Any, scope: Any) -> None:
+        self.write("environment.charge(")
+        visit(node, scope)
         self.write(")")
 
 
@@ -101,8 +100,8 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         del self.globals["lipsum"]
         self.globals["raise_exception"] = _refuse
         self.globals["strftime_now"] = self._strftime_now
-        self.globals["dict"] = _Dict()
-        self.globals["namespace"] = _Namespace
+        self.globals["dict"] = TemplateDict()
+        self.globals["namespace"] = TemplateNamespace
 
     @contextlib.contextmanager
     def rendering(self, given: Any, day: date | None) -> Iterator[None]:
@@ -130,17 +129,17 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
         def limited(*args: Any, **kwargs: Any) -> Any:
             refuse_huge(args, kwargs)
             self.meter.before_filter(name, args[skipped:], kwargs)
-            return self.made(function(*args, **kwargs))
+            return self.charge(function(*args, **kwargs))
 
         return limited
 
-    def made(self, value: Any) -> Any:
+    def charge(self, value: Any) -> Any:
         """Count a value that the template made, and return it."""
-        return self.meter.made(value)
+        return self.meter.charge(value)
 
     def concat(self, parts: Iterable[Any]) -> str:
         """Return the parts as one text, refused while it grows too long."""
-        return str(self.made("".join(self._bounded(parts))))
+        return str(self.charge("".join(self._bounded(parts))))
 
     def _bounded(self, parts: Iterable[Any]) -> Iterator[str]:
         length = 0
@@ -187,7 +186,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
             self.iterated(args[0])
         if isinstance(text, str):
             self.meter.before_method(text, obj.__name__, args, kwargs)
-        return self.made(super().call(context, obj, *args, **kwargs))
+        return self.charge(super().call(context, obj, *args, **kwargs))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         """Apply an operator."""
@@ -197,7 +196,7 @@ class LimitedEnvironment(ImmutableSandboxedEnvironment):
             self.meter.before_times(left, right)
         elif operator == "%" and isinstance(left, str):
             self.meter.before_format(left, right if isinstance(right, tuple) else (right,))
-        return self.made(super().call_binop(context, operator, left, right))
+        return self.charge(super().call_binop(context, operator, left, right))
 
 
 class TracingEnvironment(LimitedEnvironment):
@@ -213,7 +212,7 @@ class TracingEnvironment(LimitedEnvironment):
     def concat(self, parts: Iterable[Any]) -> Traced:
         """Return the parts as one traced text, refused while it grows too long."""
         text = joined(self._bounded(parts))
-        self.made(text)
+        self.charge(text)
         return text
 
     def call(self, context: Any, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -221,7 +220,7 @@ class TracingEnvironment(LimitedEnvironment):
         text = getattr(obj, "__self__", None)
         if isinstance(text, str) and obj.__name__ == "join":
             self.meter.before_method(text, "join", args, kwargs)
-            return self.made(joined_by(text, args[0]))
+            return self.charge(joined_by(text, args[0]))
         value = super().call(context, obj, *args, **kwargs)
         if type(value) is str and owners((args, kwargs)):
             return derived(value, (args, kwargs))
@@ -246,38 +245,6 @@ def _tracing(function: Callable[..., Any]) -> Callable[..., Any]:
         return value
 
     return traced
-
-
-class _Dict:
-    """The function `dict` without the class's attributes, as in transformers."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
-        return dict(*args, **kwargs)
-
-    def fromkeys(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
-        return dict.fromkeys(*args, **kwargs)
-
-
-class _Namespace(jinja2.utils.Namespace):
-    """A namespace without names that begin with an underscore, as in transformers."""
-
-    def __init__(*args: Any, **kwargs: Any) -> None:
-        self, *rest = args
-        names = dict(*rest, **kwargs)
-        for name in names:
-            _refuse_private(name)
-        jinja2.utils.Namespace.__init__(self, names)
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        _refuse_private(name)
-        super().__setitem__(name, value)
-
-
-def _refuse_private(name: Any) -> None:
-    if isinstance(name, str) and name.startswith("_"):
-        raise jinja2.exceptions.SecurityError(
-            f"chat templates cannot set {name!r} of a namespace, a name with an underscore"
-        )
 
 
 def _to_json(

@@ -84,7 +84,7 @@ def record_reference(run: Run, assets: ModelAssets, data: Any = None) -> Referen
         ]
     )
     chats = _chats(rows) if template_of(tokenizer) else []
-    chat_ids = [chat_ids(tokenizer, chat) for chat in chats]
+    questions = [chat_ids(tokenizer, chat) for chat in chats]
     plain = tokenizer("a")["input_ids"]
     sketches, scaled = _sketches(model, ChannelScaling(run.activation_stats(), assets.text_config))
     return ReferenceOutputs(
@@ -92,9 +92,9 @@ def record_reference(run: Run, assets: ModelAssets, data: Any = None) -> Referen
         texts=texts,
         context_starts=context_starts,
         chats=chats,
-        chat_ids=chat_ids,
+        chat_ids=questions,
         chat_texts=[chat_text(tokenizer, chat) for chat in chats],
-        answers=[_answer(model, ids, assets.ends) for ids in chat_ids],
+        answers=[_answer(model, ids, assets.ends) for ids in questions],
         prompts=prompts(rows, tokenizer),
         tokenizer_stress_texts=[
             (text, _plain_ids(tokenizer, text)) for text in TOKENIZER_STRESS_TEXTS
