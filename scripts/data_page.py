@@ -191,9 +191,9 @@ without a prompt may be transcripts as in HH-RLHF, `Human: ...`, an empty line, 
 answer that is a call of the row's `tools` or a list of them, `[{{"name": "rain", "arguments": {{}}}}]`, as
 in xLAM, is learned as tool calls; `--ignore-columns tools` leaves it a text.
 
-`strop train` learns by imitation: of preference rows it learns `chosen` alone, and says so in its plan;
-of KTO rows the wanted answers. To learn from both sides of a pair use TRL's DPOTrainer with
-`strop.accelerate`.
+`strop train` imitates answers, but where every row has a `chosen` and a `rejected` one: there it learns
+to prefer the chosen answers by DPO (`--method dpo`; `--method sft` imitates them). Of KTO rows it imitates
+the wanted answers. The plan says which method was taken.
 
 ## What is learned
 

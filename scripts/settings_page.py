@@ -8,7 +8,7 @@ from typing import Any
 from wrap import write_page
 
 from strop.planning.settings import described
-from strop.planning.trainer_arguments import DECIDED, REFUSED, WITHOUT_EFFECT, WORKS
+from strop.planning.trainer_arguments import DECIDED, PREFERENCES, REFUSED, WITHOUT_EFFECT, WORKS
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 HEAD = """# Settings of a run
@@ -26,7 +26,8 @@ name for a misspelt one. (`make pages` writes this page from `strop.training.Set
 ARGUMENTS = """
 ## Further arguments of TRL's trainer
 
-`trainer` takes arguments of TRL's `SFTConfig` by their names, as in
+`trainer` takes arguments of TRL's `SFTConfig`, and of its `DPOConfig` where the method is dpo or ipo, by
+their names, as in
 `--trainer optim=adafactor,adam_beta2=0.95`, or a mapping in YAML and Python. Each either works, or is
 refused before anything is loaded with what to use instead, or does not matter here, which is said
 where it is given.
@@ -41,8 +42,12 @@ report say which step it is.
 def arguments() -> str:
     """Return the tables of the trainer's arguments."""
     ways = {name: REFUSED[name] or f"use `{DECIDED[name]}`" for name in REFUSED}
-    parts = (("works", "what it does", WORKS), ("refused", "strop's way", ways))
-    tables = [_table(*part) for part in (*parts, ("does not matter", "because", WITHOUT_EFFECT))]
+    tables = [
+        _table("works", "what it does", WORKS),
+        _table("works with dpo and ipo", "what it does", PREFERENCES),
+        _table("refused", "strop's way", ways),
+        _table("does not matter", "because", WITHOUT_EFFECT),
+    ]
     return ARGUMENTS + "\n".join(tables)
 
 

@@ -40,6 +40,6 @@ __getattr__ = public(
         "quantize": "strop.models.quantized.folder",
         "restore": "strop.training.acceleration",
         "sample": "strop.models.sampling.answering",
-        "train": "strop.training.sft",
+        "train": "strop.training.fine_tuning",
     },
 )

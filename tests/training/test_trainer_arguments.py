@@ -89,7 +89,7 @@ def test_a_name_of_earlier_versions_is_refused_with_todays(name):
         ({"activation_offloading": True}, "activations=offload"),
         ({"max_length": 512}, "use max_length"),
         ({"train_sampling_strategy": "batch_wise"}, "random or sequential or group_by_length"),
-        ({"loss_type": "hinge"}, "nll or dft"),
+        ({"loss_type": "focal"}, "nll or dft"),
         ({"metric_for_best_model": "eval_accuracy"}, "must be eval_loss"),
         ({"metric_for_best_model": "eval_loss"}, "no effect without trainer.load_best_model"),
         ({"load_best_model_at_end": True, "greater_is_better": True}, "the lowest loss"),

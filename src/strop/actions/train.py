@@ -34,7 +34,7 @@ def train(
     """
     with open_run(settings, resume, overwrite=overwrite) as opened:
         start = time.perf_counter()
-        from strop.training.sft import fine_tune
+        from strop.training.fine_tuning import fine_tune
 
         run = fine_tune(opened, quiet=quiet, progress=progress)
     return {

@@ -30,6 +30,10 @@ class Settings(Config):
     """What stands before each text of `text,label` rows; without it a sentence that names the labels."""
     encoding: str | None = None
     """Encoding of text files, as in cp1250; without it UTF-8, or what Excel writes if all of it fits."""
+    method: Literal["auto", "sft", "dpo", "ipo"] = "auto"
+    """How to train: imitate answers (sft), prefer chosen to rejected ones (dpo, ipo); auto: by the data."""
+    beta: float = 0.1
+    """How strongly dpo and ipo hold the model to the one it started from."""
     answers: Literal["all", "last"] = "all"
     """Which answers of a conversation are learned."""
     end_token: bool = True
@@ -47,7 +51,7 @@ class Settings(Config):
     max_steps: int | None = None
     """Optimizer steps to take, however many epochs that is."""
     learning_rate: float = 2e-4
-    """Highest learning rate, reached after the warmup."""
+    """Highest learning rate, reached after the warmup; of dpo and ipo 1e-5 where none is given."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate goes on after the warmup."""
     warmup: float = 0.03
@@ -93,7 +97,7 @@ class Settings(Config):
             value = getattr(self, name)
             if value is not None and value < 1:
                 yield f"{name} is {value}; it must be at least 1"
-        for name in ("learning_rate", "epochs", "alpha"):
+        for name in ("learning_rate", "epochs", "alpha", "beta"):
             if not getattr(self, name) > 0:
                 yield f"{name} is {getattr(self, name)}; it must be above 0"
         for name in ("weight_decay", "max_grad_norm", "held_out", "seed"):
@@ -123,7 +127,7 @@ class Settings(Config):
             yield "micro_batch_tokens has no effect with accelerate=false; leave one of them out"
         if not self.accelerate and self.activations == "offload":
             yield "activations is offload, which needs accelerate=true"
-        yield from trainer_arguments.problems(self.trainer)
+        yield from trainer_arguments.problems(self.trainer, self.method)
         if self.trainer.get("load_best_model_at_end") and self.held_out == 0:
             yield "trainer.load_best_model_at_end needs held-out rows to tell the best by; set held_out"
         if self.trainer.get("lr_scheduler_kwargs") and self.schedule == "constant":

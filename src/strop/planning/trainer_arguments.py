@@ -5,6 +5,7 @@ class. `docs/settings.md` shows them.
 """
 
 import difflib
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -192,6 +193,17 @@ FORMER = {
 }
 """Names of earlier versions, with what says the same now."""
 
+PREFERENCES = {
+    "f_alpha_divergence_coef": "alpha of `f_divergence_type=alpha_divergence`",
+    "f_divergence_type": "another divergence from the model at the start",
+    "label_smoothing": "share of pairs that may be labelled wrongly (cDPO, robust)",
+    "ld_alpha": "weight of what the longer answer has beyond the shorter one (LD-DPO)",
+    "loss_type": "`sigmoid`, or another loss of pairs, such as `hinge`, `robust` or `apo_zero`",
+    "loss_weights": "weights of several losses in `loss_type`",
+    "use_weighting": "pairs weighed by how likely the model is to write them (WPO)",
+}
+"""Arguments of TRL's DPOConfig alone, which the methods dpo and ipo take."""
+
 _OFF: tuple[Any, ...] = (None, False, "", "none", "no", "never", [], {})
 _AS_STROP_DOES: dict[str, tuple[Any, ...]] = {
     "assistant_only_loss": (None, True),
@@ -201,8 +213,16 @@ _AS_STROP_DOES: dict[str, tuple[Any, ...]] = {
     "report_to": (None, "none", [], ["none"]),
     "truncation_mode": (None, "keep_start"),
 }
+LOSSES = {
+    "sft": ("nll", "dft", "chunked_nll"),
+    "dpo": (
+        "sigmoid", "hinge", "robust", "exo_pair", "nca_pair", "bco_pair", "sppo_hard", "aot",
+        "aot_unpaired", "apo_zero", "apo_down", "discopop", "sigmoid_norm", "sft",
+    ),
+    "ipo": (),
+}  # fmt: skip
+"""Values of `loss_type` by method."""
 _CHOICES = {
-    "loss_type": ("nll", "dft", "chunked_nll"),
     "train_sampling_strategy": ("random", "sequential", "group_by_length"),
 }
 _BY_STROP = (
@@ -214,8 +234,13 @@ _BY_STROP = (
 _NAMES_OF_THE_LOSS = (None, "loss", "eval_loss")
 
 
-def problems(given: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a sentence for each argument of the setting `trainer` that a run cannot take."""
+def problems(given: Mapping[str, Any], method: str = "sft") -> Iterator[str]:
+    """Yield a sentence for each argument of the setting `trainer` that a run cannot take.
+
+    Args:
+        given: the arguments.
+        method: of the run, or auto.
+    """
     for name, value in given.items():
         if name in DECIDED:
             yield f"trainer.{name} is decided by a setting of strop; use {DECIDED[name]}"
@@ -224,14 +249,30 @@ def problems(given: Mapping[str, Any]) -> Iterator[str]:
                 yield f"trainer.{name} is {value!r}, which a run does not take: {REFUSED[name]}"
         elif name in FORMER:
             yield f"trainer.{name} is a name of earlier versions; use {FORMER[name]}"
-        elif name not in WORKS and name not in WITHOUT_EFFECT:
-            near = difflib.get_close_matches(name, [*WORKS, *REFUSED, *WITHOUT_EFFECT], 1)
+        elif not any(name in table for table in (WORKS, WITHOUT_EFFECT, PREFERENCES)):
+            near = difflib.get_close_matches(
+                name, [*WORKS, *PREFERENCES, *REFUSED, *WITHOUT_EFFECT], 1
+            )
             hint = f"did you mean {near[0]}?" if near else "docs/settings.md lists those that work"
-            yield f"trainer.{name} is not an argument of TRL's SFTConfig that strop knows; {hint}"
+            yield f"trainer.{name} is not an argument of TRL's trainers that strop knows; {hint}"
     for name, choices in _CHOICES.items():
         if given.get(name) not in (None, *choices):
             yield f"trainer.{name} is {given[name]!r}; it must be {' or '.join(choices)}"
+    yield from _loss_problems(given, method)
     yield from _best_problems(given)
+
+
+def _loss_problems(given: Mapping[str, Any], method: str) -> Iterator[str]:
+    """Yield what is wrong with the loss for the method."""
+    if method == "sft":
+        for name in (n for n in given if n in PREFERENCES and n not in WORKS):
+            yield f"trainer.{name} is an argument of method dpo, and the method is sft"
+    losses = [*itertools.chain(*(LOSSES.values() if method == "auto" else [LOSSES[method]]))]
+    loss = given.get("loss_type")
+    for value in loss if isinstance(loss, list) else [loss]:
+        if value not in (None, *losses):
+            allowed = " or ".join(losses) if losses else "left out, as the method decides it"
+            yield f"trainer.loss_type is {value!r}; with method {method} it must be {allowed}"
 
 
 def _best_problems(given: Mapping[str, Any]) -> Iterator[str]:
@@ -257,7 +298,11 @@ def _best_problems(given: Mapping[str, Any]) -> Iterator[str]:
 
 def passed_on(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments that TRL's trainer is to have."""
-    return {n: value for n, value in given.items() if n in WORKS and n not in _BY_STROP}
+    return {
+        n: value
+        for n, value in given.items()
+        if n in {**WORKS, **PREFERENCES} and n not in _BY_STROP
+    }
 
 
 def without_effect(given: Mapping[str, Any]) -> list[str]:

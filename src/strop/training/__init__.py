@@ -8,7 +8,7 @@ from strop.runs.run import Run
 
 if TYPE_CHECKING:
     from strop.training.acceleration import accelerate, restore
-    from strop.training.sft import train
+    from strop.training.fine_tuning import train
 
 __all__ = ["Run", "Settings", "accelerate", "restore", "train"]
 
@@ -17,6 +17,6 @@ __getattr__ = public(
     {
         "accelerate": "strop.training.acceleration",
         "restore": "strop.training.acceleration",
-        "train": "strop.training.sft",
+        "train": "strop.training.fine_tuning",
     },
 )

@@ -5,7 +5,7 @@ import hashlib
 import itertools
 import math
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from strop.core.errors import ConfigError, DataError
@@ -13,7 +13,7 @@ from strop.core.tokens import IGNORE_INDEX, context_length
 from strop.data import Example, Fit, Piece, Row, Rows, Supervision, encode_all, show, split
 from strop.data.encoding.parts import LEFT_OUT
 from strop.data.reading.blend import Blend, format_parts, read_blend
-from strop.data.reading.columns import Columns, columns_of, format_values
+from strop.data.reading.columns import Columns, format_values
 from strop.planning.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,6 +40,14 @@ class TrainingData(Protocol):
         """Labels of each training row, `IGNORE_INDEX` where a token is not supervised."""
 
     @property
+    def texts(self) -> Sequence[list[int]]:
+        """Sequences that the model learns to write."""
+
+    @property
+    def sequences(self) -> Iterable[list[int]]:
+        """Every sequence of tokens, of training and held-out rows."""
+
+    @property
     def evaluates(self) -> bool:
         """True if there are held-out rows to measure the loss on."""
 
@@ -50,6 +58,30 @@ class TrainingData(Protocol):
     @property
     def samples(self) -> list[list[Piece]]:
         """First rows, for the report."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SplitRows:
+    """The rows of a run before they are encoded."""
+
+    blend: Blend
+    """All rows and the sources they come from."""
+    undesirable: list[int]
+    """Lines of undesirable answers, which are left out."""
+    train: Rows
+    """Rows to train on, each as often as the weight of its source says."""
+    held_out: Rows
+    """Rows to measure the loss on."""
+
+    @property
+    def source(self) -> str:
+        """Path or name of the source."""
+        return self.blend.rows.source
+
+    @property
+    def both(self) -> list[Row]:
+        """Training rows, then held-out rows."""
+        return [*self.train, *self.held_out]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -74,6 +106,16 @@ class TokenizedDataset:
     def labels(self) -> list[list[int]]:
         """Labels of each training row."""
         return [example.labels for example in self.train]
+
+    @property
+    def texts(self) -> list[list[int]]:
+        """Tokens of each training row."""
+        return self.token_ids
+
+    @property
+    def sequences(self) -> Iterable[list[int]]:
+        """Tokens of every row."""
+        return (example.ids for example in (*self.train, *self.held_out))
 
     @property
     def evaluates(self) -> bool:
@@ -123,28 +165,24 @@ def length_for(lengths: Sequence[int], limit: int | None) -> int:
     return length if limit is None else min(length, limit)
 
 
-def prepare(source: Any, tokenizer: Any, settings: Settings, limit: int | None) -> TokenizedDataset:
-    """Read, split and encode `source`.
+def encode(
+    rows: SplitRows, tokenizer: Any, settings: Settings, limit: int | None
+) -> TokenizedDataset:
+    """Return the rows as tokens.
 
-    Columns with content that are not read stop it, unless they are to be ignored.
-    Conversations longer than max_length are cut, longer plain texts divided; of data
-    with undesirable answers (KTO) only the desirable ones are learned. The facts name each such row.
+    Conversations longer than max_length are cut, longer plain texts divided. The facts name each
+    such row.
 
     Args:
-        source: what `strop.data.read` takes.
+        rows: read and split.
         tokenizer: the model's.
-        settings: how to split, how long rows may be, which parts of the answers carry loss.
+        settings: how long rows may be, which parts of the answers carry loss.
         limit: what `length_limit` returned.
 
     Raises:
-        DataError: columns with content would not be read; rows are broken, or their answer begins
-            after max_length. All are listed.
+        DataError: rows are broken, or their answer begins after max_length. All are listed.
     """
-    blend, undesirable, train, held_out = read_and_split(
-        source, columns_of(settings.plain()), settings
-    )
-    rows = blend.rows
-    both = [*train, *held_out]
+    both, train = rows.both, rows.train
     supervision = Supervision(settings.answers, settings.end_token, settings.reasoning)
     whole = encode_all(both, tokenizer, supervision=supervision)
     lengths = [len(example.ids) for example in whole]
@@ -154,46 +192,68 @@ def prepare(source: Any, tokenizer: Any, settings: Settings, limit: int | None) 
         list(itertools.chain.from_iterable(part))
         for part in (fitted[: len(train)], fitted[len(train) :])
     )
-    facts = {
-        "source": rows.source,
-        "format": rows.format,
-        "rows": len(train),
-        "held_out_rows": len(held_out),
-        "sources": [dataclasses.asdict(part) for part in blend.parts],
-        "notes": [
-            *rows.notes,
-            *(format_parts(blend.parts, train) if len(blend.parts) > 1 else ()),
-            *_pair_notes(both),
-        ],
-        "unwanted_lines": undesirable,
-        "merged_lines": sorted(row.line for row in both if row.merged),
+    facts = row_facts(rows, whole, _pair_note(both)) | {
         "tokens": sum(len(e.ids) for e in first),
         "supervised_tokens": sum(label != IGNORE_INDEX for e in first for label in e.labels),
         "longest_row": max(lengths),
         "max_length": max_length,
         "cut_lines": sorted(e.line for e in first + second if e.cut),
         "cut_tokens": sum(e.cut for e in first + second),
-        "dropped_lines": _dropped(whole),
         "divided_lines": sorted(parts[0].line for parts in fitted if len(parts) > 1),
         "sha256": _fingerprint(first, second),
     }
     shown = [
-        _shortened(show(row, tokenizer, max_length=max_length, supervision=supervision))
+        shortened(show(row, tokenizer, max_length=max_length, supervision=supervision))
         for row in train[:5]
     ]
     return TokenizedDataset(first, second, facts, shown)
 
 
-def read_and_split(
-    source: Any, columns: Columns, settings: Settings
-) -> tuple[Blend, list[int], Rows, Rows]:
-    """Return all rows, undesirable lines, rows to train on by weight, and rows held out."""
+def _pair_note(rows: Sequence[Row]) -> str:
+    pairs = sum(row.rejected is not None for row in rows)
+    if not pairs:
+        return ""
+    return (
+        f"{pairs:,} rows are pairs: their chosen answers are imitated, and nothing is learned "
+        "from the rejected ones; --method dpo learns from both, where every row is a pair"
+    )
+
+
+def row_facts(rows: SplitRows, encoded: Sequence[Example], note: str = "") -> dict[str, Any]:
+    """Return the facts about rows that all methods have, with a note of the method."""
+    parts = rows.blend.parts
+    return {
+        "source": rows.source,
+        "format": rows.blend.rows.format,
+        "rows": len(rows.train),
+        "held_out_rows": len(rows.held_out),
+        "sources": [dataclasses.asdict(part) for part in parts],
+        "notes": [
+            *rows.blend.rows.notes,
+            *(format_parts(parts, rows.train) if len(parts) > 1 else ()),
+            *([note] if note else []),
+        ],
+        "unwanted_lines": rows.undesirable,
+        "merged_lines": sorted(row.line for row in rows.both if row.merged),
+        "dropped_lines": _dropped(encoded),
+    }
+
+
+def read_and_split(source: Any, columns: Columns, settings: Settings) -> SplitRows:
+    """Return the rows of `source`, split as the settings say.
+
+    Columns with content that are not read stop it, unless they are to be ignored; of data with
+    undesirable answers (KTO) only the desirable ones are taken.
+
+    Raises:
+        DataError: columns with content would not be read; or rows are broken, all of them listed.
+    """
     blend = read_blend(source, columns)
     if blend.rows.unread:
         raise DataError(_unread_message(blend.rows))
     rows, undesirable = _desirable(blend.rows)
     train, held_out = split(rows, held_out=settings.held_out, seed=settings.seed)
-    return blend, undesirable, blend.weighed(train, settings.seed), held_out
+    return SplitRows(blend, undesirable, blend.weighed(train, settings.seed), held_out)
 
 
 def _unread_message(rows: Rows) -> str:
@@ -206,14 +266,6 @@ def _unread_message(rows: Rows) -> str:
         f"--ignore-columns {','.join(rows.unread)}"
         + ("; --map label=kto_tag if it marks answers as wanted" if "label" in rows.unread else "")
     )
-
-
-def _pair_notes(rows: Sequence[Row]) -> Iterator[str]:
-    if pairs := sum(row.rejected is not None for row in rows):
-        yield (
-            f"{pairs:,} rows are pairs: their chosen answers are imitated, and nothing is learned "
-            "from the rejected ones; to learn from both, use TRL's DPOTrainer with strop.accelerate"
-        )
 
 
 def _dropped(examples: Sequence[Example]) -> dict[str, list[int]]:
@@ -260,7 +312,7 @@ def _fingerprint(*parts: list[Example]) -> str:
     return digest.hexdigest()
 
 
-def _shortened(pieces: list[Piece]) -> list[Piece]:
+def shortened(pieces: list[Piece]) -> list[Piece]:
     """Return the pieces up to `_SHOWN` characters, few enough for a page."""
     shown: list[Piece] = []
     room = _SHOWN

@@ -23,7 +23,7 @@ from strop.models.quantized.on_load import codes_identity
 from strop.models.special_tokens import settle
 from strop.planning.settings import ALL_LINEAR, Settings
 from strop.runs.run import Run
-from strop.training.dataset import TokenizedDataset
+from strop.training.dataset import TrainingData
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,17 +131,16 @@ def check_causal(model: Any) -> None:
         )
 
 
-def check_embeddings(dataset: TokenizedDataset, model: Any, tokenizer: Any) -> None:
+def check_embeddings(data: TrainingData, model: Any, tokenizer: Any) -> None:
     """Check that the model has an embedding for every token of the data.
 
     Raises:
         ConfigError: names the tokens that have none.
     """
     rows = model.get_input_embeddings().weight.shape[0]
-    both = [*dataset.train, *dataset.held_out]
-    if max((max(example.ids) for example in both), default=0) < rows:
+    if max((max(ids) for ids in data.sequences), default=0) < rows:
         return
-    absent = sorted({i for example in both for i in example.ids if i >= rows})
+    absent = sorted({i for ids in data.sequences for i in ids if i >= rows})
     named = [repr(tokenizer.convert_ids_to_tokens(i)) for i in absent]
     raise ConfigError(
         f"the model has embeddings for {rows:,} tokens and the data has tokens beyond them: "

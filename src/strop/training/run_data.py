@@ -19,8 +19,8 @@ def rows_of_run(record: Mapping[str, Any]) -> tuple[Rows, Rows] | None:
     settings = Settings.read(record["settings"])
     if settings.data is None or not all(path.exists() for path in files_of(settings.data)):
         return None
-    _, _, train, held_out = read_and_split(settings.data, columns_of(settings.plain()), settings)
-    return train, held_out
+    rows = read_and_split(settings.data, columns_of(settings.plain()), settings)
+    return rows.train, rows.held_out
 
 
 def columns_of_run(record: Mapping[str, Any], explicit: Columns | None = None) -> Columns:

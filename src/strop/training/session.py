@@ -273,7 +273,7 @@ class Session:
     def _save_activation_stats(self, model: Any) -> None:
         """Save activation statistics for exports while model and data are loaded."""
         file = self.run.activation_stats_file
-        stats = input_statistics(model, iter(self._data.token_ids))
+        stats = input_statistics(model, iter(self._data.texts))
         with checkpoints.saving(file), written_whole(file) as path:
             save_file(stats, path)
 

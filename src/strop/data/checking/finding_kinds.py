@@ -243,8 +243,8 @@ KINDS = {
     "preference_pairs": Kind(
         "info",
         "rows are pairs of a chosen and a rejected answer",
-        "Nothing, if imitating the chosen ones is meant, as strop train does; to learn from both, "
-        "use TRL's DPOTrainer with strop.accelerate.",
+        "Nothing: strop train prefers the chosen ones by DPO where every row is a pair; --method sft "
+        "imitates them.",
     ),
     "merged_turns": Kind(
         "info",

@@ -1,0 +1,260 @@
+"""Preference training: of each pair of answers the better one becomes likelier than the worse one.
+
+DPO (arXiv:2305.18290) on TRL's trainer; IPO (arXiv:2310.12036) is another loss of the same.
+"""
+
+import dataclasses
+import hashlib
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback
+from trl import DPOConfig, DPOTrainer
+
+from strop.core.errors import ConfigError
+from strop.core.tokens import IGNORE_INDEX, common_prefix
+from strop.data import Example, Piece, Supervision, encode_all, show
+from strop.data.rows import BrokenRowsError, Fault
+from strop.planning.settings import Settings
+from strop.training.dataset import SplitRows, length_for, row_facts, shortened
+from strop.training.methods.adapted import adapted
+from strop.training.trainer import RunTrainer
+
+if TYPE_CHECKING:
+    import datasets
+
+
+def fields(settings: Settings) -> dict[str, Any]:
+    """Return what DPOConfig is given besides the settings: pairs come as tokens."""
+    loss = {"loss_type": ["ipo"]} if settings.method == "ipo" else {}
+    return {"max_length": None, "beta": settings.beta, **loss}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Pair:
+    """Two answers to one prompt as token ids."""
+
+    prompt: list[int]
+    chosen: list[int]
+    rejected: list[int]
+    line: int
+    """The line of its row."""
+    cut: int = 0
+    """Number of tokens cut off at the ends of both answers to meet `max_length`."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PairDataset:
+    """Pairs of a run as tokens; the prompt of a pair is computed once for both its answers."""
+
+    train: list[Pair]
+    """Pairs that are trained on."""
+    held_out: list[Pair]
+    """Pairs on which only the loss is measured."""
+    facts: dict[str, Any]
+    """Counts and a SHA-256 for run.json."""
+    samples: list[list[Piece]]
+    """First chosen answers as `strop data show` shows them."""
+
+    @property
+    def token_ids(self) -> list[list[int]]:
+        """Tokens computed for each pair: prompt, chosen answer, rejected answer."""
+        return [pair.prompt + pair.chosen + pair.rejected for pair in self.train]
+
+    @property
+    def labels(self) -> list[list[int]]:
+        """Labels of these."""
+        return [
+            [IGNORE_INDEX] * len(pair.prompt) + pair.chosen + pair.rejected for pair in self.train
+        ]
+
+    @property
+    def texts(self) -> list[list[int]]:
+        """The sequences that the model learns to write: each prompt with its chosen answer."""
+        return [pair.prompt + pair.chosen for pair in self.train]
+
+    @property
+    def sequences(self) -> Iterable[list[int]]:
+        """Every sequence of tokens, of both parts."""
+        for pair in (*self.train, *self.held_out):
+            yield pair.prompt + pair.chosen
+            yield pair.rejected
+
+    @property
+    def evaluates(self) -> bool:
+        """True if there are held-out pairs to measure the loss on."""
+        return bool(self.held_out)
+
+    def sets(self) -> tuple["datasets.Dataset", "datasets.Dataset | None"]:
+        """Return training and held-out pairs as TRL's collator takes them."""
+        return _table(self.train), _table(self.held_out) if self.held_out else None
+
+
+def encode(rows: SplitRows, tokenizer: Any, settings: Settings, limit: int | None) -> PairDataset:
+    """Return the pairs as tokens; each prompt with its answer is cut at its end to max_length.
+
+    Args:
+        rows: read and split; each has two answers.
+        tokenizer: the model's.
+        settings: how long rows may be, whether the end token is learned.
+        limit: most tokens that the model takes; None has no limit.
+
+    Raises:
+        ConfigError: a setting says what of an answer is learned, which pairs cannot.
+        DataError: rows that have no two different answers, or none within max_length; all listed.
+    """
+    if not settings.reasoning:
+        raise ConfigError(
+            "reasoning is false, but a pair of answers is compared whole; leave reasoning out, or "
+            "imitate the chosen answers alone with method sft"
+        )
+    single = [
+        Fault(r.line, "it has one answer, and a pair needs two")
+        for r in rows.both
+        if r.rejected is None
+    ]
+    if single:
+        raise BrokenRowsError(
+            rows.source,
+            single,
+            len(rows.both),
+            f"  method {settings.method} learns from columns "
+            "prompt, chosen and rejected; method sft imitates single answers",
+        )
+    supervision = Supervision(end_token=settings.end_token)
+    better = encode_all(rows.both, tokenizer, supervision=supervision)
+    worse = encode_all(
+        [dataclasses.replace(row, messages=row.rejected) for row in rows.both],
+        tokenizer,
+        supervision=supervision,
+    )
+    whole = [_paired(a, b) for a, b in zip(better, worse, strict=True)]
+    lengths = [len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in whole]
+    max_length = settings.max_length or length_for(lengths, limit)
+    fitted = [_cut(pair, max_length) for pair in whole]
+    if faults := [pair for pair in fitted if isinstance(pair, Fault)]:
+        raise BrokenRowsError(rows.source, faults, len(fitted))
+    pairs = [pair for pair in fitted if isinstance(pair, Pair)]
+    train, held_out = pairs[: len(rows.train)], pairs[len(rows.train) :]
+    facts = row_facts(rows, better, _note(settings)) | {
+        "tokens": sum(len(p.prompt) + len(p.chosen) + len(p.rejected) for p in train),
+        "supervised_tokens": sum(len(p.chosen) + len(p.rejected) for p in train),
+        "longest_row": max(lengths),
+        "max_length": max_length,
+        "cut_lines": sorted(pair.line for pair in pairs if pair.cut),
+        "cut_tokens": sum(pair.cut for pair in pairs),
+        "divided_lines": [],
+        "sha256": _digest(train, held_out),
+    }
+    samples = [
+        shortened(show(row, tokenizer, max_length=max_length, supervision=supervision))
+        for row in rows.train[:5]
+    ]
+    return PairDataset(train, held_out, facts, samples)
+
+
+def _note(settings: Settings) -> str:
+    return (
+        f"method {settings.method}: of each pair the chosen answer becomes likelier than the rejected "
+        "one; --method sft imitates the chosen answers"
+    )
+
+
+def _paired(better: Example, worse: Example) -> Pair:
+    """Return the pair: the prompt ends where the first answer that differs begins."""
+    begin = common_prefix(better.ids, worse.ids)
+    begin = min(_answer_begin(better, begin), _answer_begin(worse, begin))
+    chosen, rejected = (e.ids[begin : _answer_end(e)] for e in (better, worse))
+    return Pair(better.ids[:begin], chosen, rejected, better.line)
+
+
+def _answer_begin(example: Example, token: int) -> int:
+    """Return the first token of the answer that a token belongs to."""
+    while token and example.labels[token - 1] != IGNORE_INDEX:
+        token -= 1
+    return token
+
+
+def _answer_end(example: Example) -> int:
+    """Return the number of tokens up to the last that is supervised."""
+    end = len(example.labels)
+    while example.labels[end - 1] == IGNORE_INDEX:
+        end -= 1
+    return end
+
+
+def _cut(pair: Pair, max_length: int) -> Pair | Fault:
+    room = max_length - len(pair.prompt)
+    if room < 1:
+        reason = (
+            f"the answers begin after the first {max_length} tokens and the row is cut there; raise "
+            "max_length or shorten the prompt"
+        )
+        return Fault(pair.line, reason, "no_loss")
+    chosen, rejected = pair.chosen[:room], pair.rejected[:room]
+    if chosen == rejected:
+        return Fault(
+            pair.line,
+            f"both answers are equal up to token {max_length}, where they are cut; raise max_length",
+            "equal_pair",
+        )
+    cut = len(pair.chosen) + len(pair.rejected) - len(chosen) - len(rejected)
+    return Pair(pair.prompt, chosen, rejected, pair.line, cut)
+
+
+def _table(pairs: Sequence[Pair]) -> "datasets.Dataset":
+    import datasets
+
+    return datasets.Dataset.from_dict(
+        {
+            "prompt_ids": [pair.prompt for pair in pairs],
+            "chosen_ids": [pair.chosen for pair in pairs],
+            "rejected_ids": [pair.rejected for pair in pairs],
+        }
+    )
+
+
+def _digest(*parts: Sequence[Pair]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"part {len(part)} ".encode())
+        for pair in part:
+            for ids in (pair.prompt, pair.chosen, pair.rejected):
+                digest.update(f"{len(ids)} ".encode())
+                digest.update(array("q", ids).tobytes())
+    return digest.hexdigest()
+
+
+def build(
+    settings: Settings,
+    args: DPOConfig,
+    model: Any,
+    tokenizer: Any,
+    dataset: PairDataset,
+    callbacks: list[TrainerCallback],
+) -> "Trainer":
+    """Return a trainer for `model`, which gets a new adapter; without it the model is the reference.
+
+    Raises:
+        ConfigError: TRL or PEFT refuses the settings for this model.
+    """
+    train, held_out = dataset.sets()
+    return adapted(
+        Trainer,
+        settings,
+        model,
+        args=args,
+        train_dataset=train,
+        eval_dataset=held_out,
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+
+
+class Trainer(RunTrainer, DPOTrainer):
+    """TRL's DPOTrainer on pairs that are tokens already."""
+
+    def _prepare_dataset(self, dataset: Any, *_: Any, **__: Any) -> Any:
+        """Return the pairs as they are: strop encoded them."""
+        return dataset
