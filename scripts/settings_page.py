@@ -7,8 +7,8 @@ from typing import Any
 
 from wrap import write_page
 
+from strop.planning.argument_tables import DECIDED, PREFERENCES, REFUSED, WITHOUT_EFFECT, WORKS
 from strop.planning.settings import described
-from strop.planning.trainer_arguments import DECIDED, PREFERENCES, REFUSED, WITHOUT_EFFECT, WORKS
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
 HEAD = """# Settings of a run

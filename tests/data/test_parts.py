@@ -6,9 +6,11 @@ from strop.data import DataError, Fault, Row, Supervision, check, encode, prompt
 from strop.data.checking.finding_kinds import KINDS
 from strop.data.encoding.encode import encoded
 from strop.data.encoding.parts import FINDINGS, LEFT_OUT
+from strop.data.reading.columns import Columns
 from strop.planning.settings import Settings
 from strop.runs.left_out import left_out
-from strop.training.dataset import prepare
+from strop.training.dataset import encode as encode_rows
+from strop.training.dataset import read_and_split
 from tests.data import small
 
 QUESTION = {"role": "user", "content": "Rain?"}
@@ -294,9 +296,15 @@ def test_every_part_has_its_finding():
     assert LEFT_OUT.keys() == {kind for kind in KINDS if kind.startswith("dropped_")}
 
 
+def facts_of(rows, template):
+    settings = Settings(held_out=0)
+    split = read_and_split(rows, Columns(), settings)
+    return encode_rows(split, with_template(template), settings, None).facts
+
+
 def test_the_plan_says_what_is_left_out_of_how_many_rows():
     rows = [{"messages": m, "tools": TOOLS} for m in (BESIDE, THOUGHT, EARLIER, THOUGHT)]
-    facts = prepare(rows, with_template("smollm2"), Settings(held_out=0), None).facts
+    facts = facts_of(rows, "smollm2")
     text = left_out(facts)
     assert f"the chat template leaves out {LEFT_OUT['dropped_calls']} in 1 row, line 1" in text
     assert "the chat template leaves out the reasoning of the answer in 2 rows, lines 2, 4" in text
@@ -306,12 +314,12 @@ def test_the_plan_says_what_is_left_out_of_how_many_rows():
 
 def test_the_plan_says_nothing_where_nothing_is_left_out():
     rows = [{"messages": m} for m in (BESIDE, THOUGHT)]
-    assert left_out(prepare(rows, with_template("qwen3"), Settings(held_out=0), None).facts) == []
+    assert left_out(facts_of(rows, "qwen3")) == []
 
 
 def test_the_plan_says_that_several_messages_are_one_answer():
     parts = [QUESTION, says("I look."), {"role": "tool_call", "content": '{"name": "now"}'}]
-    facts = prepare([{"messages": parts}], with_template("qwen3"), Settings(held_out=0), None).facts
+    facts = facts_of([{"messages": parts}], "qwen3")
     assert "line 1: an answer in several messages is learned as one" in left_out(facts)
 
 

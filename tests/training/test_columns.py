@@ -113,5 +113,7 @@ def test_a_source_that_maps_its_columns_is_read_so_again():
 
 def test_a_note_says_that_imitation_takes_the_chosen_alone(tmp_path, tiny_model, capsys):
     rows = [{"prompt": f"p{i}", "chosen": "good", "rejected": "bad"} for i in range(4)]
-    strop.train(rows, model=tiny_model, out=tmp_path / "run", method="sft", **{**QUICK, "quiet": False})
+    strop.train(
+        rows, model=tiny_model, out=tmp_path / "run", method="sft", **{**QUICK, "quiet": False}
+    )
     assert "4 rows are pairs: their chosen answers are imitated" in capsys.readouterr().err

@@ -12,8 +12,8 @@ from trl import SFTConfig
 
 import strop
 from strop.core.errors import ConfigError, UnsupportedError
+from strop.planning.argument_tables import DECIDED, FORMER, REFUSED, WITHOUT_EFFECT, WORKS
 from strop.planning.settings import Settings
-from strop.planning.trainer_arguments import DECIDED, FORMER, REFUSED, WITHOUT_EFFECT, WORKS
 from strop.runs import checkpoints
 from tests.tiny.saved import QUICK, sums
 
