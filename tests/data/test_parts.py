@@ -10,7 +10,7 @@ from strop.data.reading.columns import Columns
 from strop.planning.settings import Settings
 from strop.runs.left_out import left_out
 from strop.training.dataset import encode as encode_rows
-from strop.training.dataset import read_and_split
+from strop.training.run_data import read_and_split
 from tests.data import small
 
 QUESTION = {"role": "user", "content": "Rain?"}

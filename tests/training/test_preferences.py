@@ -16,8 +16,8 @@ from strop.core.errors import ConfigError, DataError
 from strop.data.reading.columns import columns_of
 from strop.planning.settings import Settings
 from strop.runs.run import Run
-from strop.training.dataset import read_and_split
 from strop.training.methods import dpo
+from strop.training.run_data import read_and_split
 from tests.tiny.saved import QUICK, in_float32
 
 

@@ -1,4 +1,4 @@
-"""Data of a run: rows read, split, encoded, counted, with their digest."""
+"""Data of a run as tokens: rows encoded and counted, with their digest."""
 
 import dataclasses
 import hashlib
@@ -8,13 +8,13 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from strop.core.errors import ConfigError, DataError
+from strop.core.errors import ConfigError
 from strop.core.tokens import IGNORE_INDEX, context_length
-from strop.data import Example, Fit, Piece, Row, Rows, Supervision, encode_all, show, split
+from strop.data import Example, Fit, Piece, Row, Supervision, encode_all, show
 from strop.data.encoding.parts import LEFT_OUT
-from strop.data.reading.blend import Blend, format_parts, read_blend
-from strop.data.reading.columns import Columns, format_values
+from strop.data.reading.blend import format_parts
 from strop.planning.settings import Settings
+from strop.training.run_data import SplitRows
 
 if TYPE_CHECKING:
     import datasets
@@ -58,30 +58,6 @@ class TrainingData(Protocol):
     @property
     def samples(self) -> list[list[Piece]]:
         """First rows, for the report."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class SplitRows:
-    """The rows of a run before they are encoded."""
-
-    blend: Blend
-    """All rows and the sources they come from."""
-    undesirable: list[int]
-    """Lines of undesirable answers, which are left out."""
-    train: Rows
-    """Rows to train on, each as often as the weight of its source says."""
-    held_out: Rows
-    """Rows to measure the loss on."""
-
-    @property
-    def source(self) -> str:
-        """Path or name of the source."""
-        return self.blend.rows.source
-
-    @property
-    def both(self) -> list[Row]:
-        """Training rows, then held-out rows."""
-        return [*self.train, *self.held_out]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -239,35 +215,6 @@ def row_facts(rows: SplitRows, encoded: Sequence[Example], note: str = "") -> di
     }
 
 
-def read_and_split(source: Any, columns: Columns, settings: Settings) -> SplitRows:
-    """Return the rows of `source`, split as the settings say.
-
-    Columns with content that are not read stop it, unless they are to be ignored; of data with
-    undesirable answers (KTO) only the desirable ones are taken.
-
-    Raises:
-        DataError: columns with content would not be read; or rows are broken, all of them listed.
-    """
-    blend = read_blend(source, columns)
-    if blend.rows.unread:
-        raise DataError(_unread_message(blend.rows))
-    rows, undesirable = _desirable(blend.rows)
-    train, held_out = split(rows, held_out=settings.held_out, seed=settings.seed)
-    return SplitRows(blend, undesirable, blend.weighed(train, settings.seed), held_out)
-
-
-def _unread_message(rows: Rows) -> str:
-    first = next(iter(rows.unread))
-    meaning = {"text": f"text=prompt,{first}=completion", "messages": f"{first}=system"}
-    return (
-        f"{rows.source}, read as {rows.format}, has columns with content that would not be read: "
-        f"{format_values(rows.unread)}. Say what they are, as in "
-        f"--map {meaning.get(rows.format, f'{first}=context')}, or train without them: "
-        f"--ignore-columns {','.join(rows.unread)}"
-        + ("; --map label=kto_tag if it marks answers as wanted" if "label" in rows.unread else "")
-    )
-
-
 def _dropped(examples: Sequence[Example]) -> dict[str, list[int]]:
     """Return the lines of the rows of which the chat template leaves something out, by kind."""
     lines: dict[str, list[int]] = {}
@@ -275,18 +222,6 @@ def _dropped(examples: Sequence[Example]) -> dict[str, list[int]]:
         if of_kind := sorted(e.line for e in examples if kind in e.dropped):
             lines[kind] = of_kind
     return lines
-
-
-def _desirable(rows: Rows) -> tuple[Rows, list[int]]:
-    """Return the rows with a desirable answer, and the lines of the others."""
-    undesirable = [row.line for row in rows if row.label is False]
-    desirable = [row for row in rows if row.label is not False]
-    if not desirable:
-        raise DataError(
-            f"{rows.source} says of each of its {len(rows)} answers that it is not wanted, so none "
-            "can be learned by imitation; train on it with KTO, or add wanted answers"
-        )
-    return dataclasses.replace(rows, rows=desirable), undesirable
 
 
 def _table(examples: list[Example], weighted: bool) -> "datasets.Dataset":

@@ -1,13 +1,79 @@
-"""Data of a run, read again, and other files read as that data was."""
+"""Rows of a run: read and split, read again, and other files read as these were."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from strop.data import Rows
-from strop.data.reading.blend import files_of, sources_of
-from strop.data.reading.columns import Columns, columns_of
+from strop.core.errors import DataError
+from strop.data import Row, Rows, split
+from strop.data.reading.blend import Blend, files_of, read_blend, sources_of
+from strop.data.reading.columns import Columns, columns_of, format_values
 from strop.planning.settings import Settings
-from strop.training.dataset import read_and_split
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SplitRows:
+    """The rows of a run before they are encoded."""
+
+    blend: Blend
+    """All rows and the sources they come from."""
+    undesirable: list[int]
+    """Lines of undesirable answers, which are left out."""
+    train: Rows
+    """Rows to train on, each as often as the weight of its source says."""
+    held_out: Rows
+    """Rows to measure the loss on."""
+
+    @property
+    def source(self) -> str:
+        """Path or name of the source."""
+        return self.blend.rows.source
+
+    @property
+    def both(self) -> list[Row]:
+        """Training rows, then held-out rows."""
+        return [*self.train, *self.held_out]
+
+
+def read_and_split(source: Any, columns: Columns, settings: Settings) -> SplitRows:
+    """Return the rows of `source`, split as the settings say.
+
+    Columns with content that are not read stop it, unless they are to be ignored; of data with
+    undesirable answers (KTO) only the desirable ones are taken.
+
+    Raises:
+        DataError: columns with content would not be read; or rows are broken, all of them listed.
+    """
+    blend = read_blend(source, columns)
+    if blend.rows.unread:
+        raise DataError(_unread_message(blend.rows))
+    rows, undesirable = _desirable(blend.rows)
+    train, held_out = split(rows, held_out=settings.held_out, seed=settings.seed)
+    return SplitRows(blend, undesirable, blend.weighed(train, settings.seed), held_out)
+
+
+def _unread_message(rows: Rows) -> str:
+    first = next(iter(rows.unread))
+    meaning = {"text": f"text=prompt,{first}=completion", "messages": f"{first}=system"}
+    return (
+        f"{rows.source}, read as {rows.format}, has columns with content that would not be read: "
+        f"{format_values(rows.unread)}. Say what they are, as in "
+        f"--map {meaning.get(rows.format, f'{first}=context')}, or train without them: "
+        f"--ignore-columns {','.join(rows.unread)}"
+        + ("; --map label=kto_tag if it marks answers as wanted" if "label" in rows.unread else "")
+    )
+
+
+def _desirable(rows: Rows) -> tuple[Rows, list[int]]:
+    """Return the rows with a desirable answer, and the lines of the others."""
+    undesirable = [row.line for row in rows if row.label is False]
+    desirable = [row for row in rows if row.label is not False]
+    if not desirable:
+        raise DataError(
+            f"{rows.source} says of each of its {len(rows)} answers that it is not wanted, so none "
+            "can be learned by imitation; train on it with KTO, or add wanted answers"
+        )
+    return dataclasses.replace(rows, rows=desirable), undesirable
 
 
 def rows_of_run(record: Mapping[str, Any]) -> tuple[Rows, Rows] | None:

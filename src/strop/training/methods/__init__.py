@@ -9,8 +9,8 @@ from trl import DPOConfig, SFTConfig
 
 from strop.planning.settings import Settings
 from strop.training import dataset
-from strop.training.dataset import SplitRows
 from strop.training.methods import dpo, sft
+from strop.training.run_data import SplitRows
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

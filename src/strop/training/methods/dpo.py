@@ -17,8 +17,9 @@ from strop.core.tokens import IGNORE_INDEX, common_prefix
 from strop.data import Example, Piece, Supervision, encode_all, show
 from strop.data.rows import BrokenRowsError, Fault
 from strop.planning.settings import Settings
-from strop.training.dataset import SplitRows, length_for, row_facts, shortened
+from strop.training.dataset import length_for, row_facts, shortened
 from strop.training.methods.adapted import adapted
+from strop.training.run_data import SplitRows
 from strop.training.trainer import RunTrainer
 
 if TYPE_CHECKING:
