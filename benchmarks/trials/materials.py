@@ -36,19 +36,6 @@ def import_everything() -> None:
         import peft  # noqa: F401
         import trl  # noqa: F401
 
-        import strop.actions.chat
-        import strop.actions.data
-        import strop.actions.doctor
-        import strop.actions.evaluate
-        import strop.actions.export
-        import strop.actions.quantize
-        import strop.actions.serve
-        import strop.actions.train
-        import strop.cli.app
-        import strop.serving.chat
-        import strop.serving.gateway
-        import strop.serving.server
-        import strop.training.sft  # noqa: F401
         import tests.tiny.saved  # noqa: F401
 
 
