@@ -1,7 +1,7 @@
 """Evaluation of a run beside its base model and other models, or of one model."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ def evaluate(
     limit: int | None = None,
     seed: int = 0,
     columns: Mapping[str, str | None] | None = None,
-    metrics: "Metrics | None" = None,
+    metrics: "Callable[[], Metrics] | None" = None,
 ) -> dict[str, Any]:
     """Measure a model on rows.
 
@@ -32,7 +32,8 @@ def evaluate(
         seed: of the rows drawn.
         columns: settings `map`, `ignore_columns`, `instruction`, `encoding` of this file, where they are
             not those of the run's own data.
-        metrics: what is measured, as `metrics_of` reads it; None takes what suits the data.
+        metrics: gives what is measured, by `metrics_of`, once the rest is checked; None takes what
+            suits the data.
 
     Returns:
         `base`, `tuned` and their `difference` for a run, with `against` for each other model its
@@ -53,7 +54,7 @@ def evaluate(
     from strop.evaluation.recorded import plain
     from strop.runs.run import Run
 
-    measured = metrics or metrics_of()
+    measured = (metrics or metrics_of)()
     how: dict[str, Any] = {"limit": limit, "seed": seed, "columns": columns_of(columns or {})}
     if not Run.is_at(target):
         if against or measured.judge:

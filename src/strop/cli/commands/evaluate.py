@@ -113,7 +113,7 @@ def evaluate(
                 limit=limit,
                 seed=seed,
                 columns=read_as,
-                metrics=action.metrics_of(options, progress),
+                metrics=lambda: action.metrics_of(options, progress),
             )
         return action.gated(evaluated, junit=junit, **gate) if any(gate.values()) else evaluated
 
