@@ -1,5 +1,6 @@
 """Every TRL trainer logs with strop what it logs without."""
 
+import copy
 import logging
 
 import pytest
@@ -51,22 +52,36 @@ def test_a_temperature_divides_the_logits(kind, temperature, tiny_model, tmp_pat
 
 
 @pytest.mark.parametrize("kind", ["grpo", "rloo"])
-def test_generation_runs_through_the_untouched_forward(kind, tiny_model, tmp_path):
-    built = runs.trainer(kind, tiny_model, tmp_path, max_steps=1)
-    before = built.model.get_base_model().forward
+@pytest.mark.parametrize("settings", [{}, {"top_k": 20, "top_p": 0.8, "temperature": 1.3}], ids=str)
+def test_answers_are_those_that_transformers_draws(kind, settings, tiny_model, tmp_path):
+    built = runs.trainer(kind, tiny_model, tmp_path, max_steps=1, **settings)
+    ids = torch.randint(3, 60, (6, 40))
+    ids[3:] = ids[:3].roll(7, 1)
+    mask = torch.ones_like(ids)
+    mask[1, :20] = 0
+    drawn = []
+    for around in (lambda: None, lambda: strop.accelerate(built), lambda: strop.restore(built)):
+        around()
+        torch.manual_seed(5)
+        drawn.append(
+            built.model.generate(
+                input_ids=ids, attention_mask=mask, generation_config=built.generation_config
+            )
+        )
+    assert drawn[0].equal(drawn[1])
+    assert drawn[0].equal(drawn[2])
+    assert "generate" not in vars(built.model)
+
+
+def test_what_the_sampler_does_not_know_is_left_to_transformers(tiny_model, tmp_path):
+    built = runs.trainer("grpo", tiny_model, tmp_path, max_steps=1)
+    config = copy.deepcopy(built.generation_config)
+    config.update(do_sample=False, num_beams=3, num_return_sequences=2)
+    ids = torch.randint(3, 60, (2, 20))
+    expected = built.model.generate(input_ids=ids, generation_config=config)
     strop.accelerate(built)
-    compact, passed = runs.watch(built), []
-    inner = compact.previous
-
-    def counted(**inputs):
-        passed.append(inputs)
-        return inner(**inputs)
-
-    compact.previous = counted
-    assert inner == before
-    runs.train(built)
-    assert len(passed) >= 12
-    assert all("fused_lm_head" not in inputs for inputs in passed)
+    assert built.model.generate(input_ids=ids, generation_config=config).equal(expected)
+    assert built.model.generate(ids, max_new_tokens=3).shape[0] == 2
 
 
 @pytest.mark.parametrize("budget", [None, 60])

@@ -15,6 +15,7 @@ from strop.core.system.heap import return_large_blocks
 from strop.forward.compact import CompactForward, Undo, base_model, install
 from strop.forward.fused_head import FusedHeadOptions
 from strop.models.quantized.inference_layout import keep_layout, packed_for_inference
+from strop.models.sampling.generate import serve_generate
 from strop.training import prefix_batching
 from strop.training.dataset import WEIGHTS
 
@@ -63,6 +64,8 @@ def accelerate(
     """Make a TRL trainer compute each token once and only what its loss needs.
 
     The trainer's losses, metrics, data and saved files stay its own; results are equal to rounding.
+    Answers that a trainer has its model generate (GRPO, RLOO) are drawn by strop's sampler, a prompt of
+    several answers computed once.
     Where a step has several micro-batches and the loss is a sum over tokens, rows that begin alike
     change places inside the step so that they come into one.
 
@@ -119,6 +122,8 @@ def accelerate(
     checkpointing = trainer.args.activation_checkpointing, trainer.args.gradient_checkpointing
     _set_checkpointing(trainer, False, False)  # strop's `activations` decide what is kept
     undos = [*(undo for _, undo in installed), *repacked]
+    if hasattr(trainer, "num_generations"):  # GRPO and RLOO draw answers by it
+        undos.append(serve_generate(trainer.model))
     if linear_loss and prefix_batching.obstacle(trainer) is None:
         undos.append(prefix_batching.arrange(trainer))
 

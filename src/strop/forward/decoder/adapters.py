@@ -24,16 +24,19 @@ def is_lora(layer: Any) -> bool:
     return isinstance(layer, Linear)
 
 
-def obstacle(layer: nn.Module) -> str | None:
-    """Return why `read` cannot read this layer, or None if it can."""
+def obstacle(layer: nn.Module, *, trainable: bool = False) -> str | None:
+    """Return why `read` cannot read this layer, or None if it can.
+
+    With `trainable` a weight or bias may be trained: nothing is differentiated.
+    """
     if type(layer) in FROZEN:
-        return "its weight or bias is trained" if _trained(layer) else None
+        return "its weight or bias is trained" if _trained(layer) and not trainable else None
     if not is_lora(layer):
         return f"it is a {type(layer).__name__}"
     base: Any = layer.base_layer
     if type(base) not in FROZEN:
         return f"its base layer is a {type(base).__name__}"
-    if _trained(base):
+    if _trained(base) and not trainable:
         return "its base weight or bias is trained"
     return adapter_obstacle(layer)
 

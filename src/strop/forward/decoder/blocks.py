@@ -24,17 +24,18 @@ def all_known(decoder: Any) -> bool:
     return len(layers) > 0 and {type(block).__name__ for block in layers} <= BLOCK_FAMILIES.keys()
 
 
-def obstacle(block: Any, *, rebound_norms: bool = False) -> str | None:
+def obstacle(block: Any, *, rebound_norms: bool = False, trainable: bool = False) -> str | None:
     """Return why a decoder block runs as transformers wrote it, or None if strop's halves serve it.
 
-    `rebound_norms` lets a norm count by its class although its forward was re-bound.
+    `rebound_norms` lets a norm count by its class although its forward was re-bound. `trainable` lets
+    norms and weights be trained, where nothing is differentiated.
     """
     family = BLOCK_FAMILIES.get(type(block).__name__)
     if family is None:
         return f"{type(block).__name__} is not a known kind of block"
     attention, mlp = _plain_attention(block, family), getattr(block, family.mlp)
     norms = _norms(block, family)
-    if any(p.requires_grad for norm in norms for p in norm.parameters()):
+    if not trainable and any(p.requires_grad for norm in norms for p in norm.parameters()):
         return "its norms are trained"
     modules = [block, mlp] if attention is None else [block, attention, mlp]
     originals = [modified.is_original(module) for module in modules]
@@ -52,7 +53,7 @@ def obstacle(block: Any, *, rebound_norms: bool = False) -> str | None:
     if attention is not None:
         linears += [getattr(attention, n) for n in (*family.qkv, family.o)]
     for linear in linears:
-        if (why := adapters.obstacle(linear)) is not None:
+        if (why := adapters.obstacle(linear, trainable=trainable)) is not None:
             return f"one of its linear layers cannot be read: {why}"
     hooked = any(m._forward_hooks or m._forward_pre_hooks for m in block.modules())
     return "it carries forward hooks" if hooked else None

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from strop.models.sampling.block_cache import BlockCache, obstacle
-from strop.models.sampling.choice import choose
+from strop.models.sampling.choice import Choose, choose
 from strop.models.sampling.rows import Row
 from strop.models.sampling.transformers_cache import TransformersCache
 
@@ -33,10 +33,18 @@ class Engine(Protocol):
         """
 
 
-def chosen_tokens(model: Any, tokenizer: Any, rows: Sequence[Row]) -> Iterator[Row]:
+def chosen_tokens(
+    model: Any, tokenizer: Any, rows: Sequence[Row], in_step: Choose | None = None
+) -> Iterator[Row]:
     """Yield a row each time that a token was added to it, until all have finished.
 
     The model is in eval mode meanwhile, and afterwards as it was.
+
+    Args:
+        model: see `strop.sample`.
+        tokenizer: see `strop.sample`.
+        rows: without any token yet.
+        in_step: chooses their tokens, and they all begin at once.
     """
     waiting = sorted(rows, key=lambda row: row.prompt)[::-1]  # those that begin alike come together
     active: list[Row] = []
@@ -48,11 +56,14 @@ def chosen_tokens(model: Any, tokenizer: Any, rows: Sequence[Row]) -> Iterator[R
             log.debug("answers come through transformers' cache: %s", why)
             engine = TransformersCache(model)
         while waiting or active:
-            entering = _entering(waiting, len(active))
+            if in_step is None:
+                entering = _entering(waiting, len(active))
+            else:
+                entering, waiting = waiting[::-1], []
             for batch, compute in ((active, engine.step), (entering, engine.start)):
                 if batch:
                     for row, token, log_prob in zip(
-                        batch, *choose(compute(batch), batch), strict=True
+                        batch, *(in_step or choose)(compute(batch), batch), strict=True
                     ):
                         row.take(token, log_prob, tokenizer)
                         yield row

@@ -64,7 +64,7 @@ def _halves(base: Any, layers: Sequence[Any]) -> list[Halves] | str:
     batch = _batch_of([(0,)])
     halves: list[Halves] = []
     for block in layers:
-        if (why := blocks.obstacle(block)) is not None:
+        if (why := blocks.obstacle(block, trainable=True)) is not None:
             return why
         angles = _angles(base.base_model, block, torch.zeros(1, dtype=torch.long))
         read = blocks.read(block, batch, angles, Workspace(), None)
