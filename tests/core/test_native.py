@@ -55,11 +55,29 @@ def added(source):
     return total.tolist()
 
 
+def compiled(folder):
+    return [*(folder / "cache" / "native").rglob("*.so")]
+
+
+@needs_compiler
+def test_what_was_damaged_in_the_cache_is_compiled_again(source, tmp_path, caplog):
+    added(source)
+    (library,) = compiled(tmp_path)
+    whole = library.read_bytes()
+    for damage in (whole[: len(whole) // 2], whole[:-100] + bytes(100), b""):
+        library.unlink()  # the file that is loaded stays as it is
+        library.write_bytes(damage)
+        native._library.cache_clear()
+        native._function.cache_clear()
+        assert added(source) == [i + 1.0 for i in range(10)]
+        assert library.read_bytes() == whole
+    assert caplog.text.count("is not what was written there; it is built again") == 3
+
+
 @needs_compiler
 def test_a_compiled_function_runs_on_all_threads_and_is_kept(source, tmp_path):
     assert added(source) == [i + 1.0 for i in range(10)]
-    files = [*(tmp_path / "cache" / "native").iterdir()]
-    assert [file.suffix for file in files] == [".so"]
+    assert len(compiled(tmp_path)) == 1
     assert native.library(source) is native.library(source)
 
 
@@ -89,7 +107,7 @@ def test_processes_that_compile_at_once_do_not_disturb_each_other(source, tmp_pa
     with ThreadPoolExecutor() as pool:
         runs = [pool.submit(subprocess.run, [sys.executable, "-c", code]) for _ in range(2)]
     assert [run.result().returncode for run in runs] == [0, 0]
-    assert len([*(tmp_path / "cache" / "native").iterdir()]) == 1
+    assert len(compiled(tmp_path)) == 1
 
 
 @needs_compiler

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from strop.core.errors import ConfigError
+from strop.core.files import reading
 
 _PAIRS = re.compile(r"\s*\w+=")
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -110,12 +111,8 @@ def read_yaml(path: Path, option: str = "--config") -> dict[str, Any]:
     Raises:
         ConfigError: the file is absent, is no YAML, or is not a mapping of names to values.
     """
-    try:
+    with reading(path, f"{option} takes a YAML file"):
         settings = _yaml(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as e:
-        raise ConfigError(f"there is no file {path}; {option} takes a YAML file") from e
-    except UnicodeDecodeError as e:
-        raise ConfigError(f"{path} is not UTF-8 text, so it is no YAML file: {e}") from e
     if settings is None:
         return {}
     if not isinstance(settings, dict):

@@ -1,15 +1,12 @@
 """SHA-256 of files, computed once for each state of a file."""
 
-import contextlib
 import hashlib
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from strop.core import env
-from strop.core.errors import StropError
-from strop.core.files import write_json
+from strop.core.files import read_cached, reading, write_cached
 
 _SETTLED = 2_000_000_000
 """Nanoseconds since the last change after which another one is sure to move the file's times."""
@@ -20,21 +17,23 @@ def file_digest(path: Path) -> str:
 
     The digest is cached by the file's path, size, times of change and place on the disk, so that
     reading many gigabytes is paid for once.
+
+    Raises:
+        DataError: the file cannot be read.
     """
     path = path.resolve()
-    stat = path.stat()
+    with reading(path):
+        stat = path.stat()
     state = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev]
     name = hashlib.sha256(str(path).encode()).hexdigest()[:32]
     entry = env.cache_folder() / "digests" / f"{name}.json"
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        cached = json.loads(entry.read_text(encoding="utf-8"))
-        if cached["state"] == state:
-            return str(cached["sha256"])
-    with path.open("rb") as file:
+    cached = read_cached(entry)
+    if cached.get("state") == state:
+        return str(cached["digest"])
+    with reading(path), path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > _SETTLED:
-        with contextlib.suppress(OSError, StropError):  # without it, it is read again
-            write_json(entry, {"path": str(path), "state": state, "sha256": digest})
+        write_cached(entry, {"path": str(path), "state": state, "digest": digest})
     return digest
 
 

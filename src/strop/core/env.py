@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from strop.core.errors import ConfigError
+
 FORCED_IMPL = os.environ.get("STROP_IMPL")  # noqa: TID251
 """Run this implementation of every operation, or raise where it cannot run."""
 
@@ -25,11 +27,22 @@ def cache_folder() -> Path:
     """Return the folder of converted models and fetched data.
 
     `STROP_CACHE` if it is set, else `$XDG_CACHE_HOME/strop`, else `~/.cache/strop`.
+
+    Raises:
+        ConfigError: none is set, and this user has no home folder.
     """
     if folder := os.environ.get("STROP_CACHE"):  # noqa: TID251
         return Path(folder)
     base = os.environ.get("XDG_CACHE_HOME")  # noqa: TID251
-    return (Path(base) if base else Path.home() / ".cache") / "strop"
+    if base:
+        return Path(base) / "strop"
+    home = Path(os.path.expanduser("~"))
+    if not home.is_absolute():  # a user id without a name, as in containers, and HOME is not set
+        raise ConfigError(
+            f"this user (id {os.getuid()}) has no home folder, so there is no place for the cache; "
+            "set STROP_CACHE, or HOME, to a folder that can be written"
+        )
+    return home / ".cache" / "strop"
 
 
 _SIZES = (

@@ -4,7 +4,8 @@ import dataclasses
 import json
 from collections.abc import Sequence
 
-from strop.core.files import write_json, written_whole
+from strop.core.digest import file_digest
+from strop.core.files import write_sealed, written_whole
 from strop.evaluation.outcomes import Outcome
 from strop.evaluation.plan import Plan
 from strop.evaluation.result import Comparison
@@ -24,9 +25,10 @@ def recorded_base(run: Run, rows: EvaluationRows, plan: Plan) -> RecordedBase | 
     """Return the base model's outcomes on these rows, if the run's folder has all that are planned."""
     recorded = run.evaluation or {}
     same = (recorded.get("rows_sha256"), recorded.get("measured")) == (rows.sha256, plan.facts)
-    if not same or not run.evaluation_rows_file.is_file():
+    file = run.evaluation_rows_file
+    if not same or not file.is_file() or file_digest(file) != recorded.get("outcomes_sha256"):
         return None
-    lines = run.evaluation_rows_file.read_text(encoding="utf-8").splitlines()
+    lines = file.read_text(encoding="utf-8").splitlines()
     outcomes = [Outcome(**json.loads(line)["base"]) for line in lines]
     if len(outcomes) != len(rows.rows) or any(outcomes[i].answer is None for i in plan.places):
         return None
@@ -51,10 +53,11 @@ def write(
     record = {
         "data": rows.source,
         "rows_sha256": rows.sha256,
+        "outcomes_sha256": file_digest(run.evaluation_rows_file),
         "measured": plan.facts,
         **plain(comparison),
     }
-    write_json(run.evaluation_file, record)
+    write_sealed(run.evaluation_file, record)
 
 
 def plain(comparison: Comparison) -> dict[str, object]:

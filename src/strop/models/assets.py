@@ -14,9 +14,9 @@ import torch
 
 from strop.core.digest import changed_file
 from strop.core.errors import ConfigError, DataError
-from strop.core.files import read_json, write_json, written_whole
+from strop.core.files import read_json, reading, write_json, written_whole
 from strop.models.files.layout import Layout, from_plain
-from strop.models.files.opening import conversion, read_config
+from strop.models.files.opening import conversion, read_config, read_generation, read_tokenizer
 from strop.models.identity import tokenizer_identity
 from strop.models.loading import located, resolve
 from strop.models.special_tokens import settle
@@ -89,14 +89,10 @@ class ModelAssets:
 
     def govern(self, model: Any) -> None:
         """Give a model the generation settings and the pad token that training had."""
-        from transformers import GenerationConfig
-
         if self.saved_in is None:
             model.generation_config = copy.deepcopy(self.generation_config)
         else:
-            model.generation_config = GenerationConfig.from_pretrained(
-                self.saved_in, local_files_only=True
-            )
+            model.generation_config = read_generation(self.saved_in)
         model.config.pad_token_id = self.tokenizer.pad_token_id
 
     def write(self, folder: Path) -> None:
@@ -140,7 +136,7 @@ def load_assets(name: str | Path, saved: Path | None = None) -> ModelAssets:
     if saved is not None and saved.is_dir():
         return _opened(saved, located(name))
     folder = resolve(name)
-    from transformers import AutoTokenizer, GenerationConfig
+    from transformers import GenerationConfig
 
     config = read_config(folder)
     if hasattr(config, "quantization_config"):
@@ -148,10 +144,10 @@ def load_assets(name: str | Path, saved: Path | None = None) -> ModelAssets:
             config.quantization_config
         )  # it says how weights are stored, which are no part of the assets
     if (folder / GENERATION).is_file():
-        generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
+        generation = read_generation(folder)
     else:
         generation = GenerationConfig.from_model_config(config)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = read_tokenizer(folder)
     assets = ModelAssets(folder, config, generation, tokenizer)
     settle(assets, tokenizer)
     return assets
@@ -223,18 +219,19 @@ def _opened(saved: Path, folder: Path) -> ModelAssets:
     from transformers import PreTrainedTokenizerFast
 
     settings = _read(saved / RESOLVED)
-    config = SimpleNamespace(**settings["config"])
-    if (text := settings.get("text_config")) is not None:
-        config.language_model = SimpleNamespace(**text)
-    config.dtype = None if config.dtype is None else getattr(torch, config.dtype)
-    # given the added tokens, transformers does not parse the whole file to find them
-    added = {token.pop("id"): token for token in settings["added_tokens"]}
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(
-        saved, local_files_only=True, added_tokens_decoder=added
-    )
-    generation = SimpleNamespace(**settings["generation_config"])
-    tensors = settings.get("tensors")
-    layout = None if tensors is None else from_plain(tensors)
+    with reading(saved, _hint(saved)):
+        config = SimpleNamespace(**settings["config"])
+        if (text := settings.get("text_config")) is not None:
+            config.language_model = SimpleNamespace(**text)
+        config.dtype = None if config.dtype is None else getattr(torch, config.dtype)
+        # given the added tokens, transformers does not parse the whole file to find them
+        added = {token.pop("id"): token for token in settings["added_tokens"]}
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(
+            saved, local_files_only=True, added_tokens_decoder=added
+        )
+        generation = SimpleNamespace(**settings["generation_config"])
+        tensors = settings.get("tensors")
+        layout = None if tensors is None else from_plain(tensors)
     return ModelAssets(folder, config, generation, tokenizer, saved, layout)
 
 
@@ -245,5 +242,8 @@ def _settings(config: Any) -> dict[str, Any]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    hint = f"remove the folder {file.parent}, and what the model's own folder says is taken instead"
-    return read_json(file, hint=hint)
+    return read_json(file, hint=_hint(file.parent))
+
+
+def _hint(saved: Path) -> str:
+    return f"remove the folder {saved}, and what the model's own folder says is taken instead"

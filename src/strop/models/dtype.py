@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import statistics
 import time
 
@@ -10,10 +9,11 @@ import torch
 from filelock import FileLock
 
 from strop.core import env
-from strop.core.files import write_json
+from strop.core.files import read_cached, write_cached
 from strop.core.system import versions
 
 _ROWS, _WIDTH, _ROUNDS = 128, 768, 25
+_CHOICES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _CLEARLY = 0.8
 """bf16 must take less than this share of the fp32 time; below that its rounding is not worth it."""
 
@@ -61,13 +61,11 @@ def _faster_on_cpu() -> torch.dtype:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(file.with_suffix(".lock")):  # processes that start at once choose the same
-            try:
-                choice = json.loads(file.read_text(encoding="utf-8"))["dtype"]
-                return {"float32": torch.float32, "bfloat16": torch.bfloat16}[choice]
-            except (FileNotFoundError, ValueError, KeyError, TypeError):  # not there, or damaged
-                dtype = _timed_on_cpu()
-                write_json(file, {"dtype": str(dtype).removeprefix("torch.")})
-                return dtype
+            if cached := read_cached(file):
+                return _CHOICES[cached["dtype"]]
+            dtype = _timed_on_cpu()
+            write_cached(file, {"dtype": str(dtype).removeprefix("torch.")})
+            return dtype
     except (OSError, NotImplementedError):  # a cache that cannot be written, or that knows no locks
         return _timed_on_cpu()
 

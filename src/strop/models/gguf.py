@@ -10,6 +10,7 @@ import torch
 
 from strop.core.cache import cached_folder
 from strop.core.errors import DataError, UnsupportedError
+from strop.core.files import reading
 from strop.core.quiet import no_stderr, quiet
 from strop.models.packaged import PACKAGED, assemble, digest
 from strop.models.special_tokens import settle
@@ -17,6 +18,7 @@ from strop.models.special_tokens import settle
 _RULES = 2
 """Raise it when a conversion would come out different, and old caches are made anew."""
 
+_AGAIN = "it may be cut short; fetch it again"
 _DIGITS_APART = ("smollm", "starcoder", "refact", "command-r", "codeshell")
 """Byte-level vocabularies whose merges never cross a digit; transformers forgets that."""
 _PLAIN = ("gpt-2", "gpt2", "phi-2", "olmo", "mpt", "jais", "roberta-bpe", "gigachat")
@@ -44,7 +46,7 @@ def file_folder(file: Path) -> Path:
         DataError: the file is not GGUF, or is cut short.
         UnsupportedError: its architecture or tokenizer is not known.
     """
-    with file.open("rb") as stream:
+    with reading(file), file.open("rb") as stream:
         if stream.read(4) != b"GGUF":
             raise DataError(f"{file} is not a GGUF file: it does not begin with the bytes GGUF")
     sha256 = digest([file])
@@ -88,13 +90,13 @@ def convert(file: Path, folder: Path, *, name: str) -> None:
 def _model(file: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
-    try:
-        with quiet(), no_stderr():
+    with reading(file, _AGAIN), quiet(), no_stderr():
+        try:
             read, report = AutoModelForCausalLM.from_pretrained(
                 file.parent, gguf_file=file.name, dtype=torch.float32, output_loading_info=True
             )
-    except ValueError as e:
-        raise UnsupportedError(f"{file} cannot be converted: {e}") from e
+        except ValueError as e:
+            raise UnsupportedError(f"{file} cannot be converted: {e}") from e
     if report["missing_keys"]:
         raise DataError(f"{file} lacks tensors of its model: {sorted(report['missing_keys'])}")
     config = read.config
@@ -112,10 +114,11 @@ def _tokenizer(file: Path) -> Any:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     kind, splitting = _splitting_rule(file)
-    try:
-        read = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    except ValueError as e:
-        raise UnsupportedError(f"the tokenizer of {file} cannot be converted: {e}") from e
+    with reading(file, _AGAIN):
+        try:
+            read = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        except ValueError as e:
+            raise UnsupportedError(f"the tokenizer of {file} cannot be converted: {e}") from e
     backend = read.backend_tokenizer
     if kind == "gpt2":
         _split_as_trained(backend, splitting, file)
@@ -132,14 +135,10 @@ def _splitting_rule(file: Path) -> tuple[str, str]:
     """Return the kind of the vocabulary and the name of the rule that splits text into words."""
     import gguf
 
-    try:
+    with reading(file, _AGAIN):
         reader = gguf.GGUFReader(file)
-    except (ValueError, IndexError) as e:
-        raise DataError(
-            f"{file} cannot be read as GGUF, it may be cut short ({e}); fetch it again"
-        ) from e
-    fields = (reader.get_field(f"tokenizer.ggml.{key}") for key in ("model", "pre"))
-    kind, rule = (field.contents() if field else "" for field in fields)
+        fields = (reader.get_field(f"tokenizer.ggml.{key}") for key in ("model", "pre"))
+        kind, rule = (field.contents() if field else "" for field in fields)
     return str(kind), str(rule)
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from strop.core.errors import DataError, UnsupportedError
+from strop.core.errors import UnsupportedError
+from strop.core.files import expanded
 from strop.core.progress import Progress, silent
 from strop.models import gguf
 from strop.models.dtype import default_device
-from strop.models.files.layout import faults_of_config
-from strop.models.files.opening import open_folder
+from strop.models.files.opening import open_folder, read_tokenizer
 from strop.models.files.places import check_gguf_name, from_hub, model_config, whole_folder
 from strop.models.packaged import PACKAGED
 from strop.models.precision import store_narrow
@@ -54,14 +54,8 @@ def load(
         UnsupportedError: the kind of model, or of quantisation, is not served.
         MissingPackageError: a packaged model whose package is not installed.
     """
-    from transformers import AutoTokenizer
-
     folder = resolve(name)
-    with faults_of_config(folder):
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except ValueError as e:
-            raise DataError(f"the tokenizer in {folder} cannot be read ({e}); copy it again") from e
+    tokenizer = read_tokenizer(folder)
     model = opened(folder, bits, dtype, progress)
     settle(model, tokenizer)
     return model.to(default_device()).eval(), tokenizer
@@ -76,10 +70,7 @@ def load_tokenizer(name: str | Path) -> Any:
     Raises:
         StropError: the model cannot be found; the text says what was looked for where.
     """
-    folder = resolve(name)
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return read_tokenizer(resolve(name))
 
 
 def opened(
@@ -120,7 +111,7 @@ def located(name: str | Path) -> Path:
 
 
 def _resolve(name: str | Path, checked: Callable[[Path], Path]) -> Path:
-    text, path = str(name), Path(name).expanduser()
+    text, path = str(name), expanded(name)
     if path.is_dir():
         return checked(path)
     if path.is_file():

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from strop.core.errors import DataError, MissingPackageError
+from strop.core.files import reading, writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,9 @@ def assemble(name: str, row: Packaged, scratch: Path) -> Path:
         )
     if len(parts) == 1:
         return parts[0]
-    with scratch.open("wb") as whole:
+    with writing(scratch), scratch.open("wb") as whole:
         for part in parts:
-            with part.open("rb") as piece:
+            with reading(part), part.open("rb") as piece:
                 shutil.copyfileobj(piece, whole, 1 << 22)
     return scratch
 
@@ -115,6 +116,6 @@ def digest(files: Iterable[Path]) -> str:
 
 def _blocks(files: Iterable[Path]) -> Iterator[bytes]:
     for file in files:
-        with file.open("rb") as stream:
+        with reading(file), file.open("rb") as stream:
             while block := stream.read(1 << 22):
                 yield block

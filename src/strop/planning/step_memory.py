@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from strop.core import env
-from strop.core.files import write_json
+from strop.core.files import read_cached, write_cached
 from strop.core.system.versions import installed
 from strop.forward.tiled_logits import TILE_BYTES
 from strop.models.precision import bits_of, computes_in
@@ -117,13 +117,10 @@ def step_memory(
     key = json.dumps([CACHE_VERSION, config, setup, installed()], sort_keys=True, default=str)
     name = hashlib.sha256(key.encode()).hexdigest()[:24]
     file = env.cache_folder() / "plans" / f"{name}.json"
-    if file.is_file():
-        return _read(json.loads(file.read_text(encoding="utf-8")))
+    if numbers := read_cached(file):
+        return _read(numbers)
     memory = _simulated(config, setup)
-    try:
-        write_json(file, dataclasses.asdict(memory))
-    except OSError:  # a cache that cannot be written costs seconds, nothing else
-        return memory
+    write_cached(file, dataclasses.asdict(memory))
     return memory
 
 

@@ -1,21 +1,16 @@
-"""Checkpoints that are known to be complete, and the error when one cannot be written."""
+"""Checkpoints that are known to be complete."""
 
-import contextlib
-import json
 import logging
 import math
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from strop.core.digest import file_digest
-from strop.core.errors import StropError, UnsupportedError
-from strop.core.files import sync, write_json
-from strop.core.system.disk import free_bytes
+from strop.core.errors import DataError
+from strop.core.files import read_json, sync, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +19,6 @@ MARK = "whole.json"
 _NAME = re.compile(r"checkpoint-\d+")
 LIMIT = 2
 """Complete checkpoints that stay on disk."""
-_FULL = 1_000_000
-"""With fewer bytes free a failed write needs no other explanation."""
 
 
 def step_of(checkpoint: Path) -> int:
@@ -93,29 +86,6 @@ def tidy(folder: Path, limit: int = LIMIT, best_step: int | None = None) -> None
             shutil.rmtree(path)
 
 
-@contextlib.contextmanager
-def saving(path: Path) -> Iterator[None]:
-    """Explain what fails while `path` is written.
-
-    The writers below report a full disk each in its own way: safetensors as SafetensorError,
-    torch as RuntimeError without a cause, Python as OSError.
-
-    Raises:
-        UnsupportedError: names the path, the reason, the room left, and how to go on.
-    """
-    try:
-        yield
-    except StropError:
-        raise
-    except (OSError, RuntimeError, SafetensorError) as e:
-        free = free_bytes(path.parent)
-        why = "the disk is full" if free < _FULL else f"{(str(e) or repr(e)).splitlines()[0]}"
-        raise UnsupportedError(
-            f"saving {path} failed: {why}, with {free / 1e6:,.0f} MB free there; "
-            "make room, or move the run to a larger disk, then resume it"
-        ) from e
-
-
 def _checkpoints(folder: Path) -> list[Path]:
     """Return the folders that a trainer writes; others, as a user's copies, are none."""
     return [
@@ -125,14 +95,14 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 def _damage(checkpoint: Path, *, hashed: bool) -> str | None:
     """Return what is wrong with the files of a checkpoint, or None."""
-    mark = checkpoint / MARK
     try:
-        for name, file in json.loads(mark.read_text(encoding="utf-8")).items():
+        sealed = read_json(checkpoint / MARK)
+        for name, file in sealed.items():
             path = checkpoint / name
             if not path.is_file() or path.stat().st_size != file["size"]:
                 return f"{name} is missing or cut short"
             if hashed and file_digest(path) != file["sha256"]:
                 return f"{name} is not what was written"
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):
-        return f"{MARK} cannot be read"
-    return None
+    except (DataError, KeyError, TypeError) as e:
+        return f"{MARK} cannot be read ({e})"
+    return None if sealed else f"{MARK} names no file"

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from strop.core.digest import changed_file
+from strop.core.digest import changed_file, file_digest
 from strop.core.errors import ConfigError, DataError
-from strop.core.files import write_json
+from strop.core.files import read_sealed, reading, write_sealed
 from strop.core.progress import Progress, silent
 from strop.core.quiet import quiet
 from strop.runs import checkpoints
@@ -100,11 +100,17 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        """Content of run.json."""
-        try:
-            return dict(json.loads(self.record_file.read_text(encoding="utf-8")))
-        except ValueError as e:
-            raise ConfigError(f"{self.record_file} is damaged: {e}") from e
+        """Content of run.json.
+
+        Raises:
+            DataError: it is damaged, or was changed by hand.
+        """
+        record = read_sealed(self.record_file)
+        if not isinstance(record.get("settings"), dict) or "status" not in record:
+            raise DataError(
+                f"{self.record_file} lacks the settings or the status of a run; put it back from a copy"
+            )
+        return record
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -128,11 +134,22 @@ class Run:
 
     @property
     def log(self) -> list[dict[str, Any]]:
-        """Lines of log.jsonl; a line cut off by a crash is left out."""
+        """Lines of log.jsonl; a line cut off by a crash is left out.
+
+        Raises:
+            DataError: a line is not one that training wrote.
+        """
         if not self.log_file.is_file():
             return []
-        lines = self.log_file.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("}\n")]
+        hint = "put the file back from a copy, or remove that line"
+        with reading(self.log_file, hint):
+            lines = self.log_file.read_text(encoding="utf-8").splitlines(keepends=True)
+        values = []
+        for number, line in enumerate(lines, 1):
+            with reading(f"{self.log_file} line {number}", hint):
+                if line.endswith("}\n"):
+                    values.append(_checked(json.loads(line)))
+        return values
 
     @property
     def evaluation_file(self) -> Path:
@@ -148,7 +165,8 @@ class Run:
     def evaluation(self) -> dict[str, Any] | None:
         """Content of evaluation.json, or None before an evaluation."""
         path = self.evaluation_file
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        hint = "remove it, and evaluate the run again"
+        return read_sealed(path, hint=hint) if path.is_file() else None
 
     def clear(self) -> None:
         """Delete what training, evaluation and exports wrote; other files stay.
@@ -170,7 +188,7 @@ class Run:
 
     def update(self, **facts: Any) -> None:
         """Add `facts` to run.json."""
-        write_json(self.record_file, {**self.record, **facts})
+        write_sealed(self.record_file, {**self.record, **facts})
 
     def weights(self) -> Path:
         """Return the finished adapter, or else the last complete checkpoint.
@@ -199,17 +217,17 @@ class Run:
         Raises:
             DataError: the file is damaged.
         """
-        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        if not self.activation_stats_file.is_file():
+        file, hint = self.activation_stats_file, "remove it, and exports are rounded without"
+        if not file.is_file():
             return {}
-        try:
-            return load_file(self.activation_stats_file)
-        except SafetensorError as e:
-            raise DataError(
-                f"{self.activation_stats_file} is damaged: {e}; remove it, and exports are rounded without"
-            ) from e
+        with reading(file, hint):
+            stats = load_file(file)
+        recorded = self.record.get("activation_stats", {}).get("sha256")
+        if recorded is not None and file_digest(file) != recorded:
+            raise DataError(f"{file} is damaged: it is not what training wrote; {hint}")
+        return stats
 
     def assets(self) -> "ModelAssets":
         """Return the model assets as they were when training began.
@@ -222,11 +240,11 @@ class Run:
         from strop.models.identity import check_same_base, check_same_tokenizer
 
         record, name = self.record, self.model
+        if self.assets_folder.is_dir():
+            check_same_files(self.assets_folder, record.get("model_assets", {}))
         assets = load_assets(name, self.assets_folder)
         check_same_base(self.path, name, assets.folder, record.get("base", {}).get("sha256", {}))
-        if assets.saved_in is not None:
-            check_same_files(assets.saved_in, record.get("model_assets", {}))
-        else:
+        if assets.saved_in is None:
             check_same_tokenizer(
                 self.path, assets.folder, assets.tokenizer, self.tokenizer_identity
             )
@@ -243,7 +261,8 @@ class Run:
         with quiet():
             from peft import PeftModel
 
-            return PeftModel.from_pretrained(model, weights).eval(), tokenizer
+            with reading(weights, "put the folder back from a copy of the run"):
+                return PeftModel.from_pretrained(model, weights).eval(), tokenizer
 
     def load_base(self, progress: Progress = silent) -> tuple[Any, Any]:
         """Return the model this run was trained on, in eval mode, and the tokenizer of training.
@@ -277,3 +296,13 @@ class Run:
                     *(self.path, self.model, codes[:12], str(now)[:12]),
                 )
         return model, assets.tokenizer
+
+
+def _checked(line: Any) -> dict[str, Any]:
+    """Return a line of log.jsonl, if it is one."""
+    numbers = {**line, "step": line["step"]}
+    if not all(value is None or isinstance(value, int | float) for value in numbers.values()):
+        raise ValueError("it holds something else than numbers")
+    if "loss" in line and not {"seconds", "tokens", "epoch"} <= set(line):
+        raise ValueError("it lacks the seconds or the tokens of a step")
+    return numbers

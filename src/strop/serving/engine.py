@@ -1,15 +1,24 @@
 """llama.cpp's own server, in this process, on a loopback port that the system chooses."""
 
+import hashlib
+import importlib.metadata
 import importlib.util
 import json
+import os
 import secrets
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from strop.core import env
+from strop.core.digest import file_digest
 from strop.core.errors import ConfigError, DataError, MissingPackageError, UnsupportedError
+from strop.core.files import read_cached, reading, write_cached
+from strop.core.system.processes import ending
 
 CONTEXT = 4096
 """Tokens a conversation may have by default."""
@@ -78,6 +87,7 @@ class Engine:
         self.slots = slots
         self._key = secrets.token_urlsafe(24)
         """Its port is open to every program and every web page here; the key to this process."""
+        _try_in_child(file, adapters, context, slots)
         self._server = _opened(file, adapters, context, slots, self._key)
         self._read("/lora-adapters")  # by its loop; one that is stopped before it runs never ends
         meta = self._read("/v1/models")["data"][0].get("meta") or {}
@@ -171,6 +181,35 @@ def _reason(body: bytes) -> str:
     return str(json.loads(body)["error"]["message"])
 
 
+def _try_in_child(file: Path, adapters: Sequence[Path], context: int, slots: int) -> None:
+    """Open files in a child process first: at some damage llama.cpp ends the process it is in.
+
+    Files that a child opened are not tried again.
+
+    Raises:
+        DataError: the child died.
+    """
+    digests = [file_digest(path) for path in (file, *adapters)]
+    key = {"files": digests, "context": context, "slots": slots}
+    key["xllamacpp"] = importlib.metadata.version("xllamacpp")
+    name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+    entry = env.cache_folder() / "opened" / f"{name}.json"
+    if read_cached(entry):
+        return
+    words = [str(word) for word in (context, slots, file, *adapters)]
+    command = [sys.executable, "-P", "-m", "strop.serving.engine", *words]
+    done = subprocess.run(command, capture_output=True, check=False)
+    if done.returncode < 0:
+        named = ", ".join(map(str, (file, *adapters)))
+        raise DataError(
+            f"{named} cannot be opened: the process in which llama.cpp tried it "
+            f"{ending(done.returncode)}; get the file again, or ask for a smaller context than "
+            f"{context} if memory is short"
+        )
+    if done.returncode == 0:
+        write_cached(entry, key)
+
+
 def _opened(file: Path, adapters: Sequence[Path], context: int, slots: int, key: str) -> Any:
     import xllamacpp
 
@@ -182,16 +221,24 @@ def _opened(file: Path, adapters: Sequence[Path], context: int, slots: int, key:
     settings.api_keys, settings.endpoint_slots, settings.endpoint_props = [key], False, False
     settings.verbosity, settings.ui, settings.warmup = 0, False, False
     settings.lora_adapters = [_adapter(xllamacpp, path) for path in adapters]
-    try:
+    hint = "it may be cut short, or of a kind that this version of llama.cpp does not know"
+    with reading(", ".join(map(str, (file, *adapters))), hint):
         return xllamacpp.Server(settings)
-    except RuntimeError as e:
-        raise DataError(
-            f"llama.cpp cannot open {', '.join(map(str, (file, *adapters)))}: {e}; it may be cut "
-            "short, or of a kind that this version does not know"
-        ) from e
 
 
 def _adapter(xllamacpp: Any, path: Path) -> Any:
     info = xllamacpp.CommonAdapterLoraInfo()
     info.path, info.scale = str(path), 0.0
     return info
+
+
+if __name__ == "__main__":  # the child of `_try_in_child`
+    _context, _slots, *_files = sys.argv[1:]
+    _opened(
+        Path(_files[0]),
+        [Path(f) for f in _files[1:]],
+        int(_context),
+        int(_slots),
+        secrets.token_urlsafe(),
+    )
+    os._exit(0)  # a server that is stopped before it answers never ends

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from strop.core.cache import cached_folder
 from strop.core.errors import ConfigError
+from strop.core.files import expanded
 from strop.exporting.certify.certified import check, is_export
 from strop.exporting.exporter import export
 from strop.exporting.gguf.adapter import FILE
@@ -62,7 +63,7 @@ def at_hand(name: str, *, uncertified: bool = False) -> Served | None:
     Raises:
         DataError: the export is not certified; a file that strop did not export needs none.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.suffix == ".gguf" and path.is_file():
         if not uncertified and is_export(path.parent):
             check(path.parent)
@@ -87,7 +88,7 @@ def _of_run(run: Run, file: Path, uncertified: bool) -> Served:
 
 
 def _run(name: str) -> Run | None:
-    path = Path(name).expanduser()
+    path = expanded(name)
     return Run.open(path) if (path / "run.json").is_file() else None
 
 

@@ -1,15 +1,14 @@
 """Names that can be served, checked before anything heavy is imported."""
 
-from pathlib import Path
-
 from strop.core.errors import ConfigError
+from strop.core.files import expanded
 from strop.models.packaged import PACKAGED, nearest
 from strop.runs.run import Run
 
 
 def check_target(name: str) -> None:
     """Raise ConfigError if a name is neither a run folder nor a GGUF file nor a packaged model."""
-    path = Path(name).expanduser()
+    path = expanded(name)
     if Run.is_at(path) or name in PACKAGED or (path.suffix == ".gguf" and path.is_file()):
         return
     near = nearest(name)

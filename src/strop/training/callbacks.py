@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
 from strop.core.errors import DivergedError
-from strop.core.files import written_whole
+from strop.core.files import writing, written_whole
 from strop.core.progress import Pace, duration
 from strop.core.progress import Progress as Report
 from strop.runs import checkpoints
@@ -54,7 +54,7 @@ class RunLog(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Remove the lines of steps that are repeated, and start the clock."""
         if state.is_world_process_zero:
-            with checkpoints.saving(self.path), written_whole(self.path) as scratch:
+            with written_whole(self.path) as scratch:
                 scratch.write_text("".join(map(_line, self._earlier)), encoding="utf-8")
         self._started = time.monotonic()
 
@@ -88,7 +88,7 @@ class RunLog(TrainerCallback):
     def _append(self, line: dict[str, Any], state: Any) -> None:
         if not state.is_world_process_zero:
             return
-        with checkpoints.saving(self.path), self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(_line(line))
 
 
@@ -141,7 +141,7 @@ class Checkpoints(TrainerCallback):
         if not state.is_world_process_zero:
             return
         saved = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        with checkpoints.saving(saved):
+        with writing(saved):
             checkpoints.seal(saved)
             self.tidy()
 

@@ -10,7 +10,7 @@ import torch
 
 from strop.core.digest import folder_digests
 from strop.core.errors import ConfigError, DataError, StropError
-from strop.core.files import write_json
+from strop.core.files import write_sealed
 from strop.core.progress import Progress
 from strop.models import load, resolve
 from strop.models.assets import saved_tokenizer_identity, trained_assets
@@ -216,7 +216,7 @@ def save_start(run: Run, loaded: LoadedModel, record: dict[str, Any] | None) -> 
         ConfigError: the model or the tokenizer cannot be saved; nothing is left of the new run.
     """
     if record is not None:
-        write_json(run.record_file, {**record, "base": {"kept": bool(loaded.difference)}})
+        write_sealed(run.record_file, {**record, "base": {"kept": bool(loaded.difference)}})
     try:
         if record is not None and loaded.difference:
             save(loaded.model, loaded.tokenizer, run.base_folder)

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -21,6 +20,7 @@ from strop.models.quantized.activation_stats import input_statistics
 from strop.planning.plan import StepPlan, plan_step
 from strop.runs import checkpoints, report
 from strop.runs.outcome import outcome
+from strop.runs.run import Run
 from strop.training import memory
 from strop.training.acceleration import accelerate, restore
 from strop.training.callbacks import Checkpoints, ProgressBar, RunLog, StepLines, StepProgress
@@ -149,8 +149,7 @@ class Session:
             record = None
             if not self.resumed:
                 record = first_record(self.settings, self.model, data, self._plan)
-            with checkpoints.saving(run.path):
-                save_start(run, self._loaded, record)
+            save_start(run, self._loaded, record)
         return [self._checkpoints, self._log]
 
     def train(self, trainer: RunTrainer) -> None:
@@ -233,10 +232,9 @@ class Session:
         if not self._is_main:
             return
         if best is not None:
-            with checkpoints.saving(run.path):
-                run.update(best=dict(best))
+            run.update(best=dict(best))
         if finished:
-            with checkpoints.saving(run.adapter_folder), written_whole(run.adapter_folder) as path:
+            with written_whole(run.adapter_folder) as path:
                 trainer.save_model(str(path))
                 run.assets().save_tokenizer(path)
             self._save_activation_stats(trainer.model)
@@ -244,7 +242,7 @@ class Session:
             self._record_end(
                 state.global_step,
                 "finished",
-                adapter=_weights_digests(run.adapter_folder),
+                **_digests(run),
                 diverged=outcome(run.log, run.record).diverged,
             )
         else:
@@ -257,9 +255,8 @@ class Session:
         """Write how the run ended, and the report."""
         if not self._is_main:
             return
-        with checkpoints.saving(self.run.path):
-            self.run.update(status=status, steps_done=step, measured=self._measured(), **facts)
-            report.write(self.run)
+        self.run.update(status=status, steps_done=step, measured=self._measured(), **facts)
+        report.write(self.run)
 
     def _measured(self) -> dict[str, Any]:
         seconds, tokens = self._log.seconds, self._log.tokens
@@ -274,14 +271,17 @@ class Session:
         """Save activation statistics for exports while model and data are loaded."""
         file = self.run.activation_stats_file
         stats = input_statistics(model, iter(self._data.texts))
-        with checkpoints.saving(file), written_whole(file) as path:
+        with written_whole(file) as path:
             save_file(stats, path)
 
     def _print(self, sentence: str) -> None:
         self.console.print(sentence, soft_wrap=True, highlight=False, markup=False)
 
 
-def _weights_digests(adapter: Path) -> dict[str, str]:
-    """Return the SHA-256 of the files that decide what an adapter computes."""
+def _digests(run: Run) -> dict[str, dict[str, str]]:
+    """Return the SHA-256 of the files that decide what an adapter computes, and how it is rounded."""
     names = ("adapter_config.json", "adapter_model.safetensors")
-    return {name: file_digest(adapter / name) for name in names}
+    return {
+        "adapter": {name: file_digest(run.adapter_folder / name) for name in names},
+        "activation_stats": {"sha256": file_digest(run.activation_stats_file)},
+    }

@@ -13,11 +13,11 @@ from peft.utils import load_peft_weights, set_peft_model_state_dict
 from transformers import TrainerState, TrainingArguments, get_scheduler
 
 from strop.core.errors import ConfigError, StropError, UnsupportedError
+from strop.core.files import writing
 from strop.models.precision import computes_in
 from strop.planning import trainer_arguments
 from strop.planning.settings import Settings
 from strop.runs import checkpoints
-from strop.runs.checkpoints import saving
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class RunTrainer(transformers.Trainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
         try:
-            with saving(folder):
+            with writing(folder):
                 super()._save_checkpoint(model, trial)
         except UnsupportedError:
             shutil.rmtree(folder, ignore_errors=True)  # incomplete, it only takes up room

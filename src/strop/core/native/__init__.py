@@ -13,9 +13,9 @@ from typing import Any
 from torch import Tensor
 
 from strop.core import env
+from strop.core.cache import cached_folder
 from strop.core.dataless import has_data
-from strop.core.errors import UnsupportedError
-from strop.core.files import written_whole
+from strop.core.errors import StropError
 from strop.core.system import versions
 
 logger = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ LINK = ["-shared"]
 is one pool of threads. Without -ffast-math: that would switch off denormals in the whole process.
 """
 SECONDS = 120
+_LIBRARY = "library.so"
 
 
 class Pointer(ctypes.c_void_p):
@@ -86,9 +87,9 @@ def is_at_hand() -> bool:
 def library(source: Path) -> ctypes.CDLL | None:
     """Return the compiled C++ file, or None where that cannot be had.
 
-    The result lies in the cache folder under a hash of source, flags, compiler and
-    processor; processes that compile the same file at once do not disturb each other. Why there
-    is none is logged once. Calls release the GIL.
+    The result lies in the cache folder under a hash of source, flags, compiler and processor, and
+    is compiled again where it is no longer what was written; processes that compile the same file
+    at once do not disturb each other. Why there is none is logged once. Calls release the GIL.
 
     Args:
         source: the C++ file; its functions are `extern "C"`.
@@ -101,22 +102,18 @@ def _library(source: Path) -> ctypes.CDLL | None:
     if _compiler_version() is None:
         return None
     try:
-        compiled = _folder() / f"{_fingerprint(source)}.so"
-        if not compiled.exists():
-            _compile(source, compiled)
-        return ctypes.CDLL(str(compiled))
+        folder = cached_folder(
+            _fingerprint(source), {}, lambda scratch: _compile(source, scratch), shelf="native"
+        )
+        return ctypes.CDLL(str(folder / _LIBRARY))
     except subprocess.CalledProcessError as e:
         reason = e.stderr.strip()[:2000]
-    except (OSError, subprocess.TimeoutExpired, UnsupportedError) as e:
+    except (OSError, subprocess.TimeoutExpired, StropError) as e:
         reason = str(e)
     logger.warning(
         "%s/%s is not used, plain PyTorch is: %s", source.parent.name, source.name, reason
     )
     return None
-
-
-def _folder() -> Path:
-    return env.cache_folder() / "native"
 
 
 def _fingerprint(source: Path) -> str:
@@ -141,12 +138,12 @@ def _machine_flags() -> list[str]:
     return ["-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else []
 
 
-def _compile(source: Path, compiled: Path) -> None:
-    with written_whole(compiled) as scratch:
-        half_done = scratch.with_suffix(".o")
-        flags = [*COMPILE, *_machine_flags(), "-I", str(HEADERS)]
-        _run([env.CXX, *flags, "-o", str(half_done), str(source)])
-        _run([env.CXX, *LINK, "-o", str(scratch), str(half_done)])
+def _compile(source: Path, folder: Path) -> None:
+    folder.mkdir()
+    half_done = folder.with_suffix(".o")
+    flags = [*COMPILE, *_machine_flags(), "-I", str(HEADERS)]
+    _run([env.CXX, *flags, "-o", str(half_done), str(source)])
+    _run([env.CXX, *LINK, "-o", str(folder / _LIBRARY), str(half_done)])
 
 
 def _run(command: list[str]) -> str:

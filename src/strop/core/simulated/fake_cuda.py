@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 
 from strop.core import env
+from strop.core.cache import cached_folder
 from strop.core.errors import UnsupportedError
-from strop.core.files import written_whole
 
 SOURCE = Path(__file__).with_name("fake_cuda.cpp")
 
@@ -46,14 +46,11 @@ def load() -> None:
 
 def _compiled(torch: Path) -> Path:
     key = SOURCE.read_bytes() + importlib.metadata.version("torch").encode() + env.CXX.encode()
-    compiled = (
-        env.cache_folder() / "native" / f"fake_cuda-{hashlib.sha256(key).hexdigest()[:16]}.so"
-    )
-    if compiled.exists():
-        return compiled
-    with written_whole(compiled) as scratch:
+
+    def compile_into(folder: Path) -> None:
+        folder.mkdir()
         command = [env.CXX, "-std=c++20", "-O0", "-fPIC", "-shared", f"-I{torch / 'include'}"]
-        command += ["-x", "c++", str(SOURCE), "-o", str(scratch)]
+        command += ["-x", "c++", str(SOURCE), "-o", str(folder / "library.so")]
         command += [f"-L{torch / 'lib'}", "-lc10", "-ltorch_cpu"]
         try:
             subprocess.run(command, capture_output=True, text=True, check=True)
@@ -63,7 +60,9 @@ def _compiled(torch: Path) -> Path:
             ) from e
         except subprocess.CalledProcessError as e:
             raise UnsupportedError(f"the fake CUDA device does not compile:\n{e.stderr}") from e
-    return compiled
+
+    name = f"fake_cuda-{hashlib.sha256(key).hexdigest()[:16]}"
+    return cached_folder(name, {}, compile_into, shelf="native") / "library.so"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""The refusal to run as one of several processes that a launcher started."""
+"""Processes: the refusal to be one of several, and how a child ended."""
 
+import signal
 import sys
 
 from strop.core import env
@@ -24,6 +25,19 @@ def check_single(what: str) -> None:
             "in several processes, launch a script of your own with TRL's trainer and "
             "strop.accelerate(trainer), which is right under DDP (docs/python.md)"
         )
+
+
+def ending(code: int) -> str:
+    """Return how a child process ended that did not do its work, as a part of a sentence."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    if name == "SIGKILL":
+        return "was killed (SIGKILL), as systems do when memory runs out,"
+    return f"was ended by {name}"
 
 
 def _process_group() -> str | None:

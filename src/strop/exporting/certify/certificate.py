@@ -1,7 +1,6 @@
 """Certificate of an export: measurements, thresholds and the verdict."""
 
 import dataclasses
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 
 from strop.core.digest import file_digest
 from strop.core.errors import DataError
-from strop.core.files import write_json
+from strop.core.files import read_sealed, reading, write_sealed
 from strop.exporting.certify.findings import Findings
 from strop.metrics.divergence import Agreement
 
@@ -140,7 +139,7 @@ class Certificate:
 
     def save(self, folder: Path) -> None:
         """Write certificate.json."""
-        write_json(folder / FILE, self.plain())
+        write_sealed(folder / FILE, self.plain())
 
     @classmethod
     def open(cls, folder: Path) -> "Certificate":
@@ -150,8 +149,8 @@ class Certificate:
             DataError: it cannot be read; or its verdict is not what its faults say.
         """
         file = folder / FILE
-        try:
-            plain = json.loads(file.read_text(encoding="utf-8"))
+        with reading(file, "export the run again"):
+            plain = read_sealed(file, hint="export the run again")
             passed = plain.pop("passed")
             del plain["sentence"]
             if plain["agreement"] is not None:
@@ -163,8 +162,6 @@ class Certificate:
             for name in ("departures", "faults", "notes"):
                 plain[name] = tuple(plain[name])
             certificate = cls(**plain)
-        except (OSError, ValueError, TypeError, LookupError, AttributeError) as e:
-            raise DataError(f"{file} is damaged ({type(e).__name__}: {e})") from e
         if passed is not certificate.passed:
             raise DataError(f"{file} says passed {passed} beside {len(certificate.faults)} faults")
         return certificate

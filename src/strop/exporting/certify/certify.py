@@ -1,7 +1,6 @@
 """Opens an exported model in a fresh process and writes its certificate."""
 
 import importlib.util
-import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from pathlib import Path
 from strop.core.digest import file_digest
 from strop.core.errors import MissingPackageError
 from strop.core.system import versions
+from strop.core.system.processes import ending
 from strop.exporting.certify.certificate import Certificate, digests, judged, thresholds
 from strop.exporting.certify.findings import STEP, Findings
 from strop.exporting.certify.reference import ReferenceOutputs
@@ -115,7 +115,7 @@ def _findings(opened: Path, work: Path, kind: str | None, adapter: Path | None) 
         )
     if not out.is_file():  # it died, say by a signal
         step, line = _last(done.stderr)
-        died = f"the process that opened it {_end(done.returncode)} while {step}"
+        died = f"the process that opened it {ending(done.returncode)} while {step}"
         return Findings(faults=[f"{died}; it printed last: {line}"])
     return Findings.open(out)
 
@@ -134,16 +134,3 @@ def _last(printed: str | bytes) -> tuple[str, str]:
     steps = [line.removeprefix(STEP) for line in lines if line.startswith(STEP)]
     others = [line.strip() for line in lines if not line.startswith(STEP)]
     return (steps or ["starting"])[-1], (others or ["nothing"])[-1][:400]
-
-
-def _end(code: int) -> str:
-    """Return how a process ended that wrote no findings."""
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    if name == "SIGKILL":
-        return "was killed (SIGKILL), as systems do when memory runs out,"
-    return f"was ended by {name}"

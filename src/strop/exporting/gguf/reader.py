@@ -11,6 +11,7 @@ from gguf import MODEL_ARCH_NAMES, GGUFReader, get_tensor_name_map
 from torch import Tensor
 
 from strop.core.errors import DataError
+from strop.core.files import reading
 from strop.exporting.gguf import architectures
 from strop.exporting.gguf.architectures import GGUF_ARCHITECTURES, GgufArchitecture
 from strop.exporting.gguf.channel_scaling import CHANNELS_SCALED
@@ -155,10 +156,8 @@ class GgufReading:
 
 
 def _opened(file: Path) -> GGUFReader:
-    try:
+    with reading(file, "it may be cut short; export it again"):
         return GGUFReader(file)
-    except (ValueError, IndexError) as e:
-        raise DataError(f"{file} cannot be read as GGUF, it may be cut short: {e}") from e
 
 
 def _family(arch: str) -> GgufArchitecture:

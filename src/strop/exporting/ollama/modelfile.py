@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from strop.core.errors import DataError
+from strop.core.files import reading
 from strop.data.encoding.templates import template_of
 from strop.exporting.gguf.vocabulary import vocabulary
 from strop.exporting.ollama import go_template
@@ -88,7 +89,8 @@ class Modelfile:
         Raises:
             DataError: it lacks its model or its template.
         """
-        text = file.read_text(encoding="utf-8")
+        with reading(file, "export it again"):
+            text = file.read_text(encoding="utf-8")
         entries: dict[str, list[str]] = {}
         line = r'^(FROM|ADAPTER|TEMPLATE|PARAMETER stop) +(?:"""(.*?)"""|"([^"\n]*)"|([^"\n]+))$'
         for name, *values in re.findall(line, text, flags=re.DOTALL | re.MULTILINE):

@@ -9,6 +9,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from strop.core.errors import UnsupportedError
+from strop.core.files import reading
 from strop.exporting.weights.streaming import CODES
 from strop.models.assets import ModelAssets
 from strop.models.files.layout import Conversion, Group, Layout
@@ -142,7 +143,8 @@ class Files:
 
         What stays open stays mapped, and a mapped file counts as memory of the process.
         """
-        with safe_open(self.tensors[name].path, framework="pt") as file:
+        path = self.tensors[name].path
+        with reading(path), safe_open(path, framework="pt") as file:
             part = file.get_slice(name)
             rows: Tensor = part[start:stop] if start is not None else file.get_tensor(name)
             if self._dtype is not None:
@@ -155,7 +157,7 @@ class Files:
         """Return whole tensors as they are stored, views of their file."""
         tensors = {}
         for path in {self.tensors[name].path for name in names}:
-            with safe_open(path, framework="pt") as file:
+            with reading(path), safe_open(path, framework="pt") as file:
                 here = [name for name in names if self.tensors[name].path == path]
                 tensors.update({name: file.get_tensor(name) for name in here})
         return tensors

@@ -12,11 +12,12 @@ from safetensors import safe_open
 from torch import Tensor
 
 from strop.core.errors import DataError, UnsupportedError
-from strop.core.files import read_json
+from strop.core.files import read_json, reading
 from strop.exporting.weights.base_weights import Base
 
 BLOCK_BYTES = 2_000_000
 """Bytes of a tensor in float32 that are in memory at once."""
+_AGAIN = "put it back from a copy, or train again"
 _PART = re.compile(
     r"(.+)\.(lora_A|lora_B|lora_magnitude_vector|lora_embedding_A|lora_embedding_B)(\.weight)?"
 )
@@ -158,9 +159,7 @@ class TunedWeights(BaseWeights):
         """
         super().__init__(base)
         self.adapter = adapter
-        self.adapter_config = read_json(
-            adapter / "adapter_config.json", hint="the folder is not whole, make it again"
-        )
+        self.adapter_config = read_json(adapter / "adapter_config.json", hint=_AGAIN)
         modules, self.replaced = _read_adapter(adapter, self.adapter_config)
         self.updates = dict(updates(modules, self.adapter_config, base))
         changed = {*self.updates, *self.replaced}
@@ -207,7 +206,8 @@ def _read_adapter(
     modules: dict[str, dict[str, Tensor]] = {}
     replaced: dict[str, Tensor] = {}
     odd: list[str] = []
-    with safe_open(folder / "adapter_model.safetensors", framework="pt") as file:
+    path = folder / "adapter_model.safetensors"
+    with reading(path, _AGAIN), safe_open(path, framework="pt") as file:
         for key in file.keys():  # noqa: SIM118 - it is no dict
             name = key.removeprefix(PREFIX)
             match = _PART.fullmatch(name)
@@ -217,6 +217,9 @@ def _read_adapter(
                 odd.append(name)
             else:
                 replaced[name] = file.get_tensor(key)
+    tensors = [replaced, *modules.values()]
+    if not all(tensor.isfinite().all() for part in tensors for tensor in part.values()):
+        raise DataError(f"{path} holds values that are NaN or infinite; {_AGAIN}")
     if odd:
         raise UnsupportedError(
             f"the adapter in {folder} holds {odd[0]} ({len(odd)} such tensors), which cannot be "

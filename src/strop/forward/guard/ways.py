@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import logging
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,11 +12,8 @@ from typing import Any, Literal
 from torch import nn
 
 from strop.core import env
-from strop.core.errors import StropError
-from strop.core.files import write_json
+from strop.core.files import read_cached, write_cached
 from strop.core.system import versions
-
-log = logging.getLogger("strop")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -47,23 +43,16 @@ def recall(proven_for: dict[str, Any]) -> Way | None:
     key = _key(proven_for)
     if key in _HERE:
         return _HERE[key]
-    try:
-        stored = json.loads(_file(key).read_text(encoding="utf-8"))
-        way = Way(**stored["way"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return None  # missing, unreadable, or of another version: it is proven again
-    _HERE[key] = way
-    return way
+    if stored := read_cached(_file(key)):
+        return _HERE.setdefault(key, Way(**stored["way"]))
+    return None
 
 
 def store(proven_for: dict[str, Any], way: Way) -> None:
     """Store a way for this process, and in the cache folder where that can be written."""
     key = _key(proven_for)
     _HERE[key] = way
-    try:
-        write_json(_file(key), {"way": dataclasses.asdict(way), "proven_for": proven_for})
-    except (OSError, StropError) as e:
-        log.debug("the cache folder cannot be written: %s", e)
+    write_cached(_file(key), {"way": dataclasses.asdict(way), "proven_for": proven_for})
 
 
 def _key(proven_for: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop.core.errors import DataError, StropError
+from strop.core.files import reading
 from strop.core.quiet import quiet
 from strop.models.files.weight_files import StoredTensor
 
@@ -263,14 +263,6 @@ def faults_of_config(folder: str | Path) -> Iterator[None]:
     Raises:
         DataError: a value in it is of another type, unknown, or does not go with the others.
     """
-    from huggingface_hub.errors import StrictDataclassError
-
-    try:
+    what = f"what transformers makes of {Path(folder) / 'config.json'}"
+    with reading(what, "copy that file again, or correct the value in it"):
         yield
-    except StropError:
-        raise
-    except (AttributeError, KeyError, TypeError, ValueError, StrictDataclassError) as e:
-        raise DataError(
-            f"transformers makes no model of the config.json in {folder}: "
-            f"{' '.join(str(e).split())} ({type(e).__name__}); copy it again, or correct that value"
-        ) from e

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from strop.core.errors import DataError, StropError
+from strop.core.errors import DataError
+from strop.core.files import reading
 from strop.core.quiet import quiet
 from strop.models.files.layout import Conversion, Layout, faults_of_config
 from strop.models.files.weight_files import StoredTensor, check_no_adapter, stored_tensors
@@ -41,7 +42,7 @@ def read_config(folder: Path, *, log_ties: bool = False) -> Any:
     from transformers import AutoConfig
 
     with faults_of_config(folder):
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     if not getattr(config, "tie_word_embeddings", False) or not _holds_head(folder):
         return config
     stored = stored_tensors(folder)
@@ -55,6 +56,39 @@ def read_config(folder: Path, *, log_ties: bool = False) -> Any:
                 folder,
             )
     return config
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """Return the tokenizer in a folder, made by transformers; no code that lies there runs.
+
+    Raises:
+        DataError: a file of it is damaged, or holds what its library does not take.
+    """
+    from tokenizers import Tokenizer
+    from transformers import AutoTokenizer
+
+    try:
+        with reading(f"the tokenizer in {folder}", "copy its files again"):
+            return AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+    except DataError:
+        if (file := folder / "tokenizer.json").is_file():
+            with reading(file):
+                Tokenizer.from_file(str(file))
+        raise
+
+
+def read_generation(folder: Path) -> Any:
+    """Return the generation settings of the model in a folder.
+
+    Raises:
+        DataError: they are damaged.
+    """
+    from transformers import GenerationConfig
+
+    with reading(folder / "generation_config.json", "copy it again, or remove it"):
+        return GenerationConfig.from_pretrained(folder, local_files_only=True)
 
 
 def conversion(folder: Path) -> Conversion:
@@ -87,20 +121,17 @@ def open_folder(folder: Path, config: Any, dtype: Any) -> Any:
     check_no_adapter(folder)
     if getattr(config, "quantization_config", None) is None:
         check(folder, config)
-    try:
-        with quiet():  # it takes a second, the files are local
-            model, report = AutoModelForCausalLM.from_pretrained(
-                folder,
-                config=config,
-                dtype=dtype,
-                use_safetensors=True,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-    except RuntimeError as e:  # tensors of other shapes than the configuration says
-        if isinstance(e, StropError):
-            raise
-        raise DataError(f"the weights in {folder} do not fit its config.json: {e}") from e
+    hint = "get the config.json that belongs to its weights"
+    with quiet(), reading(f"the model in {folder}", hint):  # it takes a second, the files are local
+        model, report = AutoModelForCausalLM.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
     _refuse(folder, [*_missing(sorted(report["missing_keys"])),
                      *_unplaced(sorted(report["unexpected_keys"]), {})])  # fmt: skip
     return model
@@ -224,6 +255,6 @@ def _differ(layout: Layout, stored: Mapping[str, StoredTensor]) -> bool:
 def _read(stored: StoredTensor, name: str) -> torch.Tensor:
     from safetensors import safe_open
 
-    with safe_open(stored.path, framework="pt") as file:
+    with reading(stored.path), safe_open(stored.path, framework="pt") as file:
         tensor: torch.Tensor = file.get_tensor(name)
         return tensor

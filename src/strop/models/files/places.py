@@ -5,7 +5,7 @@ from typing import Any
 
 from strop.core import env
 from strop.core.errors import ConfigError, DataError, spelt
-from strop.core.files import read_json
+from strop.core.files import expanded, read_json
 from strop.core.system.hub import hub_problem
 from strop.models.files.weight_files import ADAPTER, check_no_adapter, stored_tensors, weight_files
 from strop.models.packaged import PACKAGED, find_parts, nearest
@@ -26,7 +26,7 @@ def check_name(name: str | Path) -> None:
         DataError: a file of the model is missing.
         MissingPackageError: a packaged model whose package is not installed.
     """
-    path = Path(name).expanduser()
+    path = expanded(name)
     if path.is_dir():
         _check_files(path)
     elif path.is_file():

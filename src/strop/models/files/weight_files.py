@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from strop.core.errors import DataError
-from strop.core.files import read_json
+from strop.core.files import read_json, reading
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
@@ -168,18 +168,11 @@ def _check_pointer(file: Path) -> None:
 
 
 def _header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
-    try:
+    with reading(file):
         _check_pointer(file)
         with safe_open(file, framework="pt") as tensors:
             for name in tensors.keys():  # noqa: SIM118 - it is no dict
                 part = tensors.get_slice(name)
                 yield name, StoredTensor(file, tuple(part.get_shape()), part.get_dtype())
-    except SafetensorError as e:
-        size = file.stat().st_size
-        raise DataError(
-            f"{file} ({size:,} bytes) is damaged or cut short: {e}; copy it again"
-        ) from e
-    except OSError as e:
-        raise DataError(f"{file} cannot be read: {e.strerror or e}") from e

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from strop.core.errors import ConfigError, DataError, ShapeError
+from strop.core.files import reading
 from strop.models.lora.config import lora_config
 from strop.quantization.error_adapter import Correction
 
@@ -57,7 +58,8 @@ def check(model: Any, rank: int) -> None:
             f"lora_init is quantization_error, and {model.name_or_path} holds none; write one with "
             f"strop quantize MODEL --adapter-rank {rank} --out FOLDER and train with model=FOLDER"
         )
-    stored = LoraConfig.from_pretrained(folder).r
+    with reading(folder, "quantise the model anew"):
+        stored = LoraConfig.from_pretrained(folder).r
     if stored != rank:
         raise ConfigError(
             f"rank is {rank}, and the start of an adapter in {folder} has rank {stored}; "
@@ -90,7 +92,8 @@ def begin(model: Any, folder: Path) -> int:
         raise DataError(
             f"{folder} holds no start for an adapter; quantise the model anew with adapter_rank"
         )
-    stored, begun = load_file(file), 0
+    with reading(file, "quantise the model anew"):
+        stored, begun = load_file(file), 0
     for name, layer in model.named_modules():
         a = stored.get(f"{_PREFIX}{name.removeprefix(_PREFIX)}.lora_A.weight")
         if a is None or not isinstance(layer, Linear):

@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from strop.core.errors import ConfigError
+from strop.models.files.opening import read_config
 
 
 def check_folder(folder: Path, targets: str | Sequence[str]) -> None:
     """Check what `check_model` does for the model in a folder, before its weights are read."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = read_config(folder)
     with torch.device("meta"):
         check_model(AutoModelForCausalLM.from_config(config), targets)
 

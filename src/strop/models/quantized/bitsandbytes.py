@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from strop.core.errors import DataError, UnsupportedError
+from strop.core.files import reading
 from strop.models.files.weight_files import weight_files
 
 RENAMINGS = {
@@ -53,7 +54,7 @@ def read_states(folder: Path, config: Mapping[str, Any]) -> dict[str, BnbState]:
         )
     states = {}
     for file in weight_files(folder):
-        with safe_open(file, framework="pt") as tensors:
+        with reading(file), safe_open(file, framework="pt") as tensors:
             for key in tensors.keys():  # noqa: SIM118 - not a dict
                 layer, note, table = key.partition(_NOTE)
                 if not note:

@@ -3,16 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from torch import nn
 
-from strop.core.errors import ConfigError, UnsupportedError
+from strop.core.errors import ConfigError
 from strop.core.files import write_json, written_whole
 from strop.core.progress import Progress, silent
 from strop.core.quiet import quiet
 from strop.core.system.disk import check_room
 from strop.models.dtype import default_device
-from strop.models.files.opening import open_folder, read_config
+from strop.models.files.opening import open_folder, read_config, read_tokenizer
 from strop.models.loading import resolve
 from strop.models.lora import initialisation as lora_init
 from strop.models.quantized.arguments import checked_budget
@@ -79,19 +78,14 @@ def quantize(
     )
     report = as_json(quantized, model=str(model), text=str(calibrate or "packaged"))
     _put_in(loaded, quantized.compressed.packed, quantized.formats)
-    try:
-        with written_whole(out) as scratch, quiet():
-            loaded.save_pretrained(scratch, max_shard_size=SHARD)
-            tokenizer.save_pretrained(scratch)
-            write_json(scratch / "quantization.json", report)
-            (scratch / "quantization.svg").write_text(picture(quantized), encoding="utf-8")
-            if adapter_rank:
-                corrections = quantized.compressed.corrections
-                lora_init.write(scratch / lora_init.FOLDER, corrections, adapter_rank, str(out))
-    except SafetensorError as e:  # what a full disk is to safetensors
-        raise UnsupportedError(
-            f"{out} could not be written: {e}; make room and run the same command again"
-        ) from e
+    with written_whole(out) as scratch, quiet():
+        loaded.save_pretrained(scratch, max_shard_size=SHARD)
+        tokenizer.save_pretrained(scratch)
+        write_json(scratch / "quantization.json", report)
+        (scratch / "quantization.svg").write_text(picture(quantized), encoding="utf-8")
+        if adapter_rank:
+            corrections = quantized.compressed.corrections
+            lora_init.write(scratch / lora_init.FOLDER, corrections, adapter_rank, str(out))
     return report
 
 
@@ -110,15 +104,13 @@ def _check_room(out: Path, model: Any) -> None:
 
 
 def _opened(folder: Path) -> tuple[Any, Any]:
-    from transformers import AutoTokenizer
-
     config = read_config(folder)
     if (stored := getattr(config, "quantization_config", None)) is not None:
         method = dict(stored).get("quant_method", "an unnamed method")
         raise ConfigError(f"{folder} is quantised already, by {method}; give the unquantised model")
     loaded = open_folder(folder, config, "auto")
     check_linear(loaded)
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = read_tokenizer(folder)
     return loaded.to(default_device()).eval().requires_grad_(False), tokenizer
 
 

@@ -11,12 +11,12 @@ from torch import nn
 
 from strop.core.cache import cached_folder
 from strop.core.errors import DataError, UnsupportedError, spelt
-from strop.core.files import read_json
+from strop.core.files import read_json, reading
 from strop.core.progress import Progress, silent
 from strop.core.quiet import quiet
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.models.dtype import default_device
-from strop.models.files.opening import open_folder, read_config
+from strop.models.files.opening import open_folder, read_config, read_tokenizer
 from strop.models.files.weight_files import weight_files
 from strop.models.identity import weights_identity
 from strop.models.precision import narrow
@@ -62,7 +62,8 @@ def packed_folder(folder: Path, progress: Progress = silent) -> Path:
     """
     files = weight_files(folder)
     stats = {f.name: [f.stat().st_size, f.stat().st_mtime_ns] for f in files}
-    config = (folder / "config.json").read_text(encoding="utf-8")
+    with reading(folder / "config.json"):
+        config = (folder / "config.json").read_text(encoding="utf-8")
     key = {"files": stats, "config": config, "rules": _RULES}
     name = f"{folder.name}-4bit-{_sample(files)}"
     return cached_folder(name, key, lambda out: _pack(folder, out, progress))
@@ -78,7 +79,7 @@ def _sample(files: Sequence[Path]) -> str:
     """Return a name for the weights in `files`, by a few bytes from the middle of each tensor."""
     digest = hashlib.sha256()
     for file in files:
-        with file.open("rb") as stream:
+        with reading(file), file.open("rb") as stream:
             length = int.from_bytes(stream.read(8), "little")
             header = stream.read(length)
             digest.update(header)
@@ -90,14 +91,12 @@ def _sample(files: Sequence[Path]) -> str:
 
 
 def _pack(folder: Path, out: Path, progress: Progress) -> None:
-    from transformers import AutoTokenizer
-
     from strop.models.quantized.hf_quantizer import StropConfig
 
     logger.info("quantising %s to 4 bits, once", folder)
     progress(FITTING, 0, 0)
     model = open_folder(folder, read_config(folder), "auto")
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = read_tokenizer(folder)
     check_linear(model)
     chosen = dict(quantisable(model))
     if not chosen:

@@ -1,0 +1,27 @@
+"""Files: read and written under one guard, whole or absent, as JSON."""
+
+from strop.core.files.guard import expanded, reading, writing
+from strop.core.files.plain import (
+    read_cached,
+    read_json,
+    read_sealed,
+    write_cached,
+    write_json,
+    write_sealed,
+)
+from strop.core.files.whole import clear_leftovers, sync, written_whole
+
+__all__ = [
+    "clear_leftovers",
+    "expanded",
+    "read_cached",
+    "read_json",
+    "read_sealed",
+    "reading",
+    "sync",
+    "write_cached",
+    "write_json",
+    "write_sealed",
+    "writing",
+    "written_whole",
+]
