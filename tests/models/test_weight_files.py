@@ -134,13 +134,13 @@ def torn(file):
 
 
 SETTINGS = [
-    (torn("tokenizer.json"), "the tokenizer in .* cannot be read"),
+    (torn("tokenizer.json"), r"tokenizer\.json is damaged"),
     (torn("tokenizer_config.json"), r"tokenizer_config\.json is not valid JSON .* copy it again"),
     (torn("generation_config.json"), r"generation_config\.json is not valid JSON"),
     (setting("generation_config.json", eos_token_id="</s>"), "'</s>', which is no id of a token"),
-    (setting("config.json", hidden_act="nope"), r"no model of the config\.json in .*'nope'"),
-    (setting("config.json", num_attention_heads=5), r"no model of .* not a multiple of"),
-    (setting("config.json", rope_scaling={"type": "magic"}), r"no model of .*magic"),
+    (setting("config.json", hidden_act="nope"), r"the config\.json in .*'nope'"),
+    (setting("config.json", num_attention_heads=5), r"the config.* not a multiple of"),
+    (setting("config.json", rope_scaling={"type": "magic"}), r"the config.*magic"),
     (setting("config.json", vocab_size=300), r"do not fit .*, 64\] in place of \[300, 64\]"),
 ]
 

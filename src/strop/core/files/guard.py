@@ -63,7 +63,7 @@ def reading(path: str | Path, hint: str = "copy it again") -> Iterator[None]:
     except StropError:
         raise
     except ImportError as e:
-        raise MissingPackageError(f"{path} cannot be read: {_first_line(e)}") from e
+        raise MissingPackageError(f"{path} cannot be read: {_text(e)}") from e
     except Exception as e:
         code, where = _code(e), _file(path, e)
         if code in _WHY:
@@ -96,7 +96,7 @@ def writing(path: str | Path) -> Iterator[None]:
         free = free_bytes(Path(path).parent)
         if free < _FULL:
             code = errno.ENOSPC
-        why, remedy = _WHY.get(code or 0, (_first_line(e), "make room, or give another folder"))
+        why, remedy = _WHY.get(code or 0, (_text(e), "make room, or give another folder"))
         raise UnsupportedError(
             f"{path} cannot be written: {why} ({format_size(free)} are free there); {remedy}, and "
             "run the command again (a run goes on with strop train --resume)"
@@ -146,11 +146,10 @@ def _damage(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "is nested too deeply"
     if isinstance(error, EOFError) or type(error).__module__.startswith("safetensors"):
-        return f"is damaged or cut short: {_first_line(error)}"
-    return f"is damaged, or not what it should be ({type(error).__name__}: {_first_line(error)})"
+        return f"is damaged or cut short: {_text(error)}"
+    return f"is damaged, or not what it should be ({type(error).__name__}: {_text(error)})"
 
 
-def _first_line(error: Exception) -> str:
-    """Return the first line of an error's text, as short as a sentence can take."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+def _text(error: Exception) -> str:
+    """Return an error's text on one line, as short as a sentence can take."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

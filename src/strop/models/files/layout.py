@@ -263,6 +263,5 @@ def faults_of_config(folder: str | Path) -> Iterator[None]:
     Raises:
         DataError: a value in it is of another type, unknown, or does not go with the others.
     """
-    what = f"what transformers makes of {Path(folder) / 'config.json'}"
-    with reading(what, "copy that file again, or correct the value in it"):
+    with reading(f"the config.json in {folder}", "copy it again, or correct that value"):
         yield

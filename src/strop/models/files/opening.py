@@ -65,14 +65,16 @@ def read_tokenizer(folder: Path) -> Any:
         DataError: a file of it is damaged, or holds what its library does not take.
     """
     from tokenizers import Tokenizer
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     try:
         with reading(f"the tokenizer in {folder}", "copy its files again"):
             return AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
-    except DataError:
+    except DataError:  # look for the file at fault
+        with faults_of_config(folder):
+            AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         if (file := folder / "tokenizer.json").is_file():
             with reading(file):
                 Tokenizer.from_file(str(file))
