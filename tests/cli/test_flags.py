@@ -5,7 +5,7 @@ import pytest
 
 from strop.cli.commands.train import settings_from
 from strop.cli.flags import from_text, read_yaml, wrong_flags
-from strop.core.errors import ConfigError
+from strop.core.errors import ConfigError, DataError, StropError
 from strop.training.opening import open_run
 
 
@@ -87,10 +87,10 @@ def test_every_fault_in_flags_and_file_is_named_at_once(tmp_path: Path):
 def test_a_file_that_holds_no_settings_says_why(tmp_path: Path, content, message):
     config = tmp_path / "run.yaml"
     config.write_bytes(content)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(StropError, match=message):
         read_yaml(config)
 
 
 def test_a_missing_settings_file_is_named(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"no file .*absent\.yaml"):
+    with pytest.raises(DataError, match=r"absent\.yaml cannot be read .*is not there"):
         read_yaml(tmp_path / "absent.yaml")

@@ -15,15 +15,21 @@ __all__ = ["folder"]
 
 def change(folder, **values):
     file = folder / FILE
-    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+    plain = {**json.loads(file.read_text()), **values}
+    del plain["sha256"]  # as somebody does who means it
+    file.write_text(json.dumps(plain))
 
 
 SPOILT = {
     "missing": (lambda f: (f / FILE).unlink(), r"has no certificate.json"),
-    "empty": (lambda f: (f / FILE).write_text(""), r"certificate.json is damaged"),
-    "cut": (lambda f: (f / FILE).write_bytes((f / FILE).read_bytes()[:-40]), r"is damaged"),
-    "a list": (lambda f: (f / FILE).write_text("[]"), r"is damaged"),
+    "empty": (lambda f: (f / FILE).write_text(""), r"certificate.json is not valid JSON"),
+    "cut": (lambda f: (f / FILE).write_bytes((f / FILE).read_bytes()[:-40]), r"is not valid JSON"),
+    "a list": (lambda f: (f / FILE).write_text("[]"), r"holds no JSON object"),
     "of other fields": (lambda f: (f / FILE).write_text('{"passed": true}'), r"is damaged"),
+    "a digit changed": (
+        lambda f: (f / FILE).write_text((f / FILE).read_text().replace("float32", "float16")),
+        r"is damaged, or was changed by hand",
+    ),
     "failed": (
         lambda f: save_certificate(f, ("its rows are transposed",)),
         r"merged float32 is not certified: its rows are transposed",

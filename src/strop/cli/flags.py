@@ -109,7 +109,8 @@ def read_yaml(path: Path, option: str = "--config") -> dict[str, Any]:
     """Return the settings of a YAML file that an option names, with `-` in a name read as `_`.
 
     Raises:
-        ConfigError: the file is absent, is no YAML, or is not a mapping of names to values.
+        DataError: the file is absent, or no text.
+        ConfigError: it is no YAML, or is not a mapping of names to values.
     """
     with reading(path, f"{option} takes a YAML file"):
         settings = _yaml(path.read_text(encoding="utf-8"))
