@@ -154,11 +154,11 @@ def test_every_writer_says_that_a_file_may_not_become_so_large(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_a_home_the_cache_asks_for_a_place(monkeypatch):
+def test_without_a_home_the_cache_asks_for_a_place(tmp_path, monkeypatch):
     for name in ("STROP_CACHE", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(os, "getuid", lambda: 987_654)
     with pytest.raises(ConfigError, match=r"id 987654\) has no home folder.*set STROP_CACHE"):
         env.cache_folder()
-    monkeypatch.setenv("HOME", "/home/someone")
-    assert env.cache_folder().as_posix() == "/home/someone/.cache/strop"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert env.cache_folder() == tmp_path / ".cache" / "strop"
