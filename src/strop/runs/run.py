@@ -1,7 +1,6 @@
 """Folder of a training run."""
 
 import dataclasses
-import json
 import logging
 import shutil
 from pathlib import Path
@@ -13,6 +12,7 @@ from strop.core.files import read_sealed, reading, write_sealed
 from strop.core.progress import Progress, silent
 from strop.core.quiet import quiet
 from strop.runs import checkpoints
+from strop.runs.log import read_log
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -139,17 +139,7 @@ class Run:
         Raises:
             DataError: a line is not one that training wrote.
         """
-        if not self.log_file.is_file():
-            return []
-        hint = "put the file back from a copy, or remove that line"
-        with reading(self.log_file, hint):
-            lines = self.log_file.read_text(encoding="utf-8").splitlines(keepends=True)
-        values = []
-        for number, line in enumerate(lines, 1):
-            with reading(f"{self.log_file} line {number}", hint):
-                if line.endswith("}\n"):
-                    values.append(_checked(json.loads(line)))
-        return values
+        return read_log(self.log_file)
 
     @property
     def evaluation_file(self) -> Path:
@@ -296,13 +286,3 @@ class Run:
                     *(self.path, self.model, codes[:12], str(now)[:12]),
                 )
         return model, assets.tokenizer
-
-
-def _checked(line: Any) -> dict[str, Any]:
-    """Return a line of log.jsonl, if it is one."""
-    numbers = {**line, "step": line["step"]}
-    if not all(value is None or isinstance(value, int | float) for value in numbers.values()):
-        raise ValueError("it holds something else than numbers")
-    if "loss" in line and not {"seconds", "tokens", "epoch"} <= set(line):
-        raise ValueError("it lacks the seconds or the tokens of a step")
-    return numbers

@@ -1,0 +1,37 @@
+"""log.jsonl of a run, read again: one line a step, one line a loss on the held-out rows."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from strop.core.files import reading
+
+_HINT = "put the file back from a copy, or remove that line"
+
+
+def read_log(file: Path) -> list[dict[str, Any]]:
+    """Return the lines of a log; one that was cut off by a crash is left out.
+
+    Raises:
+        DataError: a line is not one that training wrote.
+    """
+    if not file.is_file():
+        return []
+    with reading(file, _HINT):
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    values = []
+    for number, line in enumerate(lines, 1):
+        with reading(f"{file} line {number}", _HINT):
+            if line.endswith("}\n"):
+                values.append(_checked(json.loads(line)))
+    return values
+
+
+def _checked(line: Any) -> dict[str, Any]:
+    """Return a line of the log, if it is one."""
+    numbers = {**line, "step": line["step"]}
+    if not all(value is None or isinstance(value, int | float) for value in numbers.values()):
+        raise ValueError("it holds something else than numbers")
+    if "loss" in line and not {"seconds", "tokens", "epoch"} <= set(line):
+        raise ValueError("it lacks the seconds, the tokens or the epoch of a step")
+    return numbers
