@@ -8,6 +8,7 @@ from strop.core.errors import ConfigError, DataError
 from strop.data import encode, read
 from strop.evaluation import Estimate, Evaluation, compare, evaluate
 from strop.evaluation.labels import label_set
+from strop.evaluation.plan import Metrics
 from strop.training import train
 from tests.tiny.saved import save_chats, sums
 
@@ -168,6 +169,23 @@ def test_a_run_keeps_base_and_tuned_and_measures_the_base_once(tiny_model, tmp_p
     assert again == base  # the seconds too: it was read, not measured
     other, *_ = compare(run, LABELLED, limit=9)
     assert other.rows == 9
+
+
+def test_what_a_run_forgot_is_measured_on_general_texts_questions_and_the_users_rows(
+    tiny_model, tmp_path
+):
+    data = save_chats(tmp_path / "rows.jsonl", 12)
+    run = train(data, model=tiny_model, out=tmp_path / "run", held_out=4, max_steps=1, bits=32)
+    forgetting = compare(run, metrics=Metrics(names=[], forgetting=True, retain=data)).forgetting
+    assert forgetting.keys() == {"text", "questions", "retain"}
+    assert forgetting["text"].base.rows == 20
+    assert forgetting["questions"].base.rows == 60
+    assert forgetting["retain"].base.rows == 12
+    for name, measure in (("text", "perplexity"), ("questions", "choice_accuracy")):
+        change = forgetting[name].difference[measure]
+        assert change.low <= change.value <= change.high
+    before, after, change, *_ = forgetting["text"]
+    assert change["loss"].value == pytest.approx(after.loss.value - before.loss.value)
 
 
 def test_without_data_a_run_is_measured_on_the_rows_it_held_out(tiny_model, tmp_path):

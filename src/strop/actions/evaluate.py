@@ -109,8 +109,8 @@ def metrics_of(options: Mapping[str, Any] | None = None, progress: Progress = si
 
     Args:
         options: by name `metrics` (joined by commas), `regex`, `schema` (a file), `rules` (by name),
-            `functions` (as `my_file.py:score`), `judge` (an address), `judge_model`, `max_tokens`
-            and `cluster` (a column).
+            `functions` (as `my_file.py:score`), `judge` (an address), `judge_model`, `max_tokens`,
+            `cluster` (a column), `forgetting` and `retain` (a file).
         progress: called while rows are scored and answers generated.
 
     Raises:
@@ -133,6 +133,8 @@ def metrics_of(options: Mapping[str, Any] | None = None, progress: Progress = si
         judge=Judge(url, options.get("judge_model")) if url else None,
         max_new_tokens=options.get("max_tokens"),
         cluster=options.get("cluster"),
+        forgetting=options.get("forgetting") or False,
+        retain=options.get("retain"),
         progress=progress,
     )
 

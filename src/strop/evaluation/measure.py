@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from strop.data.reading.columns import Columns
-from strop.evaluation.measured import differences, judged, measured, summary
+from strop.evaluation.forgetting import retention_sets
+from strop.evaluation.measured import Measured, differences, judged, measured, summary
 from strop.evaluation.opening import labels_for, opened, rows_for
 from strop.evaluation.plan import SUITED, Metrics, plan_for
 from strop.evaluation.recorded import recorded_base, write
@@ -80,11 +81,29 @@ def compare(
     """
     rows = rows_for(run, data, columns, metrics.cluster).drawn(limit, seed)
     plan = plan_for(rows, labels_for(run, rows), metrics, limit, seed)
-    if (base := recorded_base(run, rows, plan)) is not None:
+    sets = retention_sets(metrics, seed)
+    base = recorded_base(run, rows, plan)
+    if base is not None:
         first = summary(rows, plan, base.outcomes, seed, base.seconds)
-    else:
-        first = measured(*run.load_base(), rows, plan, seed)
-    tuned = measured(*run.load(), rows, plan, seed)
+    before: dict[str, Measured] = {}
+    if base is None or sets:
+        model, tokenizer = run.load_base()
+        if base is None:
+            first = measured(model, tokenizer, rows, plan, seed)
+        before = {name: measured(model, tokenizer, *of, seed) for name, of in sets.items()}
+        del model
+    model, tokenizer = run.load()
+    tuned = measured(model, tokenizer, rows, plan, seed)
+    after = {name: measured(model, tokenizer, *of, seed) for name, of in sets.items()}
+    del model
+    forgetting = {
+        name: Comparison(
+            before[name].evaluation,
+            after[name].evaluation,
+            differences(before[name], after[name], of[0], seed),
+        )
+        for name, of in sets.items()
+    }
     others = [measured(*opened(other), rows, plan, seed) for other in against]
     verdicts, remarks = judged(first, tuned, rows, plan, seed)
     tuned = tuned.noted(*remarks)
@@ -98,6 +117,7 @@ def compare(
             for other, model, change in zip(against, others, changes[1:], strict=True)
         ),
         verdicts,
+        forgetting,
     )
     write(run, rows, plan, comparison, (first.outcomes, tuned.outcomes))
     report.write(run)

@@ -5,6 +5,7 @@ import difflib
 import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from strop.core.errors import ConfigError
@@ -45,6 +46,10 @@ class Metrics:
     """A model that compares the answers of base and tuned."""
     max_new_tokens: int | None = None
     """Longest generated answer; None takes what the right answers need."""
+    forgetting: bool = False
+    """True to measure packaged general texts and questions too, of a run beside its base."""
+    retain: Path | None = None
+    """Rows of the user's that a run should not forget, measured beside its base too."""
     cluster: str | None = None
     """Column of which rows with an equal value depend on one another."""
     progress: Progress = silent

@@ -70,11 +70,13 @@ def plain(comparison: Comparison) -> dict[str, object]:
         }
         for other in comparison.others
     ]
+    forgetting = {name: plain(of_set) for name, of_set in comparison.forgetting.items()}
     return {
         "base": comparison.base.plain(),
         "tuned": comparison.tuned.plain(),
         "difference": {k: dataclasses.asdict(v) for k, v in comparison.difference.items()},
         **({"against": against} if against else {}),
+        **({"forgetting": forgetting} if forgetting else {}),
         **({"judge": dataclasses.asdict(comparison.verdicts)} if comparison.verdicts else {}),
     }
 

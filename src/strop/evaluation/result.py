@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 
@@ -132,3 +133,5 @@ class Comparison(NamedTuple):
     """Other runs, checkpoints and models on the same rows."""
     verdicts: Verdicts | None = None
     """What a judge model says, where one was given and answered."""
+    forgetting: Mapping[str, "Comparison"] = MappingProxyType({})
+    """Both on general texts and questions, and on rows that the run should retain."""

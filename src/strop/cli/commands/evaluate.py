@@ -62,6 +62,15 @@ def evaluate(
         str | None,
         typer.Option(help="Column of rows that belong together, as those of one document."),
     ] = None,
+    forgetting: Annotated[
+        bool,
+        typer.Option(
+            "--forgetting/--no-forgetting", help="Measure a run on general texts and questions too."
+        ),
+    ] = True,
+    retain: Annotated[
+        Path | None, typer.Option(help="Rows that the run should not forget, measured as well.")
+    ] = None,
     fail_below: Annotated[
         list[str] | None, typer.Option(help="Exit code 1 below this, as accuracy=0.7; repeatable.")
     ] = None,
@@ -95,6 +104,8 @@ def evaluate(
         "judge_model": judge_model,
         "max_tokens": max_tokens,
         "cluster": cluster,
+        "forgetting": forgetting,
+        "retain": retain,
     }
 
     others = [*(against or ()), *([no_worse_than] if no_worse_than else [])]
@@ -141,6 +152,9 @@ def show(result: dict[str, Any]) -> None:
             "tuned": result["tuned"],
         }
         console.print(_measures(f"beside {other['name']}", shown))
+    for name, compared in result.get("forgetting", {}).items():
+        shown = {"tuned - base": compared["difference"], **compared}
+        console.print(_measures(FORGETTING[name], shown))
     for check in result.get("gate", {}).get("checks", ()):
         if check["passed"]:
             console.print(f"passed: {check['sentence']}", soft_wrap=True, highlight=False)
@@ -150,6 +164,13 @@ def show(result: dict[str, Any]) -> None:
         console.print(note, soft_wrap=True, highlight=False)
     if "confusion" in last:
         console.print(_confusion(last, list(columns)[-1]))
+
+
+FORGETTING = {
+    "text": "what was forgotten: general texts",
+    "questions": "what was forgotten: questions on facts, instructions, arithmetic",
+    "retain": "what was forgotten: the rows to retain",
+}
 
 
 def _measures(title: str, columns: dict[str, dict[str, Any]]) -> Table:
