@@ -15,8 +15,8 @@ from strop.evaluation.labels import reasons, right_answer, with_answer
 from strop.evaluation.scoring import score
 from strop.models.quantized.inference_layout import keep_layout
 
-PADDED_TOKENS = 2_000_000
-"""Token ids handed to the model at once, padding included: 16 MB."""
+PADDED_TOKENS = 2**16
+"""Token ids handed to the model at once, padding included; progress is told after each part."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
