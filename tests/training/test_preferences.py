@@ -14,6 +14,7 @@ from trl import DPOConfig, DPOTrainer
 import strop
 from strop.core.errors import ConfigError, DataError
 from strop.data.reading.columns import columns_of
+from strop.evaluation import compare
 from strop.planning.settings import Settings
 from strop.runs.run import Run
 from strop.training.methods import dpo
@@ -83,6 +84,10 @@ def test_pairs_are_learned_the_same_with_and_without_acceleration(tmp_path, tiny
     held_out = [line["held_out_loss"] for line in runs[0].log if "held_out_loss" in line]
     assert held_out[0] == pytest.approx(0.6931, abs=1e-3)  # log 2: no adapter, no preference
     assert held_out[-1] < held_out[0]
+    measured = [line for line in runs[0].log if "held_out_loss" in line]
+    assert measured[0]["held_out_reward_margin"] == 0
+    assert measured[-1]["held_out_reward_accuracy"] == 1
+    assert runs[0].log[-2]["reward_margin"] > 0
 
 
 @pytest.mark.slow
@@ -133,3 +138,14 @@ def test_rows_with_one_answer_are_named_where_pairs_are_asked_for(tmp_path, tiny
     rows = [{"prompt": "2 plus 2?", "completion": "4"}, {"prompt": "1 plus 1?", "completion": "2"}]
     with pytest.raises(DataError, match=r"lines 1-2: it has one answer[\s\S]*method sft"):
         strop.train(rows, model=str(tiny_model), out=tmp_path / "run", method="dpo")
+
+
+@pytest.mark.slow
+def test_a_preference_run_is_measured_and_exported_as_any_other(tmp_path, tiny_model):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in pairs(12)))
+    run = strop.train(file, model=str(tiny_model), out=tmp_path / "run", **QUICK)
+    comparison = compare(run)
+    assert comparison.tuned.rows == run.record["data"]["held_out_rows"]
+    (exported,) = strop.export(run, "merged")
+    assert exported.certificate.passed

@@ -77,12 +77,14 @@ class RunLog(TrainerCallback):
                 "tokens": self.tokens,
                 "seconds": round(self.seconds, 3),
                 "memory": memory.used(),
+                **_preferences(logs),
             }
             self._append(line, state)
             if not math.isfinite(logs["loss"]):
                 raise DivergedError(outcome([line], self._run.record).diverged)
         elif "eval_loss" in logs:
             line = {"step": state.global_step, "held_out_loss": logs["eval_loss"]}
+            line |= {f"held_out_{name}": x for name, x in _preferences(logs, "eval_").items()}
             self._append(line, state)
 
     def _append(self, line: dict[str, Any], state: Any) -> None:
@@ -246,6 +248,16 @@ class StepLines(_Facts):
         self._console.print(
             f"step {step:,} of {total:,}  {facts}{after}", soft_wrap=True, highlight=False
         )
+
+
+def _preferences(logs: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Return how far chosen answers lead rejected ones, where a run learns from pairs.
+
+    The margin is the mean of beta (log p / p_0 of the chosen - log p / p_0 of the rejected answer),
+    the accuracy the share of pairs in which it is above 0.
+    """
+    names = {"reward_margin": "rewards/margins", "reward_accuracy": "rewards/accuracies"}
+    return {name: logs[prefix + of] for name, of in names.items() if prefix + of in logs}
 
 
 def _line(values: dict[str, Any]) -> str:
