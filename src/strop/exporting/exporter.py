@@ -19,11 +19,13 @@ from strop.exporting.certify.record import record_reference
 from strop.exporting.certify.reference import ReferenceOutputs
 from strop.exporting.gguf.channel_scaling import ChannelScaling
 from strop.exporting.gguf.quant_spec import forms
+from strop.exporting.safetensors.adapter import over_base
 from strop.exporting.targets import Job, Tuned, jobs
 from strop.exporting.weights.base_weights import bases
 from strop.exporting.weights.sensitivity import Sensitivity
 from strop.exporting.weights.tuned import TunedWeights
-from strop.runs import report
+from strop.models.loading import located
+from strop.runs import model_card, report
 from strop.training import Run
 
 
@@ -93,9 +95,9 @@ def export(
     for base in [job.base for job in pending if job.base is not None]:
         base.check_room()
     if not certified:
-        _write(folder, pending, progress)
+        _write(run, folder, pending, progress)
         return [Exported(j.target, j.format, folder / j.name, j.nbytes, None) for j in pending]
-    progress("asking the trained model", 0, len(pending) + 1)
+    progress("sampling answers from the trained model", 0, len(pending) + 1)
     reference = record_reference(run, assets, data)
     if len(named) > 1:
         progress("comparing the bases", 0, len(pending) + 1)
@@ -104,11 +106,11 @@ def export(
         reference = measured(reference, assets, candidates, scaling, width)
         if reference.base != first:
             pending = planned(candidates[reference.base])
-    _write(folder, pending, progress)
+    _write(run, folder, pending, progress)
     return _certified(run, folder, pending, reference, progress)
 
 
-def _write(folder: Path, jobs: Sequence[Job], progress: Progress) -> None:
+def _write(run: Run, folder: Path, jobs: Sequence[Job], progress: Progress) -> None:
     total, done = sum(job.nbytes for job in jobs), 0
     for job in jobs:
 
@@ -120,6 +122,7 @@ def _write(folder: Path, jobs: Sequence[Job], progress: Progress) -> None:
         with written_whole(folder / job.name) as scratch:
             job.write(scratch, count)
             not_compared(job.target, job.format).save(scratch)
+            model_card.write(run, scratch, job.target)
 
 
 def _certified(
@@ -133,9 +136,12 @@ def _certified(
             progress(f"comparing {job.name}", i, len(jobs) + 1)
             path = folder / job.name
             opened, adapter = path / job.opened, None
+            if job.target == "adapter":
+                opened = over_base(path, located(run.model), work / "adapter")
             if job.base is not None:
                 opened, adapter = job.base.file(), opened
             certificate = certify(path, job.target, job.format, opened, work, reference, adapter)
+            model_card.write(run, path, job.target, certificate.verdict)
             exported.append(Exported(job.target, job.format, path, job.nbytes, certificate))
     progress("comparing", len(jobs), len(jobs))
     run.update(

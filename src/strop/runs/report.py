@@ -8,14 +8,16 @@ from typing import Any
 
 from strop.core.files import written_whole
 from strop.core.progress import duration
+from strop.core.system.disk import format_size
 from strop.data.preview import STYLE, Piece, as_html, legend
+from strop.runs import model_card
 from strop.runs.left_out import left_out
 from strop.runs.loss_curve import curve
 from strop.runs.run import Run
 
 
 def write(run: Run) -> None:
-    """Write `run.report` from the files of the run folder; later calls replace it."""
+    """Write `run.report` from the files of the run folder, and the card of its adapter."""
     record = run.record
     title = f"{_name(record)} on {record['data']['source']}"
     body = "".join(
@@ -33,6 +35,8 @@ def write(run: Run) -> None:
     page = _PAGE.format(title=html.escape(title), style=_STYLE, body=body)
     with written_whole(run.report) as scratch:
         scratch.write_text(page, encoding="utf-8")
+    if run.adapter_folder.is_dir():
+        model_card.write(run, run.adapter_folder)
 
 
 def _headline(record: Mapping[str, Any], title: str) -> str:
@@ -114,11 +118,11 @@ def _cost(record: Mapping[str, Any]) -> str:
         ["time", duration(measured["seconds"])],
         ["tokens trained on", f"{measured['tokens']:,}"],
         ["tokens a second", f"{measured['tokens_per_second']:,.0f}"],
-        *([f"peak {kind} memory", _size(n)] for kind, n in measured["peak_memory"].items()),
+        *([f"peak {kind} memory", format_size(n)] for kind, n in measured["peak_memory"].items()),
     ]
     plan = record.get("planned") or {}  # none the plain TRL way
     if plan.get("peak"):
-        rows.append(["main memory as planned", _size(plan["peak"])])
+        rows.append(["main memory as planned", format_size(plan["peak"])])
     return _section("Cost", _table(rows))
 
 
@@ -159,7 +163,10 @@ def _samples(samples: Iterable[Iterable[Mapping[str, Any]]]) -> str:
 def _settings(record: Mapping[str, Any]) -> str:
     versions = {**record["versions"], "commit of strop": record.get("commit")}
     weights = record["model"].get("weights", {})
-    model = {**record["model"], "weights": f"{_size(weights['bytes'])} in {weights['bits']} bits"}
+    model = {
+        **record["model"],
+        "weights": f"{format_size(weights['bytes'])} in {weights['bits']} bits",
+    }
     return "".join(
         _section(title, _table([name, _word(value)] for name, value in facts.items()))
         for title, facts in (
@@ -197,10 +204,6 @@ def _table(rows: Iterable[Iterable[Any]], head: Iterable[str] = ()) -> str:
     kind = "columns" if head else "facts"
     body = "".join(line(row, "td") for row in rows)
     return f"<div class='wide'><table class='{kind}'>{top}{body}</table></div>"
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB"
 
 
 _PAGE = """<!doctype html>

@@ -15,6 +15,7 @@ from strop.core.progress import Progress
 from strop.core.system.terminal import bars
 from strop.models.lora import initialisation as lora_init
 from strop.models.lora.unmergeable import unmergeable
+from strop.models.packaged import published_name
 from strop.models.precision import bits_of, dtype_name
 from strop.models.quantized.activation_stats import input_statistics
 from strop.planning.plan import StepPlan, plan_step
@@ -160,6 +161,7 @@ class Session:
             UnsupportedError: the disk is full.
             KeyboardInterrupt: a second interruption; the last checkpoint stays.
         """
+        trainer.base_name = published_name(self.settings.model)
         for sentence in unmergeable(trainer.model):
             self._print(f"plan    {sentence}")
         trained, _ = trainer.model.get_nb_trainable_parameters()

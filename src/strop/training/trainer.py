@@ -13,7 +13,7 @@ from peft.utils import load_peft_weights, set_peft_model_state_dict
 from transformers import TrainerState, TrainingArguments, get_scheduler
 
 from strop.core.errors import ConfigError, StropError, UnsupportedError
-from strop.core.files import writing
+from strop.core.files import read_json, write_json, writing
 from strop.models.precision import computes_in
 from strop.planning import trainer_arguments
 from strop.planning.settings import Settings
@@ -31,6 +31,9 @@ class RunTrainer(transformers.Trainer):
     class or environment variable of another package changes.
     """
 
+    base_name: str | None = None
+    """Name of the base model in what is saved."""
+
     def _send_telemetry(self) -> None:
         """Send nothing; TRL would report model family and device to the hub once per trainer."""
 
@@ -38,10 +41,22 @@ class RunTrainer(transformers.Trainer):
         """Write no card; run.json and report.html say more."""
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the adapter only: no tokenizer, no pickled arguments."""
+        """Save the adapter only: no tokenizer, no pickled arguments, no empty model card.
+
+        Its settings name the base as others find it, and layers in order, so that equal runs
+        leave equal files.
+        """
         folder = Path(output_dir or self.args.output_dir)
         # False: "auto" may ask the hub whether the vocabulary grew.
         self.model.save_pretrained(folder, save_embedding_layers=False)
+        (folder / "README.md").unlink(missing_ok=True)
+        config = read_json(folder / "adapter_config.json")
+        if self.base_name is not None:
+            config["base_model_name_or_path"] = self.base_name
+        for name in ("target_modules", "exclude_modules", "modules_to_save"):  # sets in PEFT
+            if isinstance(config.get(name), list):
+                config[name].sort()
+        write_json(folder / "adapter_config.json", config)
 
     def load_step(self, step: int) -> None:
         """Load the adapter of the checkpoint of a step into the model.

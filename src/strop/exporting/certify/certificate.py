@@ -11,6 +11,7 @@ from strop.core.errors import DataError
 from strop.core.files import read_sealed, reading, write_sealed
 from strop.exporting.certify.findings import Findings
 from strop.metrics.divergence import Agreement
+from strop.runs.model_card import FILE as CARD
 
 FILE = "certificate.json"
 
@@ -227,9 +228,9 @@ def judged(findings: Findings, allowed: Thresholds) -> tuple[str, ...]:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file of a folder but the certificate."""
+    """Return the SHA-256 of every file of a folder but the certificate and the card that quotes it."""
     hashes = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name != FILE:
+        if path.is_file() and path.name not in (FILE, CARD):
             hashes[str(path.relative_to(folder))] = file_digest(path)
     return hashes

@@ -3,12 +3,12 @@
 import shutil
 from pathlib import Path
 
-from strop.core.files import write_json
+from strop.core.files import read_json, write_json
 from strop.core.progress import Written
 from strop.exporting.weights.tuned import TunedWeights
 from strop.models.assets import ModelAssets
 
-WEIGHTS = "adapter_model.safetensors"
+WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 
 class Adapter:
@@ -32,10 +32,17 @@ class Adapter:
         """
         folder.mkdir()
         shutil.copyfile(self.weights.adapter / WEIGHTS, folder / WEIGHTS)
-        config = dict(self.weights.adapter_config)
-        named = str(config.get("base_model_name_or_path") or "")
-        hub = named.count("/") == 1 and not named.startswith((".", "/", "~"))
-        config["base_model_name_or_path"] = named if hub else str(self.assets.folder.absolute())
-        write_json(folder / "adapter_config.json", config)
+        shutil.copyfile(self.weights.adapter / CONFIG, folder / CONFIG)
         self.assets.save_tokenizer(folder)
         written(self.nbytes)
+
+
+def over_base(adapter: Path, base: Path, folder: Path) -> Path:
+    """Copy an adapter into `folder`, there naming a base on this machine, and return that folder.
+
+    What is published names its base as others find it, which may not be here.
+    """
+    shutil.copytree(adapter, folder)
+    config = {**read_json(folder / CONFIG), "base_model_name_or_path": str(base.absolute())}
+    write_json(folder / CONFIG, config)
+    return folder

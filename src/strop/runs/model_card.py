@@ -1,0 +1,156 @@
+"""README.md of published weights: a model card for the Hugging Face hub, from what the run recorded."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from strop.core.files import written_whole
+from strop.models.packaged import PACKAGED, packaged_name, published_name
+from strop.planning.settings import described
+from strop.runs.outcome import outcome
+from strop.runs.run import Run
+
+FILE = "README.md"
+_LIBRARY = {"adapter": "peft", "merged": "transformers", "bnb": "transformers"}
+_RELATION = {"adapter": "adapter", "merged": "finetune"}
+_WHAT = {
+    "adapter": "LoRA adapter",
+    "merged": "merged weights",
+    "gguf": "GGUF file for llama.cpp",
+    "ollama": "GGUF file and Modelfile for Ollama",
+    "bnb": "weights in bitsandbytes' 4 bits",
+}
+_OF_PLACES = ("data", "out", "model", "max_length", "dtype")
+"""Settings that are resolved or name places of one machine."""
+
+
+def write(
+    run: Run, folder: Path, kind: str = "adapter", verdict: Mapping[str, Any] | None = None
+) -> None:
+    """Write the card of the weights of a run into their folder; later calls replace it.
+
+    Args:
+        run: a finished run.
+        folder: of the weights.
+        kind: target of the export; the adapter that training wrote is `adapter`.
+        verdict: of the certificate; None where there is none.
+    """
+    text = "\n".join([*_metadata(run, kind), *_body(run, kind, verdict)]) + "\n"
+    with written_whole(folder / FILE) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+
+
+def _metadata(run: Run, kind: str) -> Iterator[str]:
+    """Yield the YAML header that the hub reads."""
+    base = published_name(run.settings["model"])
+    header: dict[str, Any] = {
+        "base_model": base,
+        "base_model_relation": _RELATION.get(kind, "quantized"),
+        "library_name": _LIBRARY.get(kind, "gguf"),
+        "pipeline_tag": "text-generation",
+        "tags": ["lora", "strop", *(["gguf"] if kind in ("gguf", "ollama") else [])],
+    }
+    if (license := _license(run.settings["model"])) is not None:
+        header["license"] = license
+    yield from ("---", yaml.safe_dump(header, sort_keys=False, allow_unicode=True).strip(), "---")
+
+
+def _license(model: str) -> str | None:
+    """Return the licence that is known of a model: by its package, else by the card in its folder."""
+    if (packaged := packaged_name(model)) is not None:
+        return PACKAGED[packaged].license
+    try:
+        _, header, _ = (Path(model) / FILE).read_text(encoding="utf-8").split("---", 2)
+        license = yaml.safe_load(header)["license"]
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return None  # there is no card, or none with a licence
+    return license if isinstance(license, str) else None
+
+
+def _body(run: Run, kind: str, verdict: Mapping[str, Any] | None) -> Iterator[str]:
+    record = run.record
+    settings, data = record["settings"], record["data"]
+    base = published_name(settings["model"])
+    yield f"\n# {run.path.resolve().name}: {_WHAT.get(kind, kind)}"
+    yield (
+        f"\n{base}, fine-tuned by LoRA (rank {settings['rank']}, alpha {settings['alpha']}) with "
+        f"strop {record['versions']['strop']} in "
+        f"{record['steps_done']:,} steps on {_names(data)}, started {record['started'][:10]}."
+    )
+    yield "\n## Results\n"
+    yield from (f"- {sentence}" for sentence in _results(run))
+    if verdict is not None:
+        yield "\n## Certificate\n"
+        yield f"{'Certified' if verdict['passed'] else 'Not certified'}: {verdict['sentence']}."
+    yield "\n## Made from\n"
+    yield f"- base model: {base}{_digest(record.get('base', {}).get('sha256', {}).get('weights'))}"
+    yield (
+        f"- data: {data['rows']:,} rows of {_names(data)} ({data['format']}), "
+        f"{data['held_out_rows']:,} more held out{_digest(data['sha256'], 'of their tokens')}"
+    )
+    yield f"- base weights in {settings['bits']} bits while training, products in {settings['dtype']}"
+    yield "\n## How to repeat it\n"
+    yield f"```bash\n{_command(settings, data)}\n```"
+    if kind == "adapter":
+        yield "\n## How to use it\n"
+        yield _USE.format(base=json.dumps(base))
+
+
+_USE = """```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+model = AutoModelForCausalLM.from_pretrained({base})
+model = PeftModel.from_pretrained(model, "this/folder")
+```"""
+
+
+def _results(run: Run) -> Iterator[str]:
+    """Yield what got better or worse, with intervals where it was evaluated."""
+    yield from outcome(run.log, run.record).sentences()
+    if (evaluation := run.evaluation) is None:
+        return
+    base, tuned = evaluation["base"], evaluation["tuned"]
+    rows = f"{tuned['rows']:,} rows of {Path(evaluation['data']).name}"
+    for name in ("accuracy", "loss", "perplexity"):
+        if base.get(name) and tuned.get(name):
+            yield f"{name} on {rows}: {_estimate(base[name])} before, {_estimate(tuned[name])} after"
+    if note := tuned.get("note"):
+        yield note
+
+
+def _estimate(measure: Mapping[str, Any]) -> str:
+    if measure.get("low") is None:
+        return f"{measure['value']:.3f}"
+    return f"{measure['value']:.3f} (95 % interval {measure['low']:.3f} to {measure['high']:.3f})"
+
+
+def _names(data: Mapping[str, Any]) -> str:
+    """Return the names of the data's files, without their folders."""
+    sources = [part["name"] for part in data.get("sources", ())] or [data["source"]]
+    return ", ".join(Path(name).name for name in sources)
+
+
+def _digest(sha256: str | None, of: str = "") -> str:
+    return f", SHA-256 {of} {sha256}".replace("  ", " ") if sha256 else ""
+
+
+def _command(settings: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+    """Return the command that makes these weights, with the settings that are not the defaults."""
+    words = [
+        f"strop train {_names(data).replace(',', '')} --model {published_name(settings['model'])}"
+    ]
+    for name, (_, default, _) in described().items():
+        value = settings.get(name)
+        if name in _OF_PLACES or value in (default, None, {}):
+            continue
+        text = str(value).lower() if isinstance(value, bool) else value
+        if not isinstance(value, bool | int | float | str):
+            text = f"'{json.dumps(value)}'"
+        words.append(f"--{name.replace('_', '-')} {text}")
+    return " \\\n  ".join(
+        [*words, f"--dtype {settings['dtype']} --max-length {settings['max_length']}"]
+    )
