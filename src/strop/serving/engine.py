@@ -198,7 +198,7 @@ def _try_in_child(file: Path, adapters: Sequence[Path], context: int, slots: int
         return
     words = [str(word) for word in (context, slots, file, *adapters)]
     command = [sys.executable, "-P", "-m", "strop.serving.engine", *words]
-    done = subprocess.run(command, capture_output=True, check=False)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode < 0:
         named = ", ".join(map(str, (file, *adapters)))
         raise DataError(
@@ -234,11 +234,11 @@ def _adapter(xllamacpp: Any, path: Path) -> Any:
 
 if __name__ == "__main__":  # the child of `_try_in_child`
     _context, _slots, *_files = sys.argv[1:]
-    _opened(
+    _server = _opened(  # named, for its destructor never ends before it answers
         Path(_files[0]),
         [Path(f) for f in _files[1:]],
         int(_context),
         int(_slots),
         secrets.token_urlsafe(),
     )
-    os._exit(0)  # a server that is stopped before it answers never ends
+    os._exit(0)
