@@ -20,8 +20,8 @@ from tests.models.test_sampling import TOKENIZER
 FAMILIES = [*tiny.FAMILIES, *tiny.UNKNOWN]
 
 
-def small(family="llama", **peft):
-    sizes = {"vocab_size": 258, "eos_token_id": 1}
+def small(family="llama", positions=512, **peft):
+    sizes = {"vocab_size": 258, "eos_token_id": 1, "max_position_embeddings": positions}
     model = tiny.model(family, dtype=torch.float32, attention="eager", sizes=sizes, **peft)
     return model.eval()
 
