@@ -8,6 +8,8 @@ from benchmarks.trials.materials import Materials
 from benchmarks.trials.runs import with_reason
 
 COUNT = 200
+FINDINGS = (1,)
+"""Exit code of `strop data check` where it names a severe error."""
 SHORT = ("train", "rows.jsonl", "--model", "model", "--out", "run", "--max-steps", "1")
 
 
@@ -32,5 +34,8 @@ def _open(materials: Materials, name: str, chance: random.Random) -> None:
             ("eval", "model", "rows.jsonl", "--limit", "4"),
         )
     )
-    with_reason(f"{file.name} {how}, {command[0]}", lambda: place.run(*command).check(codes=()))
+    with_reason(
+        f"{file.name} {how}, {command[0]}",
+        lambda: place.run(*command).check(codes=FINDINGS if command[0] == "data" else ()),
+    )
     materials.clear(place)
