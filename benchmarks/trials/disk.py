@@ -8,6 +8,7 @@ import random
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -151,11 +152,27 @@ def _become(user: int, place: Place) -> Callable[[], Any]:
             path.chmod(path.stat().st_mode | 1)
 
     def become() -> None:
+        _own_mounts()
+        _open_interpreter(place)
         os.setgroups([])
         os.setgid(user)
         os.setuid(user)
 
     return become
+
+
+def _open_interpreter(place: Place) -> None:
+    """Let the user read Python itself where it lies in a home of another one."""
+    prefix = Path(sys.base_prefix)
+    closed = next((p for p in reversed(prefix.parents) if not p.stat().st_mode & 1), None)
+    if closed is None:
+        return
+    spare = place.folder / "interpreter"
+    spare.mkdir()
+    _mount("--bind", str(prefix), str(spare))
+    _mount("-t", "tmpfs", "-o", "mode=755", "none", str(closed))
+    prefix.mkdir(parents=True)
+    _mount("--move", str(spare), str(prefix))
 
 
 def _unreadable(materials: Materials, name: str, chance: random.Random) -> None:
