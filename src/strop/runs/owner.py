@@ -6,6 +6,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from strop.core.errors import ConfigError
+from strop.core.files import writing
 
 LOCK = "train.lock"
 """In a run folder while a process trains in it."""
@@ -19,14 +20,16 @@ class Owner:
 
     Raises:
         ConfigError: another process trains in it.
+        UnsupportedError: it cannot be written to.
     """
 
     def __init__(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._lock = FileLock(path / LOCK, timeout=0)
         try:
-            self._lock.acquire()
+            with writing(path):
+                path.mkdir(parents=True, exist_ok=True)
+                self._lock.acquire()
         except Timeout:
             raise ConfigError(
                 f"another process trains in {path}; wait for its end, or give another out"
