@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.trials.runner import MEMORY, SECONDS, Ended, Started, TrialError
+from strop.core.files import write_sealed
 
 STEPS = 12
 TRAIN = (
@@ -191,8 +192,10 @@ class Materials:
             else:
                 shutil.copyfile(source, target)
         if (record := folder / "run" / "run.json").exists():
-            text = record.read_text(encoding="utf-8")
-            record.write_text(text.replace(str(self.root), str(folder)), encoding="utf-8")
+            text = record.read_text(encoding="utf-8").replace(str(self.root), str(folder))
+            value = json.loads(text)
+            value.pop("sha256", None)
+            write_sealed(record, value)
         return Place(folder)
 
     def clear(self, place: Place) -> None:
