@@ -114,8 +114,11 @@ def exported(folder: Path) -> dict[str, str]:
 
 
 def evaluated(folder: Path) -> Any:
-    """Return what an evaluation measured."""
-    return json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    """Return what an evaluation measured, without the place of its data and the time it took."""
+    value = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    for name in ("base", "tuned"):
+        value[name].pop("seconds", None)
+    return {key: part for key, part in value.items() if key != "data"}
 
 
 def digest(file: Path) -> str:
@@ -200,7 +203,12 @@ class Materials:
 
     def clear(self, place: Place) -> None:
         """Delete the folder of a trial."""
-        for path in place.folder.parent.glob(place.folder.name + "*"):
+        around = place.folder.parent
+        others = [
+            *around.glob(place.folder.name + ".*"),
+            *around.glob(place.folder.name + "-small*"),
+        ]
+        for path in (place.folder, *others):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
