@@ -114,11 +114,11 @@ def exported(folder: Path) -> dict[str, str]:
 
 
 def evaluated(folder: Path) -> Any:
-    """Return what an evaluation measured, without the place of its data and the time it took."""
+    """Return what an evaluation measured, without the place of its data, the time, and the seal."""
     value = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
     for name in ("base", "tuned"):
         value[name].pop("seconds", None)
-    return {key: part for key, part in value.items() if key != "data"}
+    return {key: part for key, part in value.items() if key not in ("data", "sha256")}
 
 
 def digest(file: Path) -> str:
