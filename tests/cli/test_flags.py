@@ -94,3 +94,13 @@ def test_a_file_that_holds_no_settings_says_why(tmp_path: Path, content, message
 def test_a_missing_settings_file_is_named(tmp_path: Path):
     with pytest.raises(DataError, match=r"absent\.yaml cannot be read .*is not there"):
         read_yaml(tmp_path / "absent.yaml")
+
+
+def test_a_flag_of_another_trainer_is_answered_with_its_name_here():
+    known = {"--learning-rate": True, "--rank": True}
+    assert wrong_flags(["--lr", "1"], known) == [
+        "--lr is not an option; it is called --learning-rate here"
+    ]
+    assert wrong_flags(["--lora_r=8"], known) == [
+        "--lora_r is not an option; it is called --rank here"
+    ]

@@ -50,7 +50,7 @@ def test_an_impossible_value_is_refused_by_name(name, value):
 
 
 def test_a_setting_without_effect_is_refused():
-    with pytest.raises(ConfigError, match="no effect with accelerate=false"):
+    with pytest.raises(ConfigError, match="no effect while accelerate is false"):
         Settings.read({"accelerate": False, "micro_batch_tokens": 512})
 
 

@@ -4,7 +4,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,31 @@ def wrong_flags(
     return wrong
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+ELSEWHERE = {
+    "--lr": "--learning-rate",
+    "--r": "--rank",
+    "--lora-r": "--rank",
+    "--lora-rank": "--rank",
+    "--lora-alpha": "--alpha",
+    "--lora-dropout": "--dropout",
+    "--lr-scheduler-type": "--schedule",
+    "--warmup-ratio": "--warmup",
+    "--num-train-epochs": "--epochs",
+    "--per-device-train-batch-size": "--batch-size",
+    "--max-seq-length": "--max-length",
+    "--output-dir": "--out",
+    "--model-name-or-path": "--model",
+    "--save-steps": "--save-every",
+    "--eval-steps": "--eval-every",
+    "--load-in-4bit": "--bits",
+}
+"""Flags of TRL, PEFT and others for settings that have another name here."""
+
+
+def _nearest(name: str, known: Mapping[str, bool]) -> str:
     plain = name.replace("_", "-").lower()
+    if ELSEWHERE.get(plain) in known:
+        return f"it is called {ELSEWHERE[plain]} here"
     near = difflib.get_close_matches(plain, list(known), 1)
     return f"did you mean {near[0]}?" if near else "--help lists the options"
 

@@ -25,8 +25,8 @@ Kind = Literal["supervised", "context", "special", "special_supervised", "cut"]
 MEANING: dict[Kind, str] = {
     "supervised": "learned",
     "special_supervised": "special token, learned",
-    "context": "only read",
-    "special": "special token, only read",
+    "context": "context (not learned)",
+    "special": "special token (not learned)",
     "cut": "cut off",
 }
 """Kind of piece -> its description."""

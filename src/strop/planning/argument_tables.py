@@ -74,7 +74,7 @@ _TEMPLATE = (
 _OUT_OF_MEMORY = "micro_batch_tokens bounds the memory of a step without changing its result"
 REFUSED = {
     "accelerator_config": _SEVERAL,
-    "activation_offloading": "use activations=offload",
+    "activation_offloading": "use the setting activations (offload)",
     "assistant_only_loss": _ANSWERS,
     "auto_find_batch_size": _OUT_OF_MEMORY,
     "bf16_full_eval": "held-out losses are computed as in training (bits)",
@@ -82,7 +82,7 @@ REFUSED = {
     "completion_only_loss": _ANSWERS,
     "dataloader_drop_last": "the last step of an epoch takes the rows that are left",
     "dataset_kwargs": "strop prepares the rows (map, answers, max_length)",
-    "dataset_text_field": "use map, as in map=COLUMN=text",
+    "dataset_text_field": "use the setting map (COLUMN=text)",
     "debug": "a run stops at the first loss that is not a number",
     "deepspeed": _SEVERAL,
     "enable_jit_checkpoint": "SIGTERM and Ctrl-C save a checkpoint in every run of strop",

@@ -43,11 +43,11 @@ class Settings(Config):
     out: str | None = None
     """Folder of the run; without it the next free one under runs/."""
     held_out: int | float = 0.05
-    """Rows kept back to measure the loss on: a share below 1, or a whole number of rows."""
+    """Rows not trained on, to measure the loss: a share below 1, or a whole number of rows."""
     seed: int = 0
     """Decides the split, the adapter's first weights and the order of the rows."""
     epochs: float = 1.0
-    """Times every row is seen; max_steps, where set, decides instead."""
+    """Passes over the data; ignored if max_steps is given."""
     max_steps: int | None = None
     """Optimizer steps to take, however many epochs that is."""
     learning_rate: float = 2e-4
@@ -59,17 +59,17 @@ class Settings(Config):
     batch_size: int = 16
     """Rows per optimizer step, computed in parts where they do not fit into memory at once."""
     max_length: int | None = None
-    """Tokens a row may have; without it the longest row's, above 4096 only as far as 99 % need."""
+    """Tokens a row may have; without it the longest row, but above 4096 what covers 99 % of rows."""
     rank: int = 16
-    """Columns of the adapter's A; what it can learn and its memory grow with it."""
+    """LoRA rank: size of the adapter; what it can learn and its memory grow with it."""
     alpha: int | float = 32
-    """The adapter's update is multiplied by alpha / rank."""
+    """LoRA alpha: strength of the adapter, whose update is multiplied by alpha / rank."""
     dropout: float = 0.0
     """Share of the adapter's inputs set to zero in training."""
     target_modules: str | list[str] = "all-linear"
     """Which layers get an adapter: all-linear, names as in q_proj,v_proj, or a regular expression."""
     lora_init: Literal["zero", "quantization_error"] = "zero"
-    """Where the adapter starts: at no change, or making good for part of the quantisation error."""
+    """Where the adapter starts: at no change, or at a correction of part of the quantisation error."""
     weight_decay: float = 0.0
     """How strongly AdamW pulls the adapter towards 0."""
     max_grad_norm: float = 1.0
@@ -79,7 +79,7 @@ class Settings(Config):
     eval_every: int | None = None
     """Steps between losses on the held-out rows; without it after every epoch."""
     bits: Literal[4, 16, 32] = 4
-    """Bits in which the frozen weights are held; 4 stores linear layers in 4, the rest in 16."""
+    """Bits of the frozen weights; 4 stores linear layers in 4 bits, the rest in 16."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Number format of products; auto: the faster on this machine, timed once and remembered."""
     accelerate: bool = True
@@ -124,14 +124,14 @@ class Settings(Config):
             if fault := encoding_fault(self.encoding):
                 yield fault
         if not self.accelerate and self.micro_batch_tokens is not None:
-            yield "micro_batch_tokens has no effect with accelerate=false; leave one of them out"
+            yield "micro_batch_tokens has no effect while accelerate is false; leave one of them out"
         if not self.accelerate and self.activations == "offload":
-            yield "activations is offload, which needs accelerate=true"
+            yield "activations is offload, which needs accelerate to be true"
         yield from trainer_arguments.problems(self.trainer, self.method)
         if self.trainer.get("load_best_model_at_end") and self.held_out == 0:
             yield "trainer.load_best_model_at_end needs held-out rows to tell the best by; set held_out"
         if self.trainer.get("lr_scheduler_kwargs") and self.schedule == "constant":
-            yield "trainer.lr_scheduler_kwargs has no effect with schedule=constant"
+            yield "trainer.lr_scheduler_kwargs has no effect while schedule is constant"
         yield from self._module_problems()
 
     def _module_problems(self) -> Iterator[str]:

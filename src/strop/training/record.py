@@ -99,10 +99,11 @@ def data_sentences(data: TrainingData, settings: Settings) -> list[str]:
     facts = data.facts
     total = steps(settings, len(data.token_ids))[1]
     share = 100 * facts["supervised_tokens"] / max(1, facts["tokens"])
+    learned = "are answers, which is what is learned" if share < 100 else "are learned"
     return [
         f"{facts['rows']:,} rows of {facts['source']} ({facts['format']}), "
         f"{facts['held_out_rows']:,} more held out",
-        f"{facts['tokens']:,} tokens an epoch, {share:.0f} % of them learned, in {total:,} steps",
+        f"{facts['tokens']:,} tokens an epoch, {share:.0f} % of them {learned}, in {total:,} steps",
         f"max_length {facts['max_length']:,}; the longest row has {facts['longest_row']:,} tokens",
         *facts["notes"],
         *left_out(facts),
@@ -146,9 +147,9 @@ def weights_sentence(model: Any) -> str:
     weights = described(model)
     exact = weights.get("bits_per_quantised_weight", weights["bits"])
     return (
-        f"{weights['parameters'] / 1e6:,.0f} million weights in {weights['bits']} bits "
-        f"({exact:g} a linear weight), {weights['bytes'] / 1e6:,.0f} MB in all; "
-        f"computed in {dtype_name(model)}"
+        f"{weights['bits']}-bit weights, {format_size(weights['bytes'])} for "
+        f"{weights['parameters'] / 1e6:,.0f} million ({exact:g} bits a linear weight); "
+        f"computing in {dtype_name(model)}"
     )
 
 

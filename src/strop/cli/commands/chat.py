@@ -71,6 +71,6 @@ def show(result: dict[str, Any]) -> None:
 
 def _typed() -> str:
     try:
-        return input("> ").strip()
+        return input("> " if sys.stdin.isatty() else "").strip()
     except EOFError:
         return ""

@@ -36,7 +36,7 @@ def show(machine: dict[str, Any]) -> None:
     for name, value in rows.items():
         table.add_row(name, value)
     for model in machine["models"]:
-        state = "here" if model["present"] else f"absent; {model['command']}"
+        state = "installed" if model["present"] else f"absent; {model['command']}"
         table.add_row("model", f"{model['name']}: {state}")
     console.print(table, highlight=False)
 

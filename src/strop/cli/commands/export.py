@@ -33,7 +33,7 @@ def export(
     dtype: Annotated[
         str | None,
         typer.Option(
-            help="Format of merged weights: float32, bfloat16, float16. Default: the base's."
+            help="Number format of merged weights: float32, bfloat16, float16. Default: the base's."
         ),
     ] = None,
     certify: Annotated[
@@ -58,7 +58,9 @@ def export(
 def push(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder of one export of a run.")],
     repo: Annotated[str, typer.Argument(metavar="USER/NAME", help="Repository on the hub.")],
-    public: Annotated[bool, typer.Option("--public", help="Make a new repository public.")] = False,
+    public: Annotated[
+        bool, typer.Option("--public", help="Make a new repository public (default: private).")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Upload a certified export to the Hugging Face hub, or the one that HF_ENDPOINT names."""
@@ -80,6 +82,24 @@ def _show(result: dict[str, Any]) -> None:
         console.print(f"  {mark}  {certificate['sentence']}", soft_wrap=True, highlight=False)
         for sentence in [*certificate["faults"][1:6], *certificate["notes"]]:
             console.print(f"          {sentence}", soft_wrap=True, highlight=False)
+        if certificate["passed"] and (step := _next_step(entry)):
+            console.print(f"  next       {step}", soft_wrap=True, highlight=False)
+
+
+def _next_step(entry: dict[str, Any]) -> str:
+    """Return a command that uses an export."""
+    path = entry["path"]
+    if entry["target"] == "ollama":
+        return f"ollama create NAME -f {path}/Modelfile"
+    return (
+        {
+            "merged": f"strop push {path} USER/NAME",
+            "gguf": f"strop chat {path}/model.gguf",
+            "adapter": f"strop push {path} USER/NAME",
+        }.get(entry["target"], "")
+        if "adapter" not in entry["format"]
+        else ""
+    )
 
 
 def _show_upload(result: dict[str, Any]) -> None:

@@ -22,7 +22,7 @@ def serve(
     api_key: Annotated[
         str | None,
         typer.Option(
-            help="Key that requests must carry. Default: none on 127.0.0.1, else a new one."
+            help="Key that clients must send. Default: none on 127.0.0.1, else a new one."
         ),
     ] = None,
     allow_origin: Annotated[

@@ -37,7 +37,7 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="Settings in YAML; flags override them.")
     ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Resume this interrupted run.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Continue this interrupted run.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete the run in --out first.")
     ] = False,

@@ -163,7 +163,8 @@ def _nearby(path: Path) -> str:
     names = sorted(p.name for p in path.parent.iterdir() if suffix_of(p) in SUFFIXES)
     if not names:
         return ""
-    return f"; {path.parent} holds {', '.join(names[:8])}{' …' if len(names) > 8 else ''}"
+    folder = "the current folder" if path.parent == Path() else path.parent
+    return f"; {folder} holds {', '.join(names[:8])}{' …' if len(names) > 8 else ''}"
 
 
 def _of_folder(

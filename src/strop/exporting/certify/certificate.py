@@ -119,10 +119,14 @@ class Certificate:
             return f"{name} is not certified: {self.faults[0]}{more}"
         assert self.agreement is not None, "an export without measurements has faults"
         kl = f"KL {max(0.0, self.agreement.kl):.1e} ≤ {self.thresholds.kl:g}"
+        gap = max(self.departures, default=0.0)
+        alike = f"{self.same_answers} of {self.answers} answers alike"
+        if self.same_answers < self.answers and gap <= self.thresholds.gap:
+            alike += " and the others but for the choice at a near tie"
         return (
             f"{name} agrees with the trained model within the limit for its format ({kl} nats per "
             f"token): the same likeliest token at {100 * self.agreement.top1:.1f} % of "
-            f"{self.agreement.tokens}, {self.same_answers} of {self.answers} answers alike, opened "
+            f"{self.agreement.tokens}, {alike}, opened "
             f"by {self.opened_by}"
         )
 

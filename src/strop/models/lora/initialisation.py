@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from strop.core.errors import ConfigError, DataError, ShapeError
+from strop.core.errors import ConfigError, DataError, ShapeError, spelt
 from strop.core.files import reading
 from strop.models.lora.config import lora_config
 from strop.quantization.error_adapter import Correction
@@ -56,14 +56,15 @@ def check(model: Any, rank: int) -> None:
     if not folder.is_dir():
         raise ConfigError(
             f"lora_init is quantization_error, and {model.name_or_path} holds none; write one with "
-            f"strop quantize MODEL --adapter-rank {rank} --out FOLDER and train with model=FOLDER"
+            f"strop quantize MODEL --adapter-rank {rank} --out FOLDER and train with "
+            f"{spelt('model', 'FOLDER')}"
         )
     with reading(folder, "quantise the model anew"):
         stored = LoraConfig.from_pretrained(folder).r
     if stored != rank:
         raise ConfigError(
             f"rank is {rank}, and the start of an adapter in {folder} has rank {stored}; "
-            f"train with rank={stored}, or quantise the model anew with --adapter-rank {rank}"
+            f"train with {spelt('rank', stored)}, or quantise the model anew with --adapter-rank {rank}"
         )
 
 
@@ -104,7 +105,7 @@ def begin(model: Any, folder: Path) -> int:
         if lora_a.shape != a.shape:
             raise ShapeError(
                 f"the adapter of {name} has rank {lora_a.shape[0]} and the start in {folder} has "
-                f"rank {a.shape[0]}; use rank={a.shape[0]}"
+                f"rank {a.shape[0]}; use {spelt('rank', a.shape[0])}"
             )
         lora_a.copy_(a)
         lora_b.copy_(b / layer.scaling[adapter])
