@@ -33,6 +33,9 @@ def exported(tmp_path_factory):
     assets = run.assets()
     record_reference(run, assets).save(folder / "work")
     export(run, "adapter", "merged", "gguf", out=folder, certified=False)
+    # what is published names its base as others find it; here it lies in a folder
+    base = str(assets.folder.absolute())
+    change_json(folder / "adapter" / "adapter_config.json", base_model_name_or_path=base)
     return folder
 
 

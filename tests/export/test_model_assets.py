@@ -38,8 +38,8 @@ for name in sys.modules:
 
 
 def contents(folder):
-    """Return the bytes of every file below a folder, by its path in it."""
-    files = [path for path in folder.rglob("*") if path.is_file()]
+    """Return the bytes of every file below a folder but model cards, which name the run."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != "README.md"]
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 

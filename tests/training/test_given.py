@@ -15,6 +15,7 @@ import strop
 from strop.core.errors import ConfigError, DataError
 from strop.data import encode, read
 from strop.evaluation import compare, evaluate
+from strop.exporting.safetensors.adapter import over_base
 from strop.models.identity import tokenizer_identity
 from strop.serving.served import find
 from strop.training import Run
@@ -188,7 +189,8 @@ def test_the_adapter_of_a_resized_model_is_certified(tmp_path, tiny_model):
     run = strop.train(ROWS, **given, out=tmp_path / "run", **QUICK)
     (exported,) = strop.export(run, "adapter")
     assert exported.certificate.faults == ()
-    opened = AutoPeftModelForCausalLM.from_pretrained(exported.path)
+    here = over_base(exported.path, run.base_folder, tmp_path / "here")
+    opened = AutoPeftModelForCausalLM.from_pretrained(here)
     assert opened.get_input_embeddings().weight.shape[0] == len(tokenizer)
 
 

@@ -86,7 +86,9 @@ def _body(run: Run, kind: str, verdict: Mapping[str, Any] | None) -> Iterator[st
         yield "\n## Certificate\n"
         yield f"{'Certified' if verdict['passed'] else 'Not certified'}: {verdict['sentence']}."
     yield "\n## Made from\n"
-    yield f"- base model: {base}{_digest(record.get('base', {}).get('sha256', {}).get('weights'))}"
+    start = record.get("base", {})
+    changed = ", changed before training (in `base/` of the run)" if start.get("kept") else ""
+    yield f"- base model: {base}{changed}{_digest(start.get('sha256', {}).get('weights'))}"
     yield (
         f"- data: {data['rows']:,} rows of {_names(data)} ({data['format']}), "
         f"{data['held_out_rows']:,} more held out{_digest(data['sha256'], 'of their tokens')}"
