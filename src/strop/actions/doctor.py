@@ -1,11 +1,15 @@
-"""Properties of this machine: versions, memory, devices, speed, and installed models."""
+"""Properties of this machine: versions, memory, devices, speed, extras, models and what fits."""
 
+import importlib.metadata
 import os
 import platform
+import re
 import shutil
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
+from packaging.requirements import Requirement
 
 from strop.core import env
 from strop.core.errors import MissingPackageError
@@ -18,9 +22,12 @@ def examine() -> dict[str, Any]:
     import torch
 
     from strop.models.dtype import compute_dtype, default_device, gflops
+    from strop.planning.fitting import fitting
+    from strop.planning.machine import free_memory
 
     cache = env.cache_folder()
     memory = psutil.virtual_memory()
+    cards = [_card(i) for i in range(torch.cuda.device_count())]
     return {
         "versions": versions.installed(),
         "system": f"{platform.system()} {platform.release()} on {platform.machine()}",
@@ -28,13 +35,64 @@ def examine() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "memory": {"total": memory.total, "available": memory.available},
         "disk": {"path": str(cache), "free": free_bytes(cache)},
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "gpus": [card["name"] for card in cards],
+        "cards": cards,
+        "fits": fitting(free_memory().bytes),
         "device": str(default_device()),
         "gflops": gflops(),
         "compute_dtype": str(compute_dtype()).removeprefix("torch."),
         "compiler": shutil.which("g++") or shutil.which("c++") or shutil.which("clang++"),
+        "extras": extras(),
         "models": _models(),
     }
+
+
+def _card(index: int) -> dict[str, Any]:
+    import torch
+
+    from strop.planning.fitting import fitting
+
+    properties = torch.cuda.get_device_properties(index)
+    free, total = torch.cuda.mem_get_info(index)
+    return {
+        "name": properties.name,
+        "capability": f"{properties.major}.{properties.minor}",
+        "memory": {"total": total, "available": free},
+        "fits": fitting(free),
+    }
+
+
+def extras() -> list[dict[str, Any]]:
+    """Return the extras of strop, whether all packages of each are here, and what installs the rest."""
+    needed: dict[str, list[Requirement]] = {}
+    for text in importlib.metadata.requires("strop") or ():
+        requirement = Requirement(text)
+        for name in _OF_EXTRA.findall(str(requirement.marker or "")):
+            needed.setdefault(name, []).append(requirement)
+    needed.pop("dev", None)
+    return [_extra(name, requirements) for name, requirements in sorted(needed.items())]
+
+
+_OF_EXTRA = re.compile(r'extra == "([\w-]+)"')
+
+
+def _extra(name: str, requirements: Sequence[Requirement]) -> dict[str, Any]:
+    absent = [r for r in requirements if not _is_installed(r)]
+    packages = " ".join(f'"{r.name}{r.specifier}"' for r in absent or requirements)
+    return {
+        "name": name,
+        "present": not absent,
+        "absent": [r.name for r in absent],
+        "command": f"pip install {packages}",
+    }
+
+
+def _is_installed(requirement: Requirement) -> bool:
+    try:
+        version = importlib.metadata.version(requirement.name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return requirement.specifier.contains(version, prereleases=True)
 
 
 def _models() -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""`strop doctor`: a table of what this machine has, how fast it is, and which models are here."""
+"""`strop doctor`: a table of what this machine has, how fast it is, and what fits on it."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from strop.cli.output import respond
 
 
 def doctor(as_json: Json = False) -> None:
-    """Show what this machine has, how fast it is, and which packaged models are installed."""
+    """Show what this machine has, how fast it is, what is installed, and which models fit."""
     from strop.actions.doctor import examine
 
     respond(examine, show, as_json=as_json)
 
 
 def show(machine: dict[str, Any]) -> None:
-    """Print the properties, and for each absent model the command that installs it."""
+    """Print the properties, and for each absent extra or model the command that installs it."""
     console = Console()
     table = Table(show_header=False, box=None)
     memory, disk = machine["memory"], machine["disk"]
@@ -29,16 +29,38 @@ def show(machine: dict[str, Any]) -> None:
         "cores": f"{machine['cores']}, torch uses {machine['threads']} threads",
         "memory": f"{_gb(memory['total'])}, {_gb(memory['available'])} free",
         "disk": f"{_gb(disk['free'])} free at {disk['path']}",
-        "GPU": ", ".join(machine["gpus"]) or "none; everything runs on the CPU",
+        "GPU": "; ".join(map(_card, machine["cards"])) or "none; everything runs on the CPU",
         "speed": f"{speeds} on {machine['device']}; models compute in {machine['compute_dtype']}",
         "compiler": machine["compiler"] or "none; strop works without, a little slower",
     }
     for name, value in rows.items():
         table.add_row(name, value)
-    for model in machine["models"]:
-        state = "installed" if model["present"] else f"absent; {model['command']}"
-        table.add_row("model", f"{model['name']}: {state}")
-    console.print(table, highlight=False)
+    places = [
+        ("this machine", machine["fits"]),
+        *((c["name"], c["fits"]) for c in machine["cards"]),
+    ]
+    for place, models in places:
+        for bits, kind in ((4, "QLoRA, 4 bits"), (16, "LoRA, 16 bits")):
+            table.add_row("trains", f"{kind}, on {place}: {_fitting(models, bits)}")
+    for what in ("extra", "model"):
+        for part in machine[f"{what}s"]:
+            state = "installed" if part["present"] else f"absent; {part['command']}"
+            table.add_row(what, f"{part['name']}: {state}")
+    console.print(table, highlight=False, markup=False)
+
+
+def _card(card: dict[str, Any]) -> str:
+    memory = card["memory"]
+    free = f"{_gb(memory['total'])}, {_gb(memory['available'])} free"
+    return f"{card['name']}, compute capability {card['capability']}, {free}"
+
+
+def _fitting(models: list[dict[str, Any]], bits: int) -> str:
+    """Return the models that fit, and the first that does not, each with the memory it needs."""
+    sized = [(f"{m['name']} ({_gb(m['bytes'][bits])})", bits in m["fits"]) for m in models]
+    fit = ", ".join(text for text, fits in sized if fits)
+    beyond = next((text for text, fits in sized if not fits), None)
+    return (fit or "none of those known") + (f"; not {beyond}" if beyond else "")
 
 
 def _gb(count: int) -> str:
