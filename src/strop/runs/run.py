@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import shutil
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,6 +202,12 @@ class Run:
             )
         return last
 
+    @property
+    def day(self) -> date | None:
+        """The day that chat templates write as today's; None for runs that recorded none."""
+        day = self.record.get("day")
+        return None if day is None else date.fromisoformat(day)
+
     def activation_stats(self) -> "dict[str, Tensor]":
         """Return the mean square of each input channel [I] by layer; empty before the run is finished.
 
@@ -226,6 +233,7 @@ class Run:
             StropError: the model is no longer found.
             DataError: another model is there now, or the tokenizer is not the one trained with.
         """
+        from strop.data.encoding.templates import render_on
         from strop.models.assets import check_same_files, load_assets
         from strop.models.identity import check_same_base, check_same_tokenizer
 
@@ -238,6 +246,7 @@ class Run:
             check_same_tokenizer(
                 self.path, assets.folder, assets.tokenizer, self.tokenizer_identity
             )
+        render_on(assets.tokenizer, self.day)
         return assets
 
     def load(self, checkpoint: Path | None = None) -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from strop.core.errors import ConfigError, DivergedError
 from strop.core.files import written_whole
 from strop.core.progress import Progress
 from strop.core.system.terminal import bars
+from strop.data.encoding.templates import render_on
 from strop.models.lora import initialisation as lora_init
 from strop.models.lora.unmergeable import unmergeable
 from strop.models.packaged import published_name
@@ -89,6 +91,8 @@ class Session:
             else:
                 self._loaded = fresh(settings, model, tokenizer, fitting)
         self.model, self.tokenizer = self._loaded.model, self._loaded.tokenizer
+        self._day = self.run.day if opened.resumed else date.today()
+        render_on(self.tokenizer, self._day)
         bits = bits_of(self.model)
         if opened.explicit.get("bits", bits) != bits:
             raise ConfigError(
@@ -150,6 +154,7 @@ class Session:
             record = None
             if not self.resumed:
                 record = first_record(self.settings, self.model, data, self._plan)
+                record["day"] = str(self._day)  # as templates that write the date did
             save_start(run, self._loaded, record)
         return [self._checkpoints, self._log]
 

@@ -5,6 +5,7 @@ python -m strop.exporting.certify.open_transformers KIND FOLDER WORK OUT
 
 import sys
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from strop.core.quiet import quiet
 from strop.data.encoding.chat import chat_ids
-from strop.data.encoding.templates import templates_of
+from strop.data.encoding.templates import render_on, templates_of
 from strop.exporting.certify.findings import Findings, report
 from strop.exporting.certify.reference import NEW_TOKENS, ReferenceOutputs
 from strop.exporting.weights.rotary import head_size
@@ -41,6 +42,7 @@ def look(kind: str, folder: Path, reference: ReferenceOutputs, findings: Finding
 
     findings.begin("opening the tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    render_on(tokenizer, None if reference.day is None else date.fromisoformat(reference.day))
     findings.begin("comparing tokens of texts and chats")
     _compare_tokens(tokenizer, reference, findings)
     findings.begin("opening the model")

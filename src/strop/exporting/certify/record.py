@@ -100,6 +100,7 @@ def record_reference(run: Run, assets: ModelAssets, data: Any = None) -> Referen
             (text, _plain_ids(tokenizer, text)) for text in TOKENIZER_STRESS_TEXTS
         ],
         ends=assets.ends,
+        day=run.record.get("day"),
         config={k: v for k, v in assets.stated.items() if k not in _STORAGE},
         gguf=metadata(assets.text_config)
         if assets.text_config.model_type in GGUF_ARCHITECTURES

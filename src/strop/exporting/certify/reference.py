@@ -59,6 +59,8 @@ class ReferenceOutputs:
     """Sketch of every weight."""
     scaled: dict[str, WeightSketch]
     """Sketch of every weight that `strop.exporting.gguf.channel_scaling` scales, once scaled."""
+    day: str | None = None
+    """The day that the chat template writes as today's; None for the real one."""
     base: str = ""
     """Base of the update where there is a choice; see `strop.exporting.certify.base_choice`."""
     bases: dict[str, Agreement] = dataclasses.field(default_factory=dict)
