@@ -52,15 +52,21 @@ def check(
 
 
 def fix(file: str, to: Path, *, columns: Names | None = None) -> dict[str, Any]:
-    """Write the cleaned rows of a file, and the changes beside them; return how many changed.
+    """Write the cleaned rows of a file, and the changes beside them; return what was done.
 
     Raises:
         StropError: the file cannot be read.
     """
-    from strop import data
+    from strop.data.checking.fix import clean
 
-    changes = data.fix(file, to, columns=columns_of(columns or {}))
-    return {"file": str(to), "changes": len(changes)}
+    cleaned = clean(file, to, columns=columns_of(columns or {}))
+    return {
+        "file": str(to),
+        "changes": len(cleaned.changes),
+        "rows": cleaned.rows,
+        "left": cleaned.left,
+        "sentence": cleaned.sentence,
+    }
 
 
 def draw_lengths(histogram: Sequence[tuple[int, int, int]], to: Path) -> None:

@@ -18,7 +18,7 @@ from strop.cli.commands.serve import serve
 from strop.cli.commands.train import DIVERGED, train
 from strop.cli.flags import UsageError
 from strop.cli.options import Json
-from strop.cli.output import fail, respond
+from strop.cli.output import fail, replace_unknown_characters, respond
 from strop.cli.settings_command import Command
 from strop.core.errors import DivergedError, StropError, hints_as_flags
 from strop.core.quiet import quiet
@@ -41,6 +41,7 @@ def run() -> None:
 
     2 is wrong usage, 3 a training that diverged, 130 one that was interrupted, 1 anything else.
     """
+    replace_unknown_characters()
     as_json = "--json" in sys.argv
     try:
         with quiet(), hints_as_flags():

@@ -1,6 +1,7 @@
 """Output of commands: text for people or one JSON object for scripts."""
 
 import contextlib
+import io
 import json
 import re
 import sys
@@ -28,12 +29,27 @@ def respond(work: Callable[[], T], show: Callable[[T], None], *, as_json: bool) 
 
 
 def _json(value: dict[str, Any]) -> str:
-    """Return the value as a line of JSON; half characters become JSON's own escapes."""
-    text = json.dumps(value, ensure_ascii=False) + "\n"
+    """Return the value as a line of JSON; half characters become JSON's own escapes.
+
+    Where standard output cannot have every character, all but ASCII are such escapes.
+    """
+    text = json.dumps(value, ensure_ascii=not is_unicode()) + "\n"
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def is_unicode() -> bool:
+    """Return whether standard output can have every character."""
+    return (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
+
+
+def replace_unknown_characters() -> None:
+    """Let output show `?` for characters that its encoding does not have, as of Windows' consoles."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def visible(text: str) -> str:

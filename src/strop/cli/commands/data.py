@@ -5,17 +5,23 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from strop.cli.flags import UsageError
 from strop.cli.options import Encoding, Ignored, Instruction, Json, Names, columns
-from strop.cli.output import respond, visible
+from strop.cli.output import is_unicode, respond, visible
 from strop.cli.settings_command import Command
 from strop.core.errors import flag
 from strop.core.system.terminal import bars
 
-data = typer.Typer(name="data", no_args_is_help=True, help="Look at data before training on it.")
+data = typer.Typer(
+    name="data",
+    no_args_is_help=True,
+    help="Look at data before training on it.",
+    epilog="Example: strop data check rows.jsonl, then strop data show rows.jsonl",
+)
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="A file, a folder, or hf:owner/name.")]
 Model = Annotated[str | None, typer.Option(help="Model to be trained, whose tokens are counted.")]
@@ -140,6 +146,7 @@ def _show_report(result: dict[str, Any]) -> None:
         + ")",
         highlight=False,
         markup=False,
+        soft_wrap=not console.is_terminal,
     )
     if result["lengths"] is not None:
         _show_lengths(console, result)
@@ -148,21 +155,32 @@ def _show_report(result: dict[str, Any]) -> None:
         line.append(f"{finding['kind']}: ", style="bold").append(
             visible(finding["message"]), style="default"
         )
-        console.print(line)
+        console.print(line, soft_wrap=not console.is_terminal)
         if finding["rows"]:
             from strop.data.rows import format_lines
 
-            console.print(
-                Text(f"         {_shortened(format_lines(finding['rows']))}", style="dim")
-            )
+            _indented(console, _shortened(format_lines(finding["rows"])), "dim")
         if finding["example"]:
-            console.print(Text(f"         for example: {visible(finding['example'])}", style="dim"))
-        console.print(Text(f"         {finding['remedy']}"))
+            _indented(console, f"for example: {visible(finding['example'])}", "dim")
+        _indented(console, finding["remedy"])
     if not result["findings"]:
         console.print("no errors and no warnings")
     if "fixed" in result:
         fixed = result["fixed"]
-        console.print(f"{fixed['changes']} changes; the cleaned rows are in {fixed['file']}")
+        console.print(
+            f"{fixed['sentence']}; the cleaned rows are in {fixed['file']}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _indented(console: Console, text: str, style: str = "") -> None:
+    """Print a text below a finding, on a terminal each of its lines indented."""
+    if console.is_terminal:
+        console.print(Padding(Text(text, style=style), (0, 0, 0, 9)))
+    else:
+        console.print(Text(" " * 9 + text), soft_wrap=True)
 
 
 def _shortened(text: str) -> str:
@@ -181,7 +199,11 @@ def _show_lengths(console: Console, result: dict[str, Any]) -> None:
     )
     most = max(count for _, _, count in lengths["histogram"])
     for low, high, count in lengths["histogram"]:
-        table.add_row(f"{low}-{high - 1}", "█" * round(40 * count / most), f"{count:,}")
+        table.add_row(
+            f"{low}-{high - 1}",
+            ("█" if is_unicode() else "#") * round(40 * count / most),
+            f"{count:,}",
+        )
     console.print(table)
 
 
@@ -189,7 +211,10 @@ def _show_pieces(result: dict[str, Any]) -> None:
     console = Console()
     text = Text()
     for piece in result["pieces"]:
-        text.append(visible(piece["text"]), style=_PIECE[piece["kind"]])
+        part, marked = visible(piece["text"]), console.no_color or not console.is_terminal
+        if marked and piece["kind"] in ("supervised", "special_supervised"):
+            part = f"[[{part}]]"
+        text.append(part, style=_PIECE[piece["kind"]])
     console.print(text, soft_wrap=True)
     from strop.data.preview import MEANING
 

@@ -123,7 +123,7 @@ def _of_faults(faults: list[Fault]) -> Iterator[Finding]:
         kinds[fault.kind].append(fault)
     for kind, same in kinds.items():
         reasons = list(dict.fromkeys(fault.reason for fault in same))
-        more = f", and {len(reasons) - 1} more reasons" if len(reasons) > 1 else ""
+        more = f", and {len(reasons) - 1} more" if len(reasons) > 1 else ""
         lines = sorted({fault.line for fault in same})
         yield finding(kind, lines, reasons[0] + more, reasons[0])
 

@@ -11,6 +11,7 @@ from strop.core.errors import DataError
 from strop.core.files import written_whole
 from strop.data.checking.content_checks import repaired
 from strop.data.checking.turn_checks import Answers, is_prompt_only
+from strop.data.message_text import content_text
 from strop.data.reading.columns import Columns
 from strop.data.reading.encodings import encoding_of
 from strop.data.reading.files import UTF8
@@ -28,15 +29,74 @@ class Change:
     """`dropped` or `changed`."""
     reason: str
     """Reason, and for a change the text before it."""
+    kind: str = ""
+    """Kind of the finding that it mends, such as `duplicates`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cleaned:
+    """What `clean` did."""
+
+    rows: int
+    """Number of rows of the source."""
+    left: int
+    """Number of rows written."""
+    changes: list[Change]
+
+    @property
+    def sentence(self) -> str:
+        """What was done, as in `200 → 144 rows: 54 duplicates, 2 empty, 69 labels respelt`."""
+        counts: Counter[tuple[bool, str]] = Counter()
+        for _, action, kind in {(c.line, c.action, c.kind) for c in self.changes}:
+            if kind != _COLUMN:
+                counts[action != "dropped", WORDS.get(kind, kind.replace("_", " "))] += 1
+        columns = sum(change.kind == _COLUMN for change in self.changes)
+        counts[True, WORDS[_COLUMN]] += columns
+        ordered = sorted(+counts, key=lambda item: (item[0], -counts[item], item[1]))
+        done = ", ".join(f"{counts[item]:,} {_counted(item[1], counts[item])}" for item in ordered)
+        return f"{self.rows:,} → {self.left:,} rows: {done or 'nothing to mend'}"
+
+
+_COLUMN = "unread_content"
+WORDS = {
+    "duplicates": "duplicates",
+    "empty_answers": "empty",
+    "empty_text": "empty",
+    "empty_prompts": "without a question",
+    "no_answer": "without an answer",
+    "not_utf8": "not UTF-8",
+    "bad_json": "not usable JSON",
+    "bad_csv": "with more or fewer fields than columns",
+    "bad_type": "of another type",
+    "missing_column": "without a column",
+    _COLUMN: "columns left out",
+    "label_variants": "labels respelt",
+    "mojibake": "texts repaired",
+}
+"""Kind of finding -> words for rows that were dropped or changed for it."""
+
+
+def _counted(word: str, count: int) -> str:
+    first, space, rest = word.partition(" ")
+    plural = first in ("duplicates", "columns", "labels", "texts")
+    return f"{first[:-1]}{space}{rest}" if plural and count == 1 else word
 
 
 def fix(source: Any, out: Path, *, columns: Columns | None = None) -> list[Change]:
     """Write the usable rows of `source` to `out` as JSONL, cleaned, and list every change.
 
+    See `clean`.
+    """
+    return clean(source, out, columns=columns).changes
+
+
+def clean(source: Any, out: Path, *, columns: Columns | None = None) -> Cleaned:
+    """Write the usable rows of `source` to `out` as JSONL, cleaned.
+
     Rows that cannot be used are dropped, as are those that are equal to an earlier row to the
-    letter. Broken characters are set right, control characters taken out, and an answer spelt in
-    several ways gets its most frequent spelling. Nothing else is touched. The list is written beside
-    it as `<name>.changes.jsonl`.
+    letter, and those of which every question is empty. Broken characters are set right, control
+    characters taken out, and an answer spelt in several ways gets its most frequent spelling.
+    Nothing else is touched. The changes are written beside it as `<name>.changes.jsonl`.
 
     Raises:
         DataError: the source cannot be read at all, nothing of it can be used, or `out` would
@@ -49,27 +109,32 @@ def fix(source: Any, out: Path, *, columns: Columns | None = None) -> list[Chang
     examined = examine(source, columns)
     rows, faults, total = examined.rows, examined.faults, examined.total
     _refuse_undecoded(source, faults)
-    changes = [Change(fault.line, "dropped", fault.reason) for fault in faults]
+    changes = [Change(fault.line, "dropped", fault.reason, fault.kind) for fault in faults]
     for column, value in examined.layout.unread.items():
         reason = f"the column {column} ({value!r}), which is not read, is left out of every row"
-        changes.append(Change(rows[0].line if rows else 1, "dropped", reason))
+        changes.append(Change(rows[0].line if rows else 1, "dropped", reason, _COLUMN))
     spelling = _spellings(rows)
     first_of: dict[str, int] = {}
     for row in rows:
+        if _is_unasked(row):
+            changes.append(Change(row.line, "dropped", "its question is empty", "empty_prompts"))
+            continue
         record, reasons = _cleaned(row, spelling)
         written = json.dumps(record, ensure_ascii=False)
         if written in first_of:
-            changes.append(Change(row.line, "dropped", f"repeats line {first_of[written]}"))
+            changes.append(
+                Change(row.line, "dropped", f"repeats line {first_of[written]}", "duplicates")
+            )
             continue
         first_of[written] = row.line
-        changes += [Change(row.line, "changed", reason) for reason in reasons]
+        changes += [Change(row.line, "changed", reason, kind) for kind, reason in reasons]
     if not first_of:
         raise DataError(f"none of the {total} rows of {source_name(source)} can be kept")
     changes.sort(key=lambda change: change.line)
     _write(out, first_of)
     listed = [json.dumps(asdict(change), ensure_ascii=False) for change in changes]
     _write(out.with_name(out.stem + ".changes.jsonl"), listed)
-    return changes
+    return Cleaned(total, len(first_of), changes)
 
 
 def _refuse_undecoded(source: Any, faults: Iterable[Fault]) -> None:
@@ -101,9 +166,19 @@ def _spellings(rows: list[Row]) -> dict[str, str]:
     return {label: group.most_common(1)[0][0] for group in groups.values() for label in group}
 
 
-def _cleaned(row: Row, spelling: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+Reasons = list[tuple[str, str]]
+"""Kinds of the findings that changes mend, and reasons."""
+
+
+def _is_unasked(row: Row) -> bool:
+    """Return whether a row has questions, all of them empty."""
+    asking = [m for m in row.messages or () if m["role"] in ("user", "tool")]
+    return bool(asking) and not any(content_text(m).strip() for m in asking)
+
+
+def _cleaned(row: Row, spelling: Mapping[str, str]) -> tuple[dict[str, Any], Reasons]:
     """Return the record to write for a row, and the reasons of its changes."""
-    reasons: list[str] = []
+    reasons: Reasons = []
     if row.messages is None:
         return {"text": _text(row.text or "", "the text", reasons)}, reasons
     messages = _repaired(row.messages, "message", reasons)
@@ -111,14 +186,15 @@ def _cleaned(row: Row, spelling: Mapping[str, str]) -> tuple[dict[str, Any], lis
     last = messages[-1]
     spelt = spelling.get(last["content"].strip(), last["content"])
     if last["role"] == "assistant" and spelt != last["content"]:
-        reasons.append(f"the answer {last['content']!r} is spelt {spelt!r}")
+        reason = f"the answer {last['content']!r} is spelt {spelt!r}"
+        reasons.append(("label_variants", reason))
         last["content"] = spelt
     for message, weight in zip(messages, row.weights or (), strict=False):
         message["weight"] = weight
     return dict(_record(row, messages, rejected)), reasons
 
 
-def _repaired(messages: list[Message], name: str, reasons: list[str]) -> list[Message]:
+def _repaired(messages: list[Message], name: str, reasons: Reasons) -> list[Message]:
     copies = [dict(m) for m in messages]
     for number, message in enumerate(copies, 1):
         for key in ("content", "reasoning_content"):
@@ -142,9 +218,10 @@ def _record(
         yield "tools", row.tools
 
 
-def _text(text: str, where: str, reasons: list[str]) -> str:
+def _text(text: str, where: str, reasons: Reasons) -> str:
     clean = repaired(text)
     if clean != text:
         at = next((i for i, (a, b) in enumerate(zip(text, clean, strict=False)) if a != b), 0)
-        reasons.append(f"{where}: {text[at : at + 12]!r} became {clean[at : at + 12]!r}")
+        reason = f"{where}: {text[at : at + 12]!r} became {clean[at : at + 12]!r}"
+        reasons.append(("mojibake", reason))
     return clean
