@@ -32,6 +32,7 @@ def zone(monkeypatch):
     time.tzset()
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_and_is_rendered_with_the_day_it_began(tiny_model, tmp_path, zone):
     tokenizer = load_tokenizer(tiny_model)
     tokenizer.chat_template = DATED
