@@ -18,7 +18,7 @@ def test_what_was_done_is_one_sentence(tmp_path):
     cleaned = clean(noted, tmp_path / "clean.jsonl")
     assert cleaned.sentence == (
         "32 → 27 rows: 3 duplicates, 1 empty, 1 without a question, 2 labels respelt, "
-        "1 text repaired, 1 column left out"
+        "1 column left out, 1 text repaired"
     )
     assert len(read(tmp_path / "clean.jsonl")) == cleaned.left == 27
     again = clean(tmp_path / "clean.jsonl", tmp_path / "again.jsonl")
