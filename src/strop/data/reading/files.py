@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from strop.core.errors import DataError
+from strop.core.files import reading
 from strop.data.rows import Fault
 
 UTF8 = "utf-8"
@@ -66,13 +67,19 @@ class _Guarded(io.RawIOBase):
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file for reading bytes; a `.gz` file is unpacked on the way."""
-    if path.suffix.lower() == ".gz":
-        with _Guarded(path) as raw, io.BufferedReader(raw, 2**20) as file:
-            yield cast("IO[bytes]", file)
-    else:
-        with path.open("rb") as file:
-            yield file
+    """Open a file for reading bytes; a `.gz` file is unpacked on the way.
+
+    Raises:
+        DataError: it cannot be opened.
+    """
+    with contextlib.ExitStack() as stack:
+        with reading(path):
+            if path.suffix.lower() == ".gz":
+                raw = stack.enter_context(_Guarded(path))
+                file = stack.enter_context(cast("IO[bytes]", io.BufferedReader(raw, 2**20)))
+            else:
+                file = stack.enter_context(path.open("rb"))
+        yield file
 
 
 def suffix_of(path: Path) -> str:
