@@ -67,14 +67,26 @@ def page() -> str:
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     where = (
         f"\n\nSeed {results['seed']}, commits {', '.join(results['commits'])}; {versions}; "
-        f"{results['processor']}. The longest trial is of all its commands together.\n\n"
+        f"{results['processor']}, on a machine that other work kept busy. The longest trial is of all "
+        "its commands together. Trials that failed at first were run again after the fault was "
+        "mended; the table has their last verdicts.\n\n"
     )
-    return HEAD + rows_of(cells) + where + failures(results["failed"])
+    return HEAD + rows_of(cells) + where + missing(parts) + failures(results["failed"])
 
 
 def counts(part: dict[str, Any]) -> list[str]:
     """Return the numbers of a part."""
     return [f"{part['trials']:,}", f"{part['passed']:,}"]
+
+
+def missing(parts: dict[str, Any]) -> str:
+    """Return which parts were not run as a whole."""
+    short = [
+        f"{name} {part['trials']} of {part['planned']}"
+        for name, part in parts.items()
+        if part["trials"] < part["planned"]
+    ]
+    return f"Not all trials of some parts were run: {', '.join(short)}.\n\n" if short else ""
 
 
 def failures(failed: list[dict[str, str]]) -> str:

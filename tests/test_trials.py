@@ -13,7 +13,7 @@ SAMPLE = (
     *("runs/stopped-1", "runs/stopped-5", "runs/finished-2", "runs/finished-3", "runs/moved-0"),
     *("models/folder-2", "models/folder-12", "caches/train-0", "gguf/file-0", "gguf/export-0"),
     *("rows/file-0", "rows/file-1", "rows/file-4", "rows/file-11", "disk/quota-0"),
-    *("memory/large-digits-1", "server/field-messages", "server/random-0", "server/odd-no HTTP"),
+    *("memory/large-words-3", "server/field-messages", "server/random-0", "server/odd-no HTTP"),
 )
 
 

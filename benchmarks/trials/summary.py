@@ -13,8 +13,14 @@ def read_log(path: Path) -> dict[str, dict[str, Any]]:
     return {line["name"]: line for line in map(json.loads, lines)}
 
 
-def write(logs: list[Path], seed: int) -> dict[str, Any]:
-    """Write the results file from logs, and return its content."""
+def write(logs: list[Path], seed: int, planned: dict[str, int]) -> dict[str, Any]:
+    """Write the results file from logs, and return its content.
+
+    Args:
+        logs: later ones decide where a trial is in several.
+        seed: of all trials.
+        planned: the number of trials that each part has.
+    """
     from strop.core.system.versions import commit, installed, processor
 
     verdicts: dict[str, dict[str, Any]] = {}
@@ -33,7 +39,7 @@ def write(logs: list[Path], seed: int) -> dict[str, Any]:
         "seed": seed,
         "versions": installed(),
         "processor": processor_name(processor()),
-        "parts": parts,
+        "parts": {name: part | {"planned": planned[name]} for name, part in parts.items()},
         "failed": [
             {key: v[key] for key in ("name", "kind", "why")}
             for v in sorted(failed, key=lambda v: v["name"])
