@@ -1,8 +1,8 @@
 """`generate` of one model served by the sampler, as trainers call it to have answers drawn.
 
 `serve_generate` re-binds `generate` of the model instance. A call whose settings the sampler knows
-returns what transformers would: padded prompts and answers side by side. Every other call goes where it
-went before.
+returns what transformers would, in eval mode: padded prompts and answers side by side. Every other call
+goes where it went before.
 """
 
 import copy
