@@ -40,6 +40,15 @@ def test_where_the_training_rows_were_learned_fewer_epochs_are_named():
     assert "train fewer epochs" in outcome(log([3.1, 12.3], (3.0, 0.5)), SETTINGS).diverged
 
 
+def test_a_run_that_is_only_overfitted_did_not_diverge():
+    result = outcome(log([3.1, 4.0], (3.0, 0.5)), SETTINGS)
+    assert not result.diverged
+    assert (
+        "is overfitted, the loss on the held-out rows rose from 3.100 to 4.000" in result.overfitted
+    )
+    assert result.sentences()[-1] == result.overfitted
+
+
 @pytest.mark.parametrize("held_out", [[3.1, 3.2], [0.2, 0.29], [2.0, 2.0]])
 def test_a_small_rise_is_no_divergence(held_out):
     assert not outcome(log(held_out), SETTINGS).diverged

@@ -10,7 +10,9 @@ from strop.runs.loss_curve import smoothed
 
 WORSE = 0.1
 """Rise of the held-out loss over that before training, as a share of it and at least of 1 nat, from
-which a run counts as diverged."""
+which a run counts as diverged; as overfitted if the loss on what it was trained on fell, up to
+`LOST` times the loss before training."""
+LOST = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Outcome:
     """Of the step whose adapter the run has."""
     diverged: str
     """A sentence with the remedy; empty if the run did not diverge."""
+    overfitted: str = ""
+    """A sentence with the remedy; empty if the run did not learn its training rows by heart."""
 
     def sentences(self) -> list[str]:
         """Return what became of the losses, a sentence each."""
@@ -42,7 +46,7 @@ class Outcome:
                 f"loss on the held-out rows {self.eval_loss_before:.3f} before training, "
                 f"{self.eval_loss_after:.3f} after it: {self._change()}"
             )
-        return [*lines, self.diverged] if self.diverged else lines
+        return [*lines, *filter(None, (self.diverged, self.overfitted))]
 
     def _change(self) -> str:
         assert self.eval_loss_before is not None
@@ -66,39 +70,46 @@ def outcome(log: Iterable[Mapping[str, Any]], record: Mapping[str, Any]) -> Outc
     best = record.get("best") or {}
     last = best.get("held_out_loss", held_out[-1] if len(held_out) > 1 else None)
     means = [mean for _, mean in smoothed(trained) if math.isfinite(mean)]
+    warning, overfitted = _warning(
+        trained, means[-1] if means else math.inf, first, last, record["settings"]
+    )
     return Outcome(
         steps=trained[-1][0] if trained else 0,
         first_loss=trained[0][1] if trained else None,
         mean_loss=means[-1] if means else None,
         eval_loss_before=first,
         eval_loss_after=last if first is not None else None,
-        diverged=_diverged(
-            trained, means[-1] if means else math.inf, first, last, record["settings"]
-        ),
+        diverged="" if overfitted else warning,
+        overfitted=warning if overfitted else "",
     )
 
 
-def _diverged(
+def _warning(
     trained: list[tuple[int, float]],
     mean: float,
     first: float | None,
     last: float | None,
     settings: Mapping[str, Any],
-) -> str:
+) -> tuple[str, bool]:
+    """Return what is wrong with the losses, and whether the run is only overfitted."""
     step, loss = trained[-1] if trained else (0, 0.0)
     if not math.isfinite(loss):
-        return f"the run diverged, the loss is {loss} at step {step:,}; {_remedy(settings, 10)}"
+        text = f"the run diverged, the loss is {loss} at step {step:,}; {_remedy(settings, 10)}"
+        return text, False
     if first is None or last is None or not math.isfinite(first):
-        return ""
+        return "", False
     if math.isfinite(last) and last - first <= WORSE * max(1.0, first):
-        return ""
+        return "", False
     what = f"the loss on the held-out rows rose from {first:.3f} to {last:.3f}"
-    if mean < trained[0][1]:  # what it was trained on it did learn
-        return (
-            f"the run diverged, {what} while that on the training rows fell; train fewer epochs, "
-            f"keep the best step (trainer.load_best_model_at_end), or {_remedy(settings, 3)}"
-        )
-    return f"the run diverged, {what}; {_remedy(settings, 10)}"
+    if mean >= trained[0][1]:
+        return f"the run diverged, {what}; {_remedy(settings, 10)}", False
+    overfitted = last < LOST * max(1.0, first)
+    name = "is overfitted" if overfitted else "diverged"
+    text = (
+        f"the run {name}, {what} while that on the training rows fell; train fewer epochs, keep "
+        f"the best step (trainer.load_best_model_at_end), or {_remedy(settings, 3)}"
+    )
+    return text, overfitted
 
 
 def _remedy(settings: Mapping[str, Any], factor: int) -> str:
