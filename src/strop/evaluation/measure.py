@@ -6,7 +6,7 @@ from typing import Any
 from strop.data.reading.columns import Columns
 from strop.evaluation.forgetting import retention_sets
 from strop.evaluation.measured import Measured, differences, judged, measured, summary
-from strop.evaluation.opening import labels_for, opened, rows_for
+from strop.evaluation.opening import labels_for, notes_of_training, opened, rows_for, run_of
 from strop.evaluation.plan import SUITED, Metrics, plan_for
 from strop.evaluation.recorded import recorded_base, write
 from strop.evaluation.result import Comparison, Evaluation, Other
@@ -47,6 +47,8 @@ def evaluate(
         ConfigError: there is no such run, model or column, or `limit` is below 1.
     """
     rows = rows_for(run_or_model, data, columns, metrics.cluster).drawn(limit, seed)
+    if data is not None and (run := run_of(run_or_model)) is not None:
+        rows = rows.noted(*notes_of_training(run, rows))
     plan = plan_for(rows, labels_for(run_or_model, rows), metrics, limit, seed)
     return measured(*opened(run_or_model), rows, plan, seed).evaluation
 
@@ -80,6 +82,8 @@ def compare(
         difference corrected for their number.
     """
     rows = rows_for(run, data, columns, metrics.cluster).drawn(limit, seed)
+    if data is not None:
+        rows = rows.noted(*notes_of_training(run, rows))
     plan = plan_for(rows, labels_for(run, rows), metrics, limit, seed)
     sets = retention_sets(metrics, seed)
     base = recorded_base(run, rows, plan)

@@ -17,7 +17,7 @@ from strop.evaluation.labels import reasons, right_answer, unanswered
 from strop.evaluation.outcomes import Outcome, score_rows, scores_of
 from strop.evaluation.plan import Plan
 from strop.evaluation.result import Difference, Evaluation, Verdicts
-from strop.evaluation.rows import EvaluationRows, request_of, unused
+from strop.evaluation.rows import EvaluationRows, cluster_note, request_of, unused
 from strop.evaluation.scores import Choices, difference, estimate, loss_scores
 from strop.metrics.intervals import Scores
 
@@ -123,7 +123,7 @@ def summary(
     """Return what a model's outcomes on rows come to."""
     scores = loss_scores(outcomes)
     choices = Choices.of(rows, outcomes, plan.labels) if plan.labels else None
-    notes = list(rows.notes)
+    notes = [*rows.notes, *cluster_note(rows)]
     if lines := [row.line for row in rows.rows if unanswered(row)]:
         notes.append(f"{format_lines(lines)} without an answer: no loss")
     if choices is not None:

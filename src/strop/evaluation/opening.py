@@ -48,8 +48,7 @@ def rows_for(
 ) -> EvaluationRows:
     """Return the rows to measure on: those given, or those that a run held out.
 
-    Rows that cannot be used, that a run was trained on or whose label it never saw are named in
-    the notes.
+    Rows that cannot be used are named in the notes.
 
     Raises:
         DataError: the rows cannot be read, or none can be used.
@@ -60,8 +59,7 @@ def rows_for(
         return _left_by_run(run, cluster)
     if run is None:
         return rows_of(source, columns or Columns(), cluster)
-    rows = rows_of(source, columns_of_run(run.record, columns), cluster)
-    return rows.noted(*_notes_of_training(run, rows))
+    return rows_of(source, columns_of_run(run.record, columns), cluster)
 
 
 def columns_for(run_or_model: Any, columns: Columns | None) -> tuple[Columns, str | None]:
@@ -113,7 +111,7 @@ def _trained_rows(run: Run | None) -> list[Any]:
     return both[0].rows if both else []
 
 
-def _notes_of_training(run: Run, rows: EvaluationRows) -> list[str]:
+def notes_of_training(run: Run, rows: EvaluationRows) -> list[str]:
     """Return what a user should know of rows that a run was trained on, and of new labels."""
     notes = []
     trained_rows = _trained_rows(run)

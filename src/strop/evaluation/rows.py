@@ -38,6 +38,8 @@ class EvaluationRows:
     """What the source has for each row; empty where it is no longer at hand."""
     clusters: Tensor
     """[B] number of each row's cluster."""
+    cluster_column: str | None = None
+    """Column of which rows with an equal value are one cluster."""
     questions: list[Question | None] = dataclasses.field(default_factory=list)
     """The question with choices of each row, None for one without; empty where there are none."""
     notes: tuple[str, ...] = ()
@@ -109,16 +111,16 @@ def rows_of(source: Any, columns: Columns, cluster: str | None) -> EvaluationRow
         records=of_rows,
         questions=_questions(examined, of_rows),
         clusters=_clusters(examined.rows, of_rows, column),
+        cluster_column=column,
     )
-    return rows.noted(*notes, *_cluster_note(rows, column))
+    return rows.noted(*notes)
 
 
 def rows_of_run_split(rows: Sequence[Row], source: str) -> EvaluationRows:
     """Return rows that a run held out."""
-    held_out = EvaluationRows(
+    return EvaluationRows(
         rows=list(rows), source=source, records=[], clusters=_clusters(rows, [], None)
     )
-    return held_out.noted(*_cluster_note(held_out, None))
 
 
 def unused(faults: Sequence[Fault]) -> list[str]:
@@ -179,8 +181,10 @@ def _clusters(rows: Sequence[Row], of_rows: Sequence[Record], column: str | None
     return torch.tensor([numbers[key] for key in keys])
 
 
-def _cluster_note(rows: EvaluationRows, column: str | None) -> Iterator[str]:
+def cluster_note(rows: EvaluationRows) -> Iterator[str]:
+    """Yield a sentence about the clusters of rows, if there are any."""
     if rows.clustered:
+        column = rows.cluster_column
         by = f"have an equal {column}" if column else "ask the same"
         yield (
             f"rows that {by} depend on one another: {len(rows.clusters.unique()):,} clusters of "

@@ -153,7 +153,8 @@ def show(result: dict[str, Any]) -> None:
         }
         console.print(_measures(f"beside {other['name']}", shown))
     for name, compared in result.get("forgetting", {}).items():
-        shown = {"tuned - base": compared["difference"], **compared}
+        shown = {"tuned - base": compared["difference"]}
+        shown |= {model: compared[model] for model in ("base", "tuned")}
         console.print(_measures(FORGETTING[name], shown))
     for check in result.get("gate", {}).get("checks", ()):
         if check["passed"]:
