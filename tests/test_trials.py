@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = (
-    *("kills/train-0", "kills/train-3", "kills/quantize-0", "kills/eval-0", "kills/serve-0"),
+    *("kills/train-0", "kills/train-3", "kills/quantize-0", "kills/eval-0"),
     *("runs/stopped-1", "runs/stopped-5", "runs/finished-2", "runs/finished-3", "runs/moved-0"),
     *("models/folder-2", "models/folder-12", "caches/train-0", "gguf/file-0", "gguf/export-0"),
     *("rows/file-0", "rows/file-1", "rows/file-4", "rows/file-11", "disk/quota-0"),

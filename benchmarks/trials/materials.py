@@ -116,9 +116,17 @@ def exported(folder: Path) -> dict[str, str]:
 def evaluated(folder: Path) -> Any:
     """Return what an evaluation measured, without the place of its data, the time, and the seal."""
     value = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-    for name in ("base", "tuned"):
-        value[name].pop("seconds", None)
-    return {key: part for key, part in value.items() if key not in ("data", "sha256")}
+    return _lasting(value)
+
+
+def _lasting(value: Any) -> Any:
+    """Return a JSON value without what no two evaluations share."""
+    if isinstance(value, list):
+        return [_lasting(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    changing = ("data", "sha256", "seconds")
+    return {name: _lasting(item) for name, item in value.items() if name not in changing}
 
 
 def digest(file: Path) -> str:
