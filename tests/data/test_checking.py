@@ -157,7 +157,8 @@ def test_fixing_drops_what_is_broken_and_mends_what_can_be(tmp_path):
     assert [m["content"] for m in cleaned[30].messages] == ["café?", "ouï"]
     assert not check(tmp_path / "b.jsonl").severe
     listed = (tmp_path / "b.changes.jsonl").read_text(encoding="utf-8").splitlines()
-    assert json.loads(listed[2]) == {"line": 32, "action": "dropped", "reason": "repeats line 3"}
+    change = {"action": "dropped", "reason": "repeats line 3", "kind": "duplicates"}
+    assert json.loads(listed[2]) == {"line": 32, **change}
 
 
 def test_fixing_never_overwrites_the_source(tmp_path):
