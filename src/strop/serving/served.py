@@ -70,7 +70,8 @@ def at_hand(name: str, *, uncertified: bool = False) -> Served | None:
         return Served(path.stem, path)
     if (run := _run(name)) is None:
         return None
-    trained = run.weights().stat().st_mtime
+    adapter = run.weights().glob("adapter_*")  # not the folder, in which a model card is renewed
+    trained = max(file.stat().st_mtime for file in adapter)
     files = [f for f in path.glob("export/gguf-*/*.gguf") if f.stat().st_mtime >= trained]
     newest = max(files, key=lambda f: f.stat().st_mtime, default=None)
     return None if newest is None else _of_run(run, newest, uncertified)
