@@ -249,7 +249,7 @@ def test_a_full_disk_is_explained_and_the_last_complete_checkpoint_stays(
         tmp_path / "words",
     )
     assert child.ended() == 1
-    assert "checkpoint-18 failed" in child.stderr
+    assert "checkpoint-18 cannot be written" in child.stderr
     assert not (out / "checkpoints" / "checkpoint-18").exists()
     assert "make room" in child.stderr
     assert "Traceback" not in child.stderr

@@ -25,7 +25,10 @@ _MEMORY = re.compile(r"unable to mmap|an't allocate memory|not enough memory|out
 _WHY = {
     errno.ENOSPC: ("the disk is full", "make room"),
     errno.EDQUOT: ("the quota of its disk is used up", "make room, or ask for more"),
-    errno.EFBIG: ("a file may not become so large here", "raise the limit (ulimit -f)"),
+    errno.EFBIG: (
+        "a file may not become so large here",
+        "make room, or raise the limit (ulimit -f)",
+    ),
     errno.EROFS: ("its disk can only be read", "give a folder that can be written"),
     errno.EACCES: ("this user may not", "change its permissions or its owner"),
     errno.EPERM: ("this user may not", "change its permissions or its owner"),
