@@ -29,7 +29,7 @@ PARTS = {
     "kills": "SIGKILL, SIGTERM, SIGINT or SIGHUP at a random moment, some of them several times: "
     "train (126; cold caches and new interpreters among them), quantize (24), export with its "
     "certificate (20), eval (20), serve (10); then `--resume` or the same command",
-    "load": "one training started 50 times while four processes are busy, ten of them new "
+    "load": "one training started 50 times while four processes are busy, five of them new "
     "interpreters: one number format, the same bytes",
     "runs": "a file of a killed or a finished run, or its base model, damaged or replaced; then "
     "resume, eval, export, chat",

@@ -1,5 +1,6 @@
 """A server under odd requests: answers below 500 in OpenAI's form, no traceback, up afterwards."""
 
+import atexit
 import json
 import random
 import signal
@@ -76,6 +77,7 @@ class _Running:
 
 
 _SERVER = _Running()
+atexit.register(lambda: _SERVER.process and _SERVER.process.kill())
 
 
 def _ask(materials: Materials, sends: Iterator[Send] | list[Send]) -> None:
