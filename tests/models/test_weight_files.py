@@ -285,3 +285,10 @@ def test_a_head_that_is_missing_though_nothing_ties_it_says_what_to_set(folder):
         DataError, match=r"lack 1 tensors .*set tie_word_embeddings in config\.json"
     ):
         load(folder)
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "experts_implementation"])
+def test_code_on_the_hub_that_a_configuration_names_is_left_out(folder, key, caplog):
+    change_json(folder / "config.json", **{key: "owner/kernel"})
+    assert load(folder, bits=32)[0].config._attn_implementation == "sdpa"
+    assert "asks for code from owner/kernel, which is not fetched" in caplog.text

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from strop.core.quiet import quiet
+from strop.models.files.opening import read_config
 from strop.models.lora.config import lora_config
 from strop.models.precision import Bits, store_narrow
 from strop.models.quantized.hf_quantizer import empty_layer
@@ -34,7 +35,7 @@ def outline(
     from transformers import AutoConfig, AutoModelForCausalLM
 
     if isinstance(config, str):
-        known = AutoConfig.from_pretrained(config, local_files_only=True)
+        known = read_config(Path(config))
     else:
         kind = {k: v for k, v in config.items() if k != "model_type"}
         known = AutoConfig.for_model(config["model_type"], **kind)
@@ -57,9 +58,9 @@ def shapes(folder: Path, first: Collection[str]) -> dict[str, tuple[int, ...]]:
         folder: of the model; its files may store_narrow codes, which have no shape.
         first: names of the layers.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = read_config(folder)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
     tied = model.all_tied_weights_keys

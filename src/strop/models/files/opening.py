@@ -43,6 +43,7 @@ def read_config(folder: Path, *, log_ties: bool = False) -> Any:
 
     with faults_of_config(folder):
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    _drop_kernels(folder, config)
     if not getattr(config, "tie_word_embeddings", False) or not _holds_head(folder):
         return config
     stored = stored_tensors(folder)
@@ -56,6 +57,19 @@ def read_config(folder: Path, *, log_ties: bool = False) -> Any:
                 folder,
             )
     return config
+
+
+def _drop_kernels(folder: Path, config: Any) -> None:
+    """Take names of code on the hub, `owner/name`, out of a configuration: none is fetched for it."""
+    for part in {id(part): part for part in (config, config.get_text_config())}.values():
+        for kind in ("_attn_implementation", "_experts_implementation"):
+            name = getattr(part, kind, None)
+            if isinstance(name, str) and "/" in name:
+                setattr(part, kind, None)
+                logger.warning(
+                    "the config.json of %s asks for code from %s, which is not fetched; PyTorch's is used",
+                    folder, name,
+                )  # fmt: skip
 
 
 def read_tokenizer(folder: Path) -> Any:
