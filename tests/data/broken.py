@@ -138,7 +138,7 @@ ERRORS = {
     "empty completion": ("a.csv", csv_of(b"a,\n"), "empty_answers", [11]),
     "too many fields": ("a.csv", csv_of(b"a,b,c\n"), "bad_csv", [11]),
     "too few fields": ("a.csv", csv_of(b"a\n"), "bad_csv", [11]),
-    "csv in latin-1": ("a.csv", csv_of(b"\xe9,b\n"), "not_utf8", [11]),
+    "csv in no encoding": ("a.csv", csv_of(b"\x81\xe9,b\n"), "not_utf8", [11]),
     "tsv with a tab too many": ("a.tsv", b"prompt\tcompletion\na\tb\na\tb\tc\n", "bad_csv", [3]),
     "empty text": ("a.jsonl", lines([{"text": "a"}, {"text": ""}]), "empty_text", [2]),
     "sharegpt from a stranger": (
@@ -268,6 +268,7 @@ WARNINGS = {
 }
 
 INFOS = {
+    "csv in latin-1": ("a.csv", csv_of(b"\xe9,b\n"), "decoded", None),
     "near duplicates": (
         "a.jsonl",
         lines(

@@ -173,6 +173,19 @@ def test_fixing_spells_an_answer_one_way(tmp_path):
     assert {r.messages[-1]["content"] for r in read(tmp_path / "b.jsonl")} == {"yes", "no"}
 
 
+def test_fixing_labelled_texts_leaves_only_the_labels_that_remain_in_the_instruction(tmp_path):
+    rows = [{"text": f"news {i}", "label": ("good", "bad")[i % 2]} for i in range(40)]
+    rows += [{"text": "more news", "label": "Good"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    fix(tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    cleaned = read(tmp_path / "b.jsonl")
+    assert cleaned.instruction == "Classify the text as one of: bad, good."
+    assert json.loads((tmp_path / "b.jsonl").read_text().splitlines()[-1]) == {
+        "text": "more news",
+        "label": "good",
+    }
+
+
 def test_a_shown_row_is_the_whole_text_with_what_becomes_of_it(tokenizer):
     row = read([broken.chat(("user", "why 漢字?"), ("assistant", "<b>🙂</b>"))])[0]
     pieces = show(row, tokenizer)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from strop.core.errors import MissingPackageError
+from strop.core.system.processes import ending
 from strop.exporting.certify import certify as certifying
 from strop.exporting.certify.certificate import judged, thresholds
 from strop.exporting.certify.findings import STEP, Findings, report
@@ -87,11 +88,11 @@ def test_a_missing_reference_is_a_fault_too(tmp_path):
 
 
 def test_the_end_of_a_process_is_named():
-    assert "SIGKILL" in certifying._end(-signal.SIGKILL)
-    assert "memory" in certifying._end(-signal.SIGKILL)
-    assert certifying._end(-signal.SIGABRT) == "was ended by SIGABRT"
-    assert certifying._end(-99) == "was ended by signal 99"
-    assert certifying._end(3) == "ended with exit code 3"
+    assert "SIGKILL" in ending(-signal.SIGKILL)
+    assert "memory" in ending(-signal.SIGKILL)
+    assert ending(-signal.SIGABRT) == "was ended by SIGABRT"
+    assert ending(-99) == "was ended by signal 99"
+    assert ending(3) == "ended with exit code 3"
     printed = (
         f"{STEP}opening the model\nloading\n{STEP}comparing weights\nGGML_ASSERT(a) failed\n\n"
     )

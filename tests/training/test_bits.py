@@ -20,7 +20,7 @@ def test_a_run_records_the_bits_of_its_weights_and_opens_them_so(
     weights = run.record["model"]["weights"]
     assert run.settings["bits"] == weights["bits"] == (bits or 4)
     assert ("bits_per_quantised_weight" in weights) == (weights["bits"] == 4)
-    assert f"weights in {weights['bits']} bits" in capsys.readouterr().err
+    assert f"{weights['bits']}-bit weights" in capsys.readouterr().err
     model, tokenizer = run.load()
     assert bits_of(model) == weights["bits"]
     assert complete(model, tokenizer, [{"role": "user", "content": "1 plus 1?"}], max_new_tokens=2)

@@ -19,7 +19,12 @@ from strop.planning.settings import Settings
 from strop.runs.run import Run
 from strop.training.methods import dpo
 from strop.training.run_data import read_and_split
+from strop.training.trainer import RunTrainer
 from tests.tiny.saved import QUICK, in_float32
+
+
+class Plain(RunTrainer, DPOTrainer):
+    """TRL's trainer, which reports nothing to the hub."""
 
 
 def pairs(count):
@@ -42,7 +47,7 @@ def encoded(rows, tokenizer, **settings):
 def test_pairs_have_the_tokens_that_trl_gives_them(tiny_model, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(tiny_model)
     ours = encoded(pairs(3), tokenizer).train
-    trainer = DPOTrainer(
+    trainer = Plain(
         AutoModelForCausalLM.from_pretrained(tiny_model),
         args=DPOConfig(output_dir=str(tmp_path), report_to="none", use_cpu=True, bf16=False),
         train_dataset=Dataset.from_list(pairs(3)),

@@ -114,12 +114,14 @@ def clean(source: Any, out: Path, *, columns: Columns | None = None) -> Cleaned:
         reason = f"the column {column} ({value!r}), which is not read, is left out of every row"
         changes.append(Change(rows[0].line if rows else 1, "dropped", reason, _COLUMN))
     spelling = _spellings(rows)
+    usual = None if columns is not None and columns.instruction else examined.layout.instruction
     first_of: dict[str, int] = {}
     for row in rows:
         if _is_unasked(row):
             changes.append(Change(row.line, "dropped", "its question is empty", "empty_prompts"))
             continue
         record, reasons = _cleaned(row, spelling)
+        record = _labelled(record, usual)
         written = json.dumps(record, ensure_ascii=False)
         if written in first_of:
             changes.append(
@@ -192,6 +194,26 @@ def _cleaned(row: Row, spelling: Mapping[str, str]) -> tuple[dict[str, Any], Rea
     for message, weight in zip(messages, row.weights or (), strict=False):
         message["weight"] = weight
     return dict(_record(row, messages, rejected)), reasons
+
+
+def _labelled(record: dict[str, Any], usual: str | None) -> dict[str, Any]:
+    """Return the record of a labelled text with its columns `text` and `label`.
+
+    Its instruction names the labels of all rows, so that it is made again when the cleaned rows are
+    read, of the labels that are left.
+
+    Args:
+        record: of a row that may have been one.
+        usual: the instruction that strop made for the data; None where it made none.
+    """
+    messages = record.get("messages")
+    if usual is None or not messages or len(messages) != 2 or record.keys() != {"messages"}:
+        return record
+    (question, answer), lead = messages, f"{usual}\n\n"
+    plain = all(message.keys() == {"role", "content"} for message in messages)
+    if not plain or not question["content"].startswith(lead):
+        return record
+    return {"text": question["content"].removeprefix(lead), "label": answer["content"]}
 
 
 def _repaired(messages: list[Message], name: str, reasons: Reasons) -> list[Message]:
