@@ -64,6 +64,14 @@ def test_the_best_step_decides_where_its_adapter_is_the_runs():
     assert outcome(log([3.1, 12.3]), best).eval_loss_after == 2.9
 
 
+def test_a_run_on_pairs_says_how_many_lean_to_the_chosen_answer():
+    lines = log([0.69, 0.6])
+    for line, margin, share in ((lines[0], 0.0, 0.0), (lines[-1], 0.25, 0.75)):
+        line |= {"held_out_reward_margin": margin, "held_out_reward_accuracy": share}
+    sentence = "of the held-out pairs 75% now lean to the chosen answer, by +0.250 on average"
+    assert sentence in outcome(lines, SETTINGS).sentences()[-1]
+
+
 def test_a_run_without_held_out_rows_has_only_its_training_loss():
     lines = [{"step": 1, "loss": 3.0}, {"step": 2, "loss": 2.0}]
     assert len(outcome(lines, SETTINGS).sentences()) == 1

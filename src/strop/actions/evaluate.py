@@ -47,8 +47,9 @@ def evaluate(
 
     if data is not None:
         check_files(str(data))
-    if not Path(target).is_dir():
-        check_name(target)
+    for name in (target, *against):
+        if not Path(name).is_dir():
+            check_name(name)
     from strop import evaluation
     from strop.data.reading.columns import columns_of
     from strop.evaluation.recorded import plain

@@ -30,6 +30,9 @@ class Outcome:
     """Of the step whose adapter the run has."""
     diverged: str
     """A sentence with the remedy; empty if the run did not diverge."""
+    preferred: tuple[float, float] | None = None
+    """Of held-out pairs of answers at last: the share in which the chosen answer leads the rejected
+    one, seen from the model before, and the mean lead."""
     overfitted: str = ""
     """A sentence with the remedy; empty if the run did not learn its training rows by heart."""
 
@@ -45,6 +48,12 @@ class Outcome:
             lines.append(
                 f"loss on the held-out rows {self.eval_loss_before:.3f} before training, "
                 f"{self.eval_loss_after:.3f} after it: {self._change()}"
+            )
+        if self.preferred is not None:
+            share, margin = self.preferred
+            lines.append(
+                f"of the held-out pairs {share:.0%} now lean to the chosen answer, by {margin:+.3f} "
+                "on average (0 before training)"
             )
         return [*lines, *filter(None, (self.diverged, self.overfitted))]
 
@@ -69,6 +78,7 @@ def outcome(log: Iterable[Mapping[str, Any]], record: Mapping[str, Any]) -> Outc
     first = held_out[0] if held_out and lines[0].get("step") == 0 else None
     best = record.get("best") or {}
     last = best.get("held_out_loss", held_out[-1] if len(held_out) > 1 else None)
+    pairs = [line for line in lines if "held_out_reward_margin" in line]
     means = [mean for _, mean in smoothed(trained) if math.isfinite(mean)]
     warning, overfitted = _warning(
         trained, means[-1] if means else math.inf, first, last, record["settings"]
@@ -79,6 +89,11 @@ def outcome(log: Iterable[Mapping[str, Any]], record: Mapping[str, Any]) -> Outc
         mean_loss=means[-1] if means else None,
         eval_loss_before=first,
         eval_loss_after=last if first is not None else None,
+        preferred=(
+            (pairs[-1]["held_out_reward_accuracy"], pairs[-1]["held_out_reward_margin"])
+            if len(pairs) > 1
+            else None
+        ),
         diverged="" if overfitted else warning,
         overfitted=warning if overfitted else "",
     )

@@ -174,7 +174,7 @@ class _Facts(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Take the numbers of a step, or a held-out loss."""
         if "eval_loss" in logs:
-            self._eval_loss = f"held-out loss {logs['eval_loss']:.3f}  "
+            self._eval_loss = f"held-out loss {logs['eval_loss']:.3f} at {state.global_step}  "
         elif "loss" in logs:
             mean = self._mean.update(logs["loss"])
             self._recent = [*self._recent[-20:], (time.monotonic(), logs["num_tokens"])]

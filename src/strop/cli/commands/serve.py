@@ -10,6 +10,7 @@ import typer
 
 from strop.cli.options import Json, Uncertified
 from strop.cli.output import respond
+from strop.core.system.terminal import bars
 
 
 def serve(
@@ -51,15 +52,17 @@ def serve(
     with contextlib.ExitStack() as stack:
 
         def work() -> dict[str, Any]:
-            opened = server(
-                targets,
-                port=port,
-                access=Access(host, api_key=api_key, origins=allow_origin or ()),
-                context=context,
-                slots=slots,
-                uncertified=uncertified,
-                log=log_requests,
-            )
+            with bars(quiet=as_json) as progress:
+                progress("opening the models, each exported first where no export is there", 0, 0)
+                opened = server(
+                    targets,
+                    port=port,
+                    access=Access(host, api_key=api_key, origins=allow_origin or ()),
+                    context=context,
+                    slots=slots,
+                    uncertified=uncertified,
+                    log=log_requests,
+                )
             stack.enter_context(opened)
             _set_on_signal(stopped)
             return description(opened)

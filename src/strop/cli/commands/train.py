@@ -95,7 +95,10 @@ def show(result: dict[str, Any]) -> None:
     """Print where the run is and what to do with it."""
     console = Console()
     run = result["run"]
-    steps = f"strop eval {run} test.jsonl (rows not used in training), or strop chat {run}"
+    rows = "" if result["losses"]["held_out_last"] is not None else " test.jsonl"
+    steps = f"strop eval {run}{rows} (rows not used in training), or strop chat {run}"
+    if result["diverged"]:
+        steps = "train again as said above"
     if not result["finished"]:
         steps = f"strop train --resume {run}"
     for name, what in (("run", run), ("report", result["report"]), ("next", steps)):

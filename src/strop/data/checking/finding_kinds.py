@@ -120,10 +120,10 @@ KINDS = {
     "mojibake": Kind(
         "warning",
         "broken characters, as Ã© for é",
-        "Read the original with the right encoding, or run with --fix.",
+        "Read the original with the right encoding, or run with --fix cleaned.jsonl.",
     ),
     "control_characters": Kind(
-        "warning", "invisible control characters", "Take them out, or run with --fix."
+        "warning", "invisible control characters", "Take them out, or run with --fix cleaned.jsonl."
     ),
     "repetition": Kind(
         "warning",
@@ -149,7 +149,7 @@ KINDS = {
     "duplicates": Kind(
         "warning",
         "rows repeat an earlier one word for word",
-        "Take them out, or run with --fix: what is repeated is learned more than the rest.",
+        "Take them out, or run with --fix cleaned.jsonl: what is repeated is learned more than the rest.",
     ),
     "label_imbalance": Kind(
         "warning",
@@ -159,7 +159,7 @@ KINDS = {
     "label_variants": Kind(
         "warning",
         "one answer is spelt in several ways",
-        "Spell it one way, or run with --fix, which takes the most frequent.",
+        "Spell it one way, or run with --fix cleaned.jsonl, which takes the most frequent.",
     ),
     "cut": Kind("warning", "an answer is cut off at max_length", _LIMIT),
     "double_begin": Kind(
