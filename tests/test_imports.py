@@ -102,6 +102,7 @@ def test_what_cannot_be_done_is_said_before_torch_is_imported(tmp_path, monkeypa
         "quantize rows.jsonl --out new",
         "chat ./absent --say hello",
         "serve absent",
+        "push absent me/tone",
     )
     (tmp_path / "rows.jsonl").write_text('{"prompt": "1 + 1?", "completion": "2"}\n' * 4)
     (tmp_path / "used").mkdir()
