@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from compare import RESULTS, circumstances, save
+from gguf import GGUFReader
 
 WORKLOADS = (
     ("chats", "strop"),
@@ -136,10 +137,18 @@ def in_turn(
     }
 
 
+def weights(file: Path) -> bytes:
+    """Return the bytes of a file; of GGUF its tensors, as its metadata names models and licences."""
+    if file.suffix != ".gguf":
+        return file.read_bytes()
+    parts = [(t.name, t.tensor_type.name, t.data.tobytes()) for t in GGUFReader(file).tensors]
+    return b"".join(f"{name} {kind} ".encode() + content for name, kind, content in sorted(parts))
+
+
 def digests(folder: Path) -> dict[str, str]:
     """Return the SHA-256 of every file of weights in a folder, by its name."""
     return {
-        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
+        str(file.relative_to(folder)): hashlib.sha256(weights(file)).hexdigest()
         for file in sorted(folder.rglob("*"))
         if file.suffix in TELLING
     }

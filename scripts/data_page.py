@@ -116,9 +116,10 @@ only where the column is read.
 JSONL, CSV and Parquet are read row by row, so a file may be larger than memory
 (`strop.data.stream`); a line may have {line} MiB. Nothing in data is run: templates are rendered in
 a sandbox with limits on processor time, steps, bytes and depth, here as in `chat` and `export`
-(llama.cpp renders by itself what `serve` and a GGUF file's `chat` ask it); archives that grow
-without bound are refused. Reading and checking a long row without a model takes at most six times
-its memory.
+(llama.cpp renders by itself what `serve` and a GGUF file's `chat` ask it; a file is tried first in a
+process of its own, where opening it and rendering one chat have limits of time and
+memory); archives that grow without bound are refused.
+Reading and checking a long row without a model takes at most six times its memory.
 
 ## Formats
 

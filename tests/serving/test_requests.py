@@ -2,6 +2,9 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 
@@ -210,3 +213,10 @@ def test_calls_in_a_chat_need_a_template_that_writes_them(address):
     assert "no place for tool calls" in error["message"]
     status, _ = posted(address, "tools", tools=[TOOL], messages=messages)
     assert status == 200
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no alarms")
+def test_the_child_that_tries_a_file_ends_where_a_rendering_does_not():
+    code = "import time; from strop.serving import engine as e; e.SECONDS = 1; e._limit(); time.sleep(60)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGALRM

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -13,6 +14,8 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from strop.core import env
 from strop.core.digest import file_digest
@@ -29,6 +32,14 @@ _HTTP_THREADS = 64
 _PROMPTS_MIB = 1024
 """Memory for what is computed of prompts that may come again; llama.cpp's own limit is 8 GiB."""
 
+
+SECONDS = 120
+"""Time in which llama.cpp renders a question by the template of a file that is tried."""
+RATE = 20_000_000
+"""Bytes a second of a file that is opened meanwhile."""
+ROOM = 4 * 2**30
+"""Memory for a rendering in which a file is tried."""
+_TOO_LONG = getattr(signal, "SIGALRM", 0)
 
 _NAME = "Zq7tool"
 _TOOL = {
@@ -62,6 +73,8 @@ class Engine:
         adapters: GGUF adapters over it; a request chooses among them.
         context: tokens a conversation may have; the model's own context where that is shorter.
         slots: conversations answered at the same time.
+        trying: this process is the child that tries the files, where time and memory of opening them
+            and of rendering a chat by their template are limited.
 
     Raises:
         ConfigError: the context is too long.
@@ -76,6 +89,7 @@ class Engine:
         adapters: Sequence[Path] = (),
         context: int = CONTEXT,
         slots: int = 4,
+        trying: bool = False,
     ) -> None:
         check_installed("xllamacpp")
         if context * slots >= 2**31:
@@ -87,8 +101,13 @@ class Engine:
         self.slots = slots
         self._key = secrets.token_urlsafe(24)
         """Its port is open to every program and every web page here; the key to this process."""
-        _try_in_child(file, adapters, context, slots)
+        if trying:
+            _limit(file)
+        else:
+            _try_in_child(file, adapters, context, slots)
         self._server = _opened(file, adapters, context, slots, self._key)
+        if trying:
+            _limit()
         self._read("/lora-adapters")  # by its loop; one that is stopped before it runs never ends
         meta = self._read("/v1/models")["data"][0].get("meta") or {}
         self.context = min(context, meta.get("n_ctx_train") or context)  # as llama.cpp limits it
@@ -199,8 +218,14 @@ def _try_in_child(file: Path, adapters: Sequence[Path], context: int, slots: int
     words = [str(word) for word in (context, slots, file, *adapters)]
     command = [sys.executable, "-P", "-m", "strop.serving.engine", *words]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    named = ", ".join(map(str, (file, *adapters)))
+    if _TOO_LONG and done.returncode == -_TOO_LONG:
+        raise DataError(
+            f"{named} cannot be used: llama.cpp did not open it and render one question by its chat "
+            f"template in the time for that, {SECONDS} s and 1 s for each {RATE // 10**6} MB; take a "
+            "file with the template of its model, or a faster disk"
+        )
     if done.returncode < 0:
-        named = ", ".join(map(str, (file, *adapters)))
         raise DataError(
             f"{named} cannot be opened: the process in which llama.cpp tried it "
             f"{ending(done.returncode)}; get the file again, or ask for a smaller context than "
@@ -208,6 +233,21 @@ def _try_in_child(file: Path, adapters: Sequence[Path], context: int, slots: int
         )
     if done.returncode == 0:
         write_cached(entry, key)
+
+
+def _limit(opening: Path | None = None) -> None:
+    """Let this process end where llama.cpp takes too long to open a file, or for a chat after it.
+
+    llama.cpp renders templates by itself, without limits, and some already when it opens a file.
+    """
+    if sys.platform == "win32":  # neither alarms nor limits of memory
+        return
+    import resource
+
+    signal.alarm(SECONDS + (opening.stat().st_size // RATE if opening else 0))
+    if opening is None:
+        most = psutil.Process().memory_info().vms + ROOM
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def _opened(file: Path, adapters: Sequence[Path], context: int, slots: int, key: str) -> Any:
@@ -234,11 +274,11 @@ def _adapter(xllamacpp: Any, path: Path) -> Any:
 
 if __name__ == "__main__":  # the child of `_try_in_child`
     _context, _slots, *_files = sys.argv[1:]
-    _server = _opened(  # named, for its destructor never ends before it answers
+    _engine = Engine(  # named, for its server never ends when it is stopped
         Path(_files[0]),
-        [Path(f) for f in _files[1:]],
-        int(_context),
-        int(_slots),
-        secrets.token_urlsafe(),
+        adapters=[Path(f) for f in _files[1:]],
+        context=int(_context),
+        slots=int(_slots),
+        trying=True,
     )
     os._exit(0)
