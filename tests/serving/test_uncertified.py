@@ -1,6 +1,7 @@
 """What is not certified answers nobody, unless asked for so; the engine is llama.cpp's."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -44,13 +45,16 @@ def run(certified, tmp_path):
 def say_failed(folder):
     plain = json.loads((folder / FILE).read_text())
     plain |= {"passed": False, "faults": ["its rows are transposed"]}
+    del plain["sha256"]  # what was changed by hand, and is meant
     (folder / FILE).write_text(json.dumps(plain))
 
 
 def of_another_run(folder):
     run = Run(folder.parent.parent)
     config = run.adapter_folder / "adapter_config.json"
+    made = config.stat().st_mtime  # before the export
     config.write_text(config.read_text() + " ")
+    os.utime(config, (made, made))
     run.update(adapter=folder_digests(run.adapter_folder))
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, web
+from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from strop.core.errors import ConfigError
@@ -108,7 +108,9 @@ class Gateway:
         self._loop.close()
 
     async def _start(self) -> web.AppRunner:
-        self._client = ClientSession(timeout=ClientTimeout(total=None), read_bufsize=_LONGEST_EVENT)
+        # llama.cpp closes a connection that waits for seconds, perhaps while a request is sent
+        once, endless = TCPConnector(force_close=True), ClientTimeout(total=None)
+        self._client = ClientSession(connector=once, timeout=endless, read_bufsize=_LONGEST_EVENT)
         app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[self._guard])
         app.router.add_get("/health", self._health)
         app.router.add_get("/v1/models", self._models)

@@ -1,5 +1,6 @@
 """Callbacks that log a run, keep its checkpoints, and show its progress."""
 
+import contextlib
 import json
 import math
 import time
@@ -214,11 +215,13 @@ class ProgressBar(_Facts):
 
     def show(self, state: Any, facts: str) -> None:
         """Update the bar."""
-        self._bar.update(self._task, completed=state.global_step, facts=facts)
+        with contextlib.suppress(OSError):  # the terminal is gone, and its SIGHUP on the way
+            self._bar.update(self._task, completed=state.global_step, facts=facts)
 
     def close(self) -> None:
         """Remove the bar from the terminal; may be called twice."""
-        self._bar.stop()
+        with contextlib.suppress(OSError):
+            self._bar.stop()
 
 
 class StepLines(_Facts):
