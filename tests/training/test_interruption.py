@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import select
 import shutil
 import signal
 import subprocess
@@ -31,8 +33,12 @@ OPTIONS = {
 }
 
 
-OWN_TERMINAL = "import fcntl, termios, strop; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
-"""Makes the terminal on standard input that of the session, as a shell's is."""
+OWN_TERMINAL = (
+    "import fcntl, signal, termios, strop; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL)"
+)
+"""Makes the terminal on standard input that of the session, as a shell's is, and takes its SIGHUP, which
+a test suite that runs under nohup would pass on as ignored."""
 
 
 class Child:
@@ -183,6 +189,34 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path, data, tiny_model):
     assert child.ended() != 0
     assert "KeyboardInterrupt" in child.stderr
     assert json.loads((out / "run.json").read_text())["status"] == "running"
+
+
+def test_a_closed_terminal_saves_a_checkpoint_and_the_resumed_run_ends_with_the_same_bytes(
+    tmp_path, data, tiny_model, whole_run
+):
+    out = tmp_path / "run"
+    master, slave = pty.openpty()
+    options = OPTIONS | {"model": str(tiny_model), "out": str(out), "quiet": False}
+    call = f"{OWN_TERMINAL}; strop.train({str(data)!r}, **{options!r})"
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", call],
+        stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},  # noqa: TID251
+    )  # fmt: skip
+    os.close(slave)
+    deadline = time.monotonic() + 180
+    while not any(line["step"] >= 9 for line in Run(out).log):
+        assert time.monotonic() < deadline
+        select.select([master], [], [], 0.01)[0] and os.read(master, 4096)
+    os.close(master)  # the kernel sends SIGHUP; what is written there from now on is an error
+    assert process.wait(timeout=180) == 0
+    run = Run.open(out)
+    stopped_after = run.log[-1]["step"]
+    assert run.record["status"] == "interrupted"
+    assert stopped_after < STEPS
+    assert checkpoints.step_of(checkpoints.newest(run.checkpoints_folder)) == stopped_after
+    resume(out)
+    assert adapter(out) == adapter(whole_run)
 
 
 def test_under_nohup_a_closed_terminal_stops_nothing(tmp_path, data, tiny_model):

@@ -1,6 +1,5 @@
 """Callbacks that log a run, keep its checkpoints, and show its progress."""
 
-import contextlib
 import json
 import math
 import time
@@ -215,13 +214,11 @@ class ProgressBar(_Facts):
 
     def show(self, state: Any, facts: str) -> None:
         """Update the bar."""
-        with contextlib.suppress(OSError):  # the terminal is gone, and its SIGHUP on the way
-            self._bar.update(self._task, completed=state.global_step, facts=facts)
+        self._bar.update(self._task, completed=state.global_step, facts=facts)
 
     def close(self) -> None:
         """Remove the bar from the terminal; may be called twice."""
-        with contextlib.suppress(OSError):
-            self._bar.stop()
+        self._bar.stop()
 
 
 class StepLines(_Facts):

@@ -1,6 +1,5 @@
 """A training run from its first file to its report, whatever method trains."""
 
-import contextlib
 import dataclasses
 from collections.abc import Callable
 from datetime import date
@@ -283,8 +282,7 @@ class Session:
             save_file(stats, path)
 
     def _print(self, sentence: str) -> None:
-        with contextlib.suppress(OSError):  # the terminal may be gone
-            self.console.print(sentence, soft_wrap=True, highlight=False, markup=False)
+        self.console.print(sentence, soft_wrap=True, highlight=False, markup=False)
 
 
 def _digests(run: Run) -> dict[str, dict[str, str]]:
