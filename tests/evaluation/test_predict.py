@@ -10,8 +10,11 @@ import torch
 
 import strop
 from strop.core.errors import ConfigError, DataError
+from strop.data.reading.columns import Columns
 from strop.evaluation.answers import predict as module
 from strop.evaluation.answers.predict import Answering, predict
+from strop.evaluation.answers.unanswered import rows_to_answer
+from strop.evaluation.rows import rows_of
 
 LABELS = ("bad", "good")
 QUESTIONS = [{"id": i, "price": 1.5, "prompt": f"question {i}"} for i in range(5)]
@@ -140,3 +143,14 @@ def test_what_cannot_be_answered_at_all_is_refused(loaded, tmp_path):
         predict(loaded, QUESTIONS, tmp_path / "out.xlsx")
     with pytest.raises(ConfigError, match="limit is 0"):
         Answering(limit=0)
+
+
+def test_columns_that_are_kept_are_read_in_the_encoding_that_is_named(tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_bytes(
+        "prompt,completion,town\nwhere?,there,Łódź\nwhen?,now,Kraków\n".encode("cp1250")
+    )
+    columns = Columns(encoding="cp1250", ignored=("town",))
+    answered, _ = rows_to_answer(file, columns, None)
+    for rows in (rows_of(file, columns, None), answered):
+        assert [record["town"] for record in rows.records] == ["Łódź", "Kraków"]

@@ -101,7 +101,11 @@ def rows_of(source: Any, columns: Columns, cluster: str | None) -> EvaluationRow
     if not examined.rows:
         raise BrokenRowsError(examined.name, examined.faults, examined.total)
     lines = {row.line for row in examined.rows}
-    by_line = {n: r for n, r in records(source) if n in lines and not isinstance(r, Fault)}
+    by_line = {
+        n: r
+        for n, r in records(source, columns.encoding)
+        if n in lines and not isinstance(r, Fault)
+    }
     of_rows = [by_line[row.line] for row in examined.rows]
     column = _cluster_column(of_rows, cluster)
     notes = unused(examined.faults)

@@ -35,7 +35,7 @@ def rows_to_answer(
     Raises:
         DataError: the source cannot be read, or no row of it can be used.
     """
-    numbered = list(records(source))
+    numbered = list(records(source, columns.encoding))
     name = source_name(source)
     faults = [item for _, item in numbered if isinstance(item, Fault)]
     readable = [(line, item) for line, item in numbered if not isinstance(item, Fault)]
