@@ -13,7 +13,7 @@ from strop.data.encoding.encode import encoded
 from strop.data.rows import Example, Fault
 from strop.evaluation.labels import reasons, right_answer, with_answer
 from strop.evaluation.scoring import score
-from strop.models.quantized.inference_layout import keep_layout
+from strop.models.quantized.inference_layout import evaluating
 
 PADDED_TOKENS = 2**16
 """Token ids handed to the model at once, padding included; progress is told after each part."""
@@ -109,20 +109,14 @@ def scores_of(
 def inference_only(model: Any) -> Iterator[None]:
     """Hold the model in eval mode with nothing to train inside the block, and as it was after it.
 
-    What is trained may not be folded into other weights or computed in a fused block; a model with
-    something to train keeps the layout of its 4-bit weights, as it may train on.
+    What is trained may not be folded into other weights or computed in a fused block.
     """
-    was_training = model.training
     trained = [p for p in model.parameters() if p.requires_grad]
-    restore_layout = keep_layout(model) if trained else None
-    model.eval()
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        if restore_layout is not None:
-            restore_layout()
+    with evaluating(model):
         for parameter in trained:
-            parameter.requires_grad_(True)
-        model.train(was_training)
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)

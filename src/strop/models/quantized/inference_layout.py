@@ -3,7 +3,9 @@
 It is taken on in the first call in eval mode, for good, and passes no gradient to a layer's input.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch import nn
 
@@ -28,3 +30,22 @@ def keep_layout(model: nn.Module) -> Callable[[], None]:
             module.support_avx512bf16_for_cpu = True  # type: ignore[assignment]
 
     return undo
+
+
+@contextlib.contextmanager
+def evaluating(model: Any) -> Iterator[None]:
+    """Let every module of a model be in eval mode inside the block.
+
+    A model with something to train keeps the layout of its 4-bit weights, as it may train on.
+    """
+    training = [module for module in model.modules() if module.training]
+    trained = any(parameter.requires_grad for parameter in model.parameters())
+    restore_layout = keep_layout(model) if trained else None
+    model.eval()
+    try:
+        yield
+    finally:
+        if restore_layout is not None:
+            restore_layout()
+        for module in training:
+            module.training = True

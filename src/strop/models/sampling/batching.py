@@ -1,13 +1,12 @@
 """Continuous batching: rows that have finished leave, waiting ones come in."""
 
-import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 from torch import Tensor
 
-from strop.models.quantized.inference_layout import keep_layout
+from strop.models.quantized.inference_layout import evaluating
 from strop.models.sampling.block_cache import BlockCache, obstacle
 from strop.models.sampling.choice import Choose, choose
 from strop.models.sampling.rows import Row
@@ -85,22 +84,3 @@ def _entering(waiting: list[Row], active: int) -> list[Row]:
             break
         rows.append(waiting.pop())
     return rows
-
-
-@contextlib.contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Let every module of a model be in eval mode inside the block.
-
-    A model with something to train keeps the layout of its 4-bit weights, as it may train on.
-    """
-    training = [module for module in model.modules() if module.training]
-    trained = any(parameter.requires_grad for parameter in model.parameters())
-    restore_layout = keep_layout(model) if trained else None
-    model.eval()
-    try:
-        yield
-    finally:
-        if restore_layout is not None:
-            restore_layout()
-        for module in training:
-            module.training = True
