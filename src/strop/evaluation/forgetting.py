@@ -46,5 +46,5 @@ def retention_sets(metrics: Metrics, seed: int) -> dict[str, tuple[EvaluationRow
     if metrics.retain is not None:
         rows = rows_of(metrics.retain, Columns(), None)
         suited = Metrics(progress=metrics.progress)
-        sets["retain"] = (rows, plan_for(rows, labels_for(None, rows), suited, None, seed))
+        sets["retain"] = (rows, plan_for(rows, labels_for((), rows), suited, None, seed))
     return sets

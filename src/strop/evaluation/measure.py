@@ -6,10 +6,19 @@ from typing import Any
 from strop.data.reading.columns import Columns
 from strop.evaluation.forgetting import retention_sets
 from strop.evaluation.measured import Measured, differences, judged, measured, summary
-from strop.evaluation.opening import labels_for, notes_of_training, opened, rows_for, run_of
-from strop.evaluation.plan import SUITED, Metrics, plan_for
+from strop.evaluation.opening import (
+    columns_for,
+    labels_for,
+    left_by_run,
+    notes_of_training,
+    opened,
+    run_of,
+    split_of,
+)
+from strop.evaluation.plan import SUITED, Metrics, Plan, plan_for
 from strop.evaluation.recorded import recorded_base, write
 from strop.evaluation.result import Comparison, Evaluation, Other
+from strop.evaluation.rows import EvaluationRows, rows_of
 from strop.evaluation.scores import corrected
 from strop.runs import report
 from strop.training import Run
@@ -46,11 +55,32 @@ def evaluate(
         DataError: no row has an answer, or no row can be used.
         ConfigError: there is no such run, model or column, or `limit` is below 1.
     """
-    rows = rows_for(run_or_model, data, columns, metrics.cluster).drawn(limit, seed)
-    if data is not None and (run := run_of(run_or_model)) is not None:
-        rows = rows.noted(*notes_of_training(run, rows))
-    plan = plan_for(rows, labels_for(run_or_model, rows), metrics, limit, seed)
+    rows, plan = _planned(run_or_model, data, columns, metrics, limit=limit, seed=seed)
     return measured(*opened(run_or_model), rows, plan, seed).evaluation
+
+
+def _planned(
+    run_or_model: Any,
+    data: Any,
+    columns: Columns | None,
+    metrics: Metrics,
+    *,
+    limit: int | None,
+    seed: int,
+) -> tuple[EvaluationRows, Plan]:
+    """Return the rows to measure on and what is measured, for which a run's data is read once."""
+    run = run_of(run_or_model)
+    split = split_of(run, required=data is None)
+    if data is None:
+        rows = left_by_run(run, split, metrics.cluster).drawn(limit, seed)
+    else:
+        rows = rows_of(data, columns_for(run_or_model, columns)[0], metrics.cluster).drawn(
+            limit, seed
+        )
+    trained = split[0].rows if split else []
+    if data is not None and run is not None:
+        rows = rows.noted(*notes_of_training(trained, rows))
+    return rows, plan_for(rows, labels_for(trained, rows), metrics, limit, seed)
 
 
 def compare(
@@ -81,10 +111,7 @@ def compare(
         evaluation.json and in report.html as well. With `against`, the others' too, and every
         difference corrected for their number.
     """
-    rows = rows_for(run, data, columns, metrics.cluster).drawn(limit, seed)
-    if data is not None:
-        rows = rows.noted(*notes_of_training(run, rows))
-    plan = plan_for(rows, labels_for(run, rows), metrics, limit, seed)
+    rows, plan = _planned(run, data, columns, metrics, limit=limit, seed=seed)
     sets = retention_sets(metrics, seed)
     base = recorded_base(run, rows, plan)
     if base is not None:

@@ -1,13 +1,15 @@
 """What is evaluated: runs, checkpoints and models; the rows and labels it is measured on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from strop.core.errors import ConfigError, DataError
+from strop.data import Row, Rows
 from strop.data.reading.columns import Columns
 from strop.data.rows import format_lines
 from strop.evaluation.labels import label_set, right_answer, unanswered
-from strop.evaluation.rows import EvaluationRows, content, rows_of, rows_of_run_split
+from strop.evaluation.rows import EvaluationRows, content, rows_of_run_split
 from strop.models import load
 from strop.training import Run
 from strop.training.run_data import columns_of_run, rows_of_run
@@ -43,23 +45,18 @@ def checkpoint_of(run_or_model: Any) -> Path | None:
     return path if inside and path.is_dir() else None
 
 
-def rows_for(
-    run_or_model: Any, source: Any, columns: Columns | None, cluster: str | None = None
-) -> EvaluationRows:
-    """Return the rows to measure on: those given, or those that a run held out.
-
-    Rows that cannot be used are named in the notes.
+def split_of(run: Run | None, *, required: bool) -> tuple[Rows, Rows] | None:
+    """Return the rows that a run trained on and held out, as far as these are at hand.
 
     Raises:
-        DataError: the rows cannot be read, or none can be used.
-        ConfigError: no rows are given, and none were held out.
+        DataError: they are required and can no longer be read.
     """
-    run = run_of(run_or_model)
-    if source is None:
-        return _left_by_run(run, cluster)
-    if run is None:
-        return rows_of(source, columns or Columns(), cluster)
-    return rows_of(source, columns_of_run(run.record, columns), cluster)
+    try:
+        return None if run is None else rows_of_run(run.record)
+    except DataError:
+        if required:
+            raise
+        return None  # another file lies there now
 
 
 def columns_for(run_or_model: Any, columns: Columns | None) -> tuple[Columns, str | None]:
@@ -72,27 +69,34 @@ def columns_for(run_or_model: Any, columns: Columns | None) -> tuple[Columns, st
 
 def trained_labels(run_or_model: Any) -> list[str] | None:
     """Return the labels of the rows that a run was trained on; None where there are none."""
-    return label_set(_trained_rows(run_of(run_or_model)))
+    split = split_of(run_of(run_or_model), required=False)
+    return label_set(split[0].rows) if split else None
 
 
-def _left_by_run(run: Run | None, cluster: str | None) -> EvaluationRows:
+def left_by_run(
+    run: Run | None, split: tuple[Rows, Rows] | None, cluster: str | None
+) -> EvaluationRows:
+    """Return the rows that a run held out.
+
+    Raises:
+        ConfigError: there are none.
+    """
     if run is None:
         raise ConfigError("only a run has held-out rows; name a file of rows to measure a model on")
     if cluster is not None:
         raise ConfigError(f"--cluster {cluster} is a column of a file of rows; name the file too")
-    both = rows_of_run(run.record)
-    if both is None or not len(both[1]):
-        why = "held out no rows" if both else "was trained on rows that are no longer at hand"
+    if split is None or not len(split[1]):
+        why = "held out no rows" if split else "was trained on rows that are no longer at hand"
         raise ConfigError(f"{run.path} {why}; name a file of rows to measure on")
-    return rows_of_run_split(both[1].rows, both[1].source)
+    return rows_of_run_split(split[1].rows, split[1].source)
 
 
-def labels_for(run_or_model: Any, rows: EvaluationRows) -> list[str] | None:
+def labels_for(trained_rows: Sequence[Row], rows: EvaluationRows) -> list[str] | None:
     """Return the labels of rows, or None where their answers are no labels.
 
     They are those of the rows and, where a run was trained on labelled rows, of these too.
     """
-    trained = label_set(_trained_rows(run_of(run_or_model)))
+    trained = label_set(trained_rows)
     of_rows = label_set(rows.rows)
     if trained is None:
         return of_rows
@@ -102,19 +106,9 @@ def labels_for(run_or_model: Any, rows: EvaluationRows) -> list[str] | None:
     return sorted({*trained, *(of_rows or ())})
 
 
-def _trained_rows(run: Run | None) -> list[Any]:
-    """Return the rows that a run was trained on, as far as these are at hand."""
-    try:
-        both = rows_of_run(run.record) if run is not None else None
-    except DataError:  # another file lies there now
-        both = None
-    return both[0].rows if both else []
-
-
-def notes_of_training(run: Run, rows: EvaluationRows) -> list[str]:
+def notes_of_training(trained_rows: Sequence[Row], rows: EvaluationRows) -> list[str]:
     """Return what a user should know of rows that a run was trained on, and of new labels."""
     notes = []
-    trained_rows = _trained_rows(run)
     trained = {content(row) for row in trained_rows}
     if count := sum(content(row) in trained for row in rows.rows):
         notes.append(
