@@ -1,12 +1,13 @@
 """Data of a run as tokens: rows encoded and counted, with their digest."""
 
+import abc
 import dataclasses
 import hashlib
 import itertools
 import math
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from strop.core.errors import ConfigError
 from strop.core.tokens import IGNORE_INDEX, context_length
@@ -28,50 +29,59 @@ WEIGHTS = "loss_weights"
 _SHOWN = 20_000
 
 
-class TrainingData(Protocol):
-    """Tokens that a method trains on, as far as a session has to know them."""
-
-    @property
-    def token_ids(self) -> Sequence[list[int]]:
-        """Tokens of each training row."""
-
-    @property
-    def labels(self) -> Sequence[list[int]]:
-        """Labels of each training row, `IGNORE_INDEX` where a token is not supervised."""
-
-    @property
-    def texts(self) -> Sequence[list[int]]:
-        """Sequences that the model learns to write."""
-
-    @property
-    def sequences(self) -> Iterable[list[int]]:
-        """Every sequence of tokens, of training and held-out rows."""
-
-    @property
-    def evaluates(self) -> bool:
-        """True if there are held-out rows to measure the loss on."""
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Counts and a SHA-256 for run.json."""
-
-    @property
-    def samples(self) -> list[list[Piece]]:
-        """First rows, for the report."""
+E = TypeVar("E")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class TokenizedDataset:
-    """Rows of a run as tokens."""
+class TrainingData(abc.ABC, Generic[E]):
+    """Tokens that a method trains on."""
 
-    train: list[Example]
+    train: list[E]
     """Rows that are trained on."""
-    held_out: list[Example]
+    held_out: list[E]
     """Rows on which only the loss is measured."""
     facts: dict[str, Any]
     """Counts and a SHA-256 for run.json."""
     samples: list[list[Piece]]
     """First rows as `strop data show` shows them."""
+
+    @property
+    @abc.abstractmethod
+    def token_ids(self) -> list[list[int]]:
+        """Tokens that are computed for each training row."""
+
+    @property
+    @abc.abstractmethod
+    def labels(self) -> list[list[int]]:
+        """Labels of these, `IGNORE_INDEX` where a token is not supervised."""
+
+    @property
+    @abc.abstractmethod
+    def texts(self) -> list[list[int]]:
+        """Sequences that the model learns to write."""
+
+    @property
+    @abc.abstractmethod
+    def sequences(self) -> Iterable[list[int]]:
+        """Every sequence of tokens, of training and held-out rows."""
+
+    @abc.abstractmethod
+    def table(self, rows: list[E]) -> "datasets.Dataset":
+        """Return rows as TRL's collator takes them."""
+
+    @property
+    def evaluates(self) -> bool:
+        """True if there are held-out rows to measure the loss on."""
+        return bool(self.held_out)
+
+    def sets(self) -> tuple["datasets.Dataset", "datasets.Dataset | None"]:
+        """Return training and held-out rows as TRL takes them."""
+        return self.table(self.train), self.table(self.held_out) if self.held_out else None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TokenizedDataset(TrainingData[Example]):
+    """Rows of a run as tokens."""
 
     @property
     def token_ids(self) -> list[list[int]]:
@@ -94,11 +104,6 @@ class TokenizedDataset:
         return (example.ids for example in (*self.train, *self.held_out))
 
     @property
-    def evaluates(self) -> bool:
-        """True if there are held-out rows to measure the loss on."""
-        return bool(self.held_out)
-
-    @property
     def weighted(self) -> bool:
         """True if some supervised token counts more or less than another."""
         return any(
@@ -107,11 +112,17 @@ class TokenizedDataset:
             for weight, label in zip(example.weights or (), example.labels, strict=False)
         )
 
-    def sets(self) -> tuple["datasets.Dataset", "datasets.Dataset | None"]:
-        """Return training and held-out rows as TRL takes them."""
-        weighted = self.weighted
-        held_out = _table(self.held_out, weighted) if self.held_out else None
-        return _table(self.train, weighted), held_out
+    def table(self, rows: list[Example]) -> "datasets.Dataset":
+        """Return rows as TRL's collator takes them, with the tokens' weights where there are some."""
+        import datasets
+
+        columns: dict[str, list[Any]] = {
+            "input_ids": [example.ids for example in rows],
+            "labels": [example.labels for example in rows],
+        }
+        if self.weighted:
+            columns[WEIGHTS] = [example.weights or [1.0] * len(example.ids) for example in rows]
+        return datasets.Dataset.from_dict(columns)
 
 
 def length_limit(settings: Settings, config: Any) -> int | None:
@@ -222,18 +233,6 @@ def _dropped(examples: Sequence[Example]) -> dict[str, list[int]]:
         if of_kind := sorted(e.line for e in examples if kind in e.dropped):
             lines[kind] = of_kind
     return lines
-
-
-def _table(examples: list[Example], weighted: bool) -> "datasets.Dataset":
-    import datasets
-
-    columns: dict[str, list[Any]] = {
-        "input_ids": [e.ids for e in examples],
-        "labels": [e.labels for e in examples],
-    }
-    if weighted:
-        columns[WEIGHTS] = [e.weights or [1.0] * len(e.ids) for e in examples]
-    return datasets.Dataset.from_dict(columns)
 
 
 def _fingerprint(*parts: list[Example]) -> str:

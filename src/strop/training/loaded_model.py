@@ -131,7 +131,7 @@ def check_causal(model: Any) -> None:
         )
 
 
-def check_embeddings(data: TrainingData, model: Any, tokenizer: Any) -> None:
+def check_embeddings(data: TrainingData[Any], model: Any, tokenizer: Any) -> None:
     """Check that the model has an embedding for every token of the data.
 
     Raises:

@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 def first_record(
-    settings: Settings, model: Any, data: TrainingData, plan: StepPlan | None
+    settings: Settings, model: Any, data: TrainingData[Any], plan: StepPlan | None
 ) -> dict[str, Any]:
     """Return what run.json holds before the first step."""
     now = datetime.datetime.now(datetime.UTC)
@@ -94,7 +94,7 @@ def check_unchanged(record: Mapping[str, Any], model: Any, facts: Mapping[str, A
         logger.warning("the resumed run may end with other last bits: %s", "; ".join(changed))
 
 
-def data_sentences(data: TrainingData, settings: Settings) -> list[str]:
+def data_sentences(data: TrainingData[Any], settings: Settings) -> list[str]:
     """Return sentences about the rows to train on, and what of them is not seen."""
     facts = data.facts
     total = steps(settings, len(data.token_ids))[1]

@@ -122,7 +122,7 @@ class Session:
 
         return progress
 
-    def begin(self, data: TrainingData, args: TrainingArguments) -> list[TrainerCallback]:
+    def begin(self, data: TrainingData[Any], args: TrainingArguments) -> list[TrainerCallback]:
         """Write the record and the assets of the run, and return the callbacks that continue them.
 
         Args:

@@ -1,6 +1,7 @@
 """Methods of training: what each learns from, and the trainer that does it."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from trl import DPOConfig, SFTConfig
 from strop.planning.settings import Settings
 from strop.training import dataset
 from strop.training.methods import dpo, sft
+from strop.training.methods.adapted import adapted
 from strop.training.run_data import SplitRows
 
 
@@ -29,7 +31,9 @@ class Method:
     """Of an adapter, where the settings have none."""
 
 
-_PREFERENCES = Method(DPOConfig, dpo.fields, dpo.encode, dpo.build, 1e-5)
+_PREFERENCES = Method(
+    DPOConfig, dpo.fields, dpo.encode, functools.partial(adapted, dpo.Trainer), 1e-5
+)
 METHODS = {
     "sft": Method(SFTConfig, sft.fields, dataset.encode, sft.build, Settings().learning_rate),
     "dpo": _PREFERENCES,

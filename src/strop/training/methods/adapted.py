@@ -3,34 +3,58 @@
 from pathlib import Path
 from typing import Any, TypeVar
 
-from transformers import PrinterCallback
+from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 
 from strop.core.errors import ConfigError
 from strop.core.quiet import quiet
 from strop.models.lora import initialisation as lora_init
 from strop.models.lora.config import lora_config
 from strop.planning.settings import Settings
+from strop.training.dataset import TrainingData
 from strop.training.trainer import RunTrainer
 
 T = TypeVar("T", bound=RunTrainer)
 
 
-def adapted(trainer_class: type[T], settings: Settings, model: Any, **arguments: Any) -> T:
+def adapted(
+    trainer_class: type[T],
+    settings: Settings,
+    args: TrainingArguments,
+    model: Any,
+    tokenizer: Any,
+    data: TrainingData[Any],
+    callbacks: list[TrainerCallback],
+    **more: Any,
+) -> T:
     """Return a trainer of this class; PEFT puts a new adapter into the model.
 
     Args:
         trainer_class: of the method.
         settings: decide the adapter and its start.
+        args: what `arguments` returned.
         model: a transformers model without an adapter.
-        **arguments: what the class takes besides model and adapter.
+        tokenizer: gives the padding token.
+        data: what the method's `encode` returned.
+        callbacks: called at every step.
+        **more: what else the class takes.
 
     Raises:
         ConfigError: TRL or PEFT refuses the settings for this model.
     """
     adapter = lora_config(settings.rank, settings.alpha, settings.modules, settings.dropout)
+    train, held_out = data.sets()
     try:
         with quiet():
-            trainer = trainer_class(model, peft_config=adapter, **arguments)
+            trainer = trainer_class(
+                model,
+                args=args,
+                train_dataset=train,
+                eval_dataset=held_out,
+                processing_class=tokenizer,
+                peft_config=adapter,
+                callbacks=callbacks,
+                **more,
+            )
     except ValueError as e:
         raise ConfigError(f"TRL's trainer does not take these settings: {e}") from e
     trainer.remove_callback(PrinterCallback)

@@ -9,16 +9,14 @@ from array import array
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from transformers import TrainerCallback
-from trl import DPOConfig, DPOTrainer
+from trl import DPOTrainer
 
 from strop.core.errors import ConfigError
 from strop.core.tokens import IGNORE_INDEX, common_prefix
-from strop.data import Example, Piece, Supervision, encode_all, show
+from strop.data import Example, Supervision, encode_all, show
 from strop.data.rows import BrokenRowsError, Fault
 from strop.planning.settings import Settings
-from strop.training.dataset import length_for, row_facts, shortened
-from strop.training.methods.adapted import adapted
+from strop.training.dataset import TrainingData, length_for, row_facts, shortened
 from strop.training.run_data import SplitRows
 from strop.training.trainer import RunTrainer
 
@@ -46,17 +44,8 @@ class Pair:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PairDataset:
+class PairDataset(TrainingData[Pair]):
     """Pairs of a run as tokens; the prompt of a pair is computed once for both its answers."""
-
-    train: list[Pair]
-    """Pairs that are trained on."""
-    held_out: list[Pair]
-    """Pairs on which only the loss is measured."""
-    facts: dict[str, Any]
-    """Counts and a SHA-256 for run.json."""
-    samples: list[list[Piece]]
-    """First chosen answers as `strop data show` shows them."""
 
     @property
     def token_ids(self) -> list[list[int]]:
@@ -82,14 +71,17 @@ class PairDataset:
             yield pair.prompt + pair.chosen
             yield pair.rejected
 
-    @property
-    def evaluates(self) -> bool:
-        """True if there are held-out pairs to measure the loss on."""
-        return bool(self.held_out)
+    def table(self, rows: list[Pair]) -> "datasets.Dataset":
+        """Return pairs as TRL's collator takes them."""
+        import datasets
 
-    def sets(self) -> tuple["datasets.Dataset", "datasets.Dataset | None"]:
-        """Return training and held-out pairs as TRL's collator takes them."""
-        return _table(self.train), _table(self.held_out) if self.held_out else None
+        return datasets.Dataset.from_dict(
+            {
+                "prompt_ids": [pair.prompt for pair in rows],
+                "chosen_ids": [pair.chosen for pair in rows],
+                "rejected_ids": [pair.rejected for pair in rows],
+            }
+        )
 
 
 def encode(rows: SplitRows, tokenizer: Any, settings: Settings, limit: int | None) -> PairDataset:
@@ -204,18 +196,6 @@ def _cut(pair: Pair, max_length: int) -> Pair | Fault:
     return Pair(pair.prompt, chosen, rejected, pair.line, cut)
 
 
-def _table(pairs: Sequence[Pair]) -> "datasets.Dataset":
-    import datasets
-
-    return datasets.Dataset.from_dict(
-        {
-            "prompt_ids": [pair.prompt for pair in pairs],
-            "chosen_ids": [pair.chosen for pair in pairs],
-            "rejected_ids": [pair.rejected for pair in pairs],
-        }
-    )
-
-
 def _digest(*parts: Sequence[Pair]) -> str:
     digest = hashlib.sha256()
     for part in parts:
@@ -225,32 +205,6 @@ def _digest(*parts: Sequence[Pair]) -> str:
                 digest.update(f"{len(ids)} ".encode())
                 digest.update(array("q", ids).tobytes())
     return digest.hexdigest()
-
-
-def build(
-    settings: Settings,
-    args: DPOConfig,
-    model: Any,
-    tokenizer: Any,
-    dataset: PairDataset,
-    callbacks: list[TrainerCallback],
-) -> "Trainer":
-    """Return a trainer for `model`, which gets a new adapter; without it the model is the reference.
-
-    Raises:
-        ConfigError: TRL or PEFT refuses the settings for this model.
-    """
-    train, held_out = dataset.sets()
-    return adapted(
-        Trainer,
-        settings,
-        model,
-        args=args,
-        train_dataset=train,
-        eval_dataset=held_out,
-        processing_class=tokenizer,
-        callbacks=callbacks,
-    )
 
 
 class Trainer(RunTrainer, DPOTrainer):

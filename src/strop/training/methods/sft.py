@@ -28,7 +28,7 @@ def build(
     args: SFTConfig,
     model: Any,
     tokenizer: Any,
-    dataset: TokenizedDataset,
+    data: TokenizedDataset,
     callbacks: list[TrainerCallback],
 ) -> "Trainer":
     """Return a trainer for `model`, which gets a new adapter.
@@ -38,30 +38,21 @@ def build(
         args: what `arguments` returned.
         model: a transformers model without an adapter; PEFT puts the adapter into it.
         tokenizer: gives the padding token.
-        dataset: rows as tokens.
+        data: rows as tokens.
         callbacks: called at every step.
 
     Raises:
         ConfigError: TRL or PEFT refuses the settings for this model, or the data weights messages
             and the loss cannot.
     """
-    train, held_out = dataset.sets()
-    weighted = WEIGHTS in train.column_names
-    if weighted and (args.loss_type != "nll" or args.label_smoothing_factor):
+    if data.weighted and (args.loss_type != "nll" or args.label_smoothing_factor):
         raise ConfigError(
             "the data weighs messages (their `weight`), which this loss cannot: leave loss_type and "
             "label_smoothing_factor out of trainer, or the weights out of the data"
         )
+    collator = _WeightCollator(padding(tokenizer)) if data.weighted else None
     return adapted(
-        Trainer,
-        settings,
-        model,
-        args=args,
-        train_dataset=train,
-        eval_dataset=held_out,
-        processing_class=tokenizer,
-        callbacks=callbacks,
-        data_collator=_WeightCollator(padding(tokenizer)) if weighted else None,
+        Trainer, settings, args, model, tokenizer, data, callbacks, data_collator=collator
     )
 
 
