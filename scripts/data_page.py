@@ -24,58 +24,8 @@ from strop.data.reading.sources import SUFFIXES
 from strop.planning.settings import described
 
 PAGE = Path(__file__).parent.parent / "docs" / "data.md"
-EXAMPLES: list[tuple[str, dict[str, Any]]] = [
-    (
-        "messages",
-        {
-            "messages": [
-                {"role": "system", "content": "Be brief."},
-                {"role": "user", "content": "Capital of Peru?"},
-                {"role": "assistant", "reasoning_content": "Peru: Lima.", "content": "Lima."},
-            ]
-        },
-    ),
-    (
-        "messages",
-        {
-            "messages": [
-                {"role": "user", "content": "Rain in Oslo?"},
-                {
-                    "role": "assistant",
-                    "tool_calls": [{"function": {"name": "rain", "arguments": {"city": "Oslo"}}}],
-                },
-                {"role": "tool", "content": "yes"},
-                {"role": "assistant", "content": "It rains.", "weight": 2},
-            ],
-            "tools": [{"type": "function", "function": {"name": "rain", "parameters": {}}}],
-        },
-    ),
-    (
-        "conversations",
-        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
-    ),
-    ("instruction", {"instruction": "Translate.", "input": "Hund", "output": "dog"}),
-    ("prompt_completion", {"prompt": "2 + 2 =", "completion": "4"}),
-    ("question_answer", {"question": "2 + 2?", "answer": "4"}),
-    ("input_output", {"input": "2 + 2", "output": "4"}),
-    ("preference", {"prompt": "Hi", "chosen": "Hello!", "rejected": "What?"}),
-    ("kto", {"prompt": "Hi", "completion": "Hello!", "label": True}),
-    (
-        "question_answer",
-        {
-            "question": "Who won?",
-            "context": "Five won.",
-            "reasoning": "It says so.",
-            "answer": "Five",
-        },
-    ),
-    ("multiple_choice", {"question": "Which is hot?", "choices": ["sun", "moon"], "answer": 0}),
-    ("classification", {"text": "A fine film.", "label": "positive"}),
-    ("prompt_completion", {"text": "A long report ...", "summary": "In short: ..."}),
-    ("text", {"text": "All of this is learned."}),
-    ("prompt", {"prompt": "Write a haiku."}),
-]
-"""A row of each format."""
+EXAMPLES = json.loads(Path(__file__).with_name("data_examples.json").read_text(encoding="utf-8"))
+"""Rows of each format."""
 
 SHOWN = (
     *("map", "ignore_columns", "instruction", "encoding"),
@@ -269,7 +219,7 @@ def page() -> str:
         label=LONGEST_LABEL,
         line=LONGEST_LINE // 2**20,
         formats="\n".join(formats),
-        examples="\n".join(_example(*pair) for pair in EXAMPLES),
+        examples="\n".join(_example(**example) for example in EXAMPLES),
         settings="\n".join(settings),
         meaning="; ".join(MEANING.values()),
         families=", ".join(CHAT_TEMPLATES),
@@ -299,9 +249,9 @@ def _choices(default: Any, hint: Any) -> str:
     return " or ".join(f"`{c}`" for c in choices if isinstance(c, str)) or "none"
 
 
-def _example(name: str, row: dict[str, Any]) -> str:
+def _example(format: str, row: dict[str, Any]) -> str:
     name_read = read([row]).format
-    assert name_read == name, f"the example of {name} is read as {name_read}"
+    assert name_read == format, f"the example of {format} is read as {name_read}"
     return json.dumps(row)
 
 
