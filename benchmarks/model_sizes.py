@@ -7,6 +7,9 @@ model are alike.
 from pathlib import Path
 from typing import Any
 
+import card_models
+from card_models import config
+
 from strop.core.files import write_json
 from strop.planning import Setup, simulate
 from strop.planning.fitting import TOKENS
@@ -15,35 +18,19 @@ TABLE = Path(__file__).parent.parent / "src" / "strop" / "planning" / "model_siz
 DEPTHS = (2, 3)
 
 
-def _config(kind: str, sizes: tuple[int, ...], **more: Any) -> dict[str, Any]:
-    vocabulary, width, inner, blocks, heads, key_heads = sizes
-    return {
-        "model_type": kind,
-        "vocab_size": vocabulary,
-        "hidden_size": width,
-        "intermediate_size": inner,
-        "num_hidden_layers": blocks,
-        "num_attention_heads": heads,
-        "num_key_value_heads": key_heads,
-        "tie_word_embeddings": False,
-        "use_cache": False,
-        "pad_token_id": None,
-    } | more
-
-
 TIED = {"tie_word_embeddings": True}
 MODELS = {
-    "smollm2-135m-instruct": _config("llama", (49152, 576, 1536, 30, 9, 3), **TIED),
-    "gemma-3-270m": _config(
+    "smollm2-135m-instruct": config("llama", (49152, 576, 1536, 30, 9, 3), **TIED),
+    "gemma-3-270m": config(
         "gemma3_text", (262144, 640, 2048, 18, 4, 1), head_dim=256, sliding_window=512, **TIED
     ),
-    "qwen2.5-coder-0.5b-instruct": _config("qwen2", (151936, 896, 4864, 24, 14, 2), **TIED),
-    "Llama-3.2-1B": _config("llama", (128256, 2048, 8192, 16, 32, 8), head_dim=64, **TIED),
-    "Qwen2.5-3B": _config("qwen2", (151936, 2048, 11008, 36, 16, 2), **TIED),
-    "Qwen2.5-7B": _config("qwen2", (152064, 3584, 18944, 28, 28, 4)),
-    "Llama-3-8B": _config("llama", (128256, 4096, 14336, 32, 32, 8)),
-    "Phi-4-14B": _config("phi3", (100352, 5120, 17920, 40, 40, 10), sliding_window=None),
-    "Qwen2.5-32B": _config("qwen2", (152064, 5120, 27648, 64, 40, 8)),
+    "qwen2.5-coder-0.5b-instruct": config("qwen2", (151936, 896, 4864, 24, 14, 2), **TIED),
+    "Llama-3.2-1B": config("llama", (128256, 2048, 8192, 16, 32, 8), head_dim=64, **TIED),
+    "Qwen2.5-3B": config("qwen2", (151936, 2048, 11008, 36, 16, 2), **TIED),
+    **{
+        name: card_models.MODELS[name]
+        for name in ("Qwen2.5-7B", "Llama-3-8B", "Phi-4-14B", "Qwen2.5-32B")
+    },
 }
 """Configurations, written from what is published of the models."""
 

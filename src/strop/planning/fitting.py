@@ -15,7 +15,7 @@ RESERVE = 0.1
 def model_sizes() -> dict[str, dict[str, int]]:
     """Return the bytes at the peak of a step of LoRA, rank 16, on one row, by model and bits.
 
-    What `strop.planning.simulate` says of it, weights included; `scripts/model_sizes.py` wrote it.
+    What `strop.planning.simulate` says of it, weights included; `benchmarks/model_sizes.py` wrote it.
     """
     text = (resources.files("strop.planning") / "model_sizes.json").read_text("utf-8")
     return dict(json.loads(text))
