@@ -15,13 +15,13 @@ from pathlib import Path
 
 from strop.core.errors import DataError, MissingPackageError, StropError, UnsupportedError
 from strop.core.system.disk import format_size, free_bytes
+from strop.core.system.memory import says_so
 
 _FULL = 1_000_000
 """With fewer bytes free a failed write needs no other explanation."""
 _RUST = re.compile(r"\(os error (\d+)\)")
 _TORCH = re.compile(r"inline_container|PytorchStream|iostream error|Parent directory .* not exist")
 """What torch's writer says of a file, in whatever way it fails."""
-_MEMORY = re.compile(r"unable to mmap|an't allocate memory|not enough memory|out of memory")
 _WHY = {
     errno.ENOSPC: ("the disk is full", "make room"),
     errno.EDQUOT: ("the quota of its disk is used up", "make room, or ask for more"),
@@ -126,7 +126,7 @@ def _code(error: Exception) -> int | None:
         return error.errno
     if isinstance(error, FileNotFoundError):  # as safetensors makes it
         return errno.ENOENT
-    if isinstance(error, MemoryError) or _MEMORY.search(str(error)):
+    if isinstance(error, MemoryError) or says_so(str(error)):
         return errno.ENOMEM
     match = _RUST.search(str(error))
     return int(match[1]) if match else None
