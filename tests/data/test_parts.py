@@ -9,8 +9,8 @@ from strop.data.encoding.parts import FINDINGS, LEFT_OUT
 from strop.data.reading.columns import Columns
 from strop.planning.settings import Settings
 from strop.runs.left_out import left_out
+from strop.runs.run_data import read_and_split
 from strop.training.dataset import encode as encode_rows
-from strop.training.run_data import read_and_split
 from tests.data import small
 
 QUESTION = {"role": "user", "content": "Rain?"}

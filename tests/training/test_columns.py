@@ -11,8 +11,8 @@ from strop.data import Columns
 from strop.data.reading.read import read_by
 from strop.evaluation import evaluate
 from strop.exporting.certify.record import _rows
+from strop.runs.run_data import columns_of_run
 from strop.training import Run
-from strop.training.run_data import columns_of_run
 from tests.tiny.saved import QUICK
 
 QUICK = {**QUICK, "bits": 32, "max_steps": 1, "held_out": 2, "quiet": True}

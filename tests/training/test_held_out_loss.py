@@ -9,7 +9,7 @@ from transformers import AutoTokenizer, Qwen3_5ForCausalLM, Qwen3_5TextConfig, s
 import strop
 from strop.data import encode_all
 from strop.evaluation.scoring import score
-from strop.training.run_data import rows_of_run
+from strop.runs.run_data import rows_of_run
 from tests.tiny.saved import QUICK, in_float32, sums
 
 

@@ -17,8 +17,8 @@ from strop.data.reading.columns import columns_of
 from strop.evaluation import compare
 from strop.planning.settings import Settings
 from strop.runs.run import Run
+from strop.runs.run_data import read_and_split
 from strop.training.methods import dpo
-from strop.training.run_data import read_and_split
 from strop.training.trainer import RunTrainer
 from tests.tiny.saved import QUICK, in_float32
 

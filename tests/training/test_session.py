@@ -4,7 +4,8 @@ from transformers import TrainerState, TrainingArguments
 
 from strop.runs import checkpoints
 from strop.runs.run import Run
-from strop.training.callbacks import Checkpoints, RunLog
+from strop.training.callbacks.checkpoints import Checkpoints
+from strop.training.callbacks.log import RunLog
 from strop.training.interrupt import Interrupt
 
 

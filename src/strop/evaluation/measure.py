@@ -21,7 +21,7 @@ from strop.evaluation.result import Comparison, Evaluation, Other
 from strop.evaluation.rows import EvaluationRows, rows_of
 from strop.evaluation.scores import corrected
 from strop.runs import report
-from strop.training import Run
+from strop.runs.run import Run
 
 
 def evaluate(

@@ -11,8 +11,8 @@ from strop.data.rows import format_lines
 from strop.evaluation.labels import label_set, right_answer, unanswered
 from strop.evaluation.rows import EvaluationRows, content, rows_of_run_split
 from strop.models import load
-from strop.training import Run
-from strop.training.run_data import columns_of_run, rows_of_run
+from strop.runs.run import Run
+from strop.runs.run_data import columns_of_run, rows_of_run
 
 
 def opened(run_or_model: Any) -> tuple[Any, Any]:

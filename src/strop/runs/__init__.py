@@ -1,1 +1,1 @@
-"""Folder of a run: record, log, checkpoints, report."""
+"""Folder of a run: record, log, checkpoints, report, and the rows it trained on."""

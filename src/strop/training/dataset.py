@@ -15,7 +15,7 @@ from strop.data import Example, Fit, Piece, Row, Supervision, encode_all, show
 from strop.data.encoding.parts import LEFT_OUT
 from strop.data.reading.blend import format_parts
 from strop.planning.settings import Settings
-from strop.training.run_data import SplitRows
+from strop.runs.run_data import SplitRows
 
 if TYPE_CHECKING:
     import datasets

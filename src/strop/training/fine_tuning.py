@@ -10,11 +10,11 @@ from strop.core.system.processes import check_single
 from strop.data.reading.blend import sources_named
 from strop.data.reading.columns import columns_of
 from strop.runs.run import Run
+from strop.runs.run_data import read_and_split
 from strop.training.dataset import length_limit
 from strop.training.loaded_model import check_causal, check_embeddings
 from strop.training.methods import METHODS, with_method
 from strop.training.opening import OpenRun, open_run
-from strop.training.run_data import read_and_split
 from strop.training.session import Session
 from strop.training.trainer import arguments
 

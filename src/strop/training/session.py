@@ -26,7 +26,9 @@ from strop.runs.outcome import outcome
 from strop.runs.run import Run
 from strop.training import memory
 from strop.training.acceleration import accelerate, restore
-from strop.training.callbacks import Checkpoints, ProgressBar, RunLog, StepLines, StepProgress
+from strop.training.callbacks.checkpoints import Checkpoints
+from strop.training.callbacks.log import RunLog
+from strop.training.callbacks.shown import ProgressBar, StepLines, StepProgress
 from strop.training.dataset import TrainingData
 from strop.training.interrupt import Interrupt
 from strop.training.loaded_model import fresh, resumed, save_start

@@ -23,8 +23,8 @@ from strop.exporting.weights.sketches import WeightSketch, adapted, sketch_of
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.metrics.divergence import Answer, considered
 from strop.models.assets import ModelAssets
+from strop.runs.run_data import columns_of_run, rows_of_run
 from strop.training import Run
-from strop.training.run_data import columns_of_run, rows_of_run
 
 POSITIONS, BYTES = 512, 256_000_000
 """Limits of the next-token distributions compared: their number and their bytes."""

@@ -9,10 +9,10 @@ from transformers import TrainingArguments
 from trl import DPOConfig, SFTConfig
 
 from strop.planning.settings import Settings
+from strop.runs.run_data import SplitRows
 from strop.training import dataset
 from strop.training.methods import dpo, sft
 from strop.training.methods.adapted import adapted
-from strop.training.run_data import SplitRows
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from strop.core.tokens import IGNORE_INDEX, common_prefix
 from strop.data import Example, Supervision, encode_all, show
 from strop.data.rows import BrokenRowsError, Fault
 from strop.planning.settings import Settings
+from strop.runs.run_data import SplitRows
 from strop.training.dataset import TrainingData, length_for, row_facts, shortened
-from strop.training.run_data import SplitRows
 from strop.training.trainer import RunTrainer
 
 if TYPE_CHECKING:

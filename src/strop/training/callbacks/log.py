@@ -1,0 +1,100 @@
+"""log.jsonl: one line a step, one line a loss on the held-out rows."""
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import TrainerCallback
+
+from strop.core.errors import DivergedError
+from strop.core.files import writing, written_whole
+from strop.runs.outcome import outcome
+from strop.runs.run import Run
+from strop.training import memory
+
+
+class RunLog(TrainerCallback):
+    """Writes log.jsonl: one line a step, one line a loss on the held-out rows."""
+
+    def __init__(self, run: Run, step: int) -> None:
+        """Continue after optimizer step `step`: later lines of an earlier attempt are removed.
+
+        Before the first step the held-out loss is measured again, so that no line stays for 0.
+        """
+        earlier = [line for line in run.log if line["step"] <= step] if step else []
+        trained = [line for line in earlier if "loss" in line]
+        self._earlier_seconds = trained[-1]["seconds"] if trained else 0.0
+        self._earlier_tokens = trained[-1]["tokens"] if trained else 0
+        self._tokens = 0
+        self._started = time.monotonic()
+        self._earlier = earlier
+        self._run = run
+        self.path = run.log_file
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training, earlier attempts included."""
+        return self._earlier_seconds + time.monotonic() - self._started
+
+    @property
+    def tokens(self) -> int:
+        """Tokens trained on, earlier attempts included."""
+        return int(self._earlier_tokens + self._tokens)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Remove the lines of steps that are repeated, and start the clock."""
+        if state.is_world_process_zero:
+            with written_whole(self.path) as scratch:
+                scratch.write_text("".join(map(_line, self._earlier)), encoding="utf-8")
+        self._started = time.monotonic()
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Append a line.
+
+        Raises:
+            DivergedError: the loss is no longer a number.
+            UnsupportedError: the disk is full.
+        """
+        if "loss" in logs:
+            self._tokens = logs["num_tokens"]
+            line = {
+                "step": state.global_step,
+                "epoch": logs["epoch"],
+                "loss": logs["loss"],
+                "grad_norm": logs.get("grad_norm"),
+                "learning_rate": logs["learning_rate"],
+                "accuracy": logs.get("mean_token_accuracy"),
+                "tokens": self.tokens,
+                "seconds": round(self.seconds, 3),
+                "memory": memory.used(),
+                **_preferences(logs),
+            }
+            self._append(line, state)
+            if not math.isfinite(logs["loss"]):
+                raise DivergedError(outcome([line], self._run.record).diverged)
+        elif "eval_loss" in logs:
+            line = {"step": state.global_step, "held_out_loss": logs["eval_loss"]}
+            line |= {f"held_out_{name}": x for name, x in _preferences(logs, "eval_").items()}
+            self._append(line, state)
+
+    def _append(self, line: dict[str, Any], state: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(_line(line))
+
+
+def _preferences(logs: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Return how far chosen answers lead rejected ones, where a run learns from pairs.
+
+    The margin is the mean of beta (log p / p_0 of the chosen - log p / p_0 of the rejected answer),
+    the accuracy the share of pairs in which it is above 0.
+    """
+    names = {"reward_margin": "rewards/margins", "reward_accuracy": "rewards/accuracies"}
+    return {name: logs[prefix + of] for name, of in names.items() if prefix + of in logs}
+
+
+def _line(values: dict[str, Any]) -> str:
+    return json.dumps(values) + "\n"
