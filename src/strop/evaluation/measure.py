@@ -150,6 +150,6 @@ def compare(
         verdicts,
         forgetting,
     )
-    write(run, rows, plan, comparison, (first.outcomes, tuned.outcomes))
+    write(run, rows, plan, comparison, first, tuned)
     report.write(run)
     return comparison

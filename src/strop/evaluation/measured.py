@@ -122,7 +122,8 @@ def summary(
 ) -> Measured:
     """Return what a model's outcomes on rows come to."""
     scores = loss_scores(outcomes)
-    choices = Choices.of(rows, outcomes, plan.labels) if plan.labels else None
+    references = [right_answer(row) for row in rows.rows]
+    choices = Choices.of(references, outcomes, plan.labels) if plan.labels else None
     notes = [*rows.notes, *cluster_note(rows)]
     if lines := [row.line for row in rows.rows if unanswered(row)]:
         notes.append(f"{format_lines(lines)} without an answer: no loss")
@@ -149,6 +150,7 @@ def summary(
         }
         or None,
         confusion=None if choices is None else choices.confusion(),
+        calibration=None if choices is None else choices.calibration(),
         seconds=seconds,
         note="; ".join(notes) or None,
     )

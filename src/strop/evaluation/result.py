@@ -59,6 +59,9 @@ class Evaluation:
     """Precision, recall and F1 of each label; None where answers are no labels."""
     confusion: dict[str, dict[str, int]] | None = None
     """Rows by their right label and by the model's choice; None where answers are no labels."""
+    calibration: list[dict[str, float]] | None = None
+    """Bins of rows by the probability of the chosen label: `rows`, mean `probability`, share
+    `right`; None where answers are no labels."""
     seconds: float
     """Time it took."""
     note: str | None = None

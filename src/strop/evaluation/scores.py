@@ -7,10 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop.evaluation.labels import right_answer
 from strop.evaluation.outcomes import Outcome
 from strop.evaluation.result import Difference, Estimate
-from strop.evaluation.rows import EvaluationRows
 from strop.metrics import classification
 from strop.metrics.intervals import Scores, interval, paired, ratio
 from strop.metrics.significance import holm, mcnemar, rows_needed, t_two_sided
@@ -44,11 +42,17 @@ class Choices:
 
     @classmethod
     def of(
-        cls, rows: EvaluationRows, outcomes: Sequence[Outcome], labels: Sequence[str]
+        cls, references: Sequence[str | None], outcomes: Sequence[Outcome], labels: Sequence[str]
     ) -> "Choices | None":
-        """Return the choices, or None where no row has a right label and a likeliest one."""
+        """Return the choices, or None where no row has a right label and a likeliest one.
+
+        Args:
+            references: the right answer of each row, None for a row without one.
+            outcomes: what a model does on each row.
+            labels: in the order of the outcomes' likelihoods.
+        """
         numbers = {label: number for number, label in enumerate(labels)}
-        answers = [numbers.get(right_answer(row) or "") for row in rows.rows]
+        answers = [numbers.get(reference or "") for reference in references]
         both = zip(answers, outcomes, strict=True)
         places = tuple(
             i for i, (right, outcome) in enumerate(both) if right is not None and outcome.labels
@@ -83,6 +87,10 @@ class Choices:
     def confusion(self) -> dict[str, dict[str, int]]:
         """Return the number of rows by right label and choice."""
         return classification.confusion(self.right, self.chosen, self.labels)
+
+    def calibration(self) -> list[dict[str, float]]:
+        """Return how sure and how often right the model is, for each bin of sureness."""
+        return classification.reliability(self.sure, (self.right == self.chosen).double())
 
 
 def estimate(scores: Scores, clusters: Tensor, seed: int) -> Estimate:

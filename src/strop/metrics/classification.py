@@ -65,6 +65,28 @@ def calibration_error(sure: Tensor, hits: Tensor) -> Scores:
     return Scores(sums, lambda s: s[:, :BINS].abs().sum(1) / s[:, BINS], share=True)
 
 
+def reliability(sure: Tensor, hits: Tensor) -> list[dict[str, float]]:
+    """Return how sure and how often right a model is, for each bin of sureness that has a row.
+
+    Args:
+        sure: [B] probability of the chosen label.
+        hits: [B] 1 where it is right, else 0.
+
+    Returns:
+        For each bin its number of `rows`, their mean `probability`, and the share that is `right`.
+    """
+    bins = (sure * BINS).long().clamp(max=BINS - 1)
+    places = [bins == number for number in bins.unique().tolist()]
+    return [
+        {
+            "rows": int(place.sum()),
+            "probability": float(sure[place].mean()),
+            "right": float(hits[place].mean()),
+        }
+        for place in places
+    ]
+
+
 def confusion(right: Tensor, chosen: Tensor, labels: Sequence[str]) -> dict[str, dict[str, int]]:
     """Return the number of rows by right label and choice."""
     count = len(labels)

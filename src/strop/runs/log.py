@@ -1,4 +1,4 @@
-"""log.jsonl of a run, read again: one line a step, one line a loss on the held-out rows."""
+"""log.jsonl and evaluation_rows.jsonl of a run, read again: a line a step, a line a row."""
 
 import json
 from pathlib import Path
@@ -25,6 +25,18 @@ def read_log(file: Path) -> list[dict[str, Any]]:
             if line.endswith("}\n"):
                 values.append(_checked(json.loads(line)))
     return values
+
+
+def read_evaluation_rows(file: Path) -> list[dict[str, Any]]:
+    """Return the lines of evaluation_rows.jsonl; none before an evaluation.
+
+    Raises:
+        DataError: a line is not one that an evaluation wrote.
+    """
+    if not file.is_file():
+        return []
+    with reading(file, "remove it, and evaluate the run again"):
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
 
 
 def _checked(line: Any) -> dict[str, Any]:
