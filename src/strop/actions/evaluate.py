@@ -1,11 +1,13 @@
 """Evaluation of a run beside its base model and other models, or of one model."""
 
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from strop.core.errors import ConfigError
+from strop.core.errors import ConfigError, MissingPackageError
 from strop.core.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -70,6 +72,72 @@ def evaluate(
         "run": str(run.path),
         **plain(comparison),
     }
+
+
+def evaluate_tasks(
+    target: str,
+    tasks: Sequence[str],
+    *,
+    against: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Measure a model on tasks of lm-evaluation-harness.
+
+    Args:
+        target: a run folder, a checkpoint or a model.
+        tasks: names of tasks and groups of the harness, and YAML files of one's own.
+        against: other runs, checkpoints and models to measure on the same tasks.
+        options: by name `num_fewshot` (examples before each question; as the task says without it),
+            `apply_chat_template` and `limit` (questions of each task, from its first).
+        seed: of the bootstrap.
+        progress: called while requests are scored and answers generated.
+
+    Returns:
+        As `evaluate` does, each measure by `TASK.METRIC`; `harness` has what the harness itself says
+        of each model.
+
+    Raises:
+        StropError: the run, the model or a task cannot be used.
+        MissingPackageError: lm-eval is not installed.
+    """
+    from strop.models.files.places import check_name
+
+    for name in (target, *against):
+        if not Path(name).is_dir():
+            check_name(name)
+    options = options or {}
+    for option, least in (("limit", 1), ("num_fewshot", 0)):
+        if (number := options.get(option)) is not None and number < least:
+            flag = "--" + option.replace("_", "-")
+            raise ConfigError(f"{flag} is {number}; it must be at least {least}")
+    if not tasks:
+        raise ConfigError("--tasks names no task; write it as --tasks arc_easy,my_task.yaml")
+    if find_spec("lm_eval") is None:
+        raise MissingPackageError(
+            "--tasks needs lm-evaluation-harness; pip install 'strop[lm-eval]'"
+        )
+    from strop.evaluation.harness.loading import Harness
+    from strop.evaluation.harness.tasks import compare_on_tasks
+    from strop.evaluation.opening import opened
+    from strop.runs.run import Run
+
+    harness = Harness(names=tasks, progress=progress, **options)
+    source = f"tasks {', '.join(tasks)}"
+    others = [(name, functools.partial(opened, name)) for name in against]
+    if not Run.is_at(target):
+        if against:
+            raise ConfigError(f"--against compares a run with others, and {target} is no run")
+        alone = [(target, functools.partial(opened, target))]
+        return {"data": source, **compare_on_tasks(alone, harness, seed)}
+    run = Run.open(target)
+    models: list[tuple[str, Callable[[], Any]]] = [
+        ("base", run.load_base),
+        ("tuned", run.load),
+        *others,
+    ]
+    return {"data": source, "run": str(run.path), **compare_on_tasks(models, harness, seed)}
 
 
 def gated(

@@ -31,10 +31,10 @@ def quiet(*, warn: bool = True) -> Iterator[None]:
     with contextlib.ExitStack() as undo:
         undo.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", category=FutureWarning, module=_LIBRARIES)
-        undo.enter_context(_level("bitsandbytes"))
-        undo.enter_context(_without("kernels"))
+        undo.enter_context(log_level("bitsandbytes"))
+        undo.enter_context(without_package("kernels"))
         if not warn:
-            undo.enter_context(_level("transformers"))
+            undo.enter_context(log_level("transformers"))
         for name, (shown, hide, show) in _BARS.items():
             library = sys.modules.get(name)
             if library is not None and getattr(library, shown)():
@@ -44,11 +44,11 @@ def quiet(*, warn: bool = True) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _level(library: str) -> Iterator[None]:
-    """Log only errors of a library inside the block."""
+def log_level(library: str, least: int = logging.ERROR) -> Iterator[None]:
+    """Log only errors of a library inside the block, or what is at least as grave as named."""
     logger = logging.getLogger(library)
     level = logger.level
-    logger.setLevel(max(level, logging.ERROR))
+    logger.setLevel(max(level, least))
     try:
         yield
     finally:
@@ -56,7 +56,7 @@ def _level(library: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _without(package: str) -> Iterator[None]:
+def without_package(package: str) -> Iterator[None]:
     """Let imports of a package fail inside the block, as if it were not installed."""
     if package in sys.modules:
         yield

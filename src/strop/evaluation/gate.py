@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -45,7 +45,8 @@ def checks(
     if no_worse_than is not None:
         others = evaluated.get("against", ())
         difference = next(o["difference"] for o in others if o["name"] == no_worse_than)
-        results += _comparisons(difference, no_worse_than)
+        lower = {*LOWER_IS_BETTER, *measures.get("lower_is_better", ())}
+        results += _comparisons(difference, no_worse_than, lower)
     return results
 
 
@@ -61,11 +62,13 @@ def _bound(measures: Mapping[str, Any], name: str, bound: float, side: str) -> C
     return Check(title, not failed, sentence)
 
 
-def _comparisons(difference: Mapping[str, Any], other: str) -> Iterator[Check]:
+def _comparisons(
+    difference: Mapping[str, Any], other: str, lower_is_better: Collection[str]
+) -> Iterator[Check]:
     for name, change in difference.items():
         if name in UNBOUNDED and name != "loss":
             continue
-        sign = -1 if name in LOWER_IS_BETTER else 1
+        sign = -1 if name in lower_is_better else 1
         ends = [sign * end for end in (change["low"], change["high"]) if end is not None]
         worse = bool(ends) and max(ends) < 0
         relation = "surely worse than" if worse else "not surely worse than"

@@ -12,11 +12,8 @@ from strop.data import Row
 from strop.data.encoding.encode import encoded
 from strop.data.rows import Example, Fault
 from strop.evaluation.labels import reasons, right_answer, with_answer
-from strop.evaluation.scoring import score
+from strop.evaluation.scoring import score_tokens
 from strop.models.quantized.inference_layout import evaluating
-
-PADDED_TOKENS = 2**16
-"""Token ids handed to the model at once, padding included; progress is told after each part."""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -90,19 +87,10 @@ def scores_of(
     """Return the log-probabilities of the answer tokens of each row, or its fault."""
     examples = list(encoded(rows, tokenizer))
     pairs = [(e.ids, e.labels) for e in examples if isinstance(e, Example)]
-    scored: list[Tensor] = []
     with inference_only(model):
-        while len(scored) < len(pairs):
-            size, longest = 0, 0
-            for ids, _ in pairs[len(scored) :]:
-                longest = max(longest, len(ids))
-                if size and longest * (size + 1) > PADDED_TOKENS:
-                    break
-                size += 1
-            scored += score(model, pairs[len(scored) : len(scored) + size])
-            progress("scoring", len(scored), len(pairs))
+        scored = score_tokens(model, pairs, progress=progress)
     remaining = iter(scored)
-    return [e if isinstance(e, Fault) else next(remaining) for e in examples]
+    return [e if isinstance(e, Fault) else next(remaining).log_probs for e in examples]
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from strop.cli.flags import bounds_of, read_yaml
+from strop.cli.flags import UsageError, bounds_of, read_yaml
 from strop.cli.options import Encoding, Ignored, Instruction, Json, Names, Target, columns
 from strop.cli.output import respond
 from strop.core.system.terminal import bars
@@ -82,6 +82,20 @@ def evaluate(
         typer.Option(help="Exit code 1 where the run is surely worse than this run or model."),
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="Write the checks as JUnit XML.")] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(
+            help="Tasks of lm-evaluation-harness instead of rows, as arc_easy,my_task.yaml."
+        ),
+    ] = None,
+    num_fewshot: Annotated[
+        int | None,
+        typer.Option(help="Examples before each question of --tasks. Default: as the task says."),
+    ] = None,
+    apply_chat_template: Annotated[
+        bool,
+        typer.Option("--apply-chat-template", help="Ask --tasks in the model's chat template."),
+    ] = False,
     limit: Annotated[int | None, typer.Option(help="Number of rows to use. Default: all.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the rows drawn and of the bootstrap.")] = 0,
     names: Names = None,
@@ -115,17 +129,31 @@ def evaluate(
         "no_worse_than": no_worse_than,
     }
 
+    compared = list(dict.fromkeys(others))
+    of_tasks = {"num_fewshot": num_fewshot, "apply_chat_template": apply_chat_template}
+    _check_tasks(tasks, data, options | read_as, of_tasks)
+
     def work() -> dict[str, Any]:
         with bars(quiet=as_json) as progress:
-            evaluated = action.evaluate(
-                target,
-                data,
-                against=list(dict.fromkeys(others)),
-                limit=limit,
-                seed=seed,
-                columns=read_as,
-                metrics=lambda: action.metrics_of(options, progress),
-            )
+            if tasks is not None:
+                evaluated = action.evaluate_tasks(
+                    target,
+                    [name.strip() for name in tasks.split(",") if name.strip()],
+                    against=compared,
+                    options={**of_tasks, "limit": limit},
+                    seed=seed,
+                    progress=progress,
+                )
+            else:
+                evaluated = action.evaluate(
+                    target,
+                    data,
+                    against=compared,
+                    limit=limit,
+                    seed=seed,
+                    columns=read_as,
+                    metrics=lambda: action.metrics_of(options, progress),
+                )
         return action.gated(evaluated, junit=junit, **gate) if any(gate.values()) else evaluated
 
     evaluated = respond(work, show, as_json=as_json)
@@ -133,6 +161,30 @@ def evaluate(
     if failed:
         typer.echo("strop: " + "; ".join(failed), err=True)
         raise typer.Exit(1)
+
+
+def _check_tasks(
+    tasks: str | None, data: Path | None, of_rows: dict[str, Any], of_tasks: dict[str, Any]
+) -> None:
+    """Refuse options that have no effect beside the others.
+
+    Raises:
+        UsageError: lists all of them.
+    """
+    if tasks is None:
+        given = [name for name, value in of_tasks.items() if value not in (None, False)]
+        fault = "asks tasks of lm-evaluation-harness; name them with --tasks"
+    else:
+        given = [name for name, value in of_rows.items() if value and name != "forgetting"]
+        fault = "is of rows, and --tasks brings its own; leave one of them out"
+        if data is not None:
+            raise UsageError(f"{data} and --tasks are given; measure on rows or on tasks")
+    if given:
+        names = ", ".join(f"--{_FLAGS.get(name, name).replace('_', '-')}" for name in given)
+        raise UsageError(f"{names} {fault}")
+
+
+_FLAGS = {"functions": "metric", "max_tokens": "max-tokens"}
 
 
 def show(result: dict[str, Any]) -> None:
@@ -179,9 +231,15 @@ def _measures(title: str, columns: dict[str, dict[str, Any]]) -> Table:
     table.add_column("")
     for name in columns:
         table.add_column(name, justify="right")
-    for name in (n for n, value in next(iter(columns.values())).items() if _is_measure(value)):
-        cells = [_cell(of_one[name], name) if name in of_one else "" for of_one in columns.values()]
-        table.add_row(name.replace("_", " "), *cells)
+    names = dict.fromkeys(n for of in columns.values() for n in of if _is_measure(of[n]))
+    for name in names:
+        share = name not in UNBOUNDED and all(
+            name not in of_one.get("unbounded", ()) for of_one in columns.values()
+        )
+        cells = [
+            _cell(of_one[name], share) if name in of_one else "" for of_one in columns.values()
+        ]
+        table.add_row(name if "." in name else name.replace("_", " "), *cells)
     return table
 
 
@@ -189,10 +247,9 @@ def _is_measure(value: Any) -> bool:
     return isinstance(value, dict) and "low" in value
 
 
-def _cell(measure: dict[str, Any], name: str) -> str:
+def _cell(measure: dict[str, Any], share: bool) -> str:
     """Return a measure with its interval; a difference with its sign."""
     sign = "+" if "p" in measure else ""
-    share = name not in UNBOUNDED
     form = (lambda x: f"{100 * x:{sign}.1f}") if share else (lambda x: f"{x:{sign}.3f}")
     unit = (" points" if sign else " %") if share else ""
     value = f"{form(measure['value'])}{unit}"
@@ -220,7 +277,7 @@ def _sentences(result: dict[str, Any]) -> list[str]:
     if judge := result.get("judge"):
         sentences.append(
             f"the judge prefers the tuned answer in {judge['wins']}, the base one in "
-            f"{judge['losses']}, neither in {judge['ties']}: {_cell(judge['win_rate'], 'win_rate')}"
+            f"{judge['losses']}, neither in {judge['ties']}: {_cell(judge['win_rate'], True)}"
         )
     return sentences
 
