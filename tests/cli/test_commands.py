@@ -10,8 +10,8 @@ from strop.cli import main
 from tests.tiny.saved import save_chats
 
 COMMANDS = (
-    *("doctor", "train", "eval", "predict", "chat", "data check", "data show", "quantize"),
-    *("export", "serve", "push"),
+    *("doctor", "train", "eval", "predict", "report", "chat", "data check", "data show"),
+    *("quantize", "export", "serve", "push"),
 )
 
 

@@ -1,11 +1,9 @@
 """From data to run folder, with a tiny real model."""
 
-import json
 import logging
 import re
 import shutil
 import signal
-from html.parser import HTMLParser
 
 import pytest
 import torch
@@ -15,7 +13,6 @@ import strop
 from strop.core.errors import ConfigError, DataError, DivergedError, StropError
 from strop.data import encode_all, read
 from strop.models import compute_dtype
-from strop.runs import report
 from strop.training import Run
 from strop.training.dataset import length_for
 from tests.tiny.saved import QUICK, in_float32, save_chats, sums
@@ -83,38 +80,6 @@ def test_the_plain_trl_way_gives_the_same_losses(tmp_path, tiny_model):
             for accelerate in (True, False)
         )
     )
-
-
-def test_the_report_is_one_page_with_curve_samples_settings_and_cost(finished):
-    page = finished.report.read_text()
-    assert "<svg" in page
-    assert page.count('<div class="row-text">') == 5
-    assert re.search(r'<span class="supervised"[^>]*>\d+</span>', page)
-    assert re.search(r'<span class="special_supervised"[^>]*>&lt;\|end\|&gt;</span>', page)
-    assert "tokens a second" in page
-    assert "learning_rate" in page
-    assert "Before and after" not in page
-    assert not re.search(r"(src|href)=", page)
-    parser = HTMLParser()
-    parser.feed(page)
-
-
-def test_the_report_shows_before_and_after_once_there_is_an_evaluation(tmp_path, finished):
-    def side(accuracy: float) -> dict:
-        estimate = {"value": accuracy, "low": accuracy - 0.05, "high": accuracy + 0.06}
-        return {"rows": 300, "accuracy": estimate, "loss": estimate}
-
-    path = finished.path / "evaluation.json"
-    both = {"data": "<test>.jsonl", "base": side(0.37), "tuned": side(0.7)}
-    both["difference"] = side(0.33)
-    path.write_text(json.dumps(both))
-    report.write(finished)
-    page = finished.report.read_text()
-    path.unlink()
-    assert "33.0 % (28.0 % to 39.0 %)" in page
-    assert "37.0 % (32.0 % to 43.0 %)" in page
-    assert "70.0 % (65.0 % to 76.0 %)" in page
-    assert "300 rows of &lt;test&gt;.jsonl" in page
 
 
 def test_a_model_object_is_trained_and_gets_its_forward_back(tmp_path, tiny_model):

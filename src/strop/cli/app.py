@@ -14,6 +14,7 @@ from strop.cli.commands.evaluate import evaluate
 from strop.cli.commands.export import export, push
 from strop.cli.commands.predict import predict
 from strop.cli.commands.quantize import quantize
+from strop.cli.commands.report import report
 from strop.cli.commands.serve import serve
 from strop.cli.commands.train import DIVERGED, train
 from strop.cli.flags import UsageError
@@ -89,6 +90,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "doctor": (doctor, "strop doctor"),
     "train": (train, "strop train rows.jsonl --out runs/tone --epochs 2"),
     "eval": (evaluate, "strop eval runs/tone held_out.jsonl --limit 300"),
+    "report": (report, "strop report runs/tone runs/style --out compared.html"),
     "predict": (predict, "strop predict runs/tone new_rows.csv --out answered.csv"),
     "quantize": (
         quantize,

@@ -3,10 +3,11 @@
 import contextlib
 import io
 import json
-import re
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from strop.core.system.visible import visible
 
 T = TypeVar("T", bound=dict[str, Any])
 
@@ -37,9 +38,6 @@ def _json(value: dict[str, Any]) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
 def is_unicode() -> bool:
     """Return whether standard output can have every character."""
     return (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
@@ -50,11 +48,6 @@ def replace_unknown_characters() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-
-
-def visible(text: str) -> str:
-    r"""Return a text from data with control characters escaped, as `\x1b`."""
-    return _UNSEEN.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
 def fail(text: str, *, as_json: bool, **facts: Any) -> None:

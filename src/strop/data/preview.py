@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strop.core.errors import DataError
+from strop.core.system.visible import visible
 from strop.core.tokens import IGNORE_INDEX
 from strop.data.encoding.encode import characters, labelled
 from strop.data.encoding.length import Fit
@@ -115,27 +116,28 @@ def row_at(source: Any, line: int | None = None, columns: Columns | None = None)
     )
 
 
-STYLE = """<style>
-.row-text{white-space:pre-wrap;font-family:monospace;line-height:1.5}
-.row-text .supervised{background:#c6efce;color:#14532d}
-.row-text .special{color:#6b7280;font-style:italic}
-.row-text .special_supervised{background:#86d39a;color:#14532d;font-style:italic}
-.row-text .cut{color:#9ca3af;text-decoration:line-through}
-</style>"""
-"""Style sheet for `as_html`, once on a page."""
+STYLE = """
+.row-text { white-space: pre-wrap; font-family: ui-monospace, monospace; line-height: 1.7; }
+.row-text span { text-decoration-thickness: 2px; text-underline-offset: 3px; }
+.row-text .supervised { background: #d3f2dc; color: #0f3d22; text-decoration: underline solid; }
+.row-text .special { color: #55606f; font-style: italic; text-decoration: underline dotted; }
+.row-text .special_supervised { background: #a9e2bb; color: #0f3d22; font-style: italic;
+  text-decoration: underline double; }
+.row-text .cut { color: #55606f; text-decoration: line-through; }
+@media screen and (prefers-color-scheme: dark) {
+  .row-text .supervised { background: #16452b; color: #d9f7e3; }
+  .row-text .special_supervised { background: #20633d; color: #e6fbee; }
+  .row-text .special, .row-text .cut { color: #a3adbd; }
+}
+"""
+"""Style sheet for `as_html`; kinds differ by colour and by the line under the text."""
 
 
 def as_html(pieces: Iterable[Piece]) -> str:
     """Return the pieces as HTML; everything from the data is escaped."""
     spans = (
         f'<span class="{piece.kind}" title="{piece.tokens} tokens, {MEANING[piece.kind]}">'
-        f"{html.escape(piece.text)}</span>"
+        f"{html.escape(visible(piece.text))}</span>"
         for piece in pieces
     )
-    return f'<div class="row-text">{"".join(spans)}</div>'
-
-
-def legend() -> str:
-    """Return the legend of the colours as HTML."""
-    words = (f'<span class="{kind}">{text}</span>' for kind, text in MEANING.items())
-    return f'<p class="row-text">{" &nbsp; ".join(words)}</p>'
+    return f'<div class="row-text" dir="auto">{"".join(spans)}</div>'

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,9 +15,9 @@ from strop.evaluation.labels import right_answer
 from strop.evaluation.measured import Measured
 from strop.evaluation.outcomes import Outcome
 from strop.evaluation.plan import Plan
-from strop.evaluation.result import Comparison
+from strop.evaluation.result import Comparison, Difference
 from strop.evaluation.rows import EvaluationRows, request_of
-from strop.evaluation.scores import Choices, loss_scores
+from strop.evaluation.scores import Choices, corrected, difference, loss_scores
 from strop.metrics.intervals import Scores
 from strop.metrics.names import LABEL_METRICS, UNBOUNDED
 from strop.runs.log import read_evaluation_rows
@@ -110,7 +110,7 @@ def _lines(rows: EvaluationRows, base: Measured, tuned: Measured) -> Iterator[di
             "cluster": int(rows.clusters[place]),
             "request": request_of(row),
             **({} if reference is None else {"reference": reference}),
-            **({} if question is None else {"choices": question.choices}),
+            **({} if question is None else {"choices": question.choices, "right": question.right}),
             "base": _filled(base.outcomes[place]),
             "tuned": _filled(tuned.outcomes[place]),
             **({"scores": of_row} if of_row else {}),
@@ -172,6 +172,41 @@ def _scores_of_lines(name: str, lines: Sequence[dict[str, Any]]) -> Scores | Non
     scores = mean_scores(values, places, share)
     right = share and {*values} <= {0.0, 1.0}
     return scores and dataclasses.replace(scores, right=right)
+
+
+def differences_between(runs: Sequence[Run], seed: int = 0) -> list[dict[str, Difference] | None]:
+    """Return of each run after the first its measures less the first's, paired row by row.
+
+    Nothing is measured again. A run that was evaluated on other rows, or not at all, has None; the
+    others are corrected for their number.
+
+    Args:
+        runs: at least one, in the order of a report.
+        seed: of the bootstrap.
+    """
+    first, *others = runs
+    scores = recorded_scores(first)
+    rows = (first.evaluation or {}).get("rows_sha256")
+    paired: list[Mapping[str, Difference] | None] = [
+        None
+        if scores is None or (run.evaluation or {}).get("rows_sha256") != rows
+        else _differences(scores, recorded_scores(run), seed)
+        for run in others
+    ]
+    adjusted = iter(corrected([of_one for of_one in paired if of_one is not None]))
+    return [None if of_one is None else next(adjusted) for of_one in paired]
+
+
+def _differences(
+    first: RecordedScores, second: RecordedScores | None, seed: int
+) -> dict[str, Difference] | None:
+    if second is None:
+        return None
+    return {
+        name: difference(first.scores[name], scores, first.clusters, seed)
+        for name, scores in second.scores.items()
+        if name in first.scores
+    }
 
 
 def _filled(outcome: Outcome) -> dict[str, object]:

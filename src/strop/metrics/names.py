@@ -1,4 +1,7 @@
-"""Names of measures."""
+"""Names of measures, and how their values are written."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 LABEL_METRICS = ("accuracy", "macro_f1", "calibration_error")
 """Measures of rows whose answers are labels."""
@@ -25,3 +28,25 @@ RIGHT_OR_WRONG = ("exact_match", "contains", "number", "json_valid", "json_schem
 """Measures of a generated answer that are 0 or 1."""
 LOWER_IS_BETTER = ("loss", "perplexity", "calibration_error")
 """Measures of which less is better."""
+
+
+def is_share(name: str, models: Iterable[Mapping[str, Any]]) -> bool:
+    """Return whether a measure goes from 0 to 1, for all that models say of theirs."""
+    return name not in UNBOUNDED and all(name not in of.get("unbounded", ()) for of in models)
+
+
+def format_measure(measure: Mapping[str, Any], share: bool) -> str:
+    """Return a value with its interval; a difference, which has a `p`, with its sign.
+
+    Args:
+        measure: `value`, `low` and `high`, the ends None where there is no interval.
+        share: it goes from 0 to 1, and is written in percent.
+    """
+    sign = "+" if "p" in measure else ""
+    unit = (" points" if sign else " %") if share else ""
+    value, *ends = (
+        f"{100 * number:{sign}.1f}" if share else f"{number:{sign}.3f}"
+        for number in (measure["value"], measure["low"], measure["high"])
+        if number is not None
+    )
+    return f"{value}{unit}" + (f"  ({ends[0]} to {ends[1]})" if ends else "")

@@ -15,12 +15,18 @@ _WORD = regex.compile(
     regex.V1,
 )
 """A word; in scripts without spaces between words, a letter with its marks."""
+_PART = regex.compile(rf"{_WORD.pattern}|\s+|.", regex.V1 | regex.S)
 _ARTICLES = frozenset(("a", "an", "the"))
 _NUMBER = regex.compile(
     r"(?:(?<!\w)[-+−])?(?:\d{1,3}(?:[,\u00a0\u202f ]\d{3})+(?!\d)|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?"
 )
 _SENTENCE_END = regex.compile(r"[.!?؟।…]+(?=[\s\"'”’)\]]|$)|[。！？]+")
 CHRF_ORDER, CHRF_BETA = 6, 2
+
+
+def parts(text: str) -> list[str]:
+    """Return a text as its words, runs of white space and single signs; joined they are the text."""
+    return [match.group() for match in _PART.finditer(text)]
 
 
 def words(text: str) -> list[str]:

@@ -9,7 +9,7 @@ import yaml
 
 from strop.core.files import written_whole
 from strop.models.packaged import PACKAGED, packaged_name, published_name
-from strop.planning.settings import described
+from strop.runs.command import train_command
 from strop.runs.outcome import outcome
 from strop.runs.run import Run
 
@@ -23,8 +23,6 @@ _WHAT = {
     "ollama": "GGUF file and Modelfile for Ollama",
     "bnb": "weights in bitsandbytes' 4 bits",
 }
-_OF_PLACES = ("data", "out", "model", "max_length", "dtype")
-"""Settings that are resolved or name places of one machine."""
 
 
 def write(
@@ -74,11 +72,12 @@ def _body(run: Run, kind: str, verdict: Mapping[str, Any] | None) -> Iterator[st
     record = run.record
     settings, data = record["settings"], record["data"]
     base = published_name(settings["model"])
+    sources = ", ".join(_names(data))
     yield f"\n# {run.path.resolve().name}: {_WHAT.get(kind, kind)}"
     yield (
         f"\n{base}, fine-tuned by LoRA (rank {settings['rank']}, alpha {settings['alpha']}) with "
         f"strop {record['versions']['strop']} in "
-        f"{record['steps_done']:,} steps on {_names(data)}, started {record['started'][:10]}."
+        f"{record['steps_done']:,} steps on {sources}, started {record['started'][:10]}."
     )
     yield "\n## Results\n"
     yield from (f"- {sentence}" for sentence in _results(run))
@@ -90,12 +89,12 @@ def _body(run: Run, kind: str, verdict: Mapping[str, Any] | None) -> Iterator[st
     changed = ", changed before training (in `base/` of the run)" if start.get("kept") else ""
     yield f"- base model: {base}{changed}{_digest(start.get('sha256', {}).get('weights'))}"
     yield (
-        f"- data: {data['rows']:,} rows of {_names(data)} ({data['format']}), "
+        f"- data: {data['rows']:,} rows of {sources} ({data['format']}), "
         f"{data['held_out_rows']:,} more held out{_digest(data['sha256'], 'of their tokens')}"
     )
     yield f"- base weights in {settings['bits']} bits while training, products in {settings['dtype']}"
     yield "\n## How to repeat it\n"
-    yield f"```bash\n{_command(settings, data)}\n```"
+    yield f"```bash\n{train_command(settings, _names(data), base)}\n```"
     if kind == "adapter":
         yield "\n## How to use it\n"
         yield _USE.format(base=json.dumps(base))
@@ -130,29 +129,11 @@ def _estimate(measure: Mapping[str, Any]) -> str:
     return f"{measure['value']:.3f} (95 % interval {measure['low']:.3f} to {measure['high']:.3f})"
 
 
-def _names(data: Mapping[str, Any]) -> str:
+def _names(data: Mapping[str, Any]) -> list[str]:
     """Return the names of the data's files, without their folders."""
     sources = [part["name"] for part in data.get("sources", ())] or [data["source"]]
-    return ", ".join(Path(name).name for name in sources)
+    return [Path(name).name for name in sources]
 
 
 def _digest(sha256: str | None, of: str = "") -> str:
     return f", SHA-256 {of} {sha256}".replace("  ", " ") if sha256 else ""
-
-
-def _command(settings: Mapping[str, Any], data: Mapping[str, Any]) -> str:
-    """Return the command that makes these weights, with the settings that are not the defaults."""
-    words = [
-        f"strop train {_names(data).replace(',', '')} --model {published_name(settings['model'])}"
-    ]
-    for name, (_, default, _) in described().items():
-        value = settings.get(name)
-        if name in _OF_PLACES or value in (default, None, {}):
-            continue
-        text = str(value).lower() if isinstance(value, bool) else value
-        if not isinstance(value, bool | int | float | str):
-            text = f"'{json.dumps(value)}'"
-        words.append(f"--{name.replace('_', '-')} {text}")
-    return " \\\n  ".join(
-        [*words, f"--dtype {settings['dtype']} --max-length {settings['max_length']}"]
-    )

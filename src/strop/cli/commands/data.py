@@ -11,10 +11,11 @@ from rich.text import Text
 
 from strop.cli.flags import UsageError
 from strop.cli.options import Encoding, Ignored, Instruction, Json, Names, columns
-from strop.cli.output import is_unicode, respond, visible
+from strop.cli.output import is_unicode, respond
 from strop.cli.settings_command import Command
 from strop.core.errors import flag
 from strop.core.system.terminal import bars
+from strop.core.system.visible import visible
 
 data = typer.Typer(
     name="data",

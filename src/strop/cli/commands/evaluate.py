@@ -11,7 +11,7 @@ from strop.cli.flags import UsageError, bounds_of, read_yaml
 from strop.cli.options import Encoding, Ignored, Instruction, Json, Names, Target, columns
 from strop.cli.output import respond
 from strop.core.system.terminal import bars
-from strop.metrics.names import METRICS, UNBOUNDED
+from strop.metrics.names import METRICS, format_measure, is_share
 
 
 def evaluate(
@@ -233,29 +233,15 @@ def _measures(title: str, columns: dict[str, dict[str, Any]]) -> Table:
         table.add_column(name, justify="right")
     names = dict.fromkeys(n for of in columns.values() for n in of if _is_measure(of[n]))
     for name in names:
-        share = name not in UNBOUNDED and all(
-            name not in of_one.get("unbounded", ()) for of_one in columns.values()
-        )
-        cells = [
-            _cell(of_one[name], share) if name in of_one else "" for of_one in columns.values()
-        ]
+        share = is_share(name, columns.values())
+        measures = (of_one.get(name) for of_one in columns.values())
+        cells = [format_measure(of_one, share) if of_one else "" for of_one in measures]
         table.add_row(name if "." in name else name.replace("_", " "), *cells)
     return table
 
 
 def _is_measure(value: Any) -> bool:
     return isinstance(value, dict) and "low" in value
-
-
-def _cell(measure: dict[str, Any], share: bool) -> str:
-    """Return a measure with its interval; a difference with its sign."""
-    sign = "+" if "p" in measure else ""
-    form = (lambda x: f"{100 * x:{sign}.1f}") if share else (lambda x: f"{x:{sign}.3f}")
-    unit = (" points" if sign else " %") if share else ""
-    value = f"{form(measure['value'])}{unit}"
-    if measure["low"] is None:
-        return value
-    return f"{value}  ({form(measure['low'])} to {form(measure['high'])})"
 
 
 def _sentences(result: dict[str, Any]) -> list[str]:
@@ -277,7 +263,8 @@ def _sentences(result: dict[str, Any]) -> list[str]:
     if judge := result.get("judge"):
         sentences.append(
             f"the judge prefers the tuned answer in {judge['wins']}, the base one in "
-            f"{judge['losses']}, neither in {judge['ties']}: {_cell(judge['win_rate'], True)}"
+            f"{judge['losses']}, neither in {judge['ties']}: "
+            + format_measure(judge["win_rate"], share=True)
         )
     return sentences
 

@@ -1,0 +1,84 @@
+"""report.html: a run as one self-contained page."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from strop.data.preview import Piece, as_html
+from strop.runs import model_card
+from strop.runs.log import read_evaluation_rows
+from strop.runs.report import facts
+from strop.runs.report.answers import changed_answers
+from strop.runs.report.curves import figures
+from strop.runs.report.measured import evaluation_facts
+from strop.runs.report.page import write_page
+from strop.runs.run import Run
+
+
+def write(run: Run, path: Path | None = None) -> Path:
+    """Write the page of a run from the files of its folder, and the card of its adapter.
+
+    Args:
+        run: the run.
+        path: of the page; None takes `run.report`.
+
+    Returns:
+        Where the page is.
+    """
+    path = path or run.report
+    record, evaluation = run.record, run.evaluation
+    as_set, others = facts.settings_tables(record["settings"])
+    samples = record.get("samples", [])
+    write_page(
+        path,
+        "report.html.jinja",
+        title=facts.title(record),
+        state=facts.state(record),
+        path=str(run.path),
+        warning=record.get("diverged") or "",
+        best=best_sentence(run),
+        figures=figures(run.log, (record.get("best") or {}).get("step")),
+        evaluation=evaluation_facts(evaluation),
+        answers=_answers(run, evaluation),
+        plan=facts.plan_beside_fact(record),
+        sentence=(record.get("planned") or {}).get("sentence", ""),
+        data=facts.data_facts(record["data"]),
+        samples=[Markup(as_html(Piece(**piece) for piece in row)) for row in samples],
+        kinds=facts.meanings(samples),
+        exports=record.get("exports", {}),
+        command=facts.command(record, str(run.path)),
+        as_set=as_set,
+        others=others,
+        versions=facts.versions(record),
+        digests=facts.digests(record, evaluation),
+    )
+    if run.adapter_folder.is_dir():
+        model_card.write(run, run.adapter_folder)
+    return path
+
+
+def _answers(run: Run, evaluation: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the answers that changed most, by what they are ordered; None where none are on file."""
+    if evaluation is None:
+        return None
+    labels = evaluation.get("measured", {}).get("labels")
+    lines = read_evaluation_rows(run.evaluation_rows_file)
+    by, better, worse = changed_answers(lines, labels)
+    return {"by": by, "better": better, "worse": worse} if better or worse else None
+
+
+def best_sentence(run: Run) -> str:
+    """Return a sentence about the step whose adapter a run keeps, if that of the lowest loss."""
+    best = run.record.get("best")
+    if best is None:
+        return ""
+    sentence = (
+        f"The adapter is that of step {best['step']:,}, whose loss on the held-out rows, "
+        f"{best['held_out_loss']:.3f}, is the lowest."
+    )
+    first = next((x["held_out_loss"] for x in run.log if "held_out_loss" in x), None)
+    if first is not None and first < best["held_out_loss"]:
+        sentence += f" Before training it was lower: {first:.3f}."
+    return sentence

@@ -1,0 +1,152 @@
+"""Rows whose answers got better and worse most, with the words in which both answers differ."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Any
+
+from strop.metrics.text import parts
+
+MOST = 10
+"""Answers of each kind."""
+_LONGEST = 1500
+"""Characters of a text that are shown and compared."""
+
+Words = list[tuple[str, bool]]
+"""Parts of an answer, and whether the other answer lacks them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedAnswer:
+    """A row, and what both models say to it."""
+
+    line: int
+    request: str
+    reference: str | None
+    before: Words
+    after: Words
+    score_before: str
+    score_after: str
+    change: float
+    """Of the score by which rows are ordered; above 0 is better."""
+
+
+def changed_answers(
+    lines: Sequence[Mapping[str, Any]], labels: Sequence[str] | None
+) -> tuple[str, list[ChangedAnswer], list[ChangedAnswer]]:
+    """Return by what rows are ordered, those that got better most, and those that got worse most.
+
+    Args:
+        lines: of evaluation_rows.jsonl.
+        labels: of the data, if answers are labels.
+    """
+    rows = [line for line in lines if "request" in line]
+    names = [
+        n for n in dict.fromkeys(n for r in rows for n in r.get("scores", ())) if n != "length"
+    ]
+    if labels and any("labels" in row["tuned"] and row.get("reference") in labels for row in rows):
+        by, scored = "probability of the right label", [_by_label(row, labels) for row in rows]
+    elif any("choices" in row for row in rows):
+        by, scored = "probability of the right choice", [_by_choice(row) for row in rows]
+    elif names:
+        by = names[0].replace("_", " ")
+        scored = [_by_answer(row, names[0]) for row in rows]
+    else:
+        by, scored = "loss of the right answer, per token", [_by_loss(row) for row in rows]
+    ordered = sorted((row for row in scored if row is not None), key=lambda row: -row.change)
+    better = [_compared(row) for row in ordered[:MOST] if row.change > 0]
+    worse = [_compared(row) for row in ordered[::-1][:MOST] if row.change < 0]
+    return by, better, worse
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """A row with the answers of base and tuned, and how they are scored."""
+
+    row: Mapping[str, Any]
+    answers: Sequence[str]
+    scores: Sequence[str]
+    change: float
+
+
+def _by_label(row: Mapping[str, Any], labels: Sequence[str]) -> _Scored | None:
+    models = [row[name].get("labels") for name in ("base", "tuned")]
+    if row.get("reference") not in labels or not all(models):
+        return None
+    right = labels.index(row["reference"])
+    shares = [probabilities(of) for of in models]
+    answers = [labels[of.index(max(of))] for of in shares]
+    scores = [of[right] for of in shares]
+    return _Scored(row, answers, [f"{100 * s:.1f} %" for s in scores], scores[1] - scores[0])
+
+
+def _by_choice(row: Mapping[str, Any]) -> _Scored | None:
+    choices = row.get("choices")
+    models = [row[name].get("choices") for name in ("base", "tuned")]
+    if not choices or not all(models):
+        return None
+    shares = [probabilities([total for total, _ in of]) for of in models]
+    answers = [choices[of.index(max(of))] for of in shares]
+    scores = [of[row["right"]] for of in shares]
+    return _Scored(row, answers, [f"{100 * s:.1f} %" for s in scores], scores[1] - scores[0])
+
+
+def _by_answer(row: Mapping[str, Any], name: str) -> _Scored | None:
+    answers = [row[model].get("answer") for model in ("base", "tuned")]
+    values = row.get("scores", {}).get(name)
+    if None in answers or values is None:
+        return None
+    return _Scored(row, answers, [f"{v:.3g}" for v in values], values[1] - values[0])
+
+
+def _by_loss(row: Mapping[str, Any]) -> _Scored | None:
+    models = [row["base"], row["tuned"]]
+    if not all(of.get("tokens") and of.get("loss") is not None for of in models):
+        return None
+    losses = [of["loss"] / of["tokens"] for of in models]
+    answers = [of.get("answer", "") for of in models]
+    return _Scored(row, answers, [f"{loss:.3f}" for loss in losses], losses[0] - losses[1])
+
+
+def _compared(scored: _Scored) -> ChangedAnswer:
+    """Return a row with the words marked in which its answers differ."""
+    row, reference = scored.row, scored.row.get("reference")
+    before, after = word_differences(*(cut(answer) for answer in scored.answers))
+    return ChangedAnswer(
+        line=row["line"],
+        request=cut(row["request"]),
+        reference=None if reference is None else cut(reference),
+        before=before,
+        after=after,
+        score_before=scored.scores[0],
+        score_after=scored.scores[1],
+        change=scored.change,
+    )
+
+
+def probabilities(log_probs: Sequence[float]) -> list[float]:
+    """Return p_i = exp(l_i) / sum_j exp(l_j)."""
+    most = max(log_probs)
+    weights = [math.exp(value - most) for value in log_probs]
+    return [weight / sum(weights) for weight in weights]
+
+
+def word_differences(first: str, second: str) -> tuple[Words, Words]:
+    """Return both texts in parts, each with whether the other text lacks it."""
+    one, other = parts(first), parts(second)
+    sides: tuple[Words, Words] = ([], [])
+    matcher = SequenceMatcher(None, one, other, autojunk=False)
+    for kind, start, end, other_start, other_end in matcher.get_opcodes():
+        spans = one[start:end], other[other_start:other_end]
+        for side, span in zip(sides, spans, strict=True):
+            if span:
+                side.append(("".join(span), kind != "equal"))
+    return sides
+
+
+def cut(text: str) -> str:
+    """Return a text of at most some characters, with the number of those left out."""
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[:_LONGEST]} … ({len(text) - _LONGEST:,} more characters)"
