@@ -8,7 +8,7 @@ from torch import Tensor
 from strop.layers.norm import Norm
 from strop.ops import rope
 from strop.ops.lora_linear import eager as linear
-from strop.ops.lora_linear.parts import LinearParts, Workspace
+from strop.ops.lora_linear.parts import Gradients, LinearParts, Workspace
 from strop.ops.segment_attention import eager as attention
 from strop.ops.segment_attention.segments import Segments
 
@@ -99,15 +99,16 @@ class AttentionHalf:
         masks: tuple[linear.Masks, linear.Masks],
         *,
         x_needs_grad: bool,
-    ) -> tuple[Tensor | None, linear.Gradients]:
+    ) -> tuple[Tensor | None, Gradients]:
         """Return the gradient of x [N, D], or None, and those of `trained`."""
         scale, qkv, out, lse, *post = saved
         above = dy
         if self.post_norm is not None:
             above = self.post_norm.backward(dy, *post)
         o = (self.o,), masks[1], self.workspace
-        o_gradients = linear.adapter_gradients(above, out.flatten(1), *o)
-        dout = linear.input_gradient(above, *o)
+        lifted = linear.lift(above, *o[:2])
+        o_gradients = linear.adapter_gradients(above, out.flatten(1), *o, lifted)
+        dout = linear.input_gradient(above, *o, lifted)
         q, k, v, scales = self._rotated(qkv, fresh=False)
         dqkv = torch.empty_like(qkv)
         parts = self._split(dqkv)
@@ -119,11 +120,13 @@ class AttentionHalf:
             assert head_norm is not None
             head_norm.backward(parts[i], before[i], head_scale, out=parts[i])
         h, _ = self.norm.forward(x, out=self.workspace.take("normed", x.shape, x))
-        gradients = linear.adapter_gradients(dqkv, h, self.qkv, masks[0], self.workspace)
+        qkv_parts = self.qkv, masks[0], self.workspace
+        lifted = linear.lift(dqkv, *qkv_parts[:2])
+        gradients = linear.adapter_gradients(dqkv, h, *qkv_parts, lifted)
         gradients += o_gradients
         if not x_needs_grad:
             return None, gradients
-        dh = linear.input_gradient(dqkv, self.qkv, masks[0], self.workspace)
+        dh = linear.input_gradient(dqkv, *qkv_parts, lifted)
         return self.norm.backward(dh, x, scale, out=dh).add_(dy), gradients
 
     def keys_and_values(self, saved: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:

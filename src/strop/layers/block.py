@@ -29,7 +29,7 @@ from torch.autograd import Function
 from strop.core.system.spill import Spill
 from strop.layers.mlp_half import MlpHalf
 from strop.ops.lora_linear import eager as linear
-from strop.ops.lora_linear.eager import Gradients
+from strop.ops.lora_linear.parts import Gradients
 
 Masks = tuple[linear.Masks, linear.Masks]
 

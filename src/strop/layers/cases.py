@@ -31,6 +31,8 @@ class Case:
     one_product: bool = False
     """Whether q, k and v, or gate and up, are one layer (Phi-3)."""
     seed: int = 0
+    adapter_dtype: torch.dtype | None = None
+    """None: the same as `dtype`."""
 
     def x(self) -> Tensor:
         """Return [N, D], the same each time."""
@@ -84,8 +86,10 @@ class Case:
         weight, bias = random(E, width) / width**0.5, random(E)
         if self.adapter == "none" or (self.adapter == "some" and not adapted):
             return LinearParts(weight, bias)
-        a, b = (random(R, width) / width**0.5).requires_grad_(), random(E, R).requires_grad_()
+        dtype = self.adapter_dtype or self.dtype
+        a = (random(R, width) / width**0.5).to(dtype).requires_grad_()
+        b = random(E, R).to(dtype).requires_grad_()
         dora = self.adapter == "dora"
-        magnitude = random(E).abs().add(0.5).requires_grad_() if dora else None
+        magnitude = random(E).abs().add(0.5).to(dtype).requires_grad_() if dora else None
         share = 0.4 if self.adapter == "dropout" else 0.0
         return LinearParts(weight, bias, a, b, 0.7, magnitude, share)

@@ -7,7 +7,7 @@ from torch import Tensor
 from strop.layers.norm import Norm
 from strop.ops import glu
 from strop.ops.lora_linear import eager as linear
-from strop.ops.lora_linear.parts import LinearParts, Workspace
+from strop.ops.lora_linear.parts import Gradients, LinearParts, Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +66,26 @@ class MlpHalf:
         masks: tuple[linear.Masks, linear.Masks],
         *,
         x_needs_grad: bool,
-    ) -> tuple[Tensor | None, linear.Gradients]:
+    ) -> tuple[Tensor | None, Gradients]:
         """Return the gradient of x [N, D], or None, and those of `trained`."""
         scale, gate_up, *post = saved
         above = dy
         if self.post_norm is not None:
             above = self.post_norm.backward(dy, *post)
         down = (self.down,), masks[1], self.workspace
-        dact = linear.input_gradient(above, *down)
+        lifted = linear.lift(above, *down[:2])
+        dact = linear.input_gradient(above, *down, lifted)
         act = None if self.down.a is None else self._activations(gate_up)
         dgate_up = glu.passes(gate_up).backward(dact, gate_up, self.activation, act=act)
-        down_gradients = [] if act is None else linear.adapter_gradients(above, act, *down)
+        down_gradients = [] if act is None else linear.adapter_gradients(above, act, *down, lifted)
         h, _ = self.norm.forward(x, out=self.workspace.take("normed", x.shape, x))
-        gradients = linear.adapter_gradients(dgate_up, h, self.gate_up, masks[0], self.workspace)
+        gate_up_parts = self.gate_up, masks[0], self.workspace
+        lifted = linear.lift(dgate_up, *gate_up_parts[:2])
+        gradients = linear.adapter_gradients(dgate_up, h, *gate_up_parts, lifted)
         gradients += down_gradients
         if not x_needs_grad:
             return None, gradients
-        dh = linear.input_gradient(dgate_up, self.gate_up, masks[0], self.workspace)
+        dh = linear.input_gradient(dgate_up, *gate_up_parts, lifted)
         return self.norm.backward(dh, x, scale, out=dh).add_(dy), gradients
 
     def _activations(self, gate_up: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from strop.core import env
@@ -30,6 +31,8 @@ is one pool of threads. Without -ffast-math: that would switch off denormals in 
 """
 SECONDS = 120
 _LIBRARY = "library.so"
+FORMATS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+"""Formats of numbers that C++ takes, by the names that its functions end with."""
 
 
 class Pointer(ctypes.c_void_p):
@@ -62,6 +65,25 @@ def function(source: Path, name: str, signature: str) -> Callable[..., None] | N
             always there; it returns nothing.
     """
     return _function(source, name, signature) if env.NATIVE else None
+
+
+def function_for(
+    source: Path, name: str, signature: str, *tensors: Tensor
+) -> Callable[..., None] | None:
+    """Return the function `name` of a C++ file for the format of tensors, or None.
+
+    The file has it once for each of `FORMATS`, whose name it ends with.
+
+    Args:
+        source: see `library`.
+        name: the function's name without the format.
+        signature: see `function`.
+        *tensors: all on a CPU and in one format; else there is none.
+    """
+    dtype = tensors[0].dtype
+    if dtype not in FORMATS or any(t.dtype != dtype or t.device.type != "cpu" for t in tensors):
+        return None
+    return function(source, f"{name}_{FORMATS[dtype]}", signature)
 
 
 @functools.cache

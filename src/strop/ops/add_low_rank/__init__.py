@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from strop.core.dispatch import Impl, choose, triton_obstacle
+from strop.core.dispatch import Impl, choose, cpu_obstacle, triton_obstacle
 from strop.core.errors import ShapeError
-from strop.ops.add_low_rank import eager, reference
+from strop.ops.add_low_rank import cpu, eager, reference
 
 
 def add_low_rank_(
@@ -48,6 +48,10 @@ def _kernel_obstacle(out: Tensor, left: Tensor, right: Tensor) -> str | None:
     return triton_obstacle(out, left, right)
 
 
+def _compiled_obstacle(out: Tensor, left: Tensor, right: Tensor) -> str | None:
+    return cpu_obstacle(out, left, right) or cpu.obstacle(out, left, right)
+
+
 def _load_triton() -> Callable[..., Tensor]:
     from strop.ops.add_low_rank.triton import add_low_rank_
 
@@ -56,6 +60,7 @@ def _load_triton() -> Callable[..., Tensor]:
 
 IMPLS = (
     Impl("triton", _load_triton, _kernel_obstacle),
+    Impl("cpu", lambda: cpu.add_low_rank_, _compiled_obstacle),
     Impl("eager", lambda: eager.add_low_rank_),
     Impl("reference", lambda: reference.add_low_rank_),
 )

@@ -1,5 +1,5 @@
 // Gated linear unit: one pass over memory in each direction.
-#include "lanes.h"
+#include "bfloat16.h"
 
 using namespace lanes;
 
@@ -37,12 +37,12 @@ struct Gelu {
   }
 };
 
-template <class Activation>
-static void forward(const float* gate_up, float* act, int64_t N, int64_t columns, int64_t gn,
+template <class Activation, class T>
+static void forward(const T* gate_up, T* act, int64_t N, int64_t columns, int64_t gn,
                     int64_t an, int32_t threads) {
 #pragma omp parallel for schedule(static) num_threads(threads) if (N * columns > SMALL)
   for (int64_t n = 0; n < N; ++n) {
-    const float* gate = gate_up + n * gn;
+    const T* gate = gate_up + n * gn;
     over(columns, [&](int64_t i, int64_t count) {
       const F value = Activation::at(load(gate + i, count), nullptr);
       store(act + n * an + i, value * load(gate + columns + i, count), count);
@@ -50,14 +50,14 @@ static void forward(const float* gate_up, float* act, int64_t N, int64_t columns
   }
 }
 
-template <class Activation>
-static void backward(const float* dact, const float* gate_up, float* dgate_up, float* act,
-                     int64_t N, int64_t columns, int64_t dn, int64_t gn, int64_t dgn, int64_t an,
+template <class Activation, class T>
+static void backward(const T* dact, const T* gate_up, T* dgate_up, T* act, int64_t N,
+                     int64_t columns, int64_t dn, int64_t gn, int64_t dgn, int64_t an,
                      int32_t threads) {
 #pragma omp parallel for schedule(static) num_threads(threads) if (N * columns > SMALL)
   for (int64_t n = 0; n < N; ++n) {
-    const float* gate = gate_up + n * gn;
-    float* dgate = dgate_up + n * dgn;
+    const T* gate = gate_up + n * gn;
+    T* dgate = dgate_up + n * dgn;
     over(columns, [&](int64_t i, int64_t count) {
       F slope;
       const F value = Activation::at(load(gate + i, count), &slope);
@@ -69,21 +69,25 @@ static void backward(const float* dact, const float* gate_up, float* dgate_up, f
   }
 }
 
-// activation: 0 silu, 1 gelu_tanh, 2 gelu. Row n of gate_up starts at gate_up + n * gn.
-extern "C" void glu_forward(const float* gate_up, float* act, int64_t N, int64_t columns,
-                            int64_t gn, int64_t an, int32_t activation, int32_t threads) {
-  const auto run = activation == 0   ? forward<Silu>
-                   : activation == 1 ? forward<GeluTanh>
-                                     : forward<Gelu>;
-  run(gate_up, act, N, columns, gn, an, threads);
-}
-
-// act may be null; dgate_up may be gate_up.
-extern "C" void glu_backward(const float* dact, const float* gate_up, float* dgate_up, float* act,
-                             int64_t N, int64_t columns, int64_t dn, int64_t gn, int64_t dgn,
-                             int64_t an, int32_t activation, int32_t threads) {
-  const auto run = activation == 0   ? backward<Silu>
-                   : activation == 1 ? backward<GeluTanh>
-                                     : backward<Gelu>;
-  run(dact, gate_up, dgate_up, act, N, columns, dn, gn, dgn, an, threads);
-}
+// activation: 0 silu, 1 gelu_tanh, 2 gelu. Row n of gate_up starts at gate_up + n * gn. act of
+// backward may be null; dgate_up may be gate_up.
+#define FOR(T, suffix)                                                                            \
+  extern "C" void glu_forward_##suffix(const T* gate_up, T* act, int64_t N, int64_t columns,      \
+                                       int64_t gn, int64_t an, int32_t activation,                \
+                                       int32_t threads) {                                         \
+    const auto run = activation == 0   ? forward<Silu, T>                                         \
+                     : activation == 1 ? forward<GeluTanh, T>                                     \
+                                       : forward<Gelu, T>;                                        \
+    run(gate_up, act, N, columns, gn, an, threads);                                               \
+  }                                                                                               \
+  extern "C" void glu_backward_##suffix(const T* dact, const T* gate_up, T* dgate_up, T* act,     \
+                                        int64_t N, int64_t columns, int64_t dn, int64_t gn,       \
+                                        int64_t dgn, int64_t an, int32_t activation,              \
+                                        int32_t threads) {                                        \
+    const auto run = activation == 0   ? backward<Silu, T>                                        \
+                     : activation == 1 ? backward<GeluTanh, T>                                    \
+                                       : backward<Gelu, T>;                                       \
+    run(dact, gate_up, dgate_up, act, N, columns, dn, gn, dgn, an, threads);                      \
+  }
+FOR(float, float32)
+FOR(Bfloat16, bfloat16)

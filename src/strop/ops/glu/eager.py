@@ -1,6 +1,6 @@
 """Gated linear unit on any device: one pass forward, one backward that recomputes the activation.
 
-In float32 on a CPU by C++ (`cpu.cpp`), else in plain PyTorch.
+In float32 and bfloat16 on a CPU by C++ (`cpu.cpp`), else in plain PyTorch.
 """
 
 import math
@@ -85,11 +85,9 @@ def backward(
 
 def _compiled(name: str, *tensors: Tensor) -> Callable[..., None] | None:
     """Return a function of cpu.cpp if it can take the tensors, the last of which it may write."""
-    if any(t.dtype != torch.float32 or t.device.type != "cpu" for t in tensors):
-        return None
     if name == "glu_backward" and tensors[-1].stride(-1) != 1:
         return None
-    return native.function(SOURCE, name, SIGNATURES[name])
+    return native.function_for(SOURCE, name, SIGNATURES[name], *tensors)
 
 
 def _neighbours(t: Tensor) -> Tensor:

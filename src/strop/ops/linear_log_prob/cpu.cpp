@@ -1,21 +1,35 @@
 // What follows the product with the head: each row is read once from memory, then from the cache.
 #include <cmath>
+#include <vector>
 
-#include "lanes.h"
+#include "bfloat16.h"
 
 using namespace lanes;
 
-// z [R, V] has the products before, and is overwritten: with the logits, or where gradient is set
-// with upstream times the gradient of log_prob with respect to the product. bias may be null, and
-// upstream, which then is one; softcap 0 is none.
-extern "C" void score(float* z, const float* bias, const int64_t* targets, const float* upstream,
-                      float* log_prob, float* entropy, uint8_t* is_top1, int64_t R, int64_t V,
-                      int64_t zn, float scale, float softcap, int32_t gradient, int32_t threads) {
+namespace {
+
+// The numbers of a row as floats: where they lie, or copied into `memory`.
+inline float* as_floats(float* row, int64_t, std::vector<float>&) { return row; }
+inline float* as_floats(Bfloat16* row, int64_t V, std::vector<float>& memory) {
+  memory.resize(V);
+  over(V, [&](int64_t i, int64_t count) { store(&memory[i], load(row + i, count), count); });
+  return memory.data();
+}
+
+inline void put(float* to, float value) { *to = value; }
+inline void put(Bfloat16* to, float value) { store(to, all(value), 1); }
+
+template <class T>
+void score(T* z, const float* bias, const int64_t* targets, const float* upstream, float* log_prob,
+           float* entropy, uint8_t* is_top1, int64_t R, int64_t V, int64_t zn, float scale,
+           float softcap, int32_t gradient, int32_t threads) {
+  static thread_local std::vector<float> memory;
   const bool changed = bias || scale != 1 || softcap != 0;
   const float bound = softcap == 0 ? 1 : softcap;
 #pragma omp parallel for schedule(static) num_threads(threads)
   for (int64_t r = 0; r < R; ++r) {
-    float* row = z + r * zn;
+    T* products = z + r * zn;
+    float* row = as_floats(products, V, memory);
     const int64_t target = targets[r];
     const float lowest = -std::numeric_limits<float>::infinity();
     if (changed)
@@ -60,15 +74,35 @@ extern "C" void score(float* z, const float* bias, const int64_t* targets, const
     const float factor = upstream ? scale * upstream[r] : scale;
     const F share = all(float(-factor / total));
     if (keep) {
-      over(V, [&](int64_t i, int64_t count) { store(row + i, load(row + i, count) * share, count); });
-      row[target] += factor;
+      const float slope = row[target] * share[0] + factor;
+      over(V, [&](int64_t i, int64_t count) {
+        store(products + i, load(row + i, count) * share, count);
+      });
+      put(products + target, slope);
     } else {
+      const float t = wanted / bound;
+      const float weight = exp(all(wanted - top))[0] * share[0];
       over(V, [&](int64_t i, int64_t count) {
         const F v = load(row + i, count), t = v / bound;
-        store(row + i, exp(v - top) * share * (1.0f - t * t), count);
+        store(products + i, exp(v - top) * share * (1.0f - t * t), count);
       });
-      const float t = wanted / bound;
-      row[target] += factor * (1 - t * t);
+      put(products + target, (weight + factor) * (1 - t * t));
     }
   }
 }
+
+}  // namespace
+
+// z [R, V] has the products before, and is overwritten where gradient is set: with upstream times the
+// gradient of log_prob with respect to the product. bias may be null, and upstream, which then is one;
+// softcap 0 is none.
+#define FOR(T, suffix)                                                                            \
+  extern "C" void score_##suffix(T* z, const float* bias, const int64_t* targets,                 \
+                                 const float* upstream, float* log_prob, float* entropy,          \
+                                 uint8_t* is_top1, int64_t R, int64_t V, int64_t zn, float scale, \
+                                 float softcap, int32_t gradient, int32_t threads) {              \
+    score(z, bias, targets, upstream, log_prob, entropy, is_top1, R, V, zn, scale, softcap,       \
+          gradient, threads);                                                                     \
+  }
+FOR(float, float32)
+FOR(Bfloat16, bfloat16)

@@ -33,13 +33,12 @@ def linear_log_prob(
 
 
 def _score(padded: Tensor, V: int, rows: Rows, settings: Settings, *, gradient: bool) -> Tensor:
-    """See `Scorer`; in float32 or wider."""
-    z = padded[:, :V].to(rows.log_prob.dtype)
-    if z.dtype == torch.float32 and z.device.type == "cpu":
-        run = native.function(SOURCE, "score", "pppppppqqqffii")
-        if run is not None:
-            _run_score(run, z, rows, settings, gradient)
-            return z
+    """See `Scorer`; sums are in float32 or wider."""
+    products = padded[:, :V]
+    if (run := native.function_for(SOURCE, "score", "pppppppqqqffii", products)) is not None:
+        _run_score(run, products, rows, settings, gradient)
+        return products
+    z = products.to(rows.log_prob.dtype)
     if rows.bias is not None:
         z.add_(rows.bias)
     if settings.scale != 1:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from strop.ops.add_low_rank import add_low_rank_
-from strop.ops.lora_linear.parts import LinearParts, Workspace, write_dense
+from strop.ops.lora_linear.folded import folded, folded_gradients
+from strop.ops.lora_linear.parts import Gradients, LinearParts, Workspace, write_dense
 from strop.ops.mixed_product import mixed_product
 
 Masks = tuple[Tensor | None, ...]
-Gradients = list[Tensor | None]
 
 
 def draw_masks(x: Tensor, parts: Sequence[LinearParts]) -> Masks:
@@ -45,27 +45,61 @@ def forward(
         add_to: [N, E] added to the result, of a single layer.
     """
     if folds(x, masks):
-        weight = _folded(parts, x, workspace)
+        weight = folded(parts, x, workspace)
         out = torch.mm(x, weight.T) if add_to is None else torch.addmm(add_to, x, weight.T)
         return _add_bias(out, parts)
     widths = [part.weight.shape[0] for part in parts]
     out = x.new_empty(len(x), sum(widths))
     scaled = any(part.magnitude is not None for part in parts)
     start = None if scaled else add_to
-    for part, mask, output in zip(parts, masks, out.split(widths, 1), strict=True):
-        _separate(x, part, mask, workspace, output, start)
+    joined = _joined(parts, masks)
+    narrow = _narrow(x, [parts[i] for i in joined])
+    outputs = out.split(widths, 1)
+    for i, (part, mask, output) in enumerate(zip(parts, masks, outputs, strict=True)):
+        columns = narrow[:, joined[i]] if i in joined else None
+        _separate(x, part, mask, workspace, output, start, columns)
     _add_bias(out, parts)
     return out if start is add_to or add_to is None else out.add_(add_to)
 
 
+def lift(dy: Tensor, parts: Sequence[LinearParts], masks: Masks) -> Tensor | None:
+    """Return scale * dy B [N, sum of R] of the adapters that only add, which both gradients need.
+
+    None where adapters are folded, or there are none of that kind.
+    """
+    joined = _joined(parts, masks)
+    if folds(dy, masks) or not joined:
+        return None
+    slices = _outputs(dy, parts)
+    lifted = []
+    for i in joined:
+        part, b = parts[i], parts[i].b
+        assert b is not None
+        lifted.append(mixed_product(_no_wider(slices[i], b), b, scale=part.scale))
+    return lifted[0] if len(lifted) == 1 else torch.cat(lifted, 1)
+
+
 def input_gradient(
-    dy: Tensor, parts: Sequence[LinearParts], masks: Masks, workspace: Workspace
+    dy: Tensor,
+    parts: Sequence[LinearParts],
+    masks: Masks,
+    workspace: Workspace,
+    lifted: Tensor | None = None,
 ) -> Tensor:
-    """Return the gradient of the input [N, D] given that of the outputs side by side [N, sum of E]."""
+    """Return the gradient of the input [N, D] given that of the outputs side by side [N, sum of E].
+
+    Args:
+        dy: [N, sum of E].
+        parts: as given to `forward`, likewise `masks`, `workspace`.
+        masks: see `parts`.
+        workspace: see `parts`.
+        lifted: from `lift`, if it has been computed.
+    """
     D = parts[0].weight.shape[1]
     if folds(dy, masks):
-        return torch.mm(dy, _folded(parts, dy.new_empty(0, D), workspace))
+        return torch.mm(dy, folded(parts, dy.new_empty(0, D), workspace))
     dx = dy.new_empty(len(dy), D)
+    joined = _joined(parts, masks)
     for i, (dy_part, part, mask) in enumerate(zip(_outputs(dy, parts), parts, masks, strict=True)):
         weight = _dense(part, dx, workspace)
         factor = _row_factor(part, weight)
@@ -74,30 +108,78 @@ def input_gradient(
             torch.mm(upstream, weight, out=dx)
         else:
             dx.addmm_(upstream, weight)
-        if part.a is not None and part.b is not None:
-            lifted = mixed_product(_no_wider(upstream, part.b), part.b)
+        if part.a is not None and part.b is not None and i not in joined:
+            above = mixed_product(_no_wider(upstream, part.b), part.b)
             if mask is None:
-                add_low_rank_(dx, lifted, part.a, scale=part.scale)
+                add_low_rank_(dx, above, part.a, scale=part.scale)
             else:
-                seen = torch.mm(lifted, part.a).mul_(part.scale / (1 - part.dropout))
+                seen = torch.mm(above, part.a).mul_(part.scale / (1 - part.dropout))
                 dx += seen.mul_(mask).to(dx.dtype)
+    if joined:
+        lifted = lift(dy, parts, masks) if lifted is None else lifted
+        assert lifted is not None
+        add_low_rank_(dx, lifted, _down([parts[i] for i in joined]))
     return dx
 
 
 def adapter_gradients(
-    dy: Tensor, x: Tensor, parts: Sequence[LinearParts], masks: Masks, workspace: Workspace
+    dy: Tensor,
+    x: Tensor,
+    parts: Sequence[LinearParts],
+    masks: Masks,
+    workspace: Workspace,
+    lifted: Tensor | None = None,
 ) -> Gradients:
-    """Return the gradients of every layer's `trained`, in order.
+    """Return the gradients of every layer's `trained`, in order; `lifted` as in `input_gradient`.
 
     dA = scale * (dy B)^T x        dB = scale * dy^T (x A^T)
     """
     slices = _outputs(dy, parts)
     if folds(x, masks):
-        return _folded_gradients(slices, x, parts, workspace)
+        return folded_gradients(slices, x, parts, workspace)
+    joined = _joined(parts, masks)
+    lifted = lift(dy, parts, masks) if lifted is None else lifted
+    narrow, da = None, None
+    if lifted is not None:
+        narrow = _narrow(x, [parts[i] for i in joined])
+        da = mixed_product(lifted.T, _no_wider(x, lifted))  # [sum of R, D]
     gradients: Gradients = []
-    for dy_part, part, mask in zip(slices, parts, masks, strict=True):
-        gradients += _separate_gradients(dy_part, x, part, mask, workspace)
+    for i, (dy_part, part, mask) in enumerate(zip(slices, parts, masks, strict=True)):
+        if i not in joined:
+            gradients += _separate_gradients(dy_part, x, part, mask, workspace)
+            continue
+        assert narrow is not None
+        assert da is not None
+        columns = narrow[:, joined[i]]
+        db = mixed_product(_no_wider(dy_part, columns).T, columns, scale=part.scale)
+        gradients += [da[joined[i]], db]
     return gradients
+
+
+def _joined(parts: Sequence[LinearParts], masks: Masks) -> dict[int, slice]:
+    """Return the places of adapters that only add and see all of the input, and of each its ranks.
+
+    What they take in and what they give up is computed for all at once.
+    """
+    at, joined = 0, {}
+    for i, (part, mask) in enumerate(zip(parts, masks, strict=True)):
+        if part.a is not None and part.magnitude is None and mask is None:
+            joined[i] = slice(at, at := at + part.a.shape[0])
+    return joined
+
+
+def _down(parts: Sequence[LinearParts]) -> Tensor:
+    """Return A of each layer below one another [sum of R, D]."""
+    rows = [part.a for part in parts if part.a is not None]
+    return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+
+def _narrow(x: Tensor, parts: Sequence[LinearParts]) -> Tensor:
+    """Return x A^T [N, sum of R]."""
+    if not parts:
+        return x.new_empty(len(x), 0)
+    down = _down(parts)
+    return mixed_product(_no_wider(x, down), down.T)
 
 
 def _outputs(dy: Tensor, parts: Sequence[LinearParts]) -> tuple[Tensor, ...]:
@@ -107,79 +189,6 @@ def _outputs(dy: Tensor, parts: Sequence[LinearParts]) -> tuple[Tensor, ...]:
 def folds(x: Tensor, masks: Masks) -> bool:
     """Return whether adapters are added to the weight before the product."""
     return x.dtype in (torch.float32, torch.float64) and all(mask is None for mask in masks)
-
-
-def _folded(parts: Sequence[LinearParts], x: Tensor, workspace: Workspace) -> Tensor:
-    """Return [sum of E, D]: W + scale B A of each layer, scaled by row for DoRA."""
-    first = parts[0]
-    plain = first.weight if len(parts) == 1 and first.a is None else None
-    if isinstance(plain, Tensor) and plain.dtype == x.dtype:
-        return plain
-    heights = [part.weight.shape[0] for part in parts]
-    weight = workspace.take("weight", (sum(heights), x.shape[1]), x)
-    for part, rows in zip(parts, weight.split(heights), strict=True):
-        _fold_one(part, rows)
-        if part.magnitude is not None:
-            rows.mul_((part.magnitude / torch.linalg.vector_norm(rows, dim=1))[:, None])
-    return weight
-
-
-def _fold_one(part: LinearParts, out: Tensor) -> None:
-    if part.a is None or part.b is None:
-        write_dense(part.weight, out)
-    elif isinstance(part.weight, Tensor) and part.weight.dtype == out.dtype:
-        b, a = part.b.to(out.dtype), part.a.to(out.dtype)
-        torch.addmm(part.weight, b, a, alpha=part.scale, out=out)
-    else:
-        write_dense(part.weight, out)
-        out.addmm_(part.b.to(out.dtype), part.a.to(out.dtype), alpha=part.scale)
-
-
-def _folded_gradients(
-    slices: Sequence[Tensor], x: Tensor, parts: Sequence[LinearParts], workspace: Workspace
-) -> Gradients:
-    down = [p.a.to(x.dtype) for p in parts if p.a is not None and p.magnitude is None]
-    narrow = torch.mm(x, torch.cat(down).T) if down else x.new_empty(0, 0)  # [N, sum of R]
-    lifted = torch.empty_like(narrow)
-    at = 0
-    gradients: Gradients = []
-    places: list[tuple[int, LinearParts, slice]] = []
-    for dy_part, part in zip(slices, parts, strict=True):
-        if part.a is None or part.b is None:
-            continue
-        if part.magnitude is not None:
-            gradients += _dora_gradients(dy_part, x, part, workspace)
-            continue
-        R = part.a.shape[0]
-        ranks = slice(at, at + R)
-        lifted[:, ranks] = torch.mm(dy_part, part.b.to(x.dtype))
-        db = torch.mm(dy_part.T, narrow[:, ranks]).mul_(part.scale).to(part.b.dtype)
-        places.append((len(gradients), part, ranks))
-        gradients += [None, db]
-        at += R
-    if places:
-        da = torch.mm(lifted.T, x)  # [sum of R, D]
-        for place, part, ranks in places:
-            assert part.a is not None
-            gradients[place] = da[ranks].mul_(part.scale).to(part.a.dtype)
-    return gradients
-
-
-def _dora_gradients(dy: Tensor, x: Tensor, part: LinearParts, workspace: Workspace) -> Gradients:
-    """Return the gradients of A, B and the magnitude; the row norms are constants (DoRA, 4.3)."""
-    assert part.a is not None
-    assert part.b is not None
-    assert part.magnitude is not None
-    rows = workspace.take("dora", tuple(part.weight.shape), x)
-    _fold_one(part, rows)
-    norm = torch.linalg.vector_norm(rows, dim=1)
-    dweight = torch.mm(dy.T, x)  # [E, D]
-    dmagnitude = (dweight * rows).sum(1) / norm
-    dweight.mul_((part.magnitude / norm)[:, None])
-    da = torch.mm(part.b.to(x.dtype).T, dweight).mul_(part.scale)
-    db = torch.mm(dweight, part.a.to(x.dtype).T).mul_(part.scale)
-    pairs = zip((da, db, dmagnitude), (part.a, part.b, part.magnitude), strict=True)
-    return [gradient.to(tensor.dtype) for gradient, tensor in pairs]
 
 
 def _add_bias(out: Tensor, parts: Sequence[LinearParts]) -> Tensor:
@@ -218,8 +227,9 @@ def _separate(
     workspace: Workspace,
     out: Tensor,
     start: Tensor | None,
+    narrow: Tensor | None,
 ) -> None:
-    """Write the layer's output, added to `start` if given, to `out` [N, E]."""
+    """Write the layer's output, added to `start` if given, to `out` [N, E]; `narrow` is x A^T if known."""
     weight = _dense(part, x, workspace)
     if start is None:
         torch.mm(x, weight.T, out=out)
@@ -227,8 +237,9 @@ def _separate(
         torch.addmm(start, x, weight.T, out=out)
     if part.a is None or part.b is None:
         return
-    seen = x if mask is None else _seen(x, part, mask, part.a.dtype)
-    narrow = mixed_product(_no_wider(seen, part.a), part.a.T)  # [N, R]
+    if narrow is None:
+        seen = x if mask is None else _seen(x, part, mask, part.a.dtype)
+        narrow = mixed_product(_no_wider(seen, part.a), part.a.T)  # [N, R]
     add_low_rank_(out, narrow, part.b.T, scale=part.scale)
     if (factor := _row_factor(part, weight)) is not None:
         out.mul_(factor.T.to(out.dtype))

@@ -8,6 +8,9 @@ from torch import Tensor
 from strop.ops.dequantize import dequantize
 from strop.ops.dequantize.packed import Packed
 
+Gradients = list[Tensor | None]
+"""Of the tensors of several layers that are trained, in order."""
+
 
 @dataclass(frozen=True, slots=True)
 class LinearParts:

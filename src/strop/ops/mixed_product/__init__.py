@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from strop.core.dispatch import Impl, choose, triton_obstacle
+from strop.core.dispatch import Impl, choose, cpu_obstacle, triton_obstacle
 from strop.core.errors import ShapeError
-from strop.ops.mixed_product import reference
+from strop.ops.mixed_product import cpu, reference
 
 
 def mixed_product(
@@ -46,6 +46,10 @@ def _kernel_obstacle(left: Tensor, right: Tensor) -> str | None:
     return triton_obstacle(left, right)
 
 
+def _compiled_obstacle(left: Tensor, right: Tensor) -> str | None:
+    return cpu_obstacle(left, right) or cpu.obstacle(left, right)
+
+
 def _load_triton() -> Callable[..., Tensor]:
     from strop.ops.mixed_product.triton import mixed_product
 
@@ -54,6 +58,7 @@ def _load_triton() -> Callable[..., Tensor]:
 
 IMPLS = (
     Impl("triton", _load_triton, _kernel_obstacle),
+    Impl("cpu", lambda: cpu.mixed_product, _compiled_obstacle),
     Impl("reference", lambda: reference.mixed_product),
 )
 """Fastest first; the reference widens the narrower matrix and leaves the rest to a library."""

@@ -40,6 +40,11 @@ TESTED = [
     Case(37, 131, 5, _F16, transposed=(False, False)),
     Case(5, 67, 131, _F32, _BF16, transposed=(True, False)),  # the gradient of A
     Case(40, 70, 37),
+    Case(
+        131, 600, 70, beside=8
+    ),  # more columns than stand in registers, more features than in a block
+    Case(150, 131, 16, transposed=(True, False)),  # the gradient of B
+    Case(70, 150, 200, _F32, _BF16, transposed=(True, False)),
     Case(7, 3000, 5),  # several programs share a sum
     Case(5, 2500, 70, _F32, _F16, transposed=(True, False)),
     Case(0, 8, 2),

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from strop.core.errors import ShapeError, UnsupportedError
-from strop.ops.mixed_product import IMPLS, mixed_product
+from strop.ops.mixed_product import IMPLS, cpu, mixed_product
 from strop.ops.mixed_product.cases import TESTED, Case
 from strop.testing import check_documented_shapes, check_error
 
@@ -11,6 +11,8 @@ from strop.testing import check_documented_shapes, check_error
 @pytest.mark.parametrize("impl", [i.name for i in IMPLS])
 def test_errs_no_more_than_a_product_of_widened_matrices(impl, case, device_for):
     left, right = case.inputs(device_for(impl))
+    if impl == "cpu" and (obstacle := cpu.obstacle(left, right)):
+        pytest.skip(obstacle)
     got = mixed_product(left, right, scale=0.7, impl=impl)
     yardstick = mixed_product(left, right, scale=0.7, impl="reference")
     exact = mixed_product(left.double(), right.double(), scale=0.7, impl="reference")

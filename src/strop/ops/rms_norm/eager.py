@@ -1,6 +1,6 @@
 """RMS normalisation on any device: one pass over each row and direction, derivatives by hand.
 
-In float32 on a CPU by C++ (`cpu.cpp`), else in plain PyTorch.
+In float32 and bfloat16 on a CPU by C++ (`cpu.cpp`), else in plain PyTorch.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def forward(
     if (run := _compiled("rms_norm_forward", x, out)) is not None:
         x, (N, H, D), strides = _rows(x)
         factor = _factor(weight, torch.float32, unit_offset)
-        scale = x.new_empty(x.shape[:-1])
+        scale = x.new_empty(x.shape[:-1], dtype=torch.float32)
         run(
             x, factor, out, scale, N, H, D, *strides, *_rows(out)[2],
             eps, torch.get_num_threads(),
@@ -100,7 +100,7 @@ def _run_backward(
     threads = torch.get_num_threads()
     dy, (N, H, D), dy_strides = _rows(dy)
     x, _, x_strides = _rows(x)
-    dfactor = x.new_zeros(threads, D) if weight_needs_grad else None
+    dfactor = factor.new_zeros(threads, D) if weight_needs_grad else None
     out_strides = (0, 0) if out is None else _rows(out)[2]
     run(
         dy, x, factor, scale, out, dfactor, N, H, D,
@@ -123,12 +123,11 @@ def weight_gradient(
 
 def _compiled(name: str, *tensors: Tensor) -> Callable[..., None] | None:
     """Return a function of cpu.cpp if it can take the tensors, the last of which it writes."""
-    fits = all(t.dtype == torch.float32 and t.ndim in (2, 3) for t in tensors)
     written = tensors[-1]
-    fits = fits and written.device.type == "cpu"
+    fits = all(t.ndim in (2, 3) for t in tensors)
     if not fits or (written.stride(-1) != 1 and written.shape[-1] > 1):
         return None
-    return native.function(SOURCE, name, SIGNATURES[name])
+    return native.function_for(SOURCE, name, SIGNATURES[name], *tensors)
 
 
 def _rows(t: Tensor) -> tuple[Tensor, tuple[int, int, int], tuple[int, int]]:

@@ -1,6 +1,6 @@
 """Rotary position embedding on any device: one pass; its backward is that with the angle negated.
 
-In float32 on a CPU by C++ (`cpu.cpp`), else in plain PyTorch.
+In float32 and bfloat16 on a CPU by C++ (`cpu.cpp`), else in plain PyTorch.
 """
 
 from pathlib import Path
@@ -41,9 +41,8 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor, inverse: bool) -> Tensor:
 def _compiled_rotation(x: Tensor, y: Tensor, cos: Tensor, sin: Tensor, inverse: bool) -> bool:
     """Write the rotation of `x` to `y`, or return False where the C++ cannot do it."""
     features_are_neighbours = x.stride(-1) == y.stride(-1) == 1
-    if x.dtype != torch.float32 or x.device.type != "cpu" or not features_are_neighbours:
-        return False
-    if (run := native.function(SOURCE, "rope_rotate", "ppppqqqqqqqqqqii")) is None:
+    run = native.function_for(SOURCE, "rope_rotate", "ppppqqqqqqqqqqii", x, y)
+    if run is None or not features_are_neighbours:
         return False
     cos, sin = (t.float() if t.stride(-1) == 1 else t.float().contiguous() for t in (cos, sin))
     run(

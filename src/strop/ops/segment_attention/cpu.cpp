@@ -7,6 +7,7 @@
 #include <cmath>
 #include <vector>
 
+#include "bfloat16.h"
 #include "products.h"
 
 using namespace lanes;
@@ -79,21 +80,32 @@ struct Tree {
   }
 };
 
+// A row of C numbers in another format.
+template <class From, class To>
+inline void copy_row(const From* from, int64_t C, To* to) {
+  over(C, [&](int64_t c, int64_t count) { store(to + c, load(from + c, count), count); });
+}
+
 // Rows [n, C] with stride to packed rows [n, Cp], zero beyond C.
-void pack_rows(const float* from, int64_t stride, int64_t n, int64_t C, int64_t Cp, float* to) {
+template <class T>
+void pack_rows(const T* from, int64_t stride, int64_t n, int64_t C, int64_t Cp, float* to) {
   for (int64_t i = 0; i < n; ++i) {
-    std::memcpy(to + i * Cp, from + i * stride, C * sizeof(float));
+    copy_row(from + i * stride, C, to + i * Cp);
     std::fill(to + i * Cp + C, to + (i + 1) * Cp, 0.0f);
   }
 }
 
 // Rows [n, C] to panels [C, PANEL] of PANEL rows each, zero beyond n.
-void pack_panels(const float* from, int64_t stride, int64_t n, int64_t C, float* to) {
+template <class T>
+void pack_panels(const T* from, int64_t stride, int64_t n, int64_t C, float* to) {
   for (int64_t start = 0; start < n; start += PANEL, to += C * PANEL) {
     const int64_t count = std::min(PANEL, n - start);
     if (count < PANEL) std::fill(to, to + C * PANEL, 0.0f);
     for (int64_t j = 0; j < count; ++j)
-      for (int64_t c = 0; c < C; ++c) to[c * PANEL + j] = from[(start + j) * stride + c];
+      over(C, [&](int64_t c, int64_t some) {
+        const F row = load(from + (start + j) * stride + c, some);
+        for (int64_t i = 0; i < some; ++i) to[(c + i) * PANEL + j] = row[i];
+      });
   }
 }
 
@@ -235,15 +247,10 @@ std::vector<Tree> trees_of(const int64_t* runs, int64_t R) {
 
 thread_local Memory memory;
 
-}  // namespace
-
-// q [N, H, C], k and v [N, K, C] with row strides; out [N, H, C] and lse [H, N] are contiguous.
-// runs [R, 4]: start, length, depth and parent (-1: none), depth-first. window, softcap 0: none.
-extern "C" void attention_forward(const float* q, const float* k, const float* v, float* out,
-                                  float* lse, const int64_t* runs, int64_t R, int64_t N, int64_t H,
-                                  int64_t K, int64_t C, int64_t q_stride, int64_t k_stride,
-                                  int64_t v_stride, int64_t window, float scale, float softcap,
-                                  int32_t threads) {
+template <class T>
+void forward(const T* q, const T* k, const T* v, T* out, float* lse, const int64_t* runs, int64_t R,
+             int64_t N, int64_t H, int64_t K, int64_t C, int64_t q_stride, int64_t k_stride,
+             int64_t v_stride, int64_t window, float scale, float softcap, int32_t threads) {
   const Scores s{scale, softcap};
   const std::vector<Tree> trees = trees_of(runs, R);
   const int64_t Cp = up(C, W), group = H / K, tasks = int64_t(trees.size()) * K;
@@ -278,21 +285,21 @@ extern "C" void attention_forward(const float* q, const float* k, const float* v
           });
           for (int64_t j = 0; j < n; ++j) {
             const float share = float(1 / totals[j]);
-            float* row = out + ((at + j) * H + h) * C;
-            for (int64_t c = 0; c < C; ++c) row[c] = sums[j * Cp + c] * share;
+            T* row = out + ((at + j) * H + h) * C;
+            over(C, [&](int64_t c, int64_t count) {
+              store(row + c, load(sums + j * Cp + c, count) * share, count);
+            });
             lse[h * N + at + j] = float(tops[j] + std::log(totals[j]));
           }
         }
   }
 }
 
-// dout and out [N, H, C] are contiguous, lse is as forward wrote it; strides [6] are the row strides
-// of q, k, v, dq, dk, dv; the rest is as in `attention_forward`.
-extern "C" void attention_backward(const float* dout, const float* q, const float* k,
-                                   const float* v, const float* out, const float* lse, float* dq,
-                                   float* dk, float* dv, const int64_t* runs, int64_t R, int64_t N,
-                                   int64_t H, int64_t K, int64_t C, const int64_t* strides,
-                                   int64_t window, float scale, float softcap, int32_t threads) {
+template <class T>
+void backward(const T* dout, const T* q, const T* k, const T* v, const T* out, const float* lse,
+              T* dq, T* dk, T* dv, const int64_t* runs, int64_t R, int64_t N, int64_t H, int64_t K,
+              int64_t C, const int64_t* strides, int64_t window, float scale, float softcap,
+              int32_t threads) {
   const Scores s{scale, softcap};
   const std::vector<Tree> trees = trees_of(runs, R);
   const int64_t Cp = up(C, W), group = H / K, tasks = int64_t(trees.size()) * K;
@@ -329,7 +336,8 @@ extern "C" void attention_backward(const float* dout, const float* q, const floa
           pack_rows(dout + (at * H + h) * C, H * C, n, C, Cp, upstream);
           std::fill(sums, sums + n * Cp, 0.0f);
           for (int64_t j = 0; j < n; ++j) {
-            const float *a = upstream + j * Cp, *b = out + ((at + j) * H + h) * C;
+            const float* a = upstream + j * Cp;
+            const T* b = out + ((at + j) * H + h) * C;
             F total{};
             over(C, [&](int64_t c, int64_t count) { total += load(a + c, count) * load(b + c, count); });
             delta[j] = float(sum(total));
@@ -343,13 +351,16 @@ extern "C" void attention_backward(const float* dout, const float* q, const floa
             add_transposed(slopes, n, Cp, queries, keys, dkeys);
           });
           for (int64_t j = 0; j < n; ++j)
-            std::memcpy(dq + (at + j) * strides[3] + h * C, sums + j * Cp, C * sizeof(float));
+            copy_row(sums + j * Cp, C, dq + (at + j) * strides[3] + h * C);
         }
     for (int64_t j = 0; j < rows; ++j) {
-      float* key = parts > 1 ? &shares[((2 * from) * N + base + j) * C] : dk + (base + j) * strides[4] + g * C;
-      float* value = parts > 1 ? &shares[((2 * from + 1) * N + base + j) * C] : dv + (base + j) * strides[5] + g * C;
-      std::memcpy(key, dkeys + j * Cp, C * sizeof(float));
-      std::memcpy(value, dvalues + j * Cp, C * sizeof(float));
+      if (parts > 1) {
+        copy_row(dkeys + j * Cp, C, &shares[((2 * from) * N + base + j) * C]);
+        copy_row(dvalues + j * Cp, C, &shares[((2 * from + 1) * N + base + j) * C]);
+      } else {
+        copy_row(dkeys + j * Cp, C, dk + (base + j) * strides[4] + g * C);
+        copy_row(dvalues + j * Cp, C, dv + (base + j) * strides[5] + g * C);
+      }
     }
   }
   if (parts == 1) return;
@@ -357,12 +368,36 @@ extern "C" void attention_backward(const float* dout, const float* q, const floa
   for (int64_t row = 0; row < N; ++row)
     for (int64_t which = 0; which < 2; ++which)
       for (int64_t g = 0; g < K; ++g) {
-        float* to = (which ? dv + row * strides[5] : dk + row * strides[4]) + g * C;
-        for (int64_t c = 0; c < C; ++c) {
-          float total = 0;
+        T* to = (which ? dv + row * strides[5] : dk + row * strides[4]) + g * C;
+        over(C, [&](int64_t c, int64_t count) {
+          F total{};
           for (int64_t h = g * group; h < (g + 1) * group; ++h)
-            total += shares[((2 * h + which) * N + row) * C + c];
-          to[c] = total;
-        }
+            total += load(&shares[((2 * h + which) * N + row) * C + c], count);
+          store(to + c, total, count);
+        });
       }
 }
+
+}  // namespace
+
+// q [N, H, C], k and v [N, K, C] with row strides; out [N, H, C] and lse [H, N] are contiguous.
+// runs [R, 4]: start, length, depth and parent (-1: none), depth-first. window, softcap 0: none.
+// Of backward dout and out are contiguous, lse is as forward wrote it; strides [6] are the row strides
+// of q, k, v, dq, dk, dv.
+#define FOR(T, suffix)                                                                            \
+  extern "C" void attention_forward_##suffix(                                                     \
+      const T* q, const T* k, const T* v, T* out, float* lse, const int64_t* runs, int64_t R,     \
+      int64_t N, int64_t H, int64_t K, int64_t C, int64_t q_stride, int64_t k_stride,             \
+      int64_t v_stride, int64_t window, float scale, float softcap, int32_t threads) {            \
+    forward(q, k, v, out, lse, runs, R, N, H, K, C, q_stride, k_stride, v_stride, window, scale,  \
+            softcap, threads);                                                                    \
+  }                                                                                               \
+  extern "C" void attention_backward_##suffix(                                                    \
+      const T* dout, const T* q, const T* k, const T* v, const T* out, const float* lse, T* dq,   \
+      T* dk, T* dv, const int64_t* runs, int64_t R, int64_t N, int64_t H, int64_t K, int64_t C,   \
+      const int64_t* strides, int64_t window, float scale, float softcap, int32_t threads) {      \
+    backward(dout, q, k, v, out, lse, dq, dk, dv, runs, R, N, H, K, C, strides, window, scale,    \
+             softcap, threads);                                                                   \
+  }
+FOR(float, float32)
+FOR(Bfloat16, bfloat16)

@@ -1,4 +1,4 @@
-"""Attention in float32 by C++ of our own: every segment, parent, window and soft-cap in one call."""
+"""Attention by C++ in float32 and bfloat16: every segment, parent, window and soft-cap in one call."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,18 +18,18 @@ _BACKWARD = "pppppp" + "pppp" + "qqqqq" + "p" + "qffi"
 def can_run(q: Tensor) -> bool:
     """Return whether there is compiled code for tensors like `q`."""
     return (
-        q.device.type == "cpu" and q.dtype == torch.float32 and native.library(SOURCE) is not None
+        q.device.type == "cpu" and q.dtype in native.FORMATS and native.library(SOURCE) is not None
     )
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
     """Return the output [N, H, C] and the log-sum-exp [H, N]."""
     (N, H, C), K = q.shape, k.shape[1]
-    out, lse = q.new_empty(N, H, C), q.new_empty(H, N)
+    out, lse = q.new_empty(N, H, C), q.new_empty(H, N, dtype=torch.float32)
     q, k, v = (_by_rows(t) for t in (q, k, v))
     table = _rows_of(settings.segments)
     work.did(4 * H * C * settings.pairs())
-    _function("attention_forward", _FORWARD)(
+    _function("attention_forward", _FORWARD, q)(
         q, k, v, out, lse, table, len(table), N, H, K, C, q.stride(0), k.stride(0), v.stride(0),
         settings.window or 0, settings.scale, settings.softcap or 0.0, torch.get_num_threads(),
     )  # fmt: skip
@@ -54,7 +54,7 @@ def backward(
     strides = torch.tensor([t.stride(0) for t in (q, k, v, *by_rows)])
     table = _rows_of(settings.segments)
     work.did(10 * H * C * settings.pairs())
-    _function("attention_backward", _BACKWARD)(
+    _function("attention_backward", _BACKWARD, q)(
         dout, q, k, v, out, lse, *by_rows, table, len(table), N, H, K, C, strides,
         settings.window or 0, settings.scale, settings.softcap or 0.0, torch.get_num_threads(),
     )  # fmt: skip
@@ -63,8 +63,8 @@ def backward(
             target.copy_(written)
 
 
-def _function(name: str, signature: str) -> Callable[..., None]:
-    compiled = native.function(SOURCE, name, signature)
+def _function(name: str, signature: str, q: Tensor) -> Callable[..., None]:
+    compiled = native.function_for(SOURCE, name, signature, q)
     assert compiled is not None
     return compiled
 

@@ -1,8 +1,8 @@
-"""Attention among segments, on any device. In float32 on a CPU with a compiler by our own C++ (`cpu`).
+"""Attention among segments, on any device.
 
-Otherwise by the kernels PyTorch ships (`flash`): each segment over itself, each subtree over the
-segment above it. Where there is none, and with a soft-cap or a window that cuts, in tiles of plain
-PyTorch (`tiles`).
+In float32 and bfloat16 on a CPU with a compiler by C++ (`cpu`). Otherwise by the kernels PyTorch ships
+(`flash`): each segment over itself, each subtree over the segment above it. Where there is none, and
+with a soft-cap or a window that cuts, in tiles of plain PyTorch (`tiles`).
 
 The results of the calls merge by their log-sum-exp; in backward every call is given the merged
 output and log-sum-exp, so that its gradients are those of the whole (flash attention 2, section 3.1).
