@@ -127,6 +127,13 @@ def test_rows_without_an_answer_are_named(loaded):
         evaluate(loaded, rows)
 
 
+def test_a_row_far_beyond_the_models_context_is_named_and_the_others_measured(loaded):
+    long = {"prompt": "north " * 30_000, "completion": "north"}
+    evaluation = evaluate(loaded, [*FREE, long])
+    assert evaluation.loss == evaluate(loaded, FREE).loss
+    assert "the model's context ends at 256" in evaluation.note
+
+
 def test_answers_are_labels_only_if_they_are_few_and_repeat():
     assert label_set(read(LABELLED).rows) == sorted(TONES)
     assert label_set(read(FREE).rows) is None

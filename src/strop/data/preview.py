@@ -20,6 +20,7 @@ from strop.data.encoding.supervision import EVERYTHING, Supervision
 from strop.data.reading.columns import Columns
 from strop.data.reading.read import examine, source_name
 from strop.data.rows import Row
+from strop.data.token_windows import encode_text
 
 Kind = Literal["supervised", "context", "special", "special_supervised", "cut"]
 
@@ -60,7 +61,7 @@ def show(
     """
     prepared = prepare(tokenizer)
     text = supervised_text(row, prepared, supervision, verify=True)
-    encoding = prepared.backend.encode(text.text, add_special_tokens=False)
+    encoding = encode_text(prepared.backend, text.text)
     example = labelled(row, text, encoding, prepared)
     special = np.isin(example.ids, list(prepared.special_ids))
     learned = np.array(example.labels) != IGNORE_INDEX

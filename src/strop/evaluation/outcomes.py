@@ -8,11 +8,12 @@ from typing import Any
 from torch import Tensor
 
 from strop.core.progress import Progress, silent
+from strop.core.tokens import context_length
 from strop.data import Row
 from strop.data.encoding.encode import encoded
 from strop.data.rows import Example, Fault
 from strop.evaluation.labels import reasons, right_answer, with_answer
-from strop.evaluation.scoring import score_tokens
+from strop.evaluation.scoring import PADDED_TOKENS, score_tokens
 from strop.models.quantized.inference_layout import evaluating
 
 
@@ -84,13 +85,26 @@ def _sum(log_probs: Tensor) -> float:
 def scores_of(
     model: Any, tokenizer: Any, rows: Sequence[Row], progress: Progress = silent
 ) -> list[Tensor | Fault]:
-    """Return the log-probabilities of the answer tokens of each row, or its fault."""
-    examples = list(encoded(rows, tokenizer))
+    """Return the log-probabilities of the answer tokens of each row, or its fault.
+
+    One of more than `PADDED_TOKENS` that goes beyond the model's context has one: nothing was
+    trained to read it, and it would take memory without bound.
+    """
+    room = context_length(model.config)
+    examples = [_within(room, example) for example in encoded(rows, tokenizer)]
     pairs = [(e.ids, e.labels) for e in examples if isinstance(e, Example)]
     with inference_only(model):
         scored = score_tokens(model, pairs, progress=progress)
     remaining = iter(scored)
     return [e if isinstance(e, Fault) else next(remaining).log_probs for e in examples]
+
+
+def _within(room: int | None, example: Example | Fault) -> Example | Fault:
+    if isinstance(example, Fault) or len(example.ids) <= max(PADDED_TOKENS, room or 0):
+        return example
+    ends = "" if room is None else f", and the model's context ends at {room:,}"
+    reason = f"it has {len(example.ids):,} tokens{ends}"
+    return Fault(example.line, reason, "too_long")
 
 
 @contextlib.contextmanager

@@ -54,6 +54,11 @@ KINDS = {
         "Bring the conversations into the form the template expects, or take a model whose template "
         "knows this form.",
     ),
+    "endless_word": Kind(
+        "error",
+        "a text has a million characters and more that are one word to the tokenizer",
+        "Put white space between words, or take such stretches out.",
+    ),
     "unfit_template": Kind(
         "error",
         "the chat template writes tokens that the model does not have",

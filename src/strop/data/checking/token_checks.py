@@ -18,8 +18,11 @@ from strop.data.encoding.supervision import Supervision
 from strop.data.encoding.templates import family_of
 from strop.data.message_text import full_text
 from strop.data.rows import Example, Fault, Row
+from strop.data.token_windows import encode_text
 
 _VERIFIED = 64
+_FAULTS = {"no_loss": "no_supervised_token", "endless_word": "endless_word"}
+"""Finding of each kind of fault; others are refusals of the template."""
 _MARK = re.compile(r"<\|[\w▁ -]+\|>|\[/?[A-Z_]{4,}\]|<(?:start|end)_of_turn>|<｜[^｜<>]+｜>")
 
 
@@ -68,7 +71,7 @@ class TokenCheck:
         """Return the number of tokens of a row without an answer, as the prompt for one."""
         messages = row.messages or []
         text = self.prepared.renderer(row.tools).prompt(messages, len(messages), row.tools)
-        return len(self.prepared.backend.encode(text, add_special_tokens=False).ids)
+        return len(encode_text(self.prepared.backend, text))
 
     def _kinds(self, example: Example, *, divided: bool) -> Iterator[str]:
         """Count the tokens of a row and yield the kinds of its findings."""
@@ -106,8 +109,7 @@ class TokenCheck:
         for kind, reasons in kinds.items():
             lines = sorted(itertools.chain.from_iterable(reasons.values()))
             more = f", and {len(reasons) - 1} more reasons" if len(reasons) > 1 else ""
-            name = "no_supervised_token" if kind == "no_loss" else "template_refuses"
-            yield finding(name, lines, next(iter(reasons)) + more)
+            yield finding(_FAULTS.get(kind, "template_refuses"), lines, next(iter(reasons)) + more)
 
     def _of_lines(self, lines: dict[str, list[int]]) -> Iterator[Finding]:
         for kind, message in _ABOUT.items():

@@ -14,8 +14,9 @@ from strop.data.encoding.supervised_text import SupervisedText, supervised_text
 from strop.data.encoding.supervision import EVERYTHING, Supervision
 from strop.data.message_text import content_text
 from strop.data.rows import Example, Fault, Row
+from strop.data.token_windows import encode_text, encode_texts
 
-_BATCH, _BATCH_CHARACTERS = 256, 4 << 20
+_BATCH, _BATCH_CHARACTERS = 256, 1 << 20
 """Most rows that are tokenized at once, and characters of them, but for a longer row."""
 
 
@@ -85,7 +86,7 @@ def encoded(
         rendered: list[tuple[Row, SupervisedText | Fault]] = []
         for batch in itertools.chain(batches, [[]]):
             texts = [text.text for _, text in batch if isinstance(text, SupervisedText)]
-            running = thread.submit(prepared.backend.encode_batch, texts, add_special_tokens=False)
+            running = thread.submit(encode_texts, prepared.backend, texts)
             if encodings is not None:
                 yield from _labelled_batch(rendered, encodings.result(), prepared)
             rendered, encodings = batch, running
@@ -124,7 +125,11 @@ def _labelled_batch(
         if isinstance(text, Fault):
             yield text
             continue
-        example = labelled(row, text, next(remaining), prepared)
+        encoding = next(remaining)
+        if isinstance(encoding, DataError):
+            yield Fault(row.line, str(encoding), "endless_word")
+            continue
+        example = labelled(row, text, encoding, prepared)
         if all(label == IGNORE_INDEX for label in example.labels):
             yield Fault(row.line, _unsupervised_reason(row), "no_loss")
         else:
@@ -182,7 +187,7 @@ def prompt(row: Row, tokenizer: Any) -> tuple[list[int], str]:
     if last == 0:
         raise DataError(f"line {row.line}: the answer stands first, nothing asks for it")
     text = renderer.prompt(messages, last, row.tools)
-    ids = prepared.backend.encode(text, add_special_tokens=False).ids
+    ids = encode_text(prepared.backend, text).ids
     return ids, content_text(messages[last])
 
 
