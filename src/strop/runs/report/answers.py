@@ -28,6 +28,9 @@ class ChangedAnswer:
     after: Words
     score_before: str
     score_after: str
+    right_before: bool | None
+    """Whether the answer is the right one; None where answers are right to a degree."""
+    right_after: bool | None
     change: float
     """Of the score by which rows are ordered; above 0 is better."""
 
@@ -68,6 +71,7 @@ class _Scored:
     answers: Sequence[str]
     scores: Sequence[str]
     change: float
+    right: Sequence[bool | None] = (None, None)
 
 
 def _by_label(row: Mapping[str, Any], labels: Sequence[str]) -> _Scored | None:
@@ -77,8 +81,7 @@ def _by_label(row: Mapping[str, Any], labels: Sequence[str]) -> _Scored | None:
     right = labels.index(row["reference"])
     shares = [probabilities(of) for of in models]
     answers = [labels[of.index(max(of))] for of in shares]
-    scores = [of[right] for of in shares]
-    return _Scored(row, answers, [f"{100 * s:.1f} %" for s in scores], scores[1] - scores[0])
+    return _scored(row, answers, labels[right], [of[right] for of in shares])
 
 
 def _by_choice(row: Mapping[str, Any]) -> _Scored | None:
@@ -88,8 +91,15 @@ def _by_choice(row: Mapping[str, Any]) -> _Scored | None:
         return None
     shares = [probabilities([total for total, _ in of]) for of in models]
     answers = [choices[of.index(max(of))] for of in shares]
-    scores = [of[row["right"]] for of in shares]
-    return _Scored(row, answers, [f"{100 * s:.1f} %" for s in scores], scores[1] - scores[0])
+    return _scored(row, answers, choices[row["right"]], [of[row["right"]] for of in shares])
+
+
+def _scored(
+    row: Mapping[str, Any], answers: Sequence[str], right: str, shares: Sequence[float]
+) -> _Scored:
+    """Return a row by the probability that each model gives to its right answer."""
+    scores = [f"{100 * share:.1f} %" for share in shares]
+    return _Scored(row, answers, scores, shares[1] - shares[0], [a == right for a in answers])
 
 
 def _by_answer(row: Mapping[str, Any], name: str) -> _Scored | None:
@@ -121,6 +131,8 @@ def _compared(scored: _Scored) -> ChangedAnswer:
         after=after,
         score_before=scored.scores[0],
         score_after=scored.scores[1],
+        right_before=scored.right[0],
+        right_after=scored.right[1],
         change=scored.change,
     )
 

@@ -13,6 +13,7 @@ from strop.runs.report.charts import Figure, Series, keys, line_chart
 from strop.runs.report.curves import held_out_series, series_of
 from strop.runs.report.measured import Change, changes
 from strop.runs.report.page import write_page
+from strop.runs.report.plots import shares_plot
 from strop.runs.run import Run
 
 _STYLES = 8
@@ -147,7 +148,17 @@ def _between(
         for name, share in sorted(shares.items(), key=lambda of_one: not of_one[1])
         if all(name in of for of in tuned)
     ]
+    share = next((name for name, is_one in shares.items() if is_one), None)
+    chart = None
+    if share is not None:
+        evaluated = [(names[0], first), *((name, of) for name, of, _ in paired)]
+        before, after = (
+            {name: of[model].get(share) for name, of in evaluated} for model in ("base", "tuned")
+        )
+        title = f"{share.replace('_', ' ')} of each run"
+        chart = (title, shares_plot(title, before, after, left=190))
     return {
+        "chart": chart,
         "names": [names[0], *(name for name, *_ in paired)],
         "values": values,
         "changes": [(n, changes(change, first["tuned"], of["tuned"])) for n, of, change in paired],

@@ -8,10 +8,10 @@ from markupsafe import Markup
 
 from strop.metrics.names import LOWER_IS_BETTER, format_measure, is_share
 from strop.runs.report.plots import (
-    class_scores,
     confusion_matrix,
     interval_bar,
     reliability_diagram,
+    shares_plot,
 )
 
 FORGETTING = {
@@ -133,7 +133,8 @@ def _classes(base: Mapping[str, Any], tuned: Mapping[str, Any]) -> dict[str, Any
         cells = [_share(measures.get(name)) for name in ("precision", "recall", "f1")]
         count = sum(tuned.get("confusion", {}).get(label, {}).values())
         rows.append([label, f"{count:,}", *cells, _share(of_base.get(label, {}).get("f1"))])
-    return {"rows": rows, "picture": class_scores(of_base, of_tuned)}
+    before, after = ({k: v.get("f1") for k, v in of.items()} for of in (of_base, of_tuned))
+    return {"rows": rows, "picture": shares_plot("F1 of each class", before, after)}
 
 
 def _share(measure: Mapping[str, Any] | None) -> str:

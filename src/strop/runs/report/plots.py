@@ -30,15 +30,23 @@ def interval_bar(change: Mapping[str, Any], verdict: str) -> Markup:
     return markup(svg)
 
 
-def class_scores(base: Mapping[str, Any], tuned: Mapping[str, Any]) -> Markup:
-    """Draw F1 of each class before and after, with the interval after; measures by class each."""
-    labels = list(tuned)
-    height, left, right = 26 * len(labels) + 34, 130, 610
+def shares_plot(
+    title: str, before: Mapping[str, Any], after: Mapping[str, Any], left: float = 130
+) -> Markup:
+    """Draw shares before and after, a line each, with the intervals after.
+
+    Args:
+        title: what the shares are.
+        before: measures by name; names without one have no square.
+        after: measures by name.
+        left: width of the names.
+    """
+    height, right = 26 * len(after) + 34, 610
     summary = "; ".join(
-        f"{label} {_percent(base.get(label))} before, {_percent(tuned[label])} after"
-        for label in labels
+        f"{name} {_percent(before.get(name))} before, {_percent(of)} after"
+        for name, of in after.items()
     )
-    svg = picture(640, height, f"F1 of each class: {summary}", "classes")
+    svg = picture(640, height, f"{title}: {summary}", "shares")
 
     def x(share: float) -> float:
         return left + share * (right - left)
@@ -48,24 +56,23 @@ def class_scores(base: Mapping[str, Any], tuned: Mapping[str, Any]) -> Markup:
         add(svg, "line", {"class": "grid", **ends})
         place = {"x": x(tick), "y": height - 8, "text-anchor": "middle"}
         add(svg, "text", place, f"{100 * tick:.0f} %")
-    for number, label in enumerate(labels):
+    for number, (name, of_name) in enumerate(after.items()):
         y = 20 + 26 * number
-        add(svg, "text", {"x": left - 10, "y": y + 4, "text-anchor": "end"}, shortened(label))
-        after, before = tuned[label].get("f1"), base.get(label, {}).get("f1")
-        if after and after["low"] is not None:
-            ends = {"x1": x(after["low"]), "x2": x(after["high"]), "y1": y, "y2": y}
+        add(svg, "text", {"x": left - 10, "y": y + 4, "text-anchor": "end"}, shortened(name))
+        if of_name and of_name["low"] is not None:
+            ends = {"x1": x(of_name["low"]), "x2": x(of_name["high"]), "y1": y, "y2": y}
             add(svg, "line", {"class": "span tuned", **ends})
-        if before:
-            square = {"x": x(before["value"]) - 5, "y": y - 5, "width": 10, "height": 10}
+        if first := before.get(name):
+            square = {"x": x(first["value"]) - 5, "y": y - 5, "width": 10, "height": 10}
             add(svg, "rect", {"class": "point base", **square})
-        if after:
-            add(svg, "circle", {"class": "point tuned", "cx": x(after["value"]), "cy": y, "r": 6})
+        if of_name:
+            dot = {"cx": x(of_name["value"]), "cy": y, "r": 6}
+            add(svg, "circle", {"class": "point tuned", **dot})
     return markup(svg)
 
 
-def _percent(of_class: Mapping[str, Any] | None) -> str:
-    f1 = (of_class or {}).get("f1")
-    return f"{100 * f1['value']:.0f} %" if f1 else "not measured"
+def _percent(measure: Mapping[str, Any] | None) -> str:
+    return f"{100 * measure['value']:.0f} %" if measure else "not measured"
 
 
 def confusion_matrix(confusion: Mapping[str, Mapping[str, int]], name: str) -> Markup:
