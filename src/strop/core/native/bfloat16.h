@@ -50,4 +50,40 @@ inline void store(Bfloat16* to, F lanes, int64_t count = W) {
     for (int64_t i = 0; i < count; ++i) to[i].bits = halves[i];
 }
 
+// Two numbers that follow one another along a sum, the first in the lower half.
+struct Pair {
+  uint32_t bits;
+};
+
+#if defined(__AVX512BF16__)
+constexpr bool MULTIPLIES_PAIRS = true;  // at twice the rate of floats
+#else
+constexpr bool MULTIPLIES_PAIRS = false;
+#endif
+
+inline Words vector_at(const Pair* from) {
+  Words words;
+  std::memcpy(&words, from, sizeof words);
+  return words;
+}
+
+inline Words spread(Pair pair) { return Words{} + pair.bits; }
+
+inline F plus_product(F sum, Words factor, Words row) {
+#if defined(__AVX512BF16__)
+  return (F)_mm512_dpbf16_ps((__m512)sum, (__m512bh)factor, (__m512bh)row);
+#else
+  const F high = (F)(factor & 0xffff0000u) * (F)(row & 0xffff0000u);
+  return sum + ((F)(factor << 16) * (F)(row << 16) + high);
+#endif
+}
+
+// The pairs of n columns of two rows; the second may be null, and is zero then.
+inline void pair_rows(const Bfloat16* first, const Bfloat16* second, int64_t n, Pair* to) {
+  if (second)
+    for (int64_t i = 0; i < n; ++i) to[i].bits = first[i].bits | uint32_t(second[i].bits) << 16;
+  else
+    for (int64_t i = 0; i < n; ++i) to[i].bits = first[i].bits;
+}
+
 }  // namespace lanes

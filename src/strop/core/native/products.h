@@ -7,24 +7,30 @@ namespace lanes {
 // Rows and vectors of columns at once: as many sums as hide the latency and fit the registers.
 constexpr int64_t MR = 6, NV = W == 16 ? 4 : 2;
 
+inline F vector_at(const float* from) { return load(from); }
+inline F spread(float value) { return all(value); }
+inline F plus_product(F sum, F factor, F row) { return sum + factor * row; }
+
 // c [R, V vectors] = a b, added to what is there if `add`; a [R, n] has any strides, b [n, V vectors].
-template <int R, int V>
-inline void kernel(const float* a, int64_t ar, int64_t ak, const float* b, int64_t bs, int64_t n,
+// Cells are floats, or what else has the three functions above.
+template <int R, int V, class Cell>
+inline void kernel(const Cell* a, int64_t ar, int64_t ak, const Cell* b, int64_t bs, int64_t n,
                    float* c, int64_t cs, bool add) {
+  typedef decltype(vector_at(b)) Vector;
   F sum[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) sum[r][v] = add ? load(c + r * cs + v * W) : F{};
   for (int64_t i = 0; i < n; ++i) {
-    F row[V];
+    Vector row[V];
 #pragma GCC unroll 8
-    for (int v = 0; v < V; ++v) row[v] = load(b + i * bs + v * W);
+    for (int v = 0; v < V; ++v) row[v] = vector_at(b + i * bs + v * W);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const F factor = all(a[r * ar + i * ak]);
+      const Vector factor = spread(a[r * ar + i * ak]);
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) sum[r][v] += factor * row[v];
+      for (int v = 0; v < V; ++v) sum[r][v] = plus_product(sum[r][v], factor, row[v]);
     }
   }
 #pragma GCC unroll 8
@@ -33,8 +39,8 @@ inline void kernel(const float* a, int64_t ar, int64_t ak, const float* b, int64
     for (int v = 0; v < V; ++v) store(c + r * cs + v * W, sum[r][v]);
 }
 
-template <int V>
-void rows_of(int64_t rows, const float* a, int64_t ar, int64_t ak, const float* b, int64_t bs,
+template <int V, class Cell>
+void rows_of(int64_t rows, const Cell* a, int64_t ar, int64_t ak, const Cell* b, int64_t bs,
              int64_t n, float* c, int64_t cs, bool add) {
   switch (rows) {
     case 6: return kernel<6, V>(a, ar, ak, b, bs, n, c, cs, add);
@@ -47,8 +53,9 @@ void rows_of(int64_t rows, const float* a, int64_t ar, int64_t ak, const float* 
 }
 
 // c [rows, columns] (+)= a [rows, n] b [n, columns]; at most MR rows and NV vectors of columns.
-inline void product(int64_t rows, int64_t columns, int64_t n, const float* a, int64_t ar, int64_t ak,
-             const float* b, int64_t bs, float* c, int64_t cs, bool add) {
+template <class Cell>
+inline void product(int64_t rows, int64_t columns, int64_t n, const Cell* a, int64_t ar, int64_t ak,
+                    const Cell* b, int64_t bs, float* c, int64_t cs, bool add) {
   switch ((columns + W - 1) / W) {
     case 1: return rows_of<1>(rows, a, ar, ak, b, bs, n, c, cs, add);
     case 2: return rows_of<2>(rows, a, ar, ak, b, bs, n, c, cs, add);

@@ -5,6 +5,7 @@
 // within MR rows. Softmax is the online one of flash attention 2 (Dao 2023, arXiv:2307.08691).
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 #include <vector>
 
 #include "bfloat16.h"
@@ -20,6 +21,19 @@ constexpr int64_t BLOCK_KEYS = 4 * PANEL;
 constexpr float LOWEST = -std::numeric_limits<float>::infinity();
 
 int64_t up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+// What products are made of: floats, or pairs of bfloat16 along the sum where those are faster.
+template <class T>
+constexpr bool PAIRED = MULTIPLIES_PAIRS && std::is_same<T, Bfloat16>::value;
+template <class T>
+using Cell = typename std::conditional<PAIRED<T>, Pair, float>::type;
+template <class T>
+constexpr int64_t DEPTH = PAIRED<T> ? 2 : 1;
+template <class T>
+int64_t cells(int64_t n) {
+  return (n + DEPTH<T> - 1) / DEPTH<T>;
+}
+static_assert(MR % 2 == 0, "no pair of rows is parted");
 
 struct Run {
   int64_t start, length, depth, parent;
@@ -55,10 +69,11 @@ struct Memory {
     const auto address = reinterpret_cast<uintptr_t>(flat.data());
     at = flat.data() + (up(int64_t(address), 64) - int64_t(address)) / 4;
   }
-  float* take(int64_t floats) {
+  template <class Cell = float>
+  Cell* take(int64_t count) {
     float* taken = at;
-    at += up(floats, W);
-    return taken;
+    at += up(count, W);
+    return reinterpret_cast<Cell*>(taken);
   }
 };
 
@@ -86,27 +101,50 @@ inline void copy_row(const From* from, int64_t C, To* to) {
   over(C, [&](int64_t c, int64_t count) { store(to + c, load(from + c, count), count); });
 }
 
-// Rows [n, C] with stride to packed rows [n, Cp], zero beyond C.
+// Rows [n, C] with stride to rows of cells along C [n, Cc], zero beyond C.
 template <class T>
-void pack_rows(const T* from, int64_t stride, int64_t n, int64_t C, int64_t Cp, float* to) {
+void pack_rows(const T* from, int64_t stride, int64_t n, int64_t C, int64_t Cc, Cell<T>* to) {
   for (int64_t i = 0; i < n; ++i) {
-    copy_row(from + i * stride, C, to + i * Cp);
-    std::fill(to + i * Cp + C, to + (i + 1) * Cp, 0.0f);
+    std::fill(to + i * Cc, to + (i + 1) * Cc, Cell<T>{});
+    if constexpr (PAIRED<T>)
+      std::memcpy(to + i * Cc, from + i * stride, C * sizeof(T));
+    else
+      copy_row(from + i * stride, C, to + i * Cc);
   }
 }
 
-// Rows [n, C] to panels [C, PANEL] of PANEL rows each, zero beyond n.
+// Rows [n, C] to panels [cells along C, PANEL] of PANEL rows each, zero beyond n.
 template <class T>
-void pack_panels(const T* from, int64_t stride, int64_t n, int64_t C, float* to) {
-  for (int64_t start = 0; start < n; start += PANEL, to += C * PANEL) {
+void pack_panels(const T* from, int64_t stride, int64_t n, int64_t C, Cell<T>* to) {
+  const int64_t Cc = cells<T>(C);
+  for (int64_t start = 0; start < n; start += PANEL, to += Cc * PANEL) {
     const int64_t count = std::min(PANEL, n - start);
-    if (count < PANEL) std::fill(to, to + C * PANEL, 0.0f);
-    for (int64_t j = 0; j < count; ++j)
-      over(C, [&](int64_t c, int64_t some) {
-        const F row = load(from + (start + j) * stride + c, some);
-        for (int64_t i = 0; i < some; ++i) to[(c + i) * PANEL + j] = row[i];
-      });
+    if (count < PANEL) std::fill(to, to + Cc * PANEL, Cell<T>{});
+    for (int64_t j = 0; j < count; ++j) {
+      const T* row = from + (start + j) * stride;
+      if constexpr (PAIRED<T>)
+        for (int64_t c = 0; c < C; c += 2)
+          pair_rows(row + c, c + 1 < C ? row + c + 1 : nullptr, 1, to + c / 2 * PANEL + j);
+      else
+        over(C, [&](int64_t c, int64_t some) {
+          const F numbers = load(row + c, some);
+          for (int64_t i = 0; i < some; ++i) to[(c + i) * PANEL + j] = numbers[i];
+        });
+    }
   }
+}
+
+// Rows [n, C] to cells along n [cells, Cp], zero beyond C and n.
+template <class T>
+void pack_columns(const T* from, int64_t stride, int64_t n, int64_t C, int64_t Cp, Cell<T>* to) {
+  if constexpr (PAIRED<T>)
+    for (int64_t i = 0; i < n; i += 2, to += Cp) {
+      const T* row = from + i * stride;
+      pair_rows(row, i + 1 < n ? row + stride : nullptr, C, to);
+      std::fill(to + C, to + Cp, Cell<T>{});
+    }
+  else
+    pack_rows(from, stride, n, C, Cp, to);
 }
 
 // Calls body(Keys) for each block of keys that some of the n queries from `query` of run r sees.
@@ -132,49 +170,91 @@ void over_keys(const Tree& tree, int64_t r, int64_t query, int64_t n, int64_t wi
 }
 
 // scores [n, BLOCK_KEYS] = rows [n, C] times the panels of the block, as far as each MR rows see.
-void scores_of(const float* rows, int64_t n, int64_t C, int64_t Cp, const float* panels,
+template <class T>
+void scores_of(const Cell<T>* rows, int64_t n, int64_t C, int64_t stride, const Cell<T>* panels,
                const Keys& keys, float* scores) {
+  const int64_t Cc = cells<T>(C);
   for (int64_t begin = keys.begin; begin < keys.end; begin += PANEL)
     for (int64_t i = 0; i < n; i += MR) {
       const int64_t count = std::min(MR, n - i), seen = keys.last(i + count - 1) + 1 - begin;
       if (seen > 0)
-        product(count, std::min(seen, PANEL), C, rows + i * Cp, Cp, 1,
-                panels + (keys.panels + begin) * C, PANEL, scores + i * BLOCK_KEYS + begin - keys.begin,
+        product(count, std::min(seen, PANEL), Cc, rows + i * stride, stride, 1,
+                panels + (keys.panels + begin) * Cc, PANEL, scores + i * BLOCK_KEYS + begin - keys.begin,
                 BLOCK_KEYS, false);
     }
 }
 
+// Keys of a block up to which the rows of a group of MR are multiplied.
+inline int64_t multiplied(int64_t i, int64_t n, const Keys& keys) {
+  const int64_t below = keys.last(std::min(i / MR * MR + MR, n) - 1);
+  return std::min(keys.end, below + MR) - keys.begin;
+}
+
 // Sets what row i does not see to zero, as far as MR rows by MR keys at the diagonal are multiplied.
 void hide(float* row, int64_t i, int64_t n, const Keys& keys) {
-  const int64_t below = keys.last(std::min(i / MR * MR + MR, n) - 1);
-  const int64_t until = std::min(keys.end, below + MR) - keys.begin;
+  const int64_t until = multiplied(i, n, keys);
   if (until <= 0) return;
   const int64_t first = keys.first(i) - keys.begin, last = keys.last(i) - keys.begin;
   if (first > 0) std::fill(row, row + std::min(first, until), 0.0f);
   if (last + 1 < until) std::fill(row + std::max<int64_t>(last + 1, 0), row + until, 0.0f);
 }
 
+// Weights [n, BLOCK_KEYS] as cells along the keys: where they lie, or rounded into `memory`.
+template <class T>
+const Cell<T>* along_keys(const float* weights, int64_t n, const Keys& keys, Cell<T>* memory) {
+  if constexpr (PAIRED<T>) {
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t until = multiplied(i, n, keys);
+      if (until <= 0) continue;
+      T* row = reinterpret_cast<T*>(memory + i * BLOCK_KEYS / 2);
+      copy_row(weights + i * BLOCK_KEYS, until, row);
+      if (until % 2) row[until] = T{};
+    }
+    return memory;
+  } else {
+    return weights;
+  }
+}
+
+// Weights as cells along the queries [cells, BLOCK_KEYS], from those along the keys.
+template <class T>
+const Cell<T>* along_queries(const Cell<T>* weights, int64_t n, const Keys& keys, Cell<T>* memory) {
+  if constexpr (PAIRED<T>) {
+    for (int64_t i = 0; i < n; i += 2) {
+      const T* row = reinterpret_cast<const T*>(weights + i * BLOCK_KEYS / 2);
+      pair_rows(row, i + 1 < n ? row + BLOCK_KEYS : nullptr,
+                std::max<int64_t>(0, multiplied(i, n, keys)), memory + i / 2 * BLOCK_KEYS);
+    }
+    return memory;
+  } else {
+    return weights;
+  }
+}
+
 // sums [n, Cp] += weights [n, keys] rows [keys, Cp].
-void add_rows(const float* weights, int64_t n, int64_t Cp, const float* rows, const Keys& keys,
+template <class T>
+void add_rows(const Cell<T>* weights, int64_t n, int64_t Cp, const Cell<T>* rows, const Keys& keys,
               float* sums) {
+  constexpr int64_t stride = BLOCK_KEYS / DEPTH<T>;
   for (int64_t c = 0; c < Cp; c += PANEL)
     for (int64_t i = 0; i < n; i += MR) {
       const int64_t count = std::min(MR, n - i), seen = keys.last(i + count - 1) + 1 - keys.begin;
       if (seen > 0)
-        product(count, std::min(PANEL, Cp - c), seen, weights + i * BLOCK_KEYS, BLOCK_KEYS, 1,
-                rows + (keys.row + keys.begin) * Cp + c, Cp, sums + i * Cp + c, Cp, true);
+        product(count, std::min(PANEL, Cp - c), cells<T>(seen), weights + i * stride, stride, 1,
+                rows + (keys.panels + keys.begin) / DEPTH<T> * Cp + c, Cp, sums + i * Cp + c, Cp, true);
     }
 }
 
 // sums [keys, Cp] += weights [n, keys]^T rows [n, Cp]; a key is seen from its own query on.
-void add_transposed(const float* weights, int64_t n, int64_t Cp, const float* rows,
+template <class T>
+void add_transposed(const Cell<T>* weights, int64_t n, int64_t Cp, const Cell<T>* rows,
                     const Keys& keys, float* sums) {
   for (int64_t c = 0; c < Cp; c += PANEL)
     for (int64_t j = keys.begin; j < keys.end; j += MR) {
-      const int64_t from = std::max<int64_t>(0, (j - keys.top) / MR * MR);
+      const int64_t from = std::max<int64_t>(0, (j - keys.top) / MR * MR), cell = from / DEPTH<T>;
       if (from < n)
-        product(std::min(MR, keys.end - j), std::min(PANEL, Cp - c), n - from,
-                weights + from * BLOCK_KEYS + j - keys.begin, 1, BLOCK_KEYS, rows + from * Cp + c, Cp,
+        product(std::min(MR, keys.end - j), std::min(PANEL, Cp - c), cells<T>(n - from),
+                weights + cell * BLOCK_KEYS + j - keys.begin, 1, BLOCK_KEYS, rows + cell * Cp + c, Cp,
                 sums + (keys.row + j) * Cp + c, Cp, true);
     }
 }
@@ -253,21 +333,25 @@ void forward(const T* q, const T* k, const T* v, T* out, float* lse, const int64
              int64_t v_stride, int64_t window, float scale, float softcap, int32_t threads) {
   const Scores s{scale, softcap};
   const std::vector<Tree> trees = trees_of(runs, R);
-  const int64_t Cp = up(C, W), group = H / K, tasks = int64_t(trees.size()) * K;
+  const int64_t Cp = up(C, W), Cc = cells<T>(Cp), group = H / K, tasks = int64_t(trees.size()) * K;
   // A head by itself where there are too few key heads to keep every thread busy.
   const int64_t part = tasks < 8 * threads ? 1 : group, parts = group / part;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
   for (int64_t task = 0; task < tasks * parts; ++task) {
     const Tree& tree = trees[task / parts / K];
-    const int64_t g = task / parts % K, rows = tree.rows(), base = tree.runs[tree.first].start;
-    memory.reserve(tree.panel_keys() * C + rows * Cp + TILE * (2 * Cp + BLOCK_KEYS) + 8 * W);
-    float *panels = memory.take(tree.panel_keys() * C), *values = memory.take(rows * Cp);
-    float *queries = memory.take(TILE * Cp), *sums = memory.take(TILE * Cp);
-    float* scores = memory.take(TILE * BLOCK_KEYS);
-    float* panel = panels;
-    for (int64_t r = tree.first; r < tree.last; panel += up(tree.runs[r++].length, PANEL) * C)
-      pack_panels(k + tree.runs[r].start * k_stride + g * C, k_stride, tree.runs[r].length, C, panel);
-    pack_rows(v + base * v_stride + g * C, v_stride, rows, C, Cp, values);
+    const int64_t g = task / parts % K;
+    const int64_t keys_held = tree.panel_keys();
+    memory.reserve(keys_held * (Cc + Cp) + TILE * (Cc + Cp + 2 * BLOCK_KEYS) + 8 * W);
+    auto *panels = memory.take<Cell<T>>(keys_held * Cc), *values = memory.take<Cell<T>>(keys_held * Cp);
+    auto* queries = memory.take<Cell<T>>(TILE * Cc);
+    auto* rounded = memory.take<Cell<T>>(TILE * BLOCK_KEYS);
+    float *sums = memory.take(TILE * Cp), *scores = memory.take(TILE * BLOCK_KEYS);
+    int64_t at_key = 0;
+    for (int64_t r = tree.first; r < tree.last; at_key += up(tree.runs[r++].length, PANEL)) {
+      const int64_t start = tree.runs[r].start, length = tree.runs[r].length;
+      pack_panels(k + start * k_stride + g * C, k_stride, length, C, panels + at_key * cells<T>(C));
+      pack_columns(v + start * v_stride + g * C, v_stride, length, C, Cp, values + at_key / DEPTH<T> * Cp);
+    }
     const int64_t from = g * group + task % parts * part;
     for (int64_t h = from; h < from + part; ++h)
       for (int64_t r = tree.first; r < tree.last; ++r)
@@ -277,11 +361,11 @@ void forward(const T* q, const T* k, const T* v, T* out, float* lse, const int64
           double totals[TILE] = {};
           std::fill(tops, tops + n, LOWEST);
           std::fill(sums, sums + n * Cp, 0.0f);
-          pack_rows(q + at * q_stride + h * C, q_stride, n, C, Cp, queries);
+          pack_rows(q + at * q_stride + h * C, q_stride, n, C, Cc, queries);
           over_keys(tree, r, i, n, window, [&](const Keys& keys) {
-            scores_of(queries, n, C, Cp, panels, keys, scores);
+            scores_of<T>(queries, n, C, Cc, panels, keys, scores);
             weigh(scores, n, keys, s, Cp, tops, totals, sums);
-            add_rows(scores, n, Cp, values, keys, sums);
+            add_rows<T>(along_keys<T>(scores, n, keys, rounded), n, Cp, values, keys, sums);
           });
           for (int64_t j = 0; j < n; ++j) {
             const float share = float(1 / totals[j]);
@@ -302,7 +386,7 @@ void backward(const T* dout, const T* q, const T* k, const T* v, const T* out, c
               int32_t threads) {
   const Scores s{scale, softcap};
   const std::vector<Tree> trees = trees_of(runs, R);
-  const int64_t Cp = up(C, W), group = H / K, tasks = int64_t(trees.size()) * K;
+  const int64_t Cp = up(C, W), Cc = cells<T>(Cp), group = H / K, tasks = int64_t(trees.size()) * K;
   const int64_t part = tasks < 8 * threads ? 1 : group, parts = group / part;
   // What each head gives to its keys and values, added up in order afterwards.
   std::vector<float> shares(parts > 1 ? 2 * H * N * C : 0);
@@ -311,19 +395,27 @@ void backward(const T* dout, const T* q, const T* k, const T* v, const T* out, c
     const Tree& tree = trees[task / parts / K];
     const int64_t g = task / parts % K, rows = tree.rows(), base = tree.runs[tree.first].start;
     const int64_t keys_held = tree.panel_keys();
-    memory.reserve(2 * keys_held * C + 3 * rows * Cp + TILE * (3 * Cp + 2 * BLOCK_KEYS) + 16 * W);
-    float *key_panels = memory.take(keys_held * C), *value_panels = memory.take(keys_held * C);
-    float *key_rows = memory.take(rows * Cp), *dkeys = memory.take(rows * Cp);
-    float *dvalues = memory.take(rows * Cp), *queries = memory.take(TILE * Cp);
-    float *upstream = memory.take(TILE * Cp), *sums = memory.take(TILE * Cp);
-    float *scores = memory.take(TILE * BLOCK_KEYS), *slopes = memory.take(TILE * BLOCK_KEYS);
-    int64_t panel = 0;
-    for (int64_t r = tree.first; r < tree.last; panel += up(tree.runs[r++].length, PANEL) * C) {
+    memory.reserve(keys_held * (2 * Cc + Cp) + 2 * rows * Cp +
+                   TILE * (2 * Cc + 3 * Cp + 5 * BLOCK_KEYS) + 16 * W);
+    auto* key_panels = memory.take<Cell<T>>(keys_held * Cc);
+    auto* value_panels = memory.take<Cell<T>>(keys_held * Cc);
+    auto* key_columns = memory.take<Cell<T>>(keys_held * Cp);
+    float *dkeys = memory.take(rows * Cp), *dvalues = memory.take(rows * Cp);
+    auto *queries = memory.take<Cell<T>>(TILE * Cc), *upstream = memory.take<Cell<T>>(TILE * Cc);
+    // Of floats the rows serve as columns, too.
+    auto* query_columns = PAIRED<T> ? memory.take<Cell<T>>(TILE * Cp) : queries;
+    auto* upstream_columns = PAIRED<T> ? memory.take<Cell<T>>(TILE * Cp) : upstream;
+    float *sums = memory.take(TILE * Cp), *scores = memory.take(TILE * BLOCK_KEYS);
+    float* slopes = memory.take(TILE * BLOCK_KEYS);
+    auto *rounded = memory.take<Cell<T>>(TILE * BLOCK_KEYS), *turned = memory.take<Cell<T>>(TILE * BLOCK_KEYS);
+    int64_t at_key = 0;
+    for (int64_t r = tree.first; r < tree.last; at_key += up(tree.runs[r++].length, PANEL)) {
       const int64_t start = tree.runs[r].start, length = tree.runs[r].length;
-      pack_panels(k + start * strides[1] + g * C, strides[1], length, C, key_panels + panel);
-      pack_panels(v + start * strides[2] + g * C, strides[2], length, C, value_panels + panel);
+      const T *keys = k + start * strides[1] + g * C, *values = v + start * strides[2] + g * C;
+      pack_panels(keys, strides[1], length, C, key_panels + at_key * cells<T>(C));
+      pack_panels(values, strides[2], length, C, value_panels + at_key * cells<T>(C));
+      pack_columns(keys, strides[1], length, C, Cp, key_columns + at_key / DEPTH<T> * Cp);
     }
-    pack_rows(k + base * strides[1] + g * C, strides[1], rows, C, Cp, key_rows);
     std::fill(dkeys, dkeys + rows * Cp, 0.0f);
     std::fill(dvalues, dvalues + rows * Cp, 0.0f);
     const int64_t from = g * group + task % parts * part;
@@ -332,23 +424,29 @@ void backward(const T* dout, const T* q, const T* k, const T* v, const T* out, c
         for (int64_t i = 0; i < tree.runs[r].length; i += TILE) {
           const int64_t n = std::min(TILE, tree.runs[r].length - i), at = tree.runs[r].start + i;
           float delta[TILE];
-          pack_rows(q + at * strides[0] + h * C, strides[0], n, C, Cp, queries);
-          pack_rows(dout + (at * H + h) * C, H * C, n, C, Cp, upstream);
+          const T *query = q + at * strides[0] + h * C, *above = dout + (at * H + h) * C;
+          pack_rows(query, strides[0], n, C, Cc, queries);
+          pack_rows(above, H * C, n, C, Cc, upstream);
+          if (PAIRED<T>) {
+            pack_columns(query, strides[0], n, C, Cp, query_columns);
+            pack_columns(above, H * C, n, C, Cp, upstream_columns);
+          }
           std::fill(sums, sums + n * Cp, 0.0f);
           for (int64_t j = 0; j < n; ++j) {
-            const float* a = upstream + j * Cp;
-            const T* b = out + ((at + j) * H + h) * C;
+            const T *a = above + j * H * C, *b = out + ((at + j) * H + h) * C;
             F total{};
             over(C, [&](int64_t c, int64_t count) { total += load(a + c, count) * load(b + c, count); });
             delta[j] = float(sum(total));
           }
           over_keys(tree, r, i, n, window, [&](const Keys& keys) {
-            scores_of(queries, n, C, Cp, key_panels, keys, scores);
-            scores_of(upstream, n, C, Cp, value_panels, keys, slopes);
+            scores_of<T>(queries, n, C, Cc, key_panels, keys, scores);
+            scores_of<T>(upstream, n, C, Cc, value_panels, keys, slopes);
             slopes_of(scores, slopes, n, keys, s, lse + h * N + at, delta);
-            add_rows(slopes, n, Cp, key_rows, keys, sums);
-            add_transposed(scores, n, Cp, upstream, keys, dvalues);
-            add_transposed(slopes, n, Cp, queries, keys, dkeys);
+            const auto* weights = along_keys<T>(scores, n, keys, rounded);
+            add_transposed<T>(along_queries<T>(weights, n, keys, turned), n, Cp, upstream_columns, keys, dvalues);
+            const auto* downs = along_keys<T>(slopes, n, keys, rounded);
+            add_rows<T>(downs, n, Cp, key_columns, keys, sums);
+            add_transposed<T>(along_queries<T>(downs, n, keys, turned), n, Cp, query_columns, keys, dkeys);
           });
           for (int64_t j = 0; j < n; ++j)
             copy_row(sums + j * Cp, C, dq + (at + j) * strides[3] + h * C);

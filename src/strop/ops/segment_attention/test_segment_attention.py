@@ -8,8 +8,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from strop.core import env, work
 from strop.core.errors import ShapeError, UnsupportedError
 from strop.core.simulated.allocations import Allocations
-from strop.ops.segment_attention import IMPLS, eager, segment_attention, tiles
-from strop.ops.segment_attention.cases import FLASH_IN_16_BITS, TESTED, Case
+from strop.ops.segment_attention import IMPLS, cpu, eager, segment_attention, tiles
+from strop.ops.segment_attention.cases import COMPILED_IN_16_BITS, FLASH_IN_16_BITS, TESTED, Case
 from strop.ops.segment_attention.reference import visible
 from strop.ops.segment_attention.settings import Settings
 from strop.testing import check_against_reference, check_documented_shapes, saved_bytes
@@ -28,6 +28,14 @@ def test_agrees_with_reference(impl, case, native, device_for, monkeypatch):
     check_against_reference(
         segment_attention, impl, *case.inputs(device), settings=case.settings(device)
     )
+
+
+@pytest.mark.parametrize("case", COMPILED_IN_16_BITS, ids=str)
+def test_in_16_bits_compiled_code_errs_no_more_than_eager_pytorch(case):
+    if not cpu.can_run(case.inputs("cpu")[0]):
+        pytest.skip("there is no compiler")
+    settings = case.settings("cpu")
+    check_against_reference(segment_attention, "cpu", *case.inputs("cpu"), settings=settings)
 
 
 @pytest.mark.parametrize("case", FLASH_IN_16_BITS, ids=str)
