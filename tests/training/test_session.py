@@ -2,6 +2,7 @@
 
 from transformers import TrainerState, TrainingArguments
 
+from strop.planning.settings import Settings
 from strop.runs import checkpoints
 from strop.runs.run import Run
 from strop.training.callbacks.checkpoints import Checkpoints
@@ -27,7 +28,9 @@ def test_only_the_main_process_marks_checkpoints_as_complete_and_deletes_old_one
         folder.mkdir(parents=True)
         (folder / "adapter_model.safetensors").write_bytes(b"weights")
     args = TrainingArguments(str(run.checkpoints_folder), use_cpu=True, report_to="none")
-    keeper = Checkpoints(Interrupt(), run, evaluate=False, trainer={"save_total_limit": 1})
+    keeper = Checkpoints(
+        Interrupt(), run, evaluate=False, settings=Settings(trainer={"save_total_limit": 1})
+    )
     keeper.on_save(args, TrainerState(is_world_process_zero=False, global_step=3), None)
     assert checkpoints.whole(run.checkpoints_folder) == []
     assert len(list(run.checkpoints_folder.iterdir())) == 3

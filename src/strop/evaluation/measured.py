@@ -47,8 +47,23 @@ def measured(model: Any, tokenizer: Any, rows: EvaluationRows, plan: Plan, seed:
         DataError: no row has an answer to measure, and none is generated.
     """
     start = time.perf_counter()
+    outcomes, faults = outcomes_of(model, tokenizer, rows, plan)
+    seconds = round(time.perf_counter() - start, 3)
+    return summary(rows.noted(*unused(faults)), plan, outcomes, seed, seconds)
+
+
+def outcomes_of(
+    model: Any, tokenizer: Any, rows: EvaluationRows, plan: Plan
+) -> tuple[list[Outcome], list[Fault]]:
+    """Return what a model does on each row, and why some rows cannot be measured.
+
+    Raises:
+        DataError: no row has an answer to measure, and none is generated.
+    """
     progress = plan.metrics.progress
-    outcomes, faults = score_rows(model, tokenizer, rows.rows, plan.labels, progress)
+    outcomes, faults = [Outcome() for _ in rows.rows], list[Fault]()
+    if plan.scored:
+        outcomes, faults = score_rows(model, tokenizer, rows.rows, plan.labels, progress)
     if plan.choices:
         _score_choices(model, tokenizer, rows, outcomes, plan)
     if plan.places:
@@ -62,8 +77,7 @@ def measured(model: Any, tokenizer: Any, rows: EvaluationRows, plan: Plan, seed:
         lines = format_lines(row.line for row in rows.rows)
         why = "; ".join(unused(faults)) or f"{lines} have no answer to measure"
         raise DataError(f"{rows.source}: {why}")
-    seconds = round(time.perf_counter() - start, 3)
-    return summary(rows.noted(*unused(faults)), plan, outcomes, seed, seconds)
+    return outcomes, faults
 
 
 def _score_choices(
@@ -117,10 +131,10 @@ def _answer_scores(
     return scores, notes
 
 
-def summary(
-    rows: EvaluationRows, plan: Plan, outcomes: Sequence[Outcome], seed: int, seconds: float
-) -> Measured:
-    """Return what a model's outcomes on rows come to."""
+def scores_of_rows(
+    rows: EvaluationRows, plan: Plan, outcomes: Sequence[Outcome]
+) -> tuple[dict[str, Scores], Choices | None, list[str]]:
+    """Return the scores of each measure, the choices among labels, and notes on the rows."""
     scores = loss_scores(outcomes)
     references = [right_answer(row) for row in rows.rows]
     choices = Choices.of(references, outcomes, plan.labels) if plan.labels else None
@@ -134,8 +148,14 @@ def summary(
     if plan.choices:
         scores |= choice_scores(rows.questions, [outcome.choices for outcome in outcomes])
     of_answers, remarks = _answer_scores(rows, plan, outcomes)
-    scores |= of_answers
-    notes += remarks
+    return scores | of_answers, choices, notes + remarks
+
+
+def summary(
+    rows: EvaluationRows, plan: Plan, outcomes: Sequence[Outcome], seed: int, seconds: float
+) -> Measured:
+    """Return what a model's outcomes on rows come to."""
+    scores, choices, notes = scores_of_rows(rows, plan, outcomes)
     places = {place for of_one in scores.values() for place in of_one.rows}
     if len(rows.clusters[sorted(places)].unique()) < 2:
         notes.append("one row, or rows of one cluster, say nothing about others: no interval")

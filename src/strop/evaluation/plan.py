@@ -98,6 +98,8 @@ class Plan:
     """Measures of an answer alone that the user described."""
     functions: Mapping[str, Callable[..., Any]]
     metrics: Metrics
+    scored: bool = True
+    """True to compute the log-probabilities of right answers and labels."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -128,7 +130,7 @@ def plan_for(
         count = len({right_answer(row) for row in rows.rows} - {None})
         raise ConfigError(
             f"{', '.join(of_labels)}: the answers are no labels; {rows.source} has {count:,} "
-            "different ones; take exact_match, or leave --metrics out"
+            "different ones; take exact_match instead"
         )
     if of_choices and not any(rows.questions):
         raise ConfigError(f"{', '.join(of_choices)}: {rows.source} has no column of choices")

@@ -28,6 +28,12 @@ RIGHT_OR_WRONG = ("exact_match", "contains", "number", "json_valid", "json_schem
 """Measures of a generated answer that are 0 or 1."""
 LOWER_IS_BETTER = ("loss", "perplexity", "calibration_error")
 """Measures of which less is better."""
+WHILE_TRAINING = (
+    "perplexity",
+    *LABEL_METRICS,
+    *(name for name in GENERATED if name not in ("regex", "json_schema")),
+)
+"""Measures that need nothing but rows, which a run takes at its evaluations beside the loss."""
 
 
 def is_share(name: str, models: Iterable[Mapping[str, Any]]) -> bool:

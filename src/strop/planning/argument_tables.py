@@ -10,20 +10,25 @@ WORKS = {
     "adam_epsilon": "AdamW's smallest divisor",
     "eval_delay": "no held-out loss before this step, but for the first and the last",
     "full_determinism": "PyTorch's deterministic algorithms for the whole process",
-    "greater_is_better": "of `load_best_model_at_end`; the lowest loss is the best",
+    "greater_is_better": "follows from the metric; another value is refused",
     "label_smoothing_factor": "label smoothing in the loss",
-    "load_best_model_at_end": "the adapter is that of the lowest held-out loss",
+    "load_best_model_at_end": "as the setting of this name",
     "log_level": "what transformers logs",
     "loss_type": "`nll`, or `dft` for dynamic fine-tuning",
     "lr_scheduler_kwargs": "further numbers of the schedule, such as num_cycles of cosine",
-    "metric_for_best_model": "of `load_best_model_at_end`; `eval_loss`, which is what is measured",
+    "metric_for_best_model": "as the setting of this name",
     "neftune_noise_alpha": "noise on the embeddings; they are then computed the plain way",
     "optim": "another optimizer of transformers",
     "optim_args": "further arguments of `optim`",
+    "project": "trackio's project, with the setting `report_to`",
+    "run_name": "name in a tracker, that of the run's folder without it, with `report_to`",
     "router_aux_loss_coef": "weight of the router's loss in a mixture of experts",
     "save_total_limit": "checkpoints kept, 2 without it",
     "tf32": "TensorFloat-32 on NVIDIA cards that have it",
     "torch_empty_cache_steps": "unused memory of a card is given back every so many steps",
+    "trackio_bucket_id": "where trackio stores what a Space shows, with `report_to`",
+    "trackio_space_id": "the Space that trackio sends to, which is none without it, with `report_to`",
+    "trackio_static_space_id": "the Space that stays after the run, with `trackio_space_id`",
     "train_sampling_strategy": "`random`, `sequential` or `group_by_length`",
 }
 """Arguments that have their effect, each with it."""
@@ -56,7 +61,6 @@ DECIDED = {
 }
 """Arguments that a setting of strop decides, whatever their value."""
 
-_TRACKER = "every number of a run is in its log.jsonl, and nothing is sent anywhere"
 _HUB = "strop push uploads a certified export, and nothing else is sent anywhere"
 _LIGER = "strop fuses these layers itself (accelerate)"
 _COMPILE = "strop's fused layers take the place of compiled ones (accelerate)"
@@ -105,18 +109,13 @@ REFUSED = {
     "packing_strategy": _PACKING,
     "padding_free": "padding_free is not needed: strop computes no padding (accelerate)",
     "parallelism_config": _SEVERAL,
-    "project": _TRACKER,
     "push_to_hub": _HUB,
-    "report_to": _TRACKER,
+    "report_to": "use the setting report_to, as in tensorboard,trackio",
     "resume_from_checkpoint": _RESUME,
-    "run_name": _TRACKER,
     "save_only_model": _RESUME,
     "torch_compile": _COMPILE,
     "torch_compile_backend": _COMPILE,
     "torch_compile_mode": _COMPILE,
-    "trackio_bucket_id": _TRACKER,
-    "trackio_space_id": _TRACKER,
-    "trackio_static_space_id": _TRACKER,
     "truncation_mode": "rows are cut at their end (max_length); shorten their beginnings in the data",
     "trust_remote_code": "strop runs no code that comes with a model",
     "use_liger_kernel": _LIGER,
@@ -208,3 +207,27 @@ LOSSES = {
     "ipo": (),
 }  # fmt: skip
 """Values of `loss_type` by method."""
+
+TRACKED = (
+    "project",
+    "run_name",
+    "trackio_bucket_id",
+    "trackio_space_id",
+    "trackio_static_space_id",
+)
+"""Arguments of the trainer that only trackers read."""
+
+TRACKERS = {
+    "tensorboard": (("tensorboard", "tensorboardX"), "'strop[tensorboard]'"),
+    "trackio": (("trackio",), "'strop[trackio]'"),
+    "wandb": (("wandb",), "wandb"),
+    "mlflow": (("mlflow",), "mlflow"),
+    "clearml": (("clearml",), "clearml"),
+    "codecarbon": (("codecarbon",), "codecarbon"),
+    "comet_ml": (("comet_ml",), "comet_ml"),
+    "dagshub": (("dagshub",), "dagshub mlflow"),
+    "dvclive": (("dvclive",), "dvclive"),
+    "neptune": (("neptune",), "neptune"),
+    "swanlab": (("swanlab",), "swanlab"),
+}
+"""Trackers of transformers: modules of which one must be there, and what pip installs for it."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from strop.core.config import Config
-from strop.planning import trainer_arguments
+from strop.planning import evaluations, trainer_arguments
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,18 @@ class Settings(Config):
     """Steps between checkpoints; without it about ten times a run."""
     eval_every: int | None = None
     """Steps between losses on the held-out rows; without it after every epoch."""
+    eval_metrics: str | list[str] | None = "labels"
+    """Measured at each evaluation: names as accuracy,rouge_l; auto: by the data; labels: if there; none."""
+    eval_rows: int | None = None
+    """Held-out rows for eval_metrics; without it as many as are measured in a tenth of the time."""
+    load_best_model_at_end: bool = False
+    """Whether the adapter is that of the best evaluation, not that of the last step."""
+    metric_for_best_model: str | None = None
+    """What tells the best evaluation: eval_loss, or a measure as accuracy, which is then measured."""
+    early_stopping_patience: int | None = None
+    """Evaluations without a better one after which the run stops, with the adapter of the best."""
+    report_to: str | list[str] | None = None
+    """Trackers that get what log.jsonl gets, as tensorboard,trackio; without it none, nothing is sent."""
     bits: Literal[4, 16, 32] = 4
     """Bits of the frozen weights; 4 stores linear layers in 4 bits, the rest in 16."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -128,8 +140,7 @@ class Settings(Config):
         if not self.accelerate and self.activations == "offload":
             yield "activations is offload, which needs accelerate to be true"
         yield from trainer_arguments.problems(self.trainer, self.method)
-        if self.trainer.get("load_best_model_at_end") and self.held_out == 0:
-            yield "trainer.load_best_model_at_end needs held-out rows to tell the best by; set held_out"
+        yield from evaluations.problems(self)
         if self.trainer.get("lr_scheduler_kwargs") and self.schedule == "constant":
             yield "trainer.lr_scheduler_kwargs has no effect while schedule is constant"
         yield from self._module_problems()
@@ -172,6 +183,8 @@ _AT_LEAST_ONE = (
     "max_steps",
     "save_every",
     "eval_every",
+    "eval_rows",
+    "early_stopping_patience",
     "micro_batch_tokens",
 )
 

@@ -33,7 +33,6 @@ _BY_STROP = (
     "metric_for_best_model",
     "save_total_limit",
 )
-_NAMES_OF_THE_LOSS = (None, "loss", "eval_loss")
 
 
 def problems(given: Mapping[str, Any], method: str = "sft") -> Iterator[str]:
@@ -61,7 +60,7 @@ def problems(given: Mapping[str, Any], method: str = "sft") -> Iterator[str]:
         if given.get(name) not in (None, *choices):
             yield f"trainer.{name} is {given[name]!r}; it must be {' or '.join(choices)}"
     yield from _loss_problems(given, method)
-    yield from _best_problems(given)
+    yield from _checkpoint_problems(given)
 
 
 def _loss_problems(given: Mapping[str, Any], method: str) -> Iterator[str]:
@@ -77,22 +76,11 @@ def _loss_problems(given: Mapping[str, Any], method: str) -> Iterator[str]:
             yield f"trainer.loss_type is {value!r}; with method {method} it must be {allowed}"
 
 
-def _best_problems(given: Mapping[str, Any]) -> Iterator[str]:
+def _checkpoint_problems(given: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with the arguments about checkpoints, which strop itself serves."""
     best = given.get("load_best_model_at_end")
     if best not in (None, True, False):
         yield f"trainer.load_best_model_at_end is {best!r}; it must be true or false"
-    metric = given.get("metric_for_best_model")
-    if metric not in _NAMES_OF_THE_LOSS:
-        yield (
-            f"trainer.metric_for_best_model is {metric!r}; on the held-out rows the loss is measured, "
-            "so it must be eval_loss"
-        )
-    if given.get("greater_is_better"):
-        yield "trainer.greater_is_better is true; the best model is the one of the lowest loss"
-    for name in ("metric_for_best_model", "greater_is_better"):
-        if given.get(name) is not None and not best:
-            yield f"trainer.{name} has no effect without trainer.load_best_model_at_end"
     limit = given.get("save_total_limit")
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         yield f"trainer.save_total_limit is {limit!r}; it must be a whole number, at least 1"

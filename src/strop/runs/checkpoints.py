@@ -11,7 +11,9 @@ from typing import Any
 from strop.core.digest import file_digest
 from strop.core.errors import DataError
 from strop.core.files import read_json, sync, write_json
+from strop.planning.evaluations import BestModel
 
+LOWEST_LOSS = BestModel("loss")
 logger = logging.getLogger(__name__)
 
 MARK = "whole.json"
@@ -55,20 +57,47 @@ def seal(checkpoint: Path) -> None:
     write_json(checkpoint / MARK, files)
 
 
-def best(log: Iterable[Mapping[str, Any]], last: int | None = None) -> Mapping[str, Any] | None:
-    """Return the line of a run's log with the lowest held-out loss, of equal ones the earliest.
+def best(
+    log: Iterable[Mapping[str, Any]], last: int | None = None, by: BestModel = LOWEST_LOSS
+) -> Mapping[str, Any] | None:
+    """Return the line of a run's log with the best evaluation, of equal ones the earliest.
 
     Args:
-        log: its lines; the loss before the first step is of no checkpoint, so it does not count.
+        log: its lines; what was measured before the first step is of no checkpoint, so it does not
+            count.
         last: leave out lines of later steps.
+        by: what tells the best.
     """
-    measured = [
+    sign = -1 if by.greater else 1
+    measured = _evaluations(log, last, by)
+    return min(measured, key=lambda line: (sign * line[by.key], line["step"]), default=None)
+
+
+def stopped_early(log: Iterable[Mapping[str, Any]], last: int, by: BestModel) -> bool:
+    """Return True if no evaluation up to step `last` was better in the last ones that count.
+
+    Args:
+        log: lines of a run's log.
+        last: leave out lines of later steps.
+        by: what tells the best, and how many evaluations may pass without a better one.
+    """
+    measured = _evaluations(log, last, by)
+    line = best(measured, last, by)
+    if by.patience is None or line is None:
+        return False
+    return len(measured) - 1 - measured.index(line) >= by.patience
+
+
+def _evaluations(
+    log: Iterable[Mapping[str, Any]], last: int | None, by: BestModel
+) -> list[Mapping[str, Any]]:
+    """Return the lines after the first step that have the value which tells the best."""
+    steps = math.inf if last is None else last
+    return [
         line
         for line in log
-        if math.isfinite(line.get("held_out_loss", math.nan))
-        and 0 < line["step"] <= (math.inf if last is None else last)
+        if math.isfinite(line.get(by.key, math.nan)) and 0 < line["step"] <= steps
     ]
-    return min(measured, key=lambda line: (line["held_out_loss"], line["step"]), default=None)
 
 
 def tidy(folder: Path, limit: int = LIMIT, best_step: int | None = None) -> None:

@@ -12,6 +12,7 @@ from strop.data.reading.columns import columns_of
 from strop.runs.run import Run
 from strop.runs.run_data import read_and_split
 from strop.training.dataset import length_limit
+from strop.training.eval_metrics import eval_metrics
 from strop.training.loaded_model import check_causal, check_embeddings
 from strop.training.methods import METHODS, with_method
 from strop.training.opening import OpenRun, open_run
@@ -118,7 +119,8 @@ def fine_tune(
         evaluate=data.evaluates,
         **method.fields(settings),
     )
-    callbacks = session.begin(data, args)
+    measures = eval_metrics(split, data, settings)
+    callbacks = session.begin(data, args, measures)
     session.train(
         method.build(session.settings, args, session.model, session.tokenizer, data, callbacks)
     )

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from strop.core import native
+from strop.core.digest import file_digest
 from strop.core.errors import DataError, UnsupportedError, spelt
 from strop.core.progress import duration
 from strop.core.system import versions
@@ -24,6 +25,7 @@ from strop.runs.left_out import left_out
 from strop.runs.outcome import outcome
 from strop.runs.run import Run
 from strop.training.dataset import TrainingData
+from strop.training.eval_metrics import share_sentence
 from strop.training.trainer import steps
 
 logger = logging.getLogger(__name__)
@@ -94,6 +96,15 @@ def check_unchanged(record: Mapping[str, Any], model: Any, facts: Mapping[str, A
         logger.warning("the resumed run may end with other last bits: %s", "; ".join(changed))
 
 
+def digests(run: Run) -> dict[str, dict[str, str]]:
+    """Return the SHA-256 of the files that decide what an adapter computes, and how it is rounded."""
+    names = ("adapter_config.json", "adapter_model.safetensors")
+    return {
+        "adapter": {name: file_digest(run.adapter_folder / name) for name in names},
+        "activation_stats": {"sha256": file_digest(run.activation_stats_file)},
+    }
+
+
 def data_sentences(data: TrainingData[Any], settings: Settings) -> list[str]:
     """Return sentences about the rows to train on, and what of them is not seen."""
     facts = data.facts
@@ -131,6 +142,8 @@ def result_sentences(run: Run) -> Iterator[str]:
     yield from outcome(run.log, record).sentences()
     if best := report.best_sentence(run):
         yield best
+    if share := share_sentence(record):
+        yield share
     measured, planned = record["measured"], (record["planned"] or {}).get("peak")
     yield (
         f"{duration(measured['seconds'])} for {measured['tokens']:,} tokens, "

@@ -9,7 +9,6 @@ from rich.console import Console
 from safetensors.torch import save_file
 from transformers import TrainerCallback, TrainingArguments
 
-from strop.core.digest import file_digest
 from strop.core.errors import ConfigError, DivergedError
 from strop.core.files import written_whole
 from strop.core.progress import Progress
@@ -23,19 +22,19 @@ from strop.models.quantized.activation_stats import input_statistics
 from strop.planning.plan import StepPlan, plan_step
 from strop.runs import checkpoints, report
 from strop.runs.outcome import outcome
-from strop.runs.run import Run
-from strop.training import memory
 from strop.training.acceleration import accelerate, restore
 from strop.training.callbacks.checkpoints import Checkpoints
 from strop.training.callbacks.log import RunLog
 from strop.training.callbacks.shown import ProgressBar, StepLines, StepProgress
 from strop.training.dataset import TrainingData
+from strop.training.eval_metrics import EvalMetrics
 from strop.training.interrupt import Interrupt
 from strop.training.loaded_model import fresh, resumed, save_start
 from strop.training.opening import OpenRun
 from strop.training.record import (
     check_unchanged,
     data_sentences,
+    digests,
     first_record,
     fitting_sentence,
     result_sentences,
@@ -124,12 +123,15 @@ class Session:
 
         return progress
 
-    def begin(self, data: TrainingData[Any], args: TrainingArguments) -> list[TrainerCallback]:
+    def begin(
+        self, data: TrainingData[Any], args: TrainingArguments, measures: EvalMetrics | None = None
+    ) -> list[TrainerCallback]:
         """Write the record and the assets of the run, and return the callbacks that continue them.
 
         Args:
             data: what will be trained on; must be the same when a run is resumed.
             args: of the trainer; a new run evaluates before its first step.
+            measures: of held-out rows, at each evaluation beside the loss.
 
         Raises:
             DataError: the data of a resumed run has changed.
@@ -139,7 +141,7 @@ class Session:
         self._data = data
         self._is_main = args.process_index == 0
         self.settings = dataclasses.replace(self.settings, max_length=data.facts["max_length"])
-        self._checkpoints = Checkpoints(self._interrupt, run, data.evaluates, self.settings.trainer)
+        self._checkpoints = Checkpoints(self._interrupt, run, data.evaluates, self.settings)
         if self.resumed:
             check_unchanged(run.record, self.model, data.facts)
             if self._is_main:
@@ -150,6 +152,9 @@ class Session:
         args.eval_on_start = data.evaluates and self._checkpoint is None
         self._log = RunLog(run, checkpoints.step_of(self._checkpoint) if self._checkpoint else 0)
         self._plan = self._step_plan()
+        self._measures = measures
+        if measures is not None:
+            measures.begin(run, self._log)
         if not self.resumed:
             self._print_plan()
         if self._is_main:
@@ -157,6 +162,8 @@ class Session:
             if not self.resumed:
                 record = first_record(self.settings, self.model, data, self._plan)
                 record["day"] = str(self._day)  # as templates that write the date did
+                if measures is not None:
+                    record["eval_metrics"] = measures.facts
             save_start(run, self._loaded, record)
         return [self._checkpoints, self._log]
 
@@ -169,6 +176,7 @@ class Session:
             KeyboardInterrupt: a second interruption; the last checkpoint stays.
         """
         trainer.base_name = published_name(self.settings.model)
+        trainer.measure = None if self._measures is None else self._measures.measure
         for sentence in unmergeable(trainer.model):
             self._print(f"plan    {sentence}")
         trained, _ = trainer.model.get_nb_trainable_parameters()
@@ -199,6 +207,8 @@ class Session:
         sentences.append(weights_sentence(self.model))
         if self._plan is not None:
             sentences.append(self._plan.sentence)
+        if self._measures is not None:
+            sentences.append(self._measures.sentence)
         if self._loaded.difference:
             sentences.append(f"the given model is saved with the run: {self._loaded.difference}")
         for sentence in sentences:
@@ -225,7 +235,10 @@ class Session:
         start = self._checkpoint
         try:
             with self._interrupt.listening(self.console):
-                if start is None or not trainer.load_finished(start):
+                early = start is not None and self._checkpoints.stopped_early(
+                    checkpoints.step_of(start)
+                )
+                if start is None or not trainer.load_finished(start, early):
                     trainer.train(resume_from_checkpoint=str(start) if start else None)
         finally:
             if bar is not None:
@@ -234,14 +247,16 @@ class Session:
     def _finish(self, trainer: RunTrainer) -> None:
         """Write the adapter, of the last step or of the best, and the report."""
         run, state = self.run, trainer.state
-        finished = state.global_step >= state.max_steps
-        best = self._checkpoints.best() if finished else None
+        ended = state.global_step >= state.max_steps
+        early = not ended and self._checkpoints.stopped_early(state.global_step)
+        finished = ended or early
+        best = self._checkpoints.best_facts() if finished else None
         if best is not None:
             trainer.load_step(best["step"])
         if not self._is_main:
             return
         if best is not None:
-            run.update(best=dict(best))
+            run.update(best=best, **({"stopped_early": True} if early else {}))
         if finished:
             with written_whole(run.adapter_folder) as path:
                 trainer.save_model(str(path))
@@ -251,7 +266,7 @@ class Session:
             self._record_end(
                 state.global_step,
                 "finished",
-                **_digests(run),
+                **digests(run),
                 diverged=outcome(run.log, run.record).diverged,
             )
         else:
@@ -264,17 +279,8 @@ class Session:
         """Write how the run ended, and the report."""
         if not self._is_main:
             return
-        self.run.update(status=status, steps_done=step, measured=self._measured(), **facts)
+        self.run.update(status=status, steps_done=step, measured=self._log.measured(), **facts)
         report.write(self.run)
-
-    def _measured(self) -> dict[str, Any]:
-        seconds, tokens = self._log.seconds, self._log.tokens
-        return {
-            "seconds": round(seconds, 3),
-            "tokens": tokens,
-            "tokens_per_second": round(tokens / max(seconds, 1e-9), 1),
-            "peak_memory": memory.peak(),
-        }
 
     def _save_activation_stats(self, model: Any) -> None:
         """Save activation statistics for exports while model and data are loaded."""
@@ -285,12 +291,3 @@ class Session:
 
     def _print(self, sentence: str) -> None:
         self.console.print(sentence, soft_wrap=True, highlight=False, markup=False)
-
-
-def _digests(run: Run) -> dict[str, dict[str, str]]:
-    """Return the SHA-256 of the files that decide what an adapter computes, and how it is rounded."""
-    names = ("adapter_config.json", "adapter_model.safetensors")
-    return {
-        "adapter": {name: file_digest(run.adapter_folder / name) for name in names},
-        "activation_stats": {"sha256": file_digest(run.activation_stats_file)},
-    }

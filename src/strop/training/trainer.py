@@ -3,7 +3,7 @@
 import logging
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ import torch
 import transformers
 from peft.utils import load_peft_weights, set_peft_model_state_dict
 from transformers import TrainerState, TrainingArguments, get_scheduler
+from transformers.trainer_utils import EvalLoopOutput
 
 from strop.core.errors import ConfigError, StropError, UnsupportedError
 from strop.core.files import read_json, write_json, writing
@@ -18,6 +19,7 @@ from strop.models.precision import computes_in
 from strop.planning import trainer_arguments
 from strop.planning.settings import Settings
 from strop.runs import checkpoints
+from strop.training import memory
 
 logger = logging.getLogger(__name__)
 
@@ -33,9 +35,27 @@ class RunTrainer(transformers.Trainer):
 
     base_name: str | None = None
     """Name of the base model in what is saved."""
+    measure: Callable[[Any, Any, int], dict[str, float]] | None = None
+    """Returns what is measured at an evaluation beside the loss, of model, tokenizer and step."""
 
     def _send_telemetry(self) -> None:
         """Send nothing; TRL would report model family and device to the hub once per trainer."""
+
+    def log(self, logs: dict[str, float], *args: Any, **named: Any) -> None:
+        """Log the memory of a step with its loss, so that trackers have it as log.jsonl does."""
+        if "loss" in logs:
+            logs = {**logs, "memory": memory.used()}
+        super().log(logs, *args, **named)
+
+    def evaluation_loop(
+        self, *args: Any, metric_key_prefix: str = "eval", **named: Any
+    ) -> EvalLoopOutput:
+        """Return transformers' result with the run's measures beside the loss."""
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **named)
+        if self.measure is not None:
+            values = self.measure(self.model, self.processing_class, self.state.global_step)
+            output.metrics.update({f"{metric_key_prefix}_{k}": v for k, v in values.items()})
+        return output
 
     def create_model_card(self, *args: Any, **named: Any) -> None:
         """Write no card; run.json and report.html say more."""
@@ -67,18 +87,22 @@ class RunTrainer(transformers.Trainer):
         folder = Path(self.args.output_dir) / f"checkpoint-{step}"
         if folder not in checkpoints.whole(folder.parent):
             raise UnsupportedError(
-                f"{folder}, of the lowest held-out loss, is gone or damaged; the adapter of the last "
+                f"{folder}, of the best evaluation, is gone or damaged; the adapter of the last "
                 "step is in the newest checkpoint"
             )
         set_peft_model_state_dict(self.model, load_peft_weights(str(folder), device="cpu"))
 
-    def load_finished(self, checkpoint: Path) -> bool:
-        """Load a checkpoint of the last step, after which no step is left, and return True.
+    def load_finished(self, checkpoint: Path, stopped_early: bool = False) -> bool:
+        """Load a checkpoint after which no step is left, and return True; else return False.
 
         `train` would take a further step from it wherever the last step does not end an epoch.
+
+        Args:
+            checkpoint: its folder.
+            stopped_early: no step is left though it is not the last.
         """
         state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        if state.global_step < state.max_steps:
+        if state.global_step < state.max_steps and not stopped_early:
             return False
         self.load_step(state.global_step)
         self.state = state

@@ -7,6 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from strop.data.preview import Piece, as_html
+from strop.planning.evaluations import BestModel
 from strop.runs import model_card
 from strop.runs.log import read_evaluation_rows
 from strop.runs.report import facts
@@ -70,15 +71,21 @@ def _answers(run: Run, evaluation: Mapping[str, Any] | None) -> dict[str, Any] |
 
 
 def best_sentence(run: Run) -> str:
-    """Return a sentence about the step whose adapter a run keeps, if that of the lowest loss."""
-    best = run.record.get("best")
+    """Return a sentence about the step whose adapter a run keeps, if that of the best evaluation."""
+    record = run.record
+    best = record.get("best")
     if best is None:
         return ""
+    by = BestModel(best.get("metric", "loss"))
+    name, value = by.metric.replace("_", " ").replace("/", " "), best[by.key]
+    most, better = ("highest", "higher") if by.greater else ("lowest", "lower")
     sentence = (
-        f"The adapter is that of step {best['step']:,}, whose loss on the held-out rows, "
-        f"{best['held_out_loss']:.3f}, is the lowest."
+        f"The adapter is that of step {best['step']:,}, whose {name} on the held-out rows, "
+        f"{value:.3f}, is the {most}."
     )
-    first = next((x["held_out_loss"] for x in run.log if "held_out_loss" in x), None)
-    if first is not None and first < best["held_out_loss"]:
-        sentence += f" Before training it was lower: {first:.3f}."
+    first = next((x[by.key] for x in run.log if by.key in x), None)
+    if first is not None and (first > value if by.greater else first < value):
+        sentence += f" Before training it was {better}: {first:.3f}."
+    if record.get("stopped_early"):
+        sentence += f" The run stopped early, after step {record['steps_done']:,}, as none was better."
     return sentence

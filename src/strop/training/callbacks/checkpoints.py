@@ -1,4 +1,4 @@
-"""Checkpoints of a run while it trains: sealed, deleted when no longer needed, saved on an interrupt."""
+"""Checkpoints of a run while it trains: sealed, deleted when no longer needed, the best one kept."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,29 +7,30 @@ from typing import Any
 from transformers import TrainerCallback
 
 from strop.core.files import writing
+from strop.planning.evaluations import best_model
+from strop.planning.settings import Settings
 from strop.runs import checkpoints
 from strop.runs.run import Run
+from strop.training.callbacks.log import COST
 from strop.training.interrupt import Interrupt
 
 
 class Checkpoints(TrainerCallback):
-    """Seals checkpoints, deletes old ones, and stops the run when it is interrupted.
+    """Seals checkpoints, deletes old ones, and stops the run on an interrupt or for want of a better one.
 
     Args:
         interrupt: decides when to stop.
         run: whose log decides which step is the best.
         evaluate: there are held-out rows to measure the loss on after the last step.
-        trainer: further arguments of the trainer; those about checkpoints are obeyed here.
+        settings: say which evaluation is the best, when to stop, and how many checkpoints stay.
     """
 
-    def __init__(
-        self, interrupt: Interrupt, run: Run, evaluate: bool, trainer: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, interrupt: Interrupt, run: Run, evaluate: bool, settings: Settings) -> None:
         self._interrupt = interrupt
         self._run = run
         self._evaluate = evaluate
-        self._keeps_best = bool(trainer.get("load_best_model_at_end"))
-        self._limit = int(trainer.get("save_total_limit") or checkpoints.LIMIT)
+        self._by = best_model(settings)
+        self._limit = int(settings.trainer.get("save_total_limit") or checkpoints.LIMIT)
 
     def tidy(self) -> None:
         """Delete checkpoints that are no longer needed."""
@@ -39,14 +40,29 @@ class Checkpoints(TrainerCallback):
         checkpoints.tidy(folder, self._limit, chosen["step"] if chosen else None)
 
     def best(self, last: int | None = None) -> Mapping[str, Any] | None:
-        """Return the log's line of the lowest held-out loss up to step `last`, if the run keeps it."""
-        return checkpoints.best(self._run.log, last) if self._keeps_best else None
+        """Return the log's line of the best evaluation up to step `last`, if the run keeps it."""
+        return None if self._by is None else checkpoints.best(self._run.log, last, self._by)
+
+    def best_facts(self) -> dict[str, Any] | None:
+        """Return what run.json has of the best evaluation: its values, and by what it is the best."""
+        line = self.best()
+        if line is None or self._by is None:
+            return None
+        values = {name: line[name] for name in line if name not in COST}
+        return values if self._by.metric == "loss" else {**values, "metric": self._by.metric}
+
+    def stopped_early(self, step: int) -> bool:
+        """Return True if the run ends after a step because no evaluation was better for long."""
+        return self._by is not None and checkpoints.stopped_early(self._run.log, step, self._by)
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Save a checkpoint of the best model so far."""
+        """Save a checkpoint of the best model so far, and stop where none was better for long."""
         best = self.best()
         if best is not None and best["step"] == state.global_step:
             control.should_save = True
+        if self.stopped_early(state.global_step):
+            control.should_save = True
+            control.should_training_stop = True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Measure the held-out loss after the last step; save and stop on an interrupt."""

@@ -10,9 +10,13 @@ from transformers import TrainerCallback
 
 from strop.core.errors import DivergedError
 from strop.core.files import writing, written_whole
+from strop.metrics.names import METRICS
 from strop.runs.outcome import outcome
 from strop.runs.run import Run
 from strop.training import memory
+
+COST = ("metrics_rows", "metrics_seconds")
+"""What is logged of measuring held-out rows, beside the measures."""
 
 
 class RunLog(TrainerCallback):
@@ -27,7 +31,9 @@ class RunLog(TrainerCallback):
         trained = [line for line in earlier if "loss" in line]
         self._earlier_seconds = trained[-1]["seconds"] if trained else 0.0
         self._earlier_tokens = trained[-1]["tokens"] if trained else 0
+        self._earlier_metrics = sum(line.get("metrics_seconds", 0.0) for line in earlier)
         self._tokens = 0
+        self._metrics_seconds = 0.0
         self._started = time.monotonic()
         self._earlier = earlier
         self._run = run
@@ -39,9 +45,27 @@ class RunLog(TrainerCallback):
         return self._earlier_seconds + time.monotonic() - self._started
 
     @property
+    def metrics_seconds(self) -> float:
+        """Time spent on measures of held-out rows, earlier attempts included."""
+        return float(self._earlier_metrics + self._metrics_seconds)
+
+    @property
     def tokens(self) -> int:
         """Tokens trained on, earlier attempts included."""
         return int(self._earlier_tokens + self._tokens)
+
+    def measured(self) -> dict[str, Any]:
+        """Return what the training took, earlier attempts included, for run.json."""
+        metrics = (
+            {"metrics_seconds": round(self.metrics_seconds, 3)} if self.metrics_seconds else {}
+        )
+        return {
+            "seconds": round(self.seconds, 3),
+            "tokens": self.tokens,
+            "tokens_per_second": round(self.tokens / max(self.seconds, 1e-9), 1),
+            "peak_memory": memory.peak(),
+            **metrics,
+        }
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Remove the lines of steps that are repeated, and start the clock."""
@@ -68,7 +92,7 @@ class RunLog(TrainerCallback):
                 "accuracy": logs.get("mean_token_accuracy"),
                 "tokens": self.tokens,
                 "seconds": round(self.seconds, 3),
-                "memory": memory.used(),
+                "memory": logs["memory"],
                 **_preferences(logs),
             }
             self._append(line, state)
@@ -77,6 +101,9 @@ class RunLog(TrainerCallback):
         elif "eval_loss" in logs:
             line = {"step": state.global_step, "held_out_loss": logs["eval_loss"]}
             line |= {f"held_out_{name}": x for name, x in _preferences(logs, "eval_").items()}
+            line |= measures(logs)
+            line |= {name: logs[f"eval_{name}"] for name in COST if f"eval_{name}" in logs}
+            self._metrics_seconds += line.get("metrics_seconds", 0.0)
             self._append(line, state)
 
     def _append(self, line: dict[str, Any], state: Any) -> None:
@@ -94,6 +121,12 @@ def _preferences(logs: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """
     names = {"reward_margin": "rewards/margins", "reward_accuracy": "rewards/accuracies"}
     return {name: logs[prefix + of] for name, of in names.items() if prefix + of in logs}
+
+
+def measures(logs: Mapping[str, Any]) -> dict[str, float]:
+    """Return the measures of held-out rows by their names in log.jsonl, such as `eval_accuracy`."""
+    names = (f"eval_{name}" for name in METRICS if name != "loss")
+    return {name: logs[name] for name in names if name in logs}
 
 
 def _line(values: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from strop.core.progress import Pace, duration
 from strop.core.progress import Progress as Report
 from strop.runs.loss_curve import RunningMean
 from strop.training import memory
+from strop.training.callbacks.log import measures
 
 
 class StepProgress(TrainerCallback):
@@ -28,7 +29,8 @@ class StepProgress(TrainerCallback):
 class _Facts(TrainerCallback):
     """What a bar and lines say of a step: mean loss, held-out loss, speed, memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, console: Console) -> None:
+        self._console = console
         self._mean = RunningMean()
         self._eval_loss = ""
         self._recent: list[tuple[float, int]] = []
@@ -40,7 +42,12 @@ class _Facts(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Take the numbers of a step, or a held-out loss."""
         if "eval_loss" in logs:
-            self._eval_loss = f"held-out loss {logs['eval_loss']:.3f} at {state.global_step}  "
+            values = measures(logs)
+            shown = [f"{name.removeprefix('eval_')} {x:.3f}" for name, x in values.items()]
+            whole = ", ".join([f"held-out loss {logs['eval_loss']:.3f}", *shown])
+            self._eval_loss = f"{', '.join(whole.split(', ')[:2])} at {state.global_step}  "
+            if shown:
+                self.announce(f"step {state.global_step:,}: {whole}")
         elif "loss" in logs:
             mean = self._mean.update(logs["loss"])
             self._recent = [*self._recent[-20:], (time.monotonic(), logs["num_tokens"])]
@@ -55,12 +62,16 @@ class _Facts(TrainerCallback):
         """Show the facts of a step."""
         raise NotImplementedError
 
+    def announce(self, sentence: str) -> None:
+        """Print what an evaluation measured, on a line that stays."""
+        self._console.print(sentence, soft_wrap=True, highlight=False)
+
 
 class ProgressBar(_Facts):
     """A progress bar on a terminal: mean loss, held-out loss, tokens a second, memory, time left."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__()
+        super().__init__(console)
         self._bar = Progress(
             TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
             BarColumn(),
@@ -91,8 +102,7 @@ class StepLines(_Facts):
     """Lines where there is no terminal: each tenth of the steps, and as often as `Pace` says."""
 
     def __init__(self, console: Console) -> None:
-        super().__init__()
-        self._console = console
+        super().__init__(console)
         self._pace = Pace()
         self._first: tuple[int, float] | None = None
 
