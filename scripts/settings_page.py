@@ -32,9 +32,8 @@ their names, as in
 refused before anything is loaded with what to use instead, or does not matter here, which is said
 where it is given.
 
-With `load_best_model_at_end` the run's adapter is the one of the step with the lowest held-out loss: a
-checkpoint is saved whenever that loss is lower than before, and kept; `run.json` (`best`) and the
-report say which step it is.
+`load_best_model_at_end`, `metric_for_best_model` and `early_stopping_patience` are settings of their own
+(`evaluation.md` says how they go together); the first two may also be written here.
 
 """
 

@@ -136,8 +136,10 @@ def _best_problems(settings: "Settings") -> Iterator[str]:
     if best is not None and best.metric in _NO_SIDE:
         yield f"metric_for_best_model is {metric}, of which neither more nor less is better"
     if best is not None and settings.held_out == 0:
-        what = "early_stopping_patience" if best.patience else "load_best_model_at_end"
-        yield f"{what} needs held-out rows to tell the best by; set held_out"
+        names = ("early_stopping_patience", "load_best_model_at_end", "metric_for_best_model")
+        given = next(name for name in names if _given(settings, name))
+        where = "" if getattr(settings, given) else "trainer."
+        yield f"{where}{given} needs held-out rows to tell the best by; set held_out"
     greater = trainer.get("greater_is_better")
     if greater is not None and best is None:
         yield "trainer.greater_is_better has no effect without load_best_model_at_end"
@@ -151,8 +153,7 @@ def _best_problems(settings: "Settings") -> Iterator[str]:
 
 def _given(settings: "Settings", name: str) -> Any:
     """Return a setting, or the argument of TRL's trainer that is called the same."""
-    value = getattr(settings, name)
-    return settings.trainer.get(name) if value in (None, False) else value
+    return getattr(settings, name) or settings.trainer.get(name)
 
 
 def _plain(name: str) -> str:

@@ -122,7 +122,7 @@ def _warning(
     name = "is overfitted" if overfitted else "diverged"
     text = (
         f"the run {name}, {what} while that on the training rows fell; train fewer epochs, keep "
-        f"the best step (trainer.load_best_model_at_end), or {_remedy(settings, 3)}"
+        f"the best evaluation ({spelt('load_best_model_at_end', True)}), or {_remedy(settings, 3)}"
     )
     return text, overfitted
 

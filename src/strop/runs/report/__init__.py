@@ -87,5 +87,7 @@ def best_sentence(run: Run) -> str:
     if first is not None and (first > value if by.greater else first < value):
         sentence += f" Before training it was {better}: {first:.3f}."
     if record.get("stopped_early"):
-        sentence += f" The run stopped early, after step {record['steps_done']:,}, as none was better."
+        sentence += (
+            f" The run stopped early, after step {record['steps_done']:,}, as none was better."
+        )
     return sentence
