@@ -165,10 +165,10 @@ def eval_metrics(
     if not names:
         return None
     plan = plan_for(rows, labels, Metrics(names=names), None, settings.seed)
-    asked = [name for name in names if name in GENERATED]
-    if asked and not plan.places:
+    generated = [name for name in names if name in GENERATED]
+    if generated and not plan.places:
         raise ConfigError(
-            f"eval_metrics has {', '.join(asked)}, but {rows.source} is plain text, which asks for no "
+            f"eval_metrics has {', '.join(generated)}, but {rows.source} is plain text, which asks for no "
             "answer; take perplexity"
         )
     plan = dataclasses.replace(plan, scored=plan.labels is not None or "perplexity" in names)
