@@ -6,6 +6,10 @@
 #include <cmath>
 #include <vector>
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #include "products.h"
 
 using namespace lanes;
@@ -14,11 +18,18 @@ namespace {
 
 constexpr int64_t BLOCK = 64;  // tokens of a block of the cache
 constexpr int64_t ROWS = W == 16 ? 8 : 4;  // rows whose sums are in registers at once
-constexpr int64_t OUTPUTS = 3;             // and outputs
+constexpr int64_t OUTPUTS = 8;             // and outputs at most
 constexpr int64_t STRIP = 48;              // outputs of which a thread has the weights near
+
+// Outputs whose sums are in registers at once for n rows.
+constexpr int64_t outputs_for(int64_t n) {
+  if (W < 16) return n < 2 ? 8 : n < 3 ? 4 : 3;
+  return n < 3 ? 8 : n < 5 ? 4 : 3;
+}
+
 constexpr float LOWEST = -std::numeric_limits<float>::infinity();
 
-enum Kind : int64_t { FLOAT32, BFLOAT16, FLOAT16, BITS4, BITS5, BITS6, BITS8 };
+enum Kind : int64_t { FLOAT32, BFLOAT16, FLOAT16, BITS4, BITS5, BITS6, BITS8, PAIRS };
 enum Activation : int64_t { SILU, GELU_TANH, GELU };
 
 struct Norm {  // x / sqrt(mean(x^2) + eps) * (offset + weight); none where weight is null
@@ -73,89 +84,167 @@ inline float widened(uint16_t half) {  // of float16
   return value;
 }
 
-struct Floats {
+struct Floats {  // inputs and weights in float32
+  typedef float In;
+  static constexpr int64_t step = W;
   const float* row[OUTPUTS];
-  F operator()(int e, int64_t i, int64_t count) const { return load(row[e] + i, count); }
+  static F input(const float* x, int64_t count) { return load(x, count); }
+  F weight(int e, int64_t i, int64_t count) const { return load(row[e] + i, count); }
+  static F add(F sum, F w, F x) { return sum + w * x; }
 };
 
-struct Bfloats {
+typedef uint16_t Halves __attribute__((vector_size(2 * W)));
+
+inline Halves load16(const uint16_t* from, int64_t count) {
+  Halves half{};
+  if (count == W)
+    std::memcpy(&half, from, sizeof half);
+  else
+    for (int64_t k = 0; k < count; ++k) half[k] = from[k];
+  return half;
+}
+
+inline F widened(Halves half) {  // of bfloat16
+  typedef uint32_t U __attribute__((vector_size(4 * W)));
+  return (F)(__builtin_convertvector(half, U) << 16);
+}
+
+struct Bfloats {  // weights in bfloat16, inputs in float32
+  typedef float In;
+  static constexpr int64_t step = W;
   const uint16_t* row[OUTPUTS];
-  F operator()(int e, int64_t i, int64_t count) const {
-    typedef uint16_t Half __attribute__((vector_size(2 * W)));
-    typedef uint32_t U __attribute__((vector_size(4 * W)));
-    Half half{};
-    if (count == W)
-      std::memcpy(&half, row[e] + i, sizeof half);
-    else
-      for (int64_t k = 0; k < count; ++k) half[k] = row[e][i + k];
-    return (F)(__builtin_convertvector(half, U) << 16);
+  static F input(const float* x, int64_t count) { return load(x, count); }
+  F weight(int e, int64_t i, int64_t count) const { return widened(load16(row[e] + i, count)); }
+  static F add(F sum, F w, F x) { return sum + w * x; }
+};
+
+#if defined(__AVX512BF16__)
+struct Pairs {  // weights and inputs in bfloat16, two products added at once in float32
+  typedef uint16_t In;
+  static constexpr int64_t step = 2 * W;
+  const uint16_t* row[OUTPUTS];
+  static __m512i input(const uint16_t* x, int64_t count) {
+    if (count == step) return _mm512_loadu_si512(x);
+    return _mm512_maskz_loadu_epi16((uint32_t(1) << count) - 1, x);
+  }
+  __m512i weight(int e, int64_t i, int64_t count) const { return input(row[e] + i, count); }
+  static F add(F sum, __m512i w, __m512i x) {
+    return (F)_mm512_dpbf16_ps((__m512)sum, (__m512bh)w, (__m512bh)x);
   }
 };
 
-inline float total(F lanes) {
-#if defined(__GNUC__) && !defined(__clang__)
-  if (W == 16) {
-    typedef float Half __attribute__((vector_size(32)));
-    typedef float Quarter __attribute__((vector_size(16)));
-    Half h[2];
-    std::memcpy(h, &lanes, sizeof lanes);
-    const Half s = h[0] + h[1];
-    Quarter q[2];
-    std::memcpy(q, &s, sizeof s);
-    const Quarter r = q[0] + q[1];
-    return (r[0] + r[2]) + (r[1] + r[3]);
+void rounded(const float* x, int64_t n, uint16_t* to) {
+  over(n, [&](int64_t i, int64_t count) {
+    const __m256bh half = _mm512_cvtneps_pbh((__m512)load(x + i, count));
+    std::memcpy(to + i, &half, 2 * count);
+  });
+}
+#endif
+
+// The sum of each of n vectors, added up in the same order whatever n is.
+template <int n>
+inline void totals(const F* lanes, float* to) {
+#if defined(__GNUC__) && !defined(__clang__) && defined(__AVX512F__)
+  // 16 at a time: halves are added, and the sums of two share a vector.
+#define FOLDED(a, b, low, step) (__builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, low + step))
+  constexpr I low8 = {0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23};
+  constexpr I low4 = {0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27};
+  constexpr I low2 = {0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29};
+  constexpr I low1 = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
+#pragma GCC unroll 4
+  for (int first = 0; first < n; first += 16) {
+    F s[16];
+#pragma GCC unroll 16
+    for (int i = 0; i < 16; ++i) s[i] = lanes[first + i < n ? first + i : n - 1];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) s[i] = FOLDED(s[2 * i], s[2 * i + 1], low8, 8);
+#pragma GCC unroll 8
+    for (int i = 0; i < 4; ++i) s[i] = FOLDED(s[2 * i], s[2 * i + 1], low4, 4);
+#pragma GCC unroll 8
+    for (int i = 0; i < 2; ++i) s[i] = FOLDED(s[2 * i], s[2 * i + 1], low2, 2);
+    store(to + first, FOLDED(s[0], s[1], low1, 1), n - first < 16 ? n - first : 16);
+  }
+#undef FOLDED
+#else
+  for (int k = 0; k < n; ++k) {
+    float sum = 0;
+    for (int64_t i = 0; i < W; ++i) sum += lanes[k][i];
+    to[k] = sum;
   }
 #endif
-  float sum = 0;
-  for (int64_t i = 0; i < W; ++i) sum += lanes[i];
+}
+
+inline float total(F lanes) {
+  float sum;
+  totals<1>(&lanes, &sum);
   return sum;
 }
 
 // sums [N, E] of rows x with the weights from `rows`, then with b and t over R.
 template <int N, int E, class Weights>
-inline void tile(const Weights& rows, const float* x, int64_t xs, int64_t D, const float* const* b,
-                 const float* t, int64_t ts, int64_t R, float* sums) {
-  F sum[N][E] = {};
-  const auto add = [&](auto weight, const float* from, int64_t stride, int64_t length) {
-    over(length, [&](int64_t i, int64_t count) {
-      F w[E];
+inline void tile(const Weights& rows, const typename Weights::In* x, int64_t xs, int64_t D,
+                 int64_t ahead, const float* const* b, const float* t, int64_t ts, int64_t R, float* sums) {
+  F sum[N * E] = {};
+  const auto add = [&](int64_t i, int64_t count) {
+    decltype(rows.weight(0, 0, 0)) w[E];
 #pragma GCC unroll 8
-      for (int e = 0; e < E; ++e) w[e] = weight(e, i, count);
+    for (int e = 0; e < E; ++e) {
+      w[e] = rows.weight(e, i, count);
+      __builtin_prefetch(rows.row[e] + i + ahead);
+    }
 #pragma GCC unroll 8
-      for (int n = 0; n < N; ++n) {
-        const F value = load(from + n * stride + i, count);
+    for (int n = 0; n < N; ++n) {
+      const auto value = Weights::input(x + n * xs + i, count);
 #pragma GCC unroll 8
-        for (int e = 0; e < E; ++e) sum[n][e] += w[e] * value;
-      }
-    });
+      for (int e = 0; e < E; ++e) sum[n * E + e] = Weights::add(sum[n * E + e], w[e], value);
+    }
   };
-  add([&](int e, int64_t i, int64_t count) { return rows(e, i, count); }, x, xs, D);
-  if (R) add([&](int e, int64_t i, int64_t count) { return load(b[e] + i, count); }, t, ts, R);
-  for (int n = 0; n < N; ++n)
-    for (int e = 0; e < E; ++e) sums[n * E + e] = total(sum[n][e]);
+  int64_t at = 0;
+  for (; at + Weights::step <= D; at += Weights::step) add(at, Weights::step);
+  if (at < D) add(at, D - at);
+  over(R, [&](int64_t i, int64_t count) {
+#pragma GCC unroll 8
+    for (int e = 0; e < E; ++e) {
+      const F w = load(b[e] + i, count);
+#pragma GCC unroll 8
+      for (int n = 0; n < N; ++n) sum[n * E + e] += w * load(t + n * ts + i, count);
+    }
+  });
+  totals<N * E>(sum, sums);
 }
 
-template <int E, class Weights>
-void tile_of(int64_t n, const Weights& rows, const float* x, int64_t xs, int64_t D,
-             const float* const* b, const float* t, int64_t ts, int64_t R, float* sums) {
+template <class Weights>
+void tile_of(int64_t n, const Weights& rows, const typename Weights::In* x, int64_t xs, int64_t D,
+             int64_t ahead, const float* const* b, const float* t, int64_t ts, int64_t R, float* sums) {
+#define TILE(N) return tile<N, outputs_for(N)>(rows, x, xs, D, ahead, b, t, ts, R, sums)
   switch (n) {
-    case 8: return tile<ROWS < 8 ? 4 : 8, E>(rows, x, xs, D, b, t, ts, R, sums);
-    case 7: return tile<ROWS < 8 ? 4 : 7, E>(rows, x, xs, D, b, t, ts, R, sums);
-    case 6: return tile<ROWS < 8 ? 4 : 6, E>(rows, x, xs, D, b, t, ts, R, sums);
-    case 5: return tile<ROWS < 8 ? 4 : 5, E>(rows, x, xs, D, b, t, ts, R, sums);
-    case 4: return tile<4, E>(rows, x, xs, D, b, t, ts, R, sums);
-    case 3: return tile<3, E>(rows, x, xs, D, b, t, ts, R, sums);
-    case 2: return tile<2, E>(rows, x, xs, D, b, t, ts, R, sums);
-    default: return tile<1, E>(rows, x, xs, D, b, t, ts, R, sums);
+    case 8: TILE(ROWS < 8 ? 4 : 8);
+    case 7: TILE(ROWS < 8 ? 4 : 7);
+    case 6: TILE(ROWS < 8 ? 4 : 6);
+    case 5: TILE(ROWS < 8 ? 4 : 5);
+    case 4: TILE(4);
+    case 3: TILE(3);
+    case 2: TILE(2);
+    default: TILE(1);
   }
+#undef TILE
 }
 
-struct Scales {
+struct Scales {  // of groups, with the divisions done once
   const Linear& l;
+  const uint8_t* codes;
+  int64_t per_row, shift;
+
+  explicit Scales(const Linear& of) : l(of), per_row(of.D / of.group), shift(-1) {
+    codes = static_cast<const uint8_t*>(l.scale_codes);
+    if (l.scale_table && (l.scale_group & (l.scale_group - 1)) == 0)
+      shift = __builtin_ctzll(l.scale_group);
+  }
   float operator[](int64_t j) const {
     if (!l.scale_table) return static_cast<const float*>(l.scale_codes)[j];
-    const volatile float product =
-        l.scale_table[static_cast<const uint8_t*>(l.scale_codes)[j]] * l.factors[j / l.scale_group];
+    const float factor = l.factors[shift < 0 ? j / l.scale_group : j >> shift];
+    if (l.offset == 0) return l.scale_table[codes[j]] * factor;
+    const volatile float product = l.scale_table[codes[j]] * factor;  // rounded before the sum
     return product + l.offset;
   }
 };
@@ -165,10 +254,10 @@ void expand_bits(const Linear& l, int64_t e, float* to) {
   const int64_t half = (l.E * l.D + 1) / 2;
   const uint8_t* low = static_cast<const uint8_t*>(l.weight);
   const uint8_t* high = low + half;
-  const Scales scales{l};
-  for (int64_t first = 0; first < l.D; first += l.group) {
+  const Scales scales(l);
+  for (int64_t first = 0, g = e * scales.per_row; first < l.D; first += l.group, ++g) {
     const int64_t at = e * l.D + first, n = std::min(l.group, l.D - first);
-    const float scale = scales[at / l.group];
+    const float scale = scales[g];
     for (int64_t k = 0; k < n; ++k) {
       const int64_t i = at + k;
       int code;
@@ -184,36 +273,40 @@ void expand_bits(const Linear& l, int64_t e, float* to) {
   }
 }
 
-#if defined(__GNUC__) && !defined(__clang__) && (defined(__AVX512F__) || defined(__AVX2__))
-// Sixteen or eight weights at once, even and odd ones apart, then brought into order.
+#if defined(__GNUC__) && !defined(__clang__) && defined(__AVX2__)
+constexpr bool FAST4 = true;
+
+inline I numbers(const uint8_t* bytes) {
+#if defined(__AVX512F__)
+  return (I)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+#else
+  return (I)_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
+#endif
+}
+
+// Writes a row with the even and the odd ones of each 2 W weights apart, as bytes have them.
 void expand4(const Linear& l, int64_t e, float* to) {
-  typedef uint8_t Byte __attribute__((vector_size(W)));
   const Table<16> levels(l.table);
-  const Scales scales{l};
-  const uint8_t* codes = static_cast<const uint8_t*>(l.weight);
-  I low{}, high{};
-  for (int k = 0; k < W; ++k) {
-    low[k] = k % 2 ? W + k / 2 : k / 2;
-    high[k] = low[k] + W / 2;
-  }
-  for (int64_t first = 0; first < l.D; first += l.group) {
-    const int64_t at = e * l.D + first;
-    const float scale = scales[at / l.group];
-    for (int64_t k = 0; k < l.group; k += 2 * W) {
-      Byte bytes;
-      std::memcpy(&bytes, codes + (at + k) / 2, sizeof bytes);
-      const I code = __builtin_convertvector(bytes, I);
-      const F even = levels[code >> 4] * scale, odd = levels[code & 15] * scale;
-      store(to + first + k, __builtin_shuffle(even, odd, low));
-      store(to + first + k + W, __builtin_shuffle(even, odd, high));
+  const Scales scales(l);
+  const uint8_t* codes = static_cast<const uint8_t*>(l.weight) + e * l.D / 2;
+  for (int64_t first = 0, g = e * scales.per_row; first < l.D; first += l.group, ++g) {
+    const F scale = all(scales[g]);
+    for (int64_t i = first; i < first + l.group; i += 2 * W) {
+      const I code = numbers(codes + i / 2);
+      store(to + i, levels[code >> 4] * scale);
+      store(to + i + W, levels[W == 16 ? code : code & 15] * scale);
     }
   }
 }
-constexpr bool FAST4 = true;
+
 #else
-void expand4(const Linear& l, int64_t e, float* to) { expand_bits<4>(l, e, to); }
 constexpr bool FAST4 = false;
+void expand4(const Linear&, int64_t, float*) {}
 #endif
+
+inline bool is_fast4(const Linear& l) {
+  return FAST4 && l.kind == BITS4 && l.group % (2 * W) == 0 && l.D % l.group == 0;
+}
 
 // Writes row e of a weight as floats.
 void expand(const Linear& l, int64_t e, float* to) {
@@ -223,94 +316,199 @@ void expand(const Linear& l, int64_t e, float* to) {
       for (int64_t i = 0; i < l.D; ++i) to[i] = widened(row[i]);
       return;
     }
-    case BITS4:
-      return FAST4 && l.group % (2 * W) == 0 ? expand4(l, e, to) : expand_bits<4>(l, e, to);
+    case BITS4: return is_fast4(l) ? expand4(l, e, to) : expand_bits<4>(l, e, to);
     case BITS5: return expand_bits<5>(l, e, to);
     case BITS6: return expand_bits<6>(l, e, to);
     default: return expand_bits<8>(l, e, to);
   }
 }
 
+// What layers that share an input read: x [N, D], and as the products take it, once a thread.
+struct Inputs {
+  const float* x;
+  int64_t xs, N;
+  const float* t;  // [N, ranks] scale * x A^T of their adapters
+  int64_t ts;
+  const uint16_t* halves;  // x in bfloat16, or null
+  const float* split;      // x with the even and odd ones of each 2 W apart, or null
+};
+
+void finish(const Linear& l, int64_t e, int64_t rows, int64_t outputs, const float* sums,
+            int64_t stride, float* out, int64_t os, bool add) {
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t k = 0; k < outputs; ++k) {
+      float y = sums[r * stride + k];
+      if (l.factor) y *= l.factor[e + k];
+      if (l.bias) y += l.bias[e + k];
+      float& to = out[r * os + k];
+      to = add ? to + y : y;
+    }
+}
+
+// The outputs from `first` to before `last`; out is where the first of the first row goes.
 template <class Weights, class Row>
-void strip(const Linear& l, int64_t first, int64_t last, const float* x, int64_t xs, int64_t N,
-           const float* t, int64_t ts, float* out, int64_t os, bool add, Row row) {
-  for (int64_t n = 0; n < N; n += ROWS) {
-    const int64_t rows = std::min(ROWS, N - n);
-    for (int64_t e = first; e < last; e += OUTPUTS) {
-      const int64_t outputs = std::min(OUTPUTS, last - e);
+void strip(const Linear& l, int64_t first, int64_t last, const Inputs& in,
+           const typename Weights::In* x, float* out, int64_t os, bool add, Row row) {
+  for (int64_t n = 0; n < in.N; n += ROWS) {
+    const int64_t rows = std::min(ROWS, in.N - n), width = outputs_for(rows);
+    for (int64_t e = first; e < last; e += width) {
       Weights weights;
       const float* b[OUTPUTS];
-      for (int64_t k = 0; k < OUTPUTS; ++k) {
+      for (int64_t k = 0; k < width; ++k) {
         const int64_t at = std::min(e + k, last - 1);
         weights.row[k] = row(at);
         b[k] = l.R ? l.b + at * l.R : nullptr;
       }
       float sums[ROWS * OUTPUTS];
-      tile_of<OUTPUTS>(rows, weights, x + n * xs, xs, l.D, b, t + n * ts, ts, l.R, sums);
-      for (int64_t r = 0; r < rows; ++r)
-        for (int64_t k = 0; k < outputs; ++k) {
-          float y = sums[r * OUTPUTS + k];
-          if (l.factor) y *= l.factor[e + k];
-          if (l.bias) y += l.bias[e + k];
-          float* to = out + (n + r) * os + e + k;
-          *to = add ? *to + y : y;
+      tile_of(rows, weights, x + n * in.xs, in.xs, l.D, 4 * width * l.D, b, in.t + n * in.ts, in.ts, l.R, sums);
+      finish(l, e, rows, std::min(width, last - e), sums, width, out + n * os + e - first, os, add);
+    }
+  }
+}
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__AVX2__)
+// One row with weights of 4 bits, which are looked up and never written.
+void one4(const Linear& l, int64_t first, int64_t last, const Inputs& in, float* out, bool add) {
+  constexpr int E = 4;
+  const Table<16> levels(l.table);
+  const Scales scales(l);
+  for (int64_t e = first; e < last; e += E) {
+    F sum[E] = {};
+    int64_t group[E];
+    const uint8_t* codes[E];
+    for (int k = 0; k < E; ++k) {
+      const int64_t row = std::min(e + k, last - 1);
+      group[k] = row * scales.per_row;
+      codes[k] = static_cast<const uint8_t*>(l.weight) + row * l.D / 2;
+    }
+    for (int64_t at = 0, g = 0; at < l.D; at += l.group, ++g) {
+      F even[E] = {}, odd[E] = {};
+      for (int64_t i = at; i < at + l.group; i += 2 * W) {
+        const F x0 = load(in.split + i), x1 = load(in.split + i + W);
+#pragma GCC unroll 4
+        for (int k = 0; k < E; ++k) {
+          const I code = numbers(codes[k] + i / 2);
+          even[k] += levels[code >> 4] * x0;
+          odd[k] += levels[W == 16 ? code : code & 15] * x1;
         }
+      }
+#pragma GCC unroll 4
+      for (int k = 0; k < E; ++k) sum[k] += (even[k] + odd[k]) * scales[group[k] + g];
     }
+    for (int k = 0; k < E; ++k)
+      over(l.R, [&](int64_t i, int64_t count) {
+        sum[k] += load(l.b + std::min(e + k, last - 1) * l.R + i, count) * load(in.t + i, count);
+      });
+    float sums[E];
+    totals<E>(sum, sums);
+    finish(l, e, 1, std::min<int64_t>(E, last - e), sums, E, out + e - first, 0, add);
+  }
+}
+#else
+void one4(const Linear&, int64_t, int64_t, const Inputs&, float*, bool) {}
+#endif
+
+thread_local std::vector<float> expanded, split, normal, gates;
+thread_local std::vector<uint16_t> halves;
+
+inline float* room(std::vector<float>& buffer, int64_t count) {
+  if (int64_t(buffer.size()) < count) buffer.resize(count);
+  return buffer.data();
+}
+
+void outputs_of(const Linear& l, int64_t first, int64_t last, const Inputs& in, float* out,
+                int64_t os, bool add) {
+#if defined(__AVX512BF16__)
+  if (l.kind == PAIRS) {
+    const uint16_t* w = static_cast<const uint16_t*>(l.weight);
+    return strip<Pairs>(l, first, last, in, in.halves, out, os, add,
+                        [&](int64_t e) { return w + e * l.D; });
+  }
+#endif
+  if (l.kind == FLOAT32) {
+    const float* w = static_cast<const float*>(l.weight);
+    return strip<Floats>(l, first, last, in, in.x, out, os, add,
+                         [&](int64_t e) { return w + e * l.D; });
+  }
+  if (l.kind == BFLOAT16 || l.kind == PAIRS) {
+    const uint16_t* w = static_cast<const uint16_t*>(l.weight);
+    return strip<Bfloats>(l, first, last, in, in.x, out, os, add,
+                          [&](int64_t e) { return w + e * l.D; });
+  }
+  if (in.N == 1 && is_fast4(l)) return one4(l, first, last, in, out, add);
+  const float* x = is_fast4(l) ? in.split : in.x;
+  const int64_t width = in.N > ROWS ? STRIP : outputs_for(in.N);  // few rows: near the processor
+  float* w = room(expanded, STRIP * l.D);
+  for (int64_t e = first; e < last; e += width) {
+    const int64_t end = std::min(last, e + width);
+    for (int64_t k = e; k < end; ++k) expand(l, k, w + (k - e) * l.D);
+    strip<Floats>(l, e, end, in, x, out + e - first, os, add,
+                  [&](int64_t k) { return w + (k - e) * l.D; });
   }
 }
 
-thread_local std::vector<float> expanded;
-
-// out [N, E] = the layer's outputs for x [N, D], or added to it. t [N, R] is scale * x A^T.
-void product_of(const Linear& l, const float* x, int64_t xs, int64_t N, const float* t, int64_t ts,
-                float* out, int64_t os, bool add) {
-  const int64_t strips = (l.E + STRIP - 1) / STRIP;
-#pragma omp for schedule(static) nowait
-  for (int64_t s = 0; s < strips; ++s) {
-    const int64_t first = s * STRIP, last = std::min(l.E, first + STRIP);
-    if (l.kind == FLOAT32) {
-      const float* w = static_cast<const float*>(l.weight);
-      strip<Floats>(l, first, last, x, xs, N, t, ts, out, os, add,
-                    [&](int64_t e) { return w + e * l.D; });
-    } else if (l.kind == BFLOAT16) {
-      const uint16_t* w = static_cast<const uint16_t*>(l.weight);
-      strip<Bfloats>(l, first, last, x, xs, N, t, ts, out, os, add,
-                     [&](int64_t e) { return w + e * l.D; });
-    } else {
-      if (int64_t(expanded.size()) < STRIP * l.D) expanded.resize(STRIP * l.D);
-      float* w = expanded.data();
-      for (int64_t e = first; e < last; ++e) expand(l, e, w + (e - first) * l.D);
-      strip<Floats>(l, first, last, x, xs, N, t, ts, out, os, add,
-                    [&](int64_t e) { return w + (e - first) * l.D; });
+// Even and odd ones of each 2 W of n numbers apart, as bytes of two codes have them.
+const float* apart(const float* x, int64_t n) {
+  float* to = room(split, n);
+  for (int64_t i = 0; i < n; i += 2 * W)
+    for (int64_t k = 0; k < W; ++k) {
+      to[i + k] = x[i + 2 * k];
+      to[i + W + k] = x[i + 2 * k + 1];
     }
-  }
+  return to;
 }
 
-// The outputs of layers that share an input, side by side; adapters first.
-void products_of(const Linear* layers, int64_t count, const float* x, int64_t xs, int64_t N,
-                 float* narrow, float* out, int64_t os, bool add) {
-  int64_t ranks = 0, at = 0;
-  for (int64_t i = 0; i < count; ++i) ranks += layers[i].R;
-  for (int64_t i = 0; ranks && i < count; ++i) {
+// Prepares x [N, D] for some layers in each thread, and computes their adapters' inner part.
+Inputs inputs_of(const Linear* layers, int64_t count, const float* x, int64_t xs, int64_t N,
+                 float* narrow) {
+  Inputs in{x, xs, N, narrow, 0, nullptr, nullptr};
+  int64_t at = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    in.ts += layers[i].R;
+#if defined(__AVX512BF16__)
+    if (layers[i].kind == PAIRS && !in.halves) {
+      if (int64_t(halves.size()) < N * xs) halves.resize(N * xs);
+      rounded(x, N * xs, halves.data());
+      in.halves = halves.data();
+    }
+#endif
+    if (is_fast4(layers[i]) && !in.split) in.split = apart(x, N * xs);
+  }
+  for (int64_t i = 0; in.ts && i < count; ++i) {
     const Linear& l = layers[i];
-    const int64_t total_rank = l.R, D = l.D;
+    const Linear a{l.a, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
+                   FLOAT32, l.R, l.D, 0, 0, 0, 1, 0};
 #pragma omp for schedule(static) nowait
-    for (int64_t k = 0; k < N * total_rank; ++k) {
-      const float *row = l.a + k % total_rank * D, *in = x + k / total_rank * xs;
-      F sum{};
-      over(D, [&](int64_t j, int64_t c) { sum += load(row + j, c) * load(in + j, c); });
-      narrow[k / total_rank * ranks + at + k % total_rank] = l.scale * total(sum);
+    for (int64_t first = 0; first < l.R; first += OUTPUTS) {
+      const int64_t last = std::min(l.R, first + OUTPUTS);
+      outputs_of(a, first, last, in, narrow + at + first, in.ts, false);
+      for (int64_t n = 0; n < N; ++n)
+        for (int64_t k = first; k < last; ++k) narrow[n * in.ts + at + k] *= l.scale;
     }
-    at += total_rank;
+    at += l.R;
   }
-  if (ranks) {
+  if (in.ts) {
 #pragma omp barrier
   }
-  at = 0;
+  return in;
+}
+
+inline Inputs beside(Inputs in, int64_t ranks) {  // of the layer after those of so many ranks
+  in.t += ranks;
+  return in;
+}
+
+// The outputs of layers that share an input, side by side.
+void products_of(const Linear* layers, int64_t count, const Inputs& in, float* out, int64_t os,
+                 bool add) {
+  int64_t ranks = 0;
   for (int64_t i = 0; i < count; ++i) {
-    product_of(layers[i], x, xs, N, narrow + at, ranks, out, os, add);
-    at += layers[i].R;
-    out += layers[i].E;
+    const Linear& l = layers[i];
+#pragma omp for schedule(static) nowait
+    for (int64_t first = 0; first < l.E; first += STRIP)
+      outputs_of(l, first, std::min(l.E, first + STRIP), beside(in, ranks), out + first, os, add);
+    ranks += l.R;
+    out += l.E;
   }
 #pragma omp barrier
 }
@@ -352,32 +550,32 @@ inline float* values_at(float* block, const Layer& l, int64_t layer, int64_t k) 
   return block + ((layer * 2 + 1) * l.K + k) * padded(l.C) * BLOCK;
 }
 
-// Norms of heads, rotation, and the new keys and values into the cache, of one row.
-void place_row(const Layer& l, int64_t layer, float* qkv, const Place& place, int64_t n) {
-  for (int64_t h = 0; h < l.H + l.K; ++h) {
-    float* head = qkv + h * l.C;
-    const Norm& norm = h < l.H ? l.q_norm : l.k_norm;
+// Norms and rotation of key head k and its queries, and the new key and value into the cache, of row n.
+void place_row(const Layer& l, int64_t layer, int64_t k, float* qkv, const Place& place, int64_t n) {
+  const int64_t G = l.H / l.K;
+  const auto turn = [&](float* head, const Norm& norm) {
     if (norm.weight) norm_of(norm, head, l.C, head);
     rotate(head, l.cos + n * l.P, l.sin + n * l.P, l.P);
-  }
-  for (int64_t k = 0; k < l.K; ++k) {
-    float* keys = keys_at(place.block, l, layer, k) + place.column;
-    const float* head = qkv + (l.H + k) * l.C;
-    for (int64_t c = 0; c < l.C; ++c) keys[c * BLOCK] = head[c];
-    std::memcpy(values_at(place.block, l, layer, k) + place.column * padded(l.C),
-                qkv + (l.H + l.K + k) * l.C, l.C * sizeof(float));
-  }
+  };
+  for (int64_t h = k * G; h < (k + 1) * G; ++h) turn(qkv + h * l.C, l.q_norm);
+  float* head = qkv + (l.H + k) * l.C;
+  turn(head, l.k_norm);
+  float* keys = keys_at(place.block, l, layer, k) + place.column;
+  for (int64_t c = 0; c < l.C; ++c) keys[c * BLOCK] = head[c];
+  std::memcpy(values_at(place.block, l, layer, k) + place.column * padded(l.C),
+              qkv + (l.H + l.K + k) * l.C, l.C * sizeof(float));
 }
 
 thread_local std::vector<float> attending;
 
 // Attention of the rows from low to before high under key head k: out [B, H C].
-void attend(const Layer& l, int64_t layer, int64_t k, int64_t low, int64_t high, const float* qkv,
+void attend(const Layer& l, int64_t layer, int64_t k, int64_t low, int64_t high, float* qkv,
             int64_t qs, const Span* spans, int64_t S, const Place* places, float* out) {
   const int64_t G = l.H / l.K, n = (high - low) * G, C = l.C, Cp = padded(C);
   attending.resize(n * (C + Cp + BLOCK + 2));
   float *q = attending.data(), *sums = q + n * C, *scores = sums + n * Cp, *tops = scores + n * BLOCK,
         *totals = tops + n;
+  for (int64_t r = low; r < high; ++r) place_row(l, layer, k, qkv + r * qs, places[r], r);
   for (int64_t i = 0; i < n; ++i) {
     const float* from = qkv + (low + i / G) * qs + (k * G + i % G) * C;
     for (int64_t c = 0; c < C; ++c) q[i * C + c] = from[c] * l.scale;
@@ -441,6 +639,21 @@ void attend(const Layer& l, int64_t layer, int64_t k, int64_t low, int64_t high,
   }
 }
 
+// activation(gate) * up of the columns from `first` to before `last`: out [N, F].
+void gated(const Layer& l, int64_t first, int64_t last, const Inputs& in, float* out) {
+  const int64_t inner = l.down.D, ranks = l.gate_up_count == 2 ? l.gate_up[0].R : 0;
+  const int64_t offset = l.gate_up_count == 2 ? 0 : inner;  // both halves of one layer
+  float *gate = room(gates, in.N * 2 * STRIP), *up = gate + in.N * STRIP;
+  outputs_of(l.gate_up[0], first, last, in, gate, STRIP, false);
+  outputs_of(l.gate_up[l.gate_up_count - 1], offset + first, offset + last, beside(in, ranks), up,
+             STRIP, false);
+  for (int64_t n = 0; n < in.N; ++n)
+    over(last - first, [&](int64_t c, int64_t count) {
+      const F value = activated(load(gate + n * STRIP + c, count), l.activation);
+      store(out + n * inner + first + c, value * load(up + n * STRIP + c, count), count);
+    });
+}
+
 }  // namespace
 
 // x [B, D] is the embeddings, and then scratch. logits [B, V]. scratch: see `Step` in step.py.
@@ -448,60 +661,46 @@ extern "C" void decoder_step(float* x, const Layer* layers, const Head* head, co
                              const Place* places, float* logits, float* scratch, int64_t L,
                              int64_t S, int64_t B, int64_t D, int64_t most, int64_t ranks,
                              int32_t threads) {
-  float *normed = scratch, *wide = normed + B * most, *narrow = wide + B * 2 * most;
+  float *inner = scratch, *wide = inner + B * most, *narrow = wide + B * most;
   const int64_t heads_at_once = std::max<int64_t>(1, (B + 3) / 4);
 #pragma omp parallel num_threads(threads)
   {
-    const auto norm_rows = [&](const Norm& norm, const float* from, float* to) {
-#pragma omp for schedule(static)
-      for (int64_t n = 0; n < B; ++n) norm_of(norm, from + n * D, D, to + n * D);
+    float* normed = room(normal, B * D);  // of each thread, which spares a barrier
+    const auto norm_rows = [&](const Norm& norm) {
+      for (int64_t n = 0; n < B; ++n) norm_of(norm, x + n * D, D, normed + n * D);
     };
-    const auto add_normed = [&](const Norm& norm, float* from) {
+    const auto add_to_x = [&](const Linear& linear, const Norm& norm) {
+      const Inputs in = inputs_of(&linear, 1, inner, linear.D, B, narrow);
+      if (!norm.weight) return products_of(&linear, 1, in, x, D, true);
+      products_of(&linear, 1, in, wide, D, false);
 #pragma omp for schedule(static)
       for (int64_t n = 0; n < B; ++n) {
-        norm_of(norm, from + n * D, D, from + n * D);
-        for (int64_t i = 0; i < D; ++i) x[n * D + i] += from[n * D + i];
+        norm_of(norm, wide + n * D, D, wide + n * D);
+        for (int64_t i = 0; i < D; ++i) x[n * D + i] += wide[n * D + i];
       }
     };
     for (int64_t i = 0; i < L; ++i) {
       const Layer& l = layers[i];
-      const int64_t qs = (l.H + 2 * l.K) * l.C, width = l.H * l.C, inner = l.down.D;
-      norm_rows(l.norm, x, normed);
-      products_of(l.qkv, l.qkv_count, normed, D, B, narrow, wide, qs, false);
-#pragma omp for schedule(static)
-      for (int64_t n = 0; n < B; ++n) place_row(l, i, wide + n * qs, places[n], n);
+      const int64_t qs = (l.H + 2 * l.K) * l.C;
+      norm_rows(l.norm);
+      products_of(l.qkv, l.qkv_count, inputs_of(l.qkv, l.qkv_count, normed, D, B, narrow), wide, qs,
+                  false);
 #pragma omp for schedule(dynamic)
       for (int64_t task = 0; task < l.K * heads_at_once; ++task) {
         const int64_t low = task / l.K * 4;
-        attend(l, i, task % l.K, low, std::min(B, low + 4), wide, qs, spans, S, places, normed);
+        attend(l, i, task % l.K, low, std::min(B, low + 4), wide, qs, spans, S, places, inner);
       }
-      if (l.post_norm.weight) {
-        products_of(&l.o, 1, normed, width, B, narrow, wide, D, false);
-        add_normed(l.post_norm, wide);
-      } else {
-        products_of(&l.o, 1, normed, width, B, narrow, x, D, true);
-      }
-      norm_rows(l.mlp_norm, x, normed);
-      products_of(l.gate_up, l.gate_up_count, normed, D, B, narrow, wide, 2 * inner, false);
-#pragma omp for schedule(static) collapse(2)
-      for (int64_t n = 0; n < B; ++n)
-        for (int64_t j = 0; j < (inner + 255) / 256; ++j) {
-          const float* gate = wide + n * 2 * inner + j * 256;
-          over(std::min<int64_t>(256, inner - j * 256), [&](int64_t c, int64_t count) {
-            const F value = activated(load(gate + c, count), l.activation);
-            store(normed + n * inner + j * 256 + c, value * load(gate + inner + c, count), count);
-          });
-        }
-      if (l.post_mlp_norm.weight) {
-        products_of(&l.down, 1, normed, inner, B, narrow, wide, D, false);
-        add_normed(l.post_mlp_norm, wide);
-      } else {
-        products_of(&l.down, 1, normed, inner, B, narrow, x, D, true);
-      }
+      add_to_x(l.o, l.post_norm);
+      norm_rows(l.mlp_norm);
+      const Inputs in = inputs_of(l.gate_up, l.gate_up_count, normed, D, B, narrow);
+#pragma omp for schedule(static)
+      for (int64_t first = 0; first < l.down.D; first += STRIP)
+        gated(l, first, std::min(l.down.D, first + STRIP), in, inner);
+      add_to_x(l.down, l.post_mlp_norm);
     }
-    norm_rows(head->norm, x, normed);
+    norm_rows(head->norm);
     const int64_t V = head->linear.E;
-    products_of(&head->linear, 1, normed, D, B, narrow, logits, V, false);
+    products_of(&head->linear, 1, inputs_of(&head->linear, 1, normed, D, B, narrow), logits, V, false);
     if (head->scale != 1 || head->softcap != 0) {
 #pragma omp for schedule(static)
       for (int64_t n = 0; n < B; ++n)

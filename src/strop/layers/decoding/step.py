@@ -18,6 +18,8 @@ from strop.ops.lora_linear.parts import LinearParts, write_dense
 SOURCE = Path(__file__).with_name("step.cpp")
 SIGNATURE = "ppppppp" + "qqqqqq" + "i"
 KINDS = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+PAIRS = 7
+"""Weights in bfloat16 of a model that rounds its activations to bfloat16 too."""
 PACKED = {4: 3, 5: 4, 6: 5, 8: 6}
 ACTIVATIONS = {"silu": 0, "gelu_tanh": 1, "gelu": 2}
 
@@ -73,7 +75,9 @@ def linear_obstacle(part: LinearParts) -> str | None:
 class Step:
     """The blocks of a decoder and its head, read for as long as the object lives.
 
-    Beside the cache it has, in numbers per row: D + 3 max(2 F, (H + 2 K) C) + the adapters' ranks.
+    Beside the cache it has, in numbers per row: D + 2 max(F, D, (H + 2 K) C) + the adapters' ranks.
+    Products of a model that computes in bfloat16 take their inputs rounded to it, as the model does,
+    where the processor multiplies such numbers; all else is in float32.
     """
 
     def __init__(
@@ -83,7 +87,10 @@ class Step:
         head: LinearParts,
         head_scale: float = 1.0,
         head_softcap: float | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        self._dtype = dtype
         self._tensors: list[Tensor] = []  # what the C++ has addresses of
         layers = (_Layer * len(halves))()
         for i, (attention, mlp) in enumerate(halves):
@@ -95,7 +102,7 @@ class Step:
         self.layers, self.key_heads, self.features = len(halves), first.key_heads, first.features
         parts = [part for a, m in halves for part in (*a.qkv, a.o, *m.gate_up, m.down)]
         self._D, self._V = head.weight.shape[1], head.weight.shape[0]
-        widths = [(2 * a.heads + 2 * a.key_heads) * a.features for a, _ in halves]
+        widths = [(a.heads + 2 * a.key_heads) * a.features for a, _ in halves]
         inner = max(m.down.weight.shape[1] for _, m in halves)
         self._most = max(*widths, inner, self._D)
         self._ranks = 3 * max((len(p.a) for p in parts if p.a is not None), default=0)
@@ -122,7 +129,7 @@ class Step:
         self._set_angles(angles)
         table = spans(pieces)
         logits = torch.empty(B, self._V)
-        scratch = torch.empty(B * (3 * self._most + self._ranks))
+        scratch = torch.empty(B * (2 * self._most + self._ranks))
         run(
             x, self._layers, self._head, table, places, logits, scratch, self.layers, len(table), B,
             self._D, self._most, self._ranks, torch.get_num_threads(),
@@ -177,7 +184,9 @@ class Step:
             linear.group, linear.scale_group = packed.group, packed.scale_group
             linear.offset = packed.offset
         else:
-            linear.kind, linear.weight = KINDS[part.weight.dtype], self._address(part.weight)
+            both = part.weight.dtype == self._dtype == torch.bfloat16
+            linear.kind = PAIRS if both else KINDS[part.weight.dtype]
+            linear.weight = self._address(part.weight)
         if part.a is not None and part.b is not None:
             linear.R = len(part.a)
             linear.a, linear.b = self._floats(part.a), self._floats(part.b)

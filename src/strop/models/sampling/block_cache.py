@@ -28,12 +28,11 @@ def obstacle(model: Any) -> str | None:
     """Return why a model's answers come through transformers' cache, or None if they need not."""
     base = base_model(model)
     decoder = base.base_model
-    embedding = base.get_input_embeddings()
     if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
         return "its adapter puts tokens before the prompt"
     if any(p.device.type != "cpu" for p in base.parameters()):
         return "it is not on a CPU"
-    if embedding(torch.zeros(1, dtype=torch.long)).dtype not in KINDS:
+    if computing_dtype(base) not in KINDS:
         return "it computes in float64"
     if not blocks.all_known(decoder) or not modified.is_original(decoder):
         return f"{type(decoder).__name__} is not of a known family"
@@ -57,6 +56,12 @@ def obstacle(model: Any) -> str | None:
         if (why := linear_obstacle(part)) is not None:
             return why
     return None if function() is not None else "there is no C++ compiler"
+
+
+def computing_dtype(base: Any) -> torch.dtype:
+    """Return the dtype that a model computes in, whatever its weights are held in."""
+    embedded: Tensor = base.get_input_embeddings()(torch.zeros(1, dtype=torch.long))
+    return embedded.dtype
 
 
 def _halves(base: Any, layers: Sequence[Any]) -> list[Halves] | str:
@@ -98,7 +103,9 @@ class BlockCache:
         self._last_norm = norm
         with torch.no_grad():
             part = LinearParts(head.weight.detach(), head.bias)
-            self._step = Step(halves, norm, part, head.scale, head.softcap)
+            self._step = Step(
+                halves, norm, part, head.scale, head.softcap, dtype=computing_dtype(self.model)
+            )
         self._head = head
         self._prompts: dict[tuple[int, ...], _Prompt] = {}
         self._rows: dict[Row, list[Piece]] = {}
