@@ -126,6 +126,13 @@ def test_word_differences_join_to_the_texts_and_mark_what_the_other_lacks():
     assert marked == [["cat", ",", "好"], ["dog", "们"]]
 
 
+@pytest.mark.parametrize("words", [("." * 900, ".," * 450), ("你好" * 450, "好" * 900)])
+def test_texts_of_few_signs_are_compared_as_well(words):
+    first, second = word_differences(*words)
+    shared = sum(len(text) for text, changed in first if not changed)
+    assert shared == sum(len(text) for text, changed in second if not changed) == 450
+
+
 def test_answers_of_all_kinds_are_compared_by_what_suits_them():
     free = {"line": 1, "request": "a", "reference": "b", "base": {"answer": "x"}}
     free |= {"tuned": {"answer": "b"}, "scores": {"length": [1, 1], "exact_match": [0.0, 1.0]}}
