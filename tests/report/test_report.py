@@ -189,6 +189,14 @@ def test_measures_taken_while_training_become_curves(copied):
     assert any(x.startswith("accuracy on the held-out rows by step: 0 at step 0") for x in labels)
 
 
+def test_rows_that_are_not_those_of_the_evaluation_are_left_out(copied):
+    copied.evaluation_rows_file.write_text('{"line": 1}\n{"torn": ')
+    report.write(copied)
+    page = Page(copied.report.read_text())
+    assert "Did it get better?" in page.text
+    assert "Answers that changed" not in page.text
+
+
 def test_a_run_that_was_not_evaluated_and_one_that_was_stopped_have_a_page_too(copied):
     copied.evaluation_file.unlink()
     copied.evaluation_rows_file.unlink()

@@ -6,6 +6,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from strop.core.digest import file_digest
 from strop.data.preview import Piece, as_html
 from strop.planning.evaluations import BestModel
 from strop.runs import model_card
@@ -62,10 +63,13 @@ def write(run: Run, path: Path | None = None) -> Path:
 
 def _answers(run: Run, evaluation: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return the answers that changed most, by what they are ordered; None where none are on file."""
-    if evaluation is None:
+    file = run.evaluation_rows_file
+    if evaluation is None or not file.is_file():
         return None
+    if file_digest(file) != evaluation.get("outcomes_sha256"):
+        return None  # of another evaluation, or changed by hand
     labels = evaluation.get("measured", {}).get("labels")
-    lines = read_evaluation_rows(run.evaluation_rows_file)
+    lines = read_evaluation_rows(file)
     by, better, worse = changed_answers(lines, labels)
     return {"by": by, "better": better, "worse": worse} if better or worse else None
 
