@@ -23,7 +23,7 @@ def trials() -> Iterator[tuple[str, Callable[[Materials, str, random.Random], No
 def _start(materials: Materials, name: str, chance: random.Random) -> None:
     if "place" not in _FIRST:
         _FIRST["place"] = materials.place("load")
-        shutil.rmtree(_FIRST["place"].folder / "cache" / "compute_dtype")
+        shutil.rmtree(_FIRST["place"].folder / "cache" / "compute_dtype", ignore_errors=True)
     place: Place = _FIRST["place"]
     shutil.rmtree(place.folder / "run", ignore_errors=True)
     busy = [Started(_count, place.folder) for _ in range(BUSY)]

@@ -6,8 +6,9 @@ import torch
 import strop
 from strop.exporting.weights.base_weights import bases
 from strop.layers.quantized_linear import QuantizedLinear
-from strop.models import compute_dtype, load
+from strop.models import load
 from strop.models.assets import load_assets
+from strop.models.precision import dtype_name
 from tests.tiny.saved import save_model
 
 SIZES = {"hidden_size": 128, "intermediate_size": 256}
@@ -56,7 +57,7 @@ def test_rows_are_those_of_the_loaded_model(family, save, tmp_path, monkeypatch)
         for name, layer in model.named_modules()
         if isinstance(layer, QuantizedLinear)
     }
-    settings = {"bits": 4, "dtype": str(compute_dtype()).removeprefix("torch.")}
+    settings = {"bits": 4, "dtype": dtype_name(model)}
     base, *original = bases(settings, load_assets(folder)).values()
     tensors = model.state_dict()
     for name in base.names:

@@ -12,7 +12,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import strop
 from strop.core.errors import ConfigError, DataError, DivergedError, StropError
 from strop.data import encode_all, read
-from strop.models import compute_dtype
 from strop.training import Run
 from strop.training.dataset import length_for
 from tests.tiny.saved import QUICK, in_float32, save_chats, sums
@@ -51,9 +50,8 @@ def test_the_adapter_loads_with_plain_peft_and_answers_like_the_run(finished, ti
     from strop.models.quantized.on_load import packed_folder
 
     ours, tokenizer = finished.load()
-    quantised = AutoModelForCausalLM.from_pretrained(
-        packed_folder(tiny_model), dtype=compute_dtype()
-    )
+    dtype = getattr(torch, finished.settings["dtype"])
+    quantised = AutoModelForCausalLM.from_pretrained(packed_folder(tiny_model), dtype=dtype)
     plain = PeftModel.from_pretrained(quantised, finished.adapter_folder).eval()
     ids = tokenizer("3 plus 4?", return_tensors="pt").input_ids
     with torch.no_grad():

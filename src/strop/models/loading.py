@@ -41,7 +41,7 @@ def load(
     Args:
         name: a packaged model's name, a folder, a GGUF file, or a hub id.
         bits: 4, 16 or 32; None takes 4 for a folder that is quantised, else 16.
-        dtype: to compute in, below 32 bits; None takes `compute_dtype()`.
+        dtype: to compute in, below 32 bits; None takes the one in which a step of the model is faster.
         progress: called while weights are quantised.
 
     Returns:

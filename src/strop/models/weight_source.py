@@ -61,7 +61,11 @@ def choose(
         folder = packed_folder(folder, progress)
         config = read_config(folder)
         stored = _stored(config)
-    dtype = torch.float32 if bits == 32 else dtype or compute_dtype()
+    dtype = (
+        torch.float32
+        if bits == 32
+        else dtype or compute_dtype(config, 4 if stored is not None else 16)
+    )
     narrow = dtype == torch.float32 and bits != 32
     if stored is not None:
         config.quantization_config = _quantisation(folder, stored, as_stored=narrow)

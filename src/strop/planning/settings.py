@@ -93,7 +93,7 @@ class Settings(Config):
     bits: Literal[4, 16, 32] = 4
     """Bits of the frozen weights; 4 stores linear layers in 4 bits, the rest in 16."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Number format of products; auto: the faster on this machine, timed once and remembered."""
+    """Number format of products; auto: in which a step of the model is faster here, timed once."""
     accelerate: bool = True
     """Compute each token once, without padding; false trains the plain TRL way."""
     activations: Literal["auto", "keep", "checkpoint", "offload"] = "auto"

@@ -16,6 +16,7 @@ from strop.core.errors import DataError, UnsupportedError, spelt
 from strop.core.progress import duration
 from strop.core.system import versions
 from strop.core.system.disk import format_size
+from strop.models.dtype import reason
 from strop.models.precision import bits_of, described, dtype_name
 from strop.planning.plan import StepPlan
 from strop.planning.settings import Settings
@@ -159,10 +160,11 @@ def weights_sentence(model: Any) -> str:
     """Return a sentence about the size of a model's weights and the format of its products."""
     weights = described(model)
     exact = weights.get("bits_per_quantised_weight", weights["bits"])
+    why = reason(model.config, bits_of(model)) if model.device.type == "cpu" else ""
     return (
         f"{weights['bits']}-bit weights, {format_size(weights['bytes'])} for "
         f"{weights['parameters'] / 1e6:,.0f} million ({exact:g} bits a linear weight); "
-        f"computing in {dtype_name(model)}"
+        f"computing in {dtype_name(model)}" + (f" ({why})" if why else "")
     )
 
 
