@@ -1,5 +1,8 @@
 """Training on weights in 4, 16 and 32 bits, from the settings to the run that is opened again."""
 
+import re
+import shutil
+
 import pytest
 import torch
 
@@ -24,6 +27,23 @@ def test_a_run_records_the_bits_of_its_weights_and_opens_them_so(
     model, tokenizer = run.load()
     assert bits_of(model) == weights["bits"]
     assert complete(model, tokenizer, [{"role": "user", "content": "1 plus 1?"}], max_new_tokens=2)
+
+
+def test_the_first_fit_of_four_bits_says_what_it_does_how_long_and_how_to_skip_it(
+    tiny_model, tmp_path, capsys
+):
+    model = shutil.copytree(tiny_model, tmp_path / "new")
+    for run in ("first", "second"):
+        train(sums(12), model=model, out=tmp_path / run, max_steps=1, held_out=0)
+        lines = capsys.readouterr().err.splitlines()
+        fitting = [line for line in lines if "fitt" in line]
+        if run == "second":
+            assert not fitting
+        else:
+            assert "bits=16 skips it" in fitting[0]
+            assert re.search(
+                r"fitting takes about [\d.]+ s: the first of 2 blocks took", fitting[1]
+            )
 
 
 def test_a_quantised_run_is_measured_against_the_quantised_model(tiny_model, tmp_path):

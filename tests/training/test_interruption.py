@@ -1,5 +1,6 @@
 """A run that is stopped or killed goes on and ends as if nothing had happened."""
 
+import contextlib
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,32 @@ OWN_TERMINAL = (
 )
 """Makes the terminal on standard input that of the session, as a shell's is, and takes its SIGHUP, which
 a test suite that runs under nohup would pass on as ignored."""
+
+
+@contextlib.contextmanager
+def on_terminal(call: str) -> Iterator[tuple[subprocess.Popen, int]]:
+    """Yield a Python process on a terminal, which is closed after the block.
+
+    Where it is the session's own the kernel sends SIGHUP; writing there is an error from then on.
+    """
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", call],
+        stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},  # noqa: TID251
+    )  # fmt: skip
+    os.close(slave)
+    try:
+        yield process, master
+    finally:
+        os.close(master)
+
+
+def read_until_step(run: Path, step: int, master: int) -> None:
+    deadline = time.monotonic() + 180
+    while not any(line["step"] >= step for line in Run(run).log):
+        assert time.monotonic() < deadline
+        select.select([master], [], [], 0.01)[0] and os.read(master, 4096)
 
 
 class Child:
@@ -198,20 +226,10 @@ def test_a_closed_terminal_saves_a_checkpoint_and_the_resumed_run_ends_with_the_
     tmp_path, data, tiny_model, whole_run
 ):
     out = tmp_path / "run"
-    master, slave = pty.openpty()
     options = OPTIONS | {"model": str(tiny_model), "out": str(out), "quiet": False}
     call = f"{OWN_TERMINAL}; strop.train({str(data)!r}, **{options!r})"
-    process = subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", call],
-        stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},  # noqa: TID251
-    )  # fmt: skip
-    os.close(slave)
-    deadline = time.monotonic() + 180
-    while not any(line["step"] >= 9 for line in Run(out).log):
-        assert time.monotonic() < deadline
-        select.select([master], [], [], 0.01)[0] and os.read(master, 4096)
-    os.close(master)  # the kernel sends SIGHUP; what is written there from now on is an error
+    with on_terminal(call) as (process, master):
+        read_until_step(out, 9, master)
     assert process.wait(timeout=180) == 0
     run = Run.open(out)
     stopped_after = run.log[-1]["step"]
@@ -222,14 +240,14 @@ def test_a_closed_terminal_saves_a_checkpoint_and_the_resumed_run_ends_with_the_
     assert adapter(out) == adapter(whole_run)
 
 
-def test_under_nohup_a_closed_terminal_stops_nothing(tmp_path, data, tiny_model):
+def test_where_hangups_are_ignored_a_closed_terminal_stops_nothing(tmp_path, data, tiny_model):
     out = tmp_path / "run"
-    options = {**OPTIONS, "model": str(tiny_model), "out": str(out), "epochs": 1.0}
-    ignored = "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
-    child = Child(f"{ignored}; strop.train({str(data)!r}, **{options!r})", tmp_path / "words")
-    child.at_step(out, 2)
-    child.send(signal.SIGHUP)
-    assert child.ended() == 0, child.stderr
+    options = {**OPTIONS, "model": str(tiny_model), "out": str(out), "epochs": 1.0, "quiet": False}
+    ignored = "import signal, strop; signal.signal(signal.SIGHUP, signal.SIG_IGN)"
+    with on_terminal(f"{ignored}; strop.train({str(data)!r}, **{options!r})") as (process, master):
+        read_until_step(out, 2, master)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(timeout=180) == 0
     assert Run.open(out).finished
 
 

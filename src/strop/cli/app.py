@@ -24,6 +24,7 @@ from strop.cli.settings_command import Command
 from strop.core.errors import DivergedError, StropError, hints_as_flags
 from strop.core.quiet import quiet
 from strop.core.system.memory import ran_out_of_memory
+from strop.core.system.output import ReaderGoneError, lasting_output
 
 app = typer.Typer(
     name="strop",
@@ -40,17 +41,20 @@ app.add_typer(data_commands)
 def run() -> None:
     """Run the command line; errors end as one message and an exit code.
 
-    2 is wrong usage, 3 a training that diverged, 130 one that was interrupted, 1 anything else.
+    2 is wrong usage, 3 a training that diverged, 130 one that was interrupted, 141 a pipe that has
+    no reader any more, 1 anything else.
     """
     replace_unknown_characters()
     as_json = "--json" in sys.argv
     try:
-        with quiet(), hints_as_flags():
+        with quiet(), hints_as_flags(), lasting_output(results=True):
             app()
     except SystemExit as e:
         if as_json and e.code == 2:
             fail("the command line cannot be used; standard error says why", as_json=True)
         raise
+    except ReaderGoneError:  # as the signal of the pipe ends other programs
+        sys.exit(128 + 13)
     except UsageError as e:
         fail(str(e), as_json=as_json)
         sys.exit(2)

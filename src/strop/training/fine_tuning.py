@@ -6,6 +6,7 @@ from typing import Any
 from strop.core.errors import DataError
 from strop.core.progress import Progress
 from strop.core.quiet import quiet
+from strop.core.system.output import lasting_output
 from strop.core.system.processes import check_single
 from strop.data.reading.blend import sources_named
 from strop.data.reading.columns import columns_of
@@ -78,6 +79,7 @@ def train(
 
 
 @quiet()
+@lasting_output()
 def fine_tune(
     opened: OpenRun,
     rows: Any = None,

@@ -10,6 +10,8 @@ from types import FrameType
 
 import rich.console
 
+from strop.core.system.output import drop_output
+
 
 class Interrupt:
     """A request to stop the run, by SIGINT, SIGTERM, or SIGHUP as a closed terminal sends it."""
@@ -33,7 +35,7 @@ class Interrupt:
 
         def hang_up(number: int, _: FrameType | None) -> None:
             self.requested = True  # shell and kernel may send one each, so two are no haste
-            _drop_output(terminals)
+            drop_output(terminals)
             before[signal.SIGHUP] = signal.SIG_IGN
 
         if threading.current_thread() is not threading.main_thread():
@@ -56,11 +58,3 @@ def _is_terminal(descriptor: int) -> bool:
         return os.isatty(descriptor)
     except OSError:  # closed
         return False
-
-
-def _drop_output(descriptors: list[int]) -> None:
-    """Send what is written to a terminal that is gone nowhere: writing there would be an error."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in descriptors:
-        os.dup2(nowhere, descriptor)
-    os.close(nowhere)

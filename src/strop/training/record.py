@@ -4,7 +4,8 @@ import dataclasses
 import datetime
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from strop.core import native
 from strop.core.digest import file_digest
 from strop.core.errors import DataError, UnsupportedError, spelt
-from strop.core.progress import duration
+from strop.core.progress import Progress, duration
 from strop.core.system import versions
 from strop.core.system.disk import format_size
 from strop.models.dtype import reason
@@ -122,11 +123,37 @@ def data_sentences(data: TrainingData[Any], settings: Settings) -> list[str]:
     ]
 
 
-def fitting_sentence() -> str:
-    """Return a sentence about the 4 bits that a model's weights are fitted to on first use."""
+def announced_fitting(shown: Progress, announce: Callable[[str], None]) -> Progress:
+    """Return the progress of fitting 4 bits, which says first what takes so long, and how long.
+
+    Args:
+        shown: is called as well.
+        announce: takes the sentences.
+    """
+    started: list[float] = []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        if not started:
+            announce(f"plan    {_fitting_sentence()}")
+        elif done == 1:
+            announce(f"plan    {_time_sentence(time.monotonic() - started[-1], total)}")
+        started.append(time.monotonic())
+        shown(stage, done, total)
+
+    return progress
+
+
+def _fitting_sentence() -> str:
     return (
         "the weights of the model are fitted to 4 bits, once: later runs take them from the cache. "
-        f"It takes minutes, more for larger models; {spelt('bits', 16)} skips it, in more memory"
+        f"How long it takes, the first block will tell; {spelt('bits', 16)} skips it, in more memory"
+    )
+
+
+def _time_sentence(seconds: float, blocks: int) -> str:
+    return (
+        f"fitting takes about {duration(seconds * blocks)}: the first of {blocks:,} blocks took "
+        f"{duration(seconds)}"
     )
 
 

@@ -32,11 +32,11 @@ from strop.training.interrupt import Interrupt
 from strop.training.loaded_model import fresh, resumed, save_start
 from strop.training.opening import OpenRun
 from strop.training.record import (
+    announced_fitting,
     check_unchanged,
     data_sentences,
     digests,
     first_record,
-    fitting_sentence,
     result_sentences,
     resumed_sentence,
     weights_sentence,
@@ -86,7 +86,7 @@ class Session:
         self._progress = progress
         settings = opened.settings
         with bars(quiet=quiet) as shown:
-            fitting = self._fitting(shown)
+            fitting = announced_fitting(shown, self._print)
             if opened.resumed:
                 self._loaded = resumed(self.run, model, tokenizer, fitting)
             else:
@@ -110,18 +110,6 @@ class Session:
         if settings.lora_init == "quantization_error":
             lora_init.check(self.model, settings.rank)
         self._interrupt = Interrupt()
-
-    def _fitting(self, shown: Progress) -> Progress:
-        """Return the progress of loading, which says first what takes so long."""
-        stages: list[str] = []
-
-        def progress(stage: str, done: int, total: int) -> None:
-            if not stages:
-                self._print(f"plan    {fitting_sentence()}")
-            stages.append(stage)
-            shown(stage, done, total)
-
-        return progress
 
     def begin(
         self, data: TrainingData[Any], args: TrainingArguments, measures: EvalMetrics | None = None
