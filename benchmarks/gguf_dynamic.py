@@ -67,7 +67,8 @@ def measured(way: str) -> dict[str, Any]:
         log_probs = torch.cat([model(input_ids=r[None]).logits[0, :-1] for r in held_out])
         del model
         file, start = Path(folder) / "model.gguf", time.perf_counter()
-        weights, assets = BaseWeights(StoredBase(Path(folder))), load_assets(folder)
+        assets = load_assets(folder)
+        weights = BaseWeights(StoredBase(assets))
         (form,) = forms(way)
         gguf = (
             GgufFile(weights, assets, form.quant)

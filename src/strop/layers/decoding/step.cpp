@@ -2,8 +2,13 @@
 //
 // Weights are read in the format they are stored in, once for all rows; sums are in float32 and do not
 // depend on how many rows there are. Threads divide the outputs of each product among themselves.
+#include <omp.h>
+
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <condition_variable>
+#include <mutex>
 #include <vector>
 
 #if defined(__AVX2__)
@@ -323,6 +328,54 @@ void expand(const Linear& l, int64_t e, float* to) {
   }
 }
 
+constexpr int64_t TRIES = 50000;  // some tens of microseconds, more than a phase's threads differ by
+
+// What the threads of a team share. Between two waits they share out tasks of several loops.
+struct Team {
+  std::atomic<int64_t> next[8]{}, phase{0}, arrived{0};
+  std::mutex mutex;
+  std::condition_variable changed;
+};
+
+// One thread of a team. OpenMP's own loops let a thread that waits spin for long: where another program
+// has the core that its partner needs, every wait would cost a time slice.
+class Member {
+  Team& team;
+  int64_t loop = 0;
+  const int64_t threads = omp_get_num_threads();
+
+ public:
+  explicit Member(Team& of) : team(of) {}
+
+  template <class Body>
+  void each(int64_t tasks, Body body) {
+    std::atomic<int64_t>& next = team.next[loop++];
+    for (int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) body(task);
+  }
+
+  void wait() {
+    const int64_t phase = team.phase.load(std::memory_order_relaxed);
+    if (team.arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
+      for (int64_t i = 0; i < loop; ++i) team.next[i].store(0, std::memory_order_relaxed);
+      team.arrived.store(0, std::memory_order_relaxed);
+      {
+        const std::lock_guard<std::mutex> lock(team.mutex);
+        team.phase.store(phase + 1, std::memory_order_release);
+      }
+      team.changed.notify_all();
+    } else {
+      const auto passed = [&] { return team.phase.load(std::memory_order_acquire) != phase; };
+      for (int64_t tries = 0; tries < TRIES && !passed(); ++tries) {
+      }
+      if (!passed()) {
+        std::unique_lock<std::mutex> lock(team.mutex);
+        team.changed.wait(lock, passed);
+      }
+    }
+    loop = 0;
+  }
+};
+
 // What layers that share an input read: x [N, D], and as the products take it, once a thread.
 struct Inputs {
   const float* x;
@@ -459,8 +512,8 @@ const float* apart(const float* x, int64_t n) {
 }
 
 // Prepares x [N, D] for some layers in each thread, and computes their adapters' inner part.
-Inputs inputs_of(const Linear* layers, int64_t count, const float* x, int64_t xs, int64_t N,
-                 float* narrow) {
+Inputs inputs_of(Member& member, const Linear* layers, int64_t count, const float* x, int64_t xs,
+                 int64_t N, float* narrow) {
   Inputs in{x, xs, N, narrow, 0, nullptr, nullptr};
   int64_t at = 0;
   for (int64_t i = 0; i < count; ++i) {
@@ -478,18 +531,15 @@ Inputs inputs_of(const Linear* layers, int64_t count, const float* x, int64_t xs
     const Linear& l = layers[i];
     const Linear a{l.a, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
                    FLOAT32, l.R, l.D, 0, 0, 0, 1, 0};
-#pragma omp for schedule(static) nowait
-    for (int64_t first = 0; first < l.R; first += OUTPUTS) {
-      const int64_t last = std::min(l.R, first + OUTPUTS);
+    member.each((l.R + OUTPUTS - 1) / OUTPUTS, [&](int64_t task) {
+      const int64_t first = task * OUTPUTS, last = std::min(l.R, first + OUTPUTS);
       outputs_of(a, first, last, in, narrow + at + first, in.ts, false);
       for (int64_t n = 0; n < N; ++n)
         for (int64_t k = first; k < last; ++k) narrow[n * in.ts + at + k] *= l.scale;
-    }
+    });
     at += l.R;
   }
-  if (in.ts) {
-#pragma omp barrier
-  }
+  if (in.ts) member.wait();
   return in;
 }
 
@@ -499,18 +549,19 @@ inline Inputs beside(Inputs in, int64_t ranks) {  // of the layer after those of
 }
 
 // The outputs of layers that share an input, side by side.
-void products_of(const Linear* layers, int64_t count, const Inputs& in, float* out, int64_t os,
-                 bool add) {
+void products_of(Member& member, const Linear* layers, int64_t count, const Inputs& in, float* out,
+                 int64_t os, bool add) {
   int64_t ranks = 0;
   for (int64_t i = 0; i < count; ++i) {
     const Linear& l = layers[i];
-#pragma omp for schedule(static) nowait
-    for (int64_t first = 0; first < l.E; first += STRIP)
-      outputs_of(l, first, std::min(l.E, first + STRIP), beside(in, ranks), out + first, os, add);
+    member.each((l.E + STRIP - 1) / STRIP, [&](int64_t task) {
+      const int64_t first = task * STRIP, last = std::min(l.E, first + STRIP);
+      outputs_of(l, first, last, beside(in, ranks), out + first, os, add);
+    });
     ranks += l.R;
     out += l.E;
   }
-#pragma omp barrier
+  member.wait();
 }
 
 void norm_of(const Norm& norm, const float* x, int64_t n, float* to) {
@@ -663,52 +714,55 @@ extern "C" void decoder_step(float* x, const Layer* layers, const Head* head, co
                              int32_t threads) {
   float *inner = scratch, *wide = inner + B * most, *narrow = wide + B * most;
   const int64_t heads_at_once = std::max<int64_t>(1, (B + 3) / 4);
+  Team team;
 #pragma omp parallel num_threads(threads)
   {
+    Member member(team);
     float* normed = room(normal, B * D);  // of each thread, which spares a barrier
     const auto norm_rows = [&](const Norm& norm) {
       for (int64_t n = 0; n < B; ++n) norm_of(norm, x + n * D, D, normed + n * D);
     };
     const auto add_to_x = [&](const Linear& linear, const Norm& norm) {
-      const Inputs in = inputs_of(&linear, 1, inner, linear.D, B, narrow);
-      if (!norm.weight) return products_of(&linear, 1, in, x, D, true);
-      products_of(&linear, 1, in, wide, D, false);
-#pragma omp for schedule(static)
-      for (int64_t n = 0; n < B; ++n) {
+      const Inputs in = inputs_of(member, &linear, 1, inner, linear.D, B, narrow);
+      if (!norm.weight) return products_of(member, &linear, 1, in, x, D, true);
+      products_of(member, &linear, 1, in, wide, D, false);
+      member.each(B, [&](int64_t n) {
         norm_of(norm, wide + n * D, D, wide + n * D);
         for (int64_t i = 0; i < D; ++i) x[n * D + i] += wide[n * D + i];
-      }
+      });
+      member.wait();
     };
     for (int64_t i = 0; i < L; ++i) {
       const Layer& l = layers[i];
       const int64_t qs = (l.H + 2 * l.K) * l.C;
       norm_rows(l.norm);
-      products_of(l.qkv, l.qkv_count, inputs_of(l.qkv, l.qkv_count, normed, D, B, narrow), wide, qs,
+      products_of(member, l.qkv, l.qkv_count, inputs_of(member, l.qkv, l.qkv_count, normed, D, B, narrow), wide, qs,
                   false);
-#pragma omp for schedule(dynamic)
-      for (int64_t task = 0; task < l.K * heads_at_once; ++task) {
+      member.each(l.K * heads_at_once, [&](int64_t task) {
         const int64_t low = task / l.K * 4;
         attend(l, i, task % l.K, low, std::min(B, low + 4), wide, qs, spans, S, places, inner);
-      }
+      });
+      member.wait();
       add_to_x(l.o, l.post_norm);
       norm_rows(l.mlp_norm);
-      const Inputs in = inputs_of(l.gate_up, l.gate_up_count, normed, D, B, narrow);
-#pragma omp for schedule(static)
-      for (int64_t first = 0; first < l.down.D; first += STRIP)
-        gated(l, first, std::min(l.down.D, first + STRIP), in, inner);
+      const Inputs in = inputs_of(member, l.gate_up, l.gate_up_count, normed, D, B, narrow);
+      member.each((l.down.D + STRIP - 1) / STRIP, [&](int64_t task) {
+        gated(l, task * STRIP, std::min(l.down.D, task * STRIP + STRIP), in, inner);
+      });
+      member.wait();
       add_to_x(l.down, l.post_mlp_norm);
     }
     norm_rows(head->norm);
     const int64_t V = head->linear.E;
-    products_of(&head->linear, 1, inputs_of(&head->linear, 1, normed, D, B, narrow), logits, V, false);
+    products_of(member, &head->linear, 1, inputs_of(member, &head->linear, 1, normed, D, B, narrow), logits, V, false);
     if (head->scale != 1 || head->softcap != 0) {
-#pragma omp for schedule(static)
-      for (int64_t n = 0; n < B; ++n)
+      member.each(B, [&](int64_t n) {
         over(V, [&](int64_t j, int64_t count) {
           F y = load(logits + n * V + j, count) * head->scale;
           if (head->softcap != 0) y = head->softcap * tanh(y / head->softcap);
           store(logits + n * V + j, y, count);
         });
+      });
     }
   }
 }

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from strop.layers.decoding import draw
 from strop.models.sampling.rows import Row
 
 Choose = Callable[[Tensor, Sequence[Row]], tuple[list[int], list[float]]]
@@ -14,13 +15,17 @@ Choose = Callable[[Tensor, Sequence[Row]], tuple[list[int], list[float]]]
 def choose(logits: Tensor, rows: Sequence[Row]) -> tuple[list[int], list[float]]:
     """Return the next token of each row and its log-probability.
 
-    A row's draw is a function of its logits and its settings generator, which gives one number a token.
+    A row's draw is a function of its logits, its settings and its generator, which gives one number
+    a token.
 
     Args:
         logits: [B, V].
         rows: B.
     """
     logits = logits.float()
+    run = draw.function() if logits.device.type == "cpu" else None
+    if run is not None:
+        return _drawn_at_once(run, logits.contiguous(), rows)
     plain = logits.argmax(-1).tolist() if any(_is_greedy(row) for row in rows) else [0] * len(rows)
     tokens = [
         token if _is_greedy(row) else _one(line, row)
@@ -30,13 +35,42 @@ def choose(logits: Tensor, rows: Sequence[Row]) -> tuple[list[int], list[float]]
     return tokens, (chosen - logits.logsumexp(-1)).tolist()
 
 
-def _is_greedy(row: Row) -> bool:
-    settings = row.settings
-    return (
-        settings.temperature == 0
-        and settings.repetition_penalty == 1
-        and len(row.ids) >= settings.min_new_tokens
+def _drawn_at_once(
+    run: Callable[..., None], logits: Tensor, rows: Sequence[Row]
+) -> tuple[list[int], list[float]]:
+    """Return what `choose` does, by one call of C++ for all rows."""
+    (B, V), scores = logits.shape, logits
+    changed = [i for i, row in enumerate(rows) if not _is_plain(row)]
+    if changed:
+        scores = logits.clone()
+        for i in changed:
+            scores[i] = _before_temperature(logits[i], rows[i])
+    wishes = torch.tensor(
+        [
+            (s.temperature, s.top_k, s.top_p, s.min_p, _number(row) if s.temperature else 0.0)
+            for row in rows
+            for s in (row.settings,)
+        ],
+        dtype=torch.float64,
     )
+    tokens, log_probs = torch.empty(B, dtype=torch.long), torch.empty(B)
+    run(scores, logits, wishes, tokens, log_probs, B, V, torch.get_num_threads())
+    return tokens.tolist(), log_probs.tolist()
+
+
+def _number(row: Row) -> float:
+    """Return a row's next number of [0, 1)."""
+    return float(torch.rand((), generator=row.generator, dtype=torch.float64))
+
+
+def _is_plain(row: Row) -> bool:
+    """Return whether a row's scores are its logits, but for what depends on their size alone."""
+    settings = row.settings
+    return settings.repetition_penalty == 1 and len(row.ids) >= settings.min_new_tokens
+
+
+def _is_greedy(row: Row) -> bool:
+    return row.settings.temperature == 0 and _is_plain(row)
 
 
 def _one(logits: Tensor, row: Row) -> int:
@@ -45,12 +79,11 @@ def _one(logits: Tensor, row: Row) -> int:
     if row.settings.temperature == 0:
         return int(scores.argmax())
     reach = scores.sub(scores.max()).double().exp().cumsum(0)
-    number = torch.rand((), generator=row.generator, dtype=torch.float64).to(reach.device)
-    return int(torch.searchsorted(reach, number * reach[-1], right=True))
+    return int(torch.searchsorted(reach, _number(row) * reach[-1], right=True))
 
 
-def _scores(logits: Tensor, row: Row) -> Tensor:
-    """Return the logits [V] of which a row's token is drawn, minus infinity where none is."""
+def _before_temperature(logits: Tensor, row: Row) -> Tensor:
+    """Return the logits [V] of a row with its repetition penalty and its least length."""
     settings = row.settings
     if settings.repetition_penalty != 1:
         seen = torch.tensor([*{*row.prompt, *row.ids}], device=logits.device)
@@ -60,6 +93,12 @@ def _scores(logits: Tensor, row: Row) -> Tensor:
     if len(row.ids) < settings.min_new_tokens:
         ends = torch.tensor([i for i in row.ends if i < len(logits)], device=logits.device)
         logits = logits.index_fill(0, ends.long(), -torch.inf)
+    return logits
+
+
+def _scores(logits: Tensor, row: Row) -> Tensor:
+    """Return the logits [V] of which a row's token is drawn, minus infinity where none is."""
+    settings, logits = row.settings, _before_temperature(logits, row)
     if settings.temperature not in (0, 1):
         logits = logits / settings.temperature
     if 0 < settings.top_k < len(logits):
