@@ -327,3 +327,21 @@ def test_columns_are_named_in_any_case_and_the_way_on_is_a_flag(tmp_path):
 def test_pairs_are_reported_as_teaching_the_chosen_answer_alone(jsonl):
     path = jsonl({"prompt": "a", "chosen": "b", "rejected": "c"})
     assert [f.kind for f in check(path).findings] == ["preference_pairs"]
+
+
+@pytest.mark.parametrize(
+    ("text", "proposed"),
+    [
+        ("id,Verdict,Headline\n1,up,Shares rose on Monday\n2,down,Shares fell again\n"
+         "3,up,Rates rose on Friday\n4,down,Bonds fell today\n", "headline=prompt,Verdict=completion"),
+        ("Frage,Antwort\nWas ist das?,Ein Haus.\nWo ist es?,Es ist hier.\n",
+         "Frage=prompt,Antwort=completion"),
+        ("the body,n\nsome text here,1\nmore text there,2\n", "'the body=text'"),
+        ("n,m\n1,2\n3,4\n", "ask=prompt,reply=completion"),
+    ],
+)  # fmt: skip
+def test_columns_of_no_known_format_are_refused_with_the_map_to_type(text, proposed, tmp_path):
+    (tmp_path / "rows.csv").write_text(text)
+    with pytest.raises(DataError) as refusal:
+        read(tmp_path / "rows.csv")
+    assert str(refusal.value).endswith(f"--map {proposed}")

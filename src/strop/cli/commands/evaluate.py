@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from strop.cli.confusion import print_confusion
 from strop.cli.flags import UsageError, bounds_of, read_yaml
 from strop.cli.options import Encoding, Ignored, Instruction, Json, Names, Target, columns
 from strop.cli.output import respond
@@ -216,7 +217,7 @@ def show(result: dict[str, Any]) -> None:
     if note := last.get("note"):
         console.print(note, soft_wrap=True, highlight=False)
     if "confusion" in last:
-        console.print(_confusion(last, list(columns)[-1]))
+        print_confusion(console, last, list(columns)[-1])
 
 
 FORGETTING = {
@@ -267,18 +268,3 @@ def _sentences(result: dict[str, Any]) -> list[str]:
             + format_measure(judge["win_rate"], share=True)
         )
     return sentences
-
-
-def _confusion(measures: dict[str, Any], name: str) -> Table:
-    confusion, per_class = measures["confusion"], measures["per_class"]
-    table = Table(title=f"answers of the {name} model: a row for each right label")
-    table.add_column("right \\ answered")
-    for label in confusion:
-        table.add_column(label, justify="right")
-    for column in ("precision", "recall", "f1"):
-        table.add_column(column, justify="right")
-    for right, chosen in confusion.items():
-        shares = (per_class[right].get(column) for column in ("precision", "recall", "f1"))
-        cells = ("" if share is None else f"{100 * share['value']:.1f} %" for share in shares)
-        table.add_row(right, *map(str, chosen.values()), *cells)
-    return table

@@ -29,7 +29,7 @@ from strop.data.formats.questions import (
     REASONING,
 )
 from strop.data.formats.record import Record, Shapes, format_columns
-from strop.data.formats.survey import Survey
+from strop.data.formats.survey import Survey, proposed_mapping
 from strop.data.formats.tool_calls import tools_in
 from strop.data.formats.turns import merged_turns, weights_of
 from strop.data.rows import Fault, Row
@@ -245,10 +245,11 @@ def format_of(shapes: Shapes, survey: Survey, name: str) -> tuple[Format, list[s
         if not columns:
             raise DataError(f"{name} has rows without anything in them: they have no columns")
         known = "; ".join(dict.fromkeys(layout.described() for layout in FORMATS))
+        commonest = max(shapes.items(), key=lambda item: item[1])[0]
         raise DataError(
             f"{name} has the columns {format_columns(columns)}, which are no known format. Known are: "
-            f"{known}. Rename the columns, or map them to these names, as in "
-            "--map ask=prompt,reply=completion"
+            f"{known}. Rename the columns, or say what they are; by their values it would be "
+            f"--map {proposed_mapping(commonest, survey)}"
         )
     if best.name == "text" and _is_message_each(shapes, survey):
         raise DataError(

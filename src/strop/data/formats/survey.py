@@ -1,6 +1,7 @@
 """Survey of columns: counts of their values, from which labels, marks and content are told apart."""
 
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -177,3 +178,20 @@ class Survey:
             for value in self._values(name):
                 column.add(value)
         return self._columns[name]
+
+
+def proposed_mapping(columns: Iterable[Any], survey: Survey) -> str:
+    """Return a guess of what --map may say of columns that are of no known format.
+
+    The first column of texts is the prompt; what repeats in few words, a label, is the completion,
+    else the next column of texts.
+    """
+    named = [c for c in columns if isinstance(c, str) and c.strip() and not set(c) & set("=,")]
+    texts = [c for c in named if survey[c].content(c, known=False) and not survey[c].nested]
+    labels = [c for c in texts if survey[c].repeats]
+    prompts = [c for c in texts if c not in labels] or texts
+    if not prompts:
+        return "ask=prompt,reply=completion"
+    rest = [c for c in (*labels, *texts) if c != prompts[0]]
+    answer = f",{rest[0].strip()}=completion" if rest else ""
+    return shlex.quote(f"{prompts[0].strip()}={'prompt' if rest else 'text'}{answer}")
