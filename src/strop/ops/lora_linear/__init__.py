@@ -4,7 +4,7 @@ from torch import Tensor
 
 from strop.core.dispatch import Impl, choose
 from strop.core.errors import ShapeError
-from strop.ops.lora_linear import eager, reference
+from strop.ops.lora_linear import autograd, reference
 from strop.ops.lora_linear.parts import LinearParts
 
 
@@ -46,5 +46,8 @@ def lora_linear(x: Tensor, part: LinearParts, *, impl: str | None = None) -> Ten
     return choose(IMPLS, impl, x)(x, part)
 
 
-IMPLS = (Impl("eager", lambda: eager.lora_linear), Impl("reference", lambda: reference.lora_linear))
+IMPLS = (
+    Impl("eager", lambda: autograd.lora_linear),
+    Impl("reference", lambda: reference.lora_linear),
+)
 """Fastest first; "eager" consists of matrix products and runs on any device."""

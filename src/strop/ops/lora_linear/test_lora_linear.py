@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from strop.core.errors import ShapeError, UnsupportedError
 from strop.ops.lora_linear import IMPLS, eager, lora_linear
 from strop.ops.lora_linear.cases import TESTED, Case
-from strop.ops.lora_linear.parts import LinearParts, Packed, Workspace
+from strop.ops.lora_linear.parts import LinearParts, Packed, Workspace, write_dense
 from strop.testing import (
     check_against_reference,
     check_documented_shapes,
@@ -216,3 +216,27 @@ def test_a_workspace_gives_the_same_memory_again_for_each_name_and_dtype():
     others = [workspace.take("dora", (4, 6), like), workspace.take("weight", (4, 6), like.double())]
     assert len({t.data_ptr() for t in (first, *others)}) == 3
     assert workspace.take("weight", (9, 9), like).shape == (9, 9)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["dense", "packed"])
+def test_weights_stacked_for_one_product_err_no_more_than_each_by_itself(packed, monkeypatch):
+    cases = [Case(70, 48, E, R=R, dtype=torch.bfloat16) for E, R in ((96, 3), (32, None), (64, 2))]
+    parts = [case.part(*case.trained("cpu")) for case in cases]
+    if packed:
+        parts[0] = dataclasses.replace(parts[0], weight=packed_weight(96, 48))
+    (x,), masks = cases[0].inputs("cpu"), (None, None, None)
+    dy = torch.randn(70, 192, generator=torch.Generator().manual_seed(3)).bfloat16()
+    exact = []
+    for part, upstream in zip(parts, dy.double().split([96, 32, 64], 1), strict=True):
+        weight = write_dense(part.weight, torch.empty(part.weight.shape, dtype=torch.float64))
+        if part.a is not None:
+            weight += part.scale * part.b.double() @ part.a.double()
+        exact.append((x.double() @ weight.T, upstream @ weight))
+    results = []
+    for limit in (1, 1000):
+        monkeypatch.setattr(eager, "STACKED_FROM", limit)
+        forward = eager.forward(x, parts, masks, Workspace())
+        results.append((forward, eager.input_gradient(dy, parts, masks, Workspace())))
+    truths = torch.cat([y for y, _ in exact], 1), sum(dx for _, dx in exact)
+    for name, ours, each, truth in zip(("y", "dx"), *results, truths, strict=True):
+        check_error(name, ours.double(), truth, each.double())
