@@ -18,6 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from modes import MODES
+
 from strop.core.files import write_json
 from strop.core.system import versions
 
@@ -25,6 +27,8 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "cpu"
 LARGEST_LOSS_DIFFERENCE = 1e-4
 """Relative, in any step; a comparison beyond it is void."""
+LARGEST_IN_BFLOAT16 = 2e-2
+"""The same where a mode computes in bfloat16, which rounds to 3 digits."""
 UNSHARED = "strop-unshared"
 """The mode whose presence asks for the floor without sharing, too."""
 QUIET = 0.05
@@ -101,6 +105,9 @@ def compare(name: str, modes: Sequence[str], options: argparse.Namespace) -> dic
         imports = in_a_process("worker.py", "imports")["peak_rss"]
         for number in range(options.rounds):
             measurements = {"floor": undisturbed(options.repeats, "floor.py", rows, model)}
+            if any(MODES[mode].dtype == "bfloat16" for mode in modes):
+                command = ("floor.py", rows, model, "bfloat16")
+                measurements["floor-bfloat16"] = undisturbed(options.repeats, *command)
             if UNSHARED in modes:
                 command = ("floor.py", rows, model, "unshared")
                 measurements["floor-unshared"] = undisturbed(options.repeats, *command)
@@ -114,7 +121,9 @@ def compare(name: str, modes: Sequence[str], options: argparse.Namespace) -> dic
     }
     return {
         "workload": name,
-        "void": any(d["loss"] > LARGEST_LOSS_DIFFERENCE for d in differences.values()),
+        "void": any(
+            d["loss"] > largest_difference(mode, modes[0]) for mode, d in differences.items()
+        ),
         "rounds": options.rounds,
         "tokens": token_counts(workload),
         "rss_of_imports": imports,
@@ -124,9 +133,10 @@ def compare(name: str, modes: Sequence[str], options: argparse.Namespace) -> dic
             "tokens": rounds[0]["floor"]["tokens"],
             "supervised": rounds[0]["floor"]["supervised"],
         },
+        **floor_in_bfloat16(rounds),
         "over_floor": {
             mode: statistics.median(
-                step_seconds(r[mode]) / step_seconds(r["floor"]) for r in rounds
+                step_seconds(r[mode]) / step_seconds(r[floor_of(mode)]) for r in rounds
             )
             for mode in modes
         },
@@ -136,6 +146,25 @@ def compare(name: str, modes: Sequence[str], options: argparse.Namespace) -> dic
         "time_ratios": time_ratios(rounds, modes),
         **circumstances(),
     }
+
+
+def floor_of(mode: str) -> str:
+    """Return the name of the measured floor in the format of a mode."""
+    return "floor-bfloat16" if MODES[mode].dtype == "bfloat16" else "floor"
+
+
+def floor_in_bfloat16(rounds: Sequence[dict[str, Measurement]]) -> dict[str, Any]:
+    """Return the seconds of the floor in bfloat16, where it was measured."""
+    if "floor-bfloat16" not in rounds[0]:
+        return {}
+    seconds = statistics.median(step_seconds(r["floor-bfloat16"]) for r in rounds)
+    return {"floor_bfloat16": {"seconds": seconds}}
+
+
+def largest_difference(mode: str, reference: str) -> float:
+    """Return how much the losses of two modes may differ."""
+    formats = {MODES[mode].dtype, MODES[reference].dtype}
+    return LARGEST_IN_BFLOAT16 if "bfloat16" in formats else LARGEST_LOSS_DIFFERENCE
 
 
 def most_by_sharing(rounds: Sequence[dict[str, Measurement]]) -> float:
@@ -218,10 +247,18 @@ def circumstances(*packages: str) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "machine": {
             "cpu": cpu,
+            "units": units(),
             "cores": len(os.sched_getaffinity(0)),
             "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         },
     }
+
+
+def units() -> list[str]:
+    """Return the processor's units for vectors and matrices that decide how fast each format is."""
+    flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
+    known = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+    return [unit for unit in known if unit in flags]
 
 
 def best(result: dict[str, Any], among: Sequence[str], by: str) -> str:

@@ -1,9 +1,9 @@
 """The floor: the matrix products that the mathematics of one step requires, and nothing else.
 
-Run as `python benchmarks/floor.py ROWS.json MODEL_FOLDER [unshared]`; prints one line of JSON with the
-seconds of each step, where every row is computed by itself if `unshared`. Every product is timed with
-`torch.mm` or `torch.bmm` at the size it has in training, each layer with weights of its own, results
-written to memory that is already there.
+Run as `python benchmarks/floor.py ROWS.json MODEL_FOLDER [unshared] [bfloat16]`; prints one line of JSON
+with the seconds of each step, where every row is computed by itself if `unshared`, in float32 or
+bfloat16. Every product is timed with `torch.mm` or `torch.bmm` at the size it has in training, each
+layer with weights of its own, results written to memory that is already there.
 
 Counted: linear layers forward and towards their input, for every token up to the last that
 predicts a supervised one, prefixes that rows share counted once; the adapter folded into each
@@ -232,4 +232,6 @@ def measure(rows: Path, model_folder: Path, *, shared: bool) -> dict[str, Any]:
 
 if __name__ == "__main__":
     shared = "unshared" not in sys.argv[3:]
+    if "bfloat16" in sys.argv[3:]:
+        torch.set_default_dtype(torch.bfloat16)
     print(json.dumps(measure(Path(sys.argv[1]), Path(sys.argv[2]), shared=shared)))

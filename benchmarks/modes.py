@@ -43,6 +43,11 @@ MODES = {
     "strop-held-offload": Mode(
         accelerate={"activations": "offload", "micro_batch_tokens": 1024}, weights="strop"
     ),
+    "trl-batch-bfloat16": Mode(checkpointing=False, dtype="bfloat16"),
+    "strop-bfloat16": Mode(accelerate={}, dtype="bfloat16"),
+    "strop-lean-bfloat16": Mode(
+        accelerate={"activations": "checkpoint", "micro_batch_tokens": 1024}, dtype="bfloat16"
+    ),
     "strop-held-bfloat16": Mode(accelerate={}, weights="strop", dtype="bfloat16"),
     "strop-checkpoint": Mode(accelerate={"activations": "checkpoint"}),
 }

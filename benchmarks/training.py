@@ -16,11 +16,17 @@ COMPARED = {
     "row-2048": ("trl-rows-checkpoint", "strop-checkpoint"),
     "row-4096": ("trl-rows-checkpoint", "strop-checkpoint"),
     "row-8192": ("trl-rows-checkpoint", "strop-checkpoint"),
-}
+    "bfloat16": (
+        "trl-rows-bfloat16", "trl-rows-checkpoint-bfloat16", "strop", "strop-bfloat16",
+        "strop-lean-bfloat16",
+    ),
+}  # fmt: skip
 """Which modes run on a workload; the first is what the curves of the others are held to.
 
 TRL takes GRPO's eight answers one at a time: all at once need more than 20 GB.
 """
+WORKLOADS = {"bfloat16": "chats"}
+"""What is trained on, where that is not a result's name."""
 
 
 def main() -> int:
@@ -34,7 +40,7 @@ def main() -> int:
     for name in options.workloads:
         modes = COMPARED[name]
         trl = [mode for mode in modes if mode.startswith("trl")]
-        result = compare(name, modes, options)
+        result = compare(WORKLOADS.get(name, name), modes, options)
         result |= {
             "name": name,
             "trl_fastest": best(result, trl, "seconds"),
