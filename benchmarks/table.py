@@ -9,6 +9,7 @@ from compare import RESULTS
 
 TITLES = {
     "sft": "SFT, chats of very different lengths",
+    "bfloat16": "the same chats in bfloat16; over the floor in the same format",
     "sixteen_bits": "the same chats, every weight in bfloat16, held so by strop",
     "qlora": "the same chats on a checkpoint that bitsandbytes saved (NF4)",
     "instructions": "the same chats with 300 tokens of instructions in every row",
@@ -26,7 +27,11 @@ def lines(title: str, result: dict[str, Any]) -> list[str]:
     fastest = result["modes"][result["trl_fastest"]]
     void = " (void: curves disagree)" if result["void"] else ""
     rounds = f"{result['rounds']} round{'s' if result['rounds'] > 1 else ''}"
-    where = f"{rounds} at {result['commit'][:7]}, {result['machine']['cpu']}"
+    machine = result["machine"]
+    units = ", ".join(unit.upper().replace("_", "-") for unit in machine.get("units", ()))
+    where = f"{rounds} at {result['commit'][:7]}, {machine['cpu']}" + (
+        f", {units}" if units else ""
+    )
     return [f"| **{title}** ({where}){void} | | | | | |"] + [
         f"| {mode} | {measured['seconds']:.2f} | {fastest['seconds'] / measured['seconds']:.2f}× "
         f"| {measured['rss'] / 1e9:.2f} | {result['over_floor'][mode]:.2f} "

@@ -148,6 +148,7 @@ def groups(tokenizer: Any, folder: Path, count: int) -> tuple[list[Row], Sequenc
 
 WORKLOADS = {
     "chats": Workload("sft", 8, 4, chats),
+    "chats-50": Workload("sft", 1, 50, chats),
     "instructions": Workload("sft", 8, 4, chats_with_instructions),
     "equal": Workload("sft", 8, 3, equal_texts(256)),
     "row-2048": Workload("sft", 1, 3, equal_texts(2048)),

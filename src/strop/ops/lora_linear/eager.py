@@ -46,8 +46,8 @@ def forward(
         add_to: [N, E] added to the result, of a single layer.
     """
     if folds(x, masks):
-        weight = folded(parts, x, workspace)
-        out = torch.mm(x, weight.T) if add_to is None else torch.addmm(add_to, x, weight.T)
+        whole = folded(parts, x, workspace)
+        out = torch.mm(x, whole.T) if add_to is None else torch.addmm(add_to, x, whole.T)
         return _add_bias(out, parts)
     widths = [part.weight.shape[0] for part in parts]
     out = x.new_empty(len(x), sum(widths))
@@ -60,10 +60,10 @@ def forward(
         torch.mm(x, stacked.T, out=out)
     for i, (part, output) in enumerate(zip(parts, out.split(widths, 1), strict=True)):
         weight = _dense(part, x, workspace) if stacked is None else None
-        if weight is not None and start is None:
-            torch.mm(x, weight.T, out=output)
-        elif weight is not None:
+        if weight is not None and start is not None:
             torch.addmm(start, x, weight.T, out=output)
+        elif weight is not None:
+            torch.mm(x, weight.T, out=output)
         columns = narrow[:, joined[i]] if i in joined else None
         _add_adapter(x, part, masks[i], output, columns, weight)
     _add_bias(out, parts)
