@@ -218,7 +218,7 @@ TRACKED = (
 """Arguments of the trainer that only trackers read."""
 
 TRACKERS = {
-    "tensorboard": (("tensorboard", "tensorboardX"), "'strop[tensorboard]'"),
+    "tensorboard": (("tensorboard",), "'strop[tensorboard]'"),
     "trackio": (("trackio",), "'strop[trackio]'"),
     "wandb": (("wandb",), "wandb"),
     "mlflow": (("mlflow",), "mlflow"),

@@ -170,7 +170,7 @@ class Run:
             self.assets_folder,
             self.base_folder,
         )
-        for folder in (*written, self.path / "export"):
+        for folder in (*written, self.path / "export", self.path / "tensorboard"):
             shutil.rmtree(folder, ignore_errors=True)
         evaluations = (self.evaluation_file, self.evaluation_rows_file)
         files = (self.log_file, self.activation_stats_file, self.report, *evaluations)

@@ -18,6 +18,7 @@ from strop.training.loaded_model import check_causal, check_embeddings
 from strop.training.methods import METHODS, with_method
 from strop.training.opening import OpenRun, open_run
 from strop.training.session import Session
+from strop.training.trackers import tracker_callbacks
 from strop.training.trainer import arguments
 
 
@@ -123,6 +124,7 @@ def fine_tune(
     )
     measures = eval_metrics(split, data, settings)
     callbacks = session.begin(data, args, measures)
+    callbacks = [*tracker_callbacks(session.run, settings, args, session.step), *callbacks]
     session.train(
         method.build(session.settings, args, session.model, session.tokenizer, data, callbacks)
     )

@@ -2,13 +2,16 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from strop.core.errors import ConfigError, spelt
+from strop.core.errors import ConfigError, MissingPackageError, spelt
 from strop.data.reading.blend import check_files, lasting, sources_named, stem_of
 from strop.models.files.places import check_name
+from strop.planning.argument_tables import TRACKERS
+from strop.planning.evaluations import trackers
 from strop.planning.settings import Settings
 from strop.runs.owner import LOCK, Owner
 from strop.runs.run import Run
@@ -56,6 +59,7 @@ def open_run(
         DataError: a file to train on, or of the model, is not there.
         ConfigError: settings that cannot work, all of them listed; `out` is in use; or `resume` is
             no open run, or one with other settings.
+        MissingPackageError: a tracker's package is not installed.
     """
     explicit = dict(explicit)
     if sources_named(explicit.get("data")):
@@ -64,6 +68,7 @@ def open_run(
         explicit["model"] = _absolute(str(explicit["model"]))
     if resume is None:
         settings = Settings.read(explicit)
+        _check_trackers(settings)
         if settings.data is not None:
             check_files(settings.data)
         if not model_given:
@@ -111,6 +116,7 @@ def _resumed_run(path: Path, explicit: dict[str, Any]) -> OpenRun:
     if out is not None and Path(out).absolute() != run.path.absolute():
         raise ConfigError(f"out is {out}, but the run to resume stays in {run.path}")
     recorded = run.settings
+    _check_trackers(Settings.read(recorded))
     changed = [n for n in explicit if n not in recorded or explicit[n] != recorded[n]]
     if changed:
         listed = ", ".join(f"{name} is {recorded.get(name)!r}" for name in changed)
@@ -125,6 +131,17 @@ def _resumed_run(path: Path, explicit: dict[str, Any]) -> OpenRun:
     except BaseException:
         owner.release()
         raise
+
+
+def _check_trackers(settings: Settings) -> None:
+    """Refuse trackers whose packages are not installed, all at once."""
+    missing = [
+        f"report_to is {name}, which is not installed: pip install {TRACKERS[name][1]}"
+        for name in trackers(settings)
+        if not any(importlib.util.find_spec(module) for module in TRACKERS[name][0])
+    ]
+    if missing:
+        raise MissingPackageError("\n".join(missing))
 
 
 def _check_open(run: Run) -> None:

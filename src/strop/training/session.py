@@ -138,7 +138,8 @@ class Session:
         if self.resumed:
             self._print(f"plan    {resumed_sentence(run.record, self._checkpoint)}")
         args.eval_on_start = data.evaluates and self._checkpoint is None
-        self._log = RunLog(run, checkpoints.step_of(self._checkpoint) if self._checkpoint else 0)
+        self.step = checkpoints.step_of(self._checkpoint) if self._checkpoint else 0
+        self._log = RunLog(run, self.step)
         self._plan = self._step_plan()
         self._measures = measures
         if measures is not None:

@@ -193,6 +193,7 @@ def arguments(
         without = {
             name: config(**fields, **_without(given, name)) for name in given if name in _OPTIM
         }
+        args.report_to = []  # transformers adds Kubeflow's by itself; ours are callbacks
         _check_optimizer(args, without)
         _check_schedule(args, total)
     except (ValueError, TypeError, ImportError) as e:
