@@ -51,12 +51,13 @@ def main() -> None:
     parser.add_argument("--way", nargs="+")
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--worker", action="store_true")
     parser.add_argument("--out", type=Path, default=RESULTS / "sampling.json")
     options = parser.parse_args()
     if options.worker:
-        print(json.dumps(measured(options.model, options.way[0], options.case[0], options.tokens)))
+        print(json.dumps(measured(options)))
         return
     cases = json.loads(options.out.read_text())["cases"] if options.out.is_file() else {}
     commit = versions.commit()
@@ -65,6 +66,7 @@ def main() -> None:
         for _ in range(options.rounds):
             for way in options.way or WAYS[case]:
                 settings = ["--case", case, "--way", way, "--tokens", str(options.tokens)]
+                settings += ["--threads", str(options.threads)]
                 run = in_a_process(
                     Path(__file__).name, "--worker", *settings, "--model", options.model
                 )
@@ -77,13 +79,16 @@ def main() -> None:
 
 def summed_up(case: str, runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Return the runs of a case, their medians, and how many times as fast strop is."""
-    seconds = {way: statistics.median(r["seconds"] for r in of) for way, of in runs.items()}
-    ratios = {
-        name: seconds[other] / seconds[way]
-        for name, (other, way) in RATIOS[case].items()
-        if other in seconds and way in seconds
-    }
-    return {"median_seconds": seconds, "times_as_fast": ratios, "runs": runs}
+    summary: dict[str, Any] = {}
+    for by in ("seconds", "processor_seconds"):
+        medians = {way: statistics.median(r[by] for r in of) for way, of in runs.items()}
+        ratios = {
+            name: medians[other] / medians[way]
+            for name, (other, way) in RATIOS[case].items()
+            if other in medians and way in medians
+        }
+        summary[by] = {"medians": medians, "times_as_fast": ratios}
+    return summary | {"runs": runs}
 
 
 def surroundings() -> dict[str, Any]:
@@ -93,21 +98,21 @@ def surroundings() -> dict[str, Any]:
     return circumstances("xllamacpp") | {"units": [name for name in names if name in flags]}
 
 
-def measured(name: str, way: str, case: str, tokens: int) -> dict[str, Any]:
+def measured(options: argparse.Namespace) -> dict[str, Any]:
     """Return what one way takes for a case, after a warm-up."""
     import torch
 
     import strop
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    side, _, form = way.partition("-")
-    model, tokenizer = strop.load(name, bits=4 if form == "4bit" else 16)
+    torch.set_num_threads(options.threads)
+    side, _, form = options.way[0].partition("-")
+    model, tokenizer = strop.load(options.model, bits=4 if form == "4bit" else 16)
     if form in ("float32", "bfloat16"):
         model = model.to(getattr(torch, form))
-    prompts, lengths = rows(tokenizer, case, tokens)
+    prompts, lengths = rows(tokenizer, options.case[0], options.tokens)
     runs = {"strop": by_sampler, "generate": by_generate}
     if side == "llama.cpp":
-        run: Any = LlamaCpp(model, tokenizer, form)
+        run: Any = LlamaCpp(model, tokenizer, form, options.threads)
     else:
         run = functools.partial(runs[side], model, tokenizer)
     run([prompts[0][:16]], [2])
@@ -119,7 +124,7 @@ def measured(name: str, way: str, case: str, tokens: int) -> dict[str, Any]:
         "seconds": seconds,
         "processor_seconds": spent,
         "tokens_per_second": sum(lengths) / seconds,
-        "threads": torch.get_num_threads(),
+        "threads": options.threads,
         "tokens": sum(lengths),
     }
 
@@ -127,7 +132,7 @@ def measured(name: str, way: str, case: str, tokens: int) -> dict[str, Any]:
 class LlamaCpp:
     """llama.cpp's server on a GGUF of the model."""
 
-    def __init__(self, model: Any, tokenizer: Any, quant: str) -> None:
+    def __init__(self, model: Any, tokenizer: Any, quant: str, threads: int) -> None:
         import xllamacpp
 
         from strop.exporting.gguf.writer import GgufFile

@@ -1,5 +1,7 @@
 """Batches of prompts: greedy answers, log-probabilities, draws, ends, and what is refused."""
 
+import copy
+
 import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -13,6 +15,7 @@ from transformers.generation.logits_process import (
 )
 
 from strop.core.errors import ConfigError
+from strop.evaluation.scoring import score
 from strop.models.sampling import Sampling, sample
 from tests import tiny
 from tests.models.test_sampling import TOKENIZER
@@ -208,3 +211,52 @@ def test_progress_counts_finished_answers():
         progress=lambda *call: calls.append(call),
     )  # fmt: skip
     assert calls == [("sampling", n, 2) for n in range(3)]
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "qwen3"])
+def test_the_policy_that_samples_is_the_policy_that_is_trained(family):
+    model, prompts = small(family), prompts_of(30) * 4 + prompts_of(12, 50)
+    settings = Sampling(max_new_tokens=12, temperature=1.0)
+    answers = sample(model, TOKENIZER, prompts, settings)
+    examples = [
+        ([*prompt, *answer.ids], [-100] * len(prompt) + answer.ids)
+        for prompt, answer in zip(prompts, answers, strict=True)
+    ]
+    for trained, answer in zip(score(model, examples), answers, strict=True):
+        ratios = (trained - torch.tensor(answer.log_probs)).exp()
+        torch.testing.assert_close(ratios, torch.ones_like(ratios), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"top_k": 7}, {"top_p": 0.7}, {"min_p": 0.3}, {"temperature": 2.0, "top_k": 30, "top_p": 0.9}],
+    ids=str,
+)
+def test_what_is_drawn_in_one_call_is_what_is_drawn_step_by_step(settings, monkeypatch):
+    model, prompts = small(), prompts_of(20, 9) * 3
+    settings = Sampling(max_new_tokens=12, **({"temperature": 1.0} | settings))
+    at_once = sample(model, TOKENIZER, prompts, settings)
+    monkeypatch.setattr("strop.models.sampling.choice.draw.function", lambda: None)
+    by_steps = sample(model, TOKENIZER, prompts, settings)
+    assert [a.ids for a in at_once] == [a.ids for a in by_steps]
+    for one, other in zip(at_once, by_steps, strict=True):
+        torch.testing.assert_close(one.log_probs, other.log_probs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 8, 11])
+def test_a_model_in_bfloat16_answers_as_near_to_float64_as_transformers_does(rows):
+    model = small(lora=False).to(torch.bfloat16)
+    prompts = prompts_of(*range(9, 9 + rows))
+    answers = sample(model, TOKENIZER, prompts, Sampling(max_new_tokens=6, min_new_tokens=6))
+    exact = copy.deepcopy(model).double()
+    ours, theirs = [], []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        whole = torch.tensor([prompt + answer.ids[:-1]])
+        with torch.no_grad():
+            truth, eager = (
+                m(whole).logits[0, len(prompt) - 1 :].double().log_softmax(-1)[range(6), answer.ids]
+                for m in (exact, model)
+            )
+        ours += (torch.tensor(answer.log_probs).double() - truth).tolist()
+        theirs += (eager - truth).tolist()
+    assert torch.tensor(ours).norm() <= torch.tensor(theirs).norm()
