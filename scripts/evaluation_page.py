@@ -5,6 +5,7 @@
 
 import argparse
 import json
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ PAGE = Path(__file__).parent.parent / "docs" / "evaluation.md"
 FILE = "evaluation/demo.json"
 BEGIN, END = "<!-- demo: by scripts/evaluation_page.py -->\n", "<!-- end of demo -->"
 TITLES = {"text": "general texts", "questions": "questions"}
+SHOWN = {"text": "perplexity of general texts", "questions": "choice accuracy of questions"}
+"""The measure of each set by which forgetting is seen."""
 
 
 def record(run: Run) -> None:
@@ -29,16 +32,21 @@ def record(run: Run) -> None:
         RESULTS / FILE,
         {
             "date": facts["started"][:10],
-            "commit": facts["commit"],
+            "commit": commit(),
             "versions": facts["versions"],
             "processor": processor_name(),
             "threads": facts["machine"]["threads"],
-            "seconds_of_training": facts["measured"]["seconds"],
             "rows_of_training": facts["data"]["rows"],
             **{name: evaluation[name] for name in ("base", "tuned", "difference")},
             "forgetting": evaluation.get("forgetting", {}),
         },
     )
+
+
+def commit() -> str:
+    """Return the commit that the evaluation ran from."""
+    words = ["git", "rev-parse", "--short=12", "HEAD"]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def processor_name() -> str:
@@ -68,11 +76,8 @@ def block() -> str:
         return "No results have been recorded yet."
     cells = [["", "base", "tuned", "difference, 95 % interval"], *measures(results)]
     for name, compared in results["forgetting"].items():
-        chosen = [
-            row for row in measures(compared, f" of {TITLES[name]}")
-            if row[0].startswith(("perplexity", "choice accuracy of"))
-        ]  # fmt: skip
-        cells += chosen
+        shown = SHOWN[name]
+        cells += [row for row in measures(compared, f" of {TITLES[name]}") if row[0] == shown]
     return (
         f"{results['tuned']['rows']:,} sentences that the model did not see, after "
         f"{results['rows_of_training']:,} that it did; {results['processor']}, "

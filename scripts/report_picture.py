@@ -33,7 +33,7 @@ def main() -> int:
         chromium = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         page = chromium.new_page(viewport={"width": WIDTH, "height": options.height})
         page.goto(page_file.as_uri())
-        png = page.screenshot()
+        png = page.screenshot(timeout=300_000)
         chromium.close()
     PICTURE.parent.mkdir(exist_ok=True)
     few_colours = Image.open(io.BytesIO(png)).convert(
