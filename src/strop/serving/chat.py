@@ -29,7 +29,8 @@ def chat_model(name: str, *, uncertified: bool = False) -> Reply:
 
         if (model := at_hand(name, uncertified=uncertified)) is not None:
             adapters = [] if model.adapter is None else [model.adapter]
-            engine, number = Engine(model.file, adapters=adapters, slots=1), 0 if adapters else None
+            engine = Engine(model.file, adapters=adapters, slots=1, day=model.day)
+            number = 0 if adapters else None
             return lambda chat, most: engine.reply(chat, max_tokens=most, adapter=number)
     from strop.evaluation import opened
     from strop.exporting.certify.certified import check, is_export

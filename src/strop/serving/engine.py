@@ -12,6 +12,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from strop.core.digest import file_digest
 from strop.core.errors import ConfigError, DataError, MissingPackageError, UnsupportedError
 from strop.core.files import read_cached, reading, write_cached
 from strop.core.system.processes import ending
+from strop.data.encoding.templates import on_day
 
 CONTEXT = 4096
 """Tokens a conversation may have by default."""
@@ -73,6 +75,7 @@ class Engine:
         adapters: GGUF adapters over it; a request chooses among them.
         context: tokens a conversation may have; the model's own context where that is shorter.
         slots: conversations answered at the same time.
+        day: that the chat template writes as today's; None for today.
         trying: this process is the child that tries the files, where time and memory of opening them
             and of rendering a chat by their template are limited.
 
@@ -89,6 +92,7 @@ class Engine:
         adapters: Sequence[Path] = (),
         context: int = CONTEXT,
         slots: int = 4,
+        day: date | None = None,
         trying: bool = False,
     ) -> None:
         check_installed("xllamacpp")
@@ -109,6 +113,11 @@ class Engine:
         if trying:
             _limit()
         self._read("/lora-adapters")  # by its loop; one that is stopped before it runs never ends
+        template = self._read("/props")["chat_template"]
+        if day is not None and (dated := on_day(template, day)) != template:
+            del self._server  # its mapped file is still in memory
+            self._server = _opened(file, adapters, context, slots, self._key, dated)
+            self._read("/lora-adapters")
         meta = self._read("/v1/models")["data"][0].get("meta") or {}
         self.context = min(context, meta.get("n_ctx_train") or context)  # as llama.cpp limits it
         self.adapters = len(adapters)
@@ -250,10 +259,13 @@ def _limit(opening: Path | None = None) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
-def _opened(file: Path, adapters: Sequence[Path], context: int, slots: int, key: str) -> Any:
+def _opened(
+    file: Path, adapters: Sequence[Path], context: int, slots: int, key: str, template: str = ""
+) -> Any:
     import xllamacpp
 
     settings = xllamacpp.CommonParams()
+    settings.chat_template = template
     settings.model.path = str(file)
     settings.n_ctx, settings.n_parallel = context * slots, slots
     settings.port, settings.n_threads_http = 0, _HTTP_THREADS

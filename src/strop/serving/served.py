@@ -3,11 +3,13 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from strop.core.cache import cached_folder
 from strop.core.errors import ConfigError
-from strop.core.files import expanded
+from strop.core.files import expanded, reading
+from strop.data.encoding.templates import writes_day
 from strop.exporting.certify.certified import check, is_export
 from strop.exporting.exporter import export
 from strop.exporting.gguf.adapter import FILE
@@ -26,6 +28,8 @@ class Served:
     """GGUF file, or that of its base."""
     adapter: Path | None = None
     """A GGUF adapter over its base; models of one base share the memory of the base."""
+    day: date | None = None
+    """The day that the chat template writes as today's: that of the run; None for today."""
 
 
 def find(names: Sequence[str], *, uncertified: bool = False) -> list[Served]:
@@ -79,13 +83,23 @@ def at_hand(name: str, *, uncertified: bool = False) -> Served | None:
 
 def _of_run(run: Run, file: Path, uncertified: bool) -> Served:
     name = run.path.resolve().name
-    served = Served(name, file)
+    served = Served(name, file, day=_day(run))
     if file.name == FILE:
         quant = file.parent.name.removeprefix("gguf-adapter-")
-        served = Served(name, GgufBase(run.settings, run.assets(), quant).file(), file)
+        served = Served(name, GgufBase(run.settings, run.assets(), quant).file(), file, _day(run))
     if not uncertified:
         check(file.parent, None if served.adapter is None else served.file)
     return served
+
+
+def _day(run: Run) -> date | None:
+    """Return the day of a run whose chat template writes it; None for others, which share engines."""
+    file = run.assets_folder / "chat_template.jinja"
+    if not file.is_file():
+        return None
+    with reading(file):
+        template = file.read_text(encoding="utf-8")
+    return run.day if writes_day(template) else None
 
 
 def _run(name: str) -> Run | None:

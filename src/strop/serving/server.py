@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from strop.serving.access import Access
@@ -63,19 +64,21 @@ def server(
     from strop.serving.gateway import Gateway, Route
 
     models = find(names, uncertified=uncertified)
-    adapters = {
-        file: [m.adapter for m in models if m.file == file and m.adapter is not None]
-        for file in dict.fromkeys(m.file for m in models)
-    }
+    adapters: dict[tuple[Path, date | None], list[Path]] = {}
+    for model in models:
+        over = adapters.setdefault((model.file, model.day), [])
+        over += [] if model.adapter is None else [model.adapter]
     with contextlib.ExitStack() as stack:
-        engines: dict[Path, Engine] = {}
-        for file, files in adapters.items():
-            engines[file] = Engine(file, adapters=files, context=context, slots=slots)
-            stack.callback(engines[file].close)
+        engines: dict[tuple[Path, date | None], Engine] = {}
+        for key, files in adapters.items():
+            file, day = key
+            engines[key] = Engine(file, adapters=files, context=context, slots=slots, day=day)
+            stack.callback(engines[key].close)
         routes = {}
         for model in models:
-            number = None if model.adapter is None else adapters[model.file].index(model.adapter)
-            routes[model.name] = Route(engines[model.file], number)
+            key = model.file, model.day
+            number = None if model.adapter is None else adapters[key].index(model.adapter)
+            routes[model.name] = Route(engines[key], number)
         gateway = Gateway(routes, port=port, access=access, log=log)
         stack.callback(gateway.close)
         resources = stack.pop_all()

@@ -4,10 +4,11 @@ A family is a row of `CHAT_TEMPLATES` and a file in `families/`.
 """
 
 import difflib
+import json
 import re
 import weakref
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, time
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -124,3 +125,20 @@ def render_on(tokenizer: Any, day: date | None) -> None:
 def day_of(tokenizer: Any) -> date | None:
     """Return the day that the tokenizer's chat template writes as today's; None for the real one."""
     return _days.get(tokenizer)
+
+
+_DATED = re.compile(r"""\bstrftime_now\(\s*(?:format\s*=\s*)?(['"])([^'"\\]*)\1\s*\)""")
+
+
+def writes_day(template: str) -> bool:
+    """Return whether a chat template writes today's date in a form that `on_day` knows."""
+    return _DATED.search(template) is not None
+
+
+def on_day(template: str, day: date) -> str:
+    """Return a chat template that writes `day` where it would write today's date.
+
+    For programs that take no day: each `strftime_now("...")` becomes the text of that day.
+    """
+    start = datetime.combine(day, time())
+    return _DATED.sub(lambda match: json.dumps(start.strftime(match[2])), template)
