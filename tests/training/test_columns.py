@@ -13,7 +13,7 @@ from strop.evaluation import evaluate
 from strop.exporting.certify.record import _rows
 from strop.runs.run_data import columns_of_run
 from strop.training import Run
-from tests.tiny.saved import QUICK
+from tests.tiny.saved import QUICK, sums
 
 QUICK = {**QUICK, "bits": 32, "max_steps": 1, "held_out": 2, "quiet": True}
 
@@ -117,3 +117,23 @@ def test_a_note_says_that_imitation_takes_the_chosen_alone(tmp_path, tiny_model,
         rows, model=tiny_model, out=tmp_path / "run", method="sft", **{**QUICK, "quiet": False}
     )
     assert "4 rows are pairs: their chosen answers are imitated" in capsys.readouterr().err
+
+
+def test_the_plan_says_what_the_data_check_finds_and_where_to_see_it(tiny_model, tmp_path, capsys):
+    rows = sums(6)
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
+    settings = QUICK | {"held_out": 0, "quiet": False}
+    for source, where in (
+        (file, f"strop data check {file}"),
+        ([*rows, rows[0]], "strop.data.check"),
+    ):
+        run = strop.train(
+            source, model=tiny_model, out=tmp_path / where.replace("/", "-"), **settings
+        )
+        assert run.record["data"]["findings"]["duplicates"] == 1
+        (line,) = [
+            x for x in capsys.readouterr().err.splitlines() if "data check" in x or where in x
+        ]
+        assert "duplicates in 1" in line
+        assert f"{where} says which" in line

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from strop.core.errors import ConfigError
 from strop.core.tokens import IGNORE_INDEX, context_length
 from strop.data import Example, Fit, Piece, Row, Supervision, encode_all, show
+from strop.data.checking.checker import content_findings
 from strop.data.encoding.parts import LEFT_OUT
 from strop.data.reading.blend import format_parts
 from strop.planning.settings import Settings
@@ -27,6 +28,8 @@ WEIGHTS = "loss_weights"
 """Column of the tokens' weights, where the data has some."""
 
 _SHOWN = 20_000
+_CHECKED = 10_000
+"""Rows whose content is checked when a run begins, which takes a second or two."""
 
 
 E = TypeVar("E")
@@ -220,6 +223,7 @@ def row_facts(rows: SplitRows, encoded: Sequence[Example], note: str = "") -> di
             *(format_parts(parts, rows.train) if len(parts) > 1 else ()),
             *([note] if note else []),
         ],
+        "findings": content_findings(rows.blend.rows.rows[:_CHECKED]),
         "unwanted_lines": rows.undesirable,
         "merged_lines": sorted(row.line for row in rows.both if row.merged),
         "dropped_lines": _dropped(encoded),

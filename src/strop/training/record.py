@@ -120,7 +120,15 @@ def data_sentences(data: TrainingData[Any], settings: Settings) -> list[str]:
         f"max_length {facts['max_length']:,}; the longest row has {facts['longest_row']:,} tokens",
         *facts["notes"],
         *left_out(facts),
+        *_findings_sentence(facts, named=settings.data is not None),
     ]
+
+
+def _findings_sentence(facts: Mapping[str, Any], *, named: bool) -> Iterator[str]:
+    if findings := facts["findings"]:
+        counts = (f"{kind.replace('_', ' ')} in {count:,}" for kind, count in findings.items())
+        where = f"strop data check {facts['source']}" if named else "strop.data.check"
+        yield f"data check, rows with {', '.join(counts)}; {where} says which and what to do"
 
 
 def announced_fitting(shown: Progress, announce: Callable[[str], None]) -> Progress:

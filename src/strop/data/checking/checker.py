@@ -87,6 +87,13 @@ def check(
     )
 
 
+def content_findings(rows: list[Row]) -> dict[str, int]:
+    """Return the errors and warnings about what rows say: the number of rows by kind."""
+    duplicates = NearDuplicates()
+    findings = [*_of_rows(rows, duplicates, Counter(), silent), *_of_duplicates(duplicates)]
+    return {f.kind: len(f.rows) for f in ordered(findings) if f.severity != "info"}
+
+
 def _examined(source: Any, columns: Columns) -> tuple[list[Row], list[Fault], Layout | None, int]:
     """Return rows, faults, layout and number of rows, also where no row can be read."""
     try:
