@@ -67,6 +67,9 @@ ELSEWHERE = {
     "--save-steps": "--save-every",
     "--eval-steps": "--eval-every",
     "--load-in-4bit": "--bits",
+    "--early-stopping": "--early-stopping-patience",
+    "--metric-for-best": "--metric-for-best-model",
+    "--metrics": "--eval-metrics",
 }
 """Flags of TRL, PEFT and others for settings that have another name here."""
 
