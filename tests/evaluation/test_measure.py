@@ -171,7 +171,7 @@ def test_a_run_keeps_base_and_tuned_and_measures_the_base_once(tiny_model, tmp_p
     assert run.evaluation is not None
     assert run.evaluation["base"] == base.plain()
     assert run.evaluation["tuned"] == tuned.plain()
-    assert "Before and after" in run.report.read_text()
+    assert '<div class="headline' in run.report.read_text()
     again, *_ = compare(run, LABELLED)
     assert again == base  # the seconds too: it was read, not measured
     other, *_ = compare(run, LABELLED, limit=9)
