@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from clock import PROCESSOR
 from modes import MODES
 
 from strop.core.files import write_json
@@ -43,6 +44,11 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--data", type=Path, default=HERE.parent / ".cache" / "data")
     parser.add_argument("--repeats", type=int, default=2, help="of a disturbed measurement")
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="of one core (`taskset -c 1`), where others use the machine",
+    )
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser
 
@@ -102,17 +108,20 @@ def compare(name: str, modes: Sequence[str], options: argparse.Namespace) -> dic
         rows = Path(folder) / f"{name}.json"
         model = in_a_process("workloads.py", name, options.model, options.data, rows)["model"]
         workload = json.loads(rows.read_text())
+        flags = [PROCESSOR] if options.processor_time else []
         imports = in_a_process("worker.py", "imports")["peak_rss"]
         for number in range(options.rounds):
-            measurements = {"floor": undisturbed(options.repeats, "floor.py", rows, model)}
+            measurements = {"floor": undisturbed(options.repeats, "floor.py", rows, model, *flags)}
             if any(MODES[mode].dtype == "bfloat16" for mode in modes):
-                command = ("floor.py", rows, model, "bfloat16")
+                command = ("floor.py", rows, model, *flags, "bfloat16")
                 measurements["floor-bfloat16"] = undisturbed(options.repeats, *command)
             if UNSHARED in modes:
-                command = ("floor.py", rows, model, "unshared")
+                command = ("floor.py", rows, model, *flags, "unshared")
                 measurements["floor-unshared"] = undisturbed(options.repeats, *command)
             for mode in modes:
-                measurements[mode] = undisturbed(options.repeats, "worker.py", rows, model, mode)
+                measurements[mode] = undisturbed(
+                    options.repeats, "worker.py", rows, model, *flags, mode
+                )
                 print(summary(number, mode, measurements[mode], imports), flush=True)
             rounds.append(measurements)
     reference = rounds[0][modes[0]]
@@ -125,6 +134,7 @@ def compare(name: str, modes: Sequence[str], options: argparse.Namespace) -> dic
             d["loss"] > largest_difference(mode, modes[0]) for mode, d in differences.items()
         ),
         "rounds": options.rounds,
+        **({"clock": PROCESSOR} if options.processor_time else {}),
         "tokens": token_counts(workload),
         "rss_of_imports": imports,
         "modes": {mode: medians([r[mode] for r in rounds], imports) for mode in modes},

@@ -32,6 +32,7 @@ def lines(title: str, result: dict[str, Any]) -> list[str]:
     where = f"{rounds} at {result['commit'][:7]}, {machine['cpu']}" + (
         f", {units}" if units else ""
     )
+    where += ", processor time of one core" if "clock" in result else ""
     return [f"| **{title}** ({where}){void} | | | | | |"] + [
         f"| {mode} | {measured['seconds']:.2f} | {fastest['seconds'] / measured['seconds']:.2f}× "
         f"| {measured['rss'] / 1e9:.2f} | {result['over_floor'][mode]:.2f} "

@@ -9,10 +9,10 @@ import os
 import resource
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+import clock
 import datasets
 import peft
 import torch
@@ -32,11 +32,11 @@ class Clock(transformers.TrainerCallback):
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
         """Start the clock."""
-        self.ends = [time.perf_counter()]
+        self.ends = [clock.now()]
 
     def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         """Note the end of a step."""
-        self.ends.append(time.perf_counter())
+        self.ends.append(clock.now())
 
     def seconds(self) -> list[float]:
         """Return how long each step took."""
@@ -158,7 +158,7 @@ def measure(rows: Path, model_folder: Path, mode_name: str) -> dict[str, Any]:
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    clock = Clock()
+    watch = Clock()
     with tempfile.TemporaryDirectory() as folder:
         trainer = build(
             workload,
@@ -166,7 +166,7 @@ def measure(rows: Path, model_folder: Path, mode_name: str) -> dict[str, Any]:
             model=model,
             processing_class=tokenizer,
             peft_config=adapter,
-            callbacks=[clock],
+            callbacks=[watch],
         )
         if mode.weights != "strop" and mode.dtype == "float32":
             compute_in_float32(trainer.model)
@@ -179,7 +179,7 @@ def measure(rows: Path, model_folder: Path, mode_name: str) -> dict[str, Any]:
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     return {
         "mode": mode_name,
-        "seconds": clock.seconds(),
+        "seconds": watch.seconds(),
         "loss": [entry["loss"] for entry in history],
         "grad_norm": [entry["grad_norm"] for entry in history],
         "peak_rss": peak_rss(),
