@@ -9,7 +9,7 @@ from compare import RESULTS
 
 TITLES = {
     "sft": "SFT, chats of very different lengths",
-    "bfloat16": "the same chats in bfloat16; over the floor in the same format",
+    "bfloat16": "the same chats in bfloat16, each over the floor in its format",
     "sixteen_bits": "the same chats, every weight in bfloat16, held so by strop",
     "qlora": "the same chats on a checkpoint that bitsandbytes saved (NF4)",
     "instructions": "the same chats with 300 tokens of instructions in every row",
