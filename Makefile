@@ -78,7 +78,7 @@ bench: bench-sft bench-data ## bench-sft, bench-data, and the other kinds of tra
 numbers: $(STAMP) ## write the newest results into README.md
 	$(BIN)/python scripts/readme_numbers.py
 
-pages: $(STAMP) ## write docs/settings.md, data.md, gpu.md, memory.md, four_bits.md, certificates.md, templates.md, trainers.md, architectures.md, durability.md, evaluation.md
+pages: $(STAMP) ## write docs/settings.md, data.md, gpu.md, memory.md, four_bits.md, certificates.md, templates.md, trainers.md, architectures.md, durability.md, evaluation.md, sampling.md
 	$(BIN)/python scripts/settings_page.py
 	$(BIN)/python scripts/data_page.py
 	$(BIN)/python scripts/gpu_page.py
@@ -90,6 +90,7 @@ pages: $(STAMP) ## write docs/settings.md, data.md, gpu.md, memory.md, four_bits
 	$(BIN)/python scripts/trainers_page.py
 	$(BIN)/python scripts/durability_page.py
 	$(BIN)/python scripts/evaluation_page.py
+	$(BIN)/python scripts/sampling_page.py
 
 clean: ## remove .venv and what was built
 	rm -rf .venv build dist
