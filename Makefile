@@ -5,11 +5,11 @@ BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 # Real data sets that the checks of data must find no error in.
 CLEAN := nyt alpaca alpaca-zh c4 dpo dpo-short dpo-zh glaive glaive-zh identity kto tools chats wiki
-SOURCES := src tests scripts examples benchmarks conftest.py
+SOURCES := src tests scripts examples benchmarks conftest.py hatch_build.py
 # Fast tests share nothing, so each core runs some; the others start processes of several threads.
 FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical -m "not slow and not gpu" --durations=20
 
-.PHONY: help install demo check coverage check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora bench-export numbers pages clean
+.PHONY: help install demo check coverage check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora bench-export wheel numbers pages clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ bench-export: fetch ## certificates, sizes, time and memory of exports of the pa
 bench: bench-sft bench-data ## bench-sft, bench-data, and the other kinds of training
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/table.py
+
+wheel: $(STAMP) ## a wheel in dist/ with the C++ compiled for the usual processors
+	STROP_COMPILE=$${CXX:-g++} $(BIN)/python -m hatchling build -t wheel
 
 numbers: $(STAMP) ## write the newest results into README.md
 	$(BIN)/python scripts/readme_numbers.py

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from strop.core import env, native
+from strop.core.native import prebuilt
 
 ADD = """
 #include "lanes.h"
@@ -122,6 +123,30 @@ def test_a_file_that_does_not_compile_is_left_out_with_the_reason(tmp_path, sour
 
 
 @needs_compiler
+@pytest.mark.skipif(prebuilt.level() is None, reason="needs a processor of x86-64-v3 or more")
+def test_without_a_compiler_the_code_of_the_wheel_is_used_unless_the_source_changed(
+    source, tmp_path, monkeypatch
+):
+    folder = tmp_path / "wheel" / prebuilt.level()
+    folder.mkdir(parents=True)
+    flags, _ = prebuilt.LEVELS[prebuilt.level()]
+    prebuilt.compile_library(env.CXX, source, flags, folder / f"{prebuilt.digest(source)}.so")
+    code = (
+        "import sys; from pathlib import Path; from strop.core.native import prebuilt\n"
+        f"prebuilt.FOLDER = Path({str(tmp_path / 'wheel')!r})\n"
+        "import torch; from strop.core import native\n"
+        f"source = Path({str(source)!r})\n"
+        "add = native.function(source, 'add', 'pppqi')\n"
+        "a, total = torch.ones(10), torch.empty(10); add(a, a, total, 10, 1); print(total.sum())\n"
+        "source.write_text(source.read_text() + '//'); native._library.cache_clear()\n"
+        "print(native.library(source), native.at_hand())"
+    )
+    alone = {"CXX": "/nowhere/g++", "PATH": "/usr/bin:/bin", "STROP_CACHE": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=alone, capture_output=True, text=True)
+    assert done.stdout.split() == ["tensor(20.)", "None", prebuilt.level()], done.stderr
+
+
+@needs_compiler
 def test_it_can_be_switched_off(source, monkeypatch):
     monkeypatch.setattr(env, "NATIVE", False)
     assert native.library(source) is None
@@ -132,7 +157,8 @@ def test_a_missing_compiler_is_no_error_and_is_said_once(source):
     code = (
         "import logging; logging.basicConfig(format='%(message)s')\n"
         "from pathlib import Path; from strop.core import native\n"
-        f"a = native.library(Path({str(source)!r})); b = native.library(native.HEADERS / 'lanes.h')\n"
+        f"a = native.library(Path({str(source)!r}))\n"
+        "b = native.library(native.prebuilt.HEADERS / 'lanes.h')\n"
         "print(a, b)"
     )
     wrong = {"CXX": "/nowhere/g++", "PATH": "/usr/bin:/bin", "STROP_CACHE": str(source.parent)}

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 from packaging.requirements import Requirement
 
-from strop.core import env
+from strop.core import env, native
 from strop.core.errors import MissingPackageError
 from strop.core.system import versions
 from strop.core.system.disk import free_bytes
@@ -41,6 +41,7 @@ def examine() -> dict[str, Any]:
         "device": str(default_device()),
         "gflops": gflops(),
         "compute_dtype": str(compute_dtype()).removeprefix("torch."),
+        "compiled_code": native.at_hand(),
         "compiler": shutil.which("g++") or shutil.which("c++") or shutil.which("clang++"),
         "extras": extras(),
         "models": _models(),

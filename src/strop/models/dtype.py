@@ -129,7 +129,7 @@ def _times(config: Any, bits: Bits) -> dict[str, Any]:
 
 def _file(config: Any, bits: Bits) -> Path:
     """Return the file in the cache for these sizes on this machine, as it is now."""
-    machine = versions.processor(), torch.get_num_threads(), native.is_at_hand()
+    machine = versions.processor(), torch.get_num_threads(), native.at_hand()
     what = bits, sizes_of(config), getattr(config, "model_type", None), versions.installed()
     digest = hashlib.sha256(json.dumps([machine, what]).encode()).hexdigest()[:16]
     return env.cache_folder() / "compute_dtype" / f"{digest}.json"

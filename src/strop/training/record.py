@@ -208,5 +208,5 @@ def _machine() -> dict[str, Any]:
     return {
         "processor": hashlib.sha256(versions.processor().encode()).hexdigest()[:16],
         "threads": torch.get_num_threads(),
-        "compiled code": native.is_at_hand(),
+        "compiled code": native.at_hand(),
     }

@@ -31,7 +31,7 @@ def show(machine: dict[str, Any]) -> None:
         "disk": f"{_gb(disk['free'])} free at {disk['path']}",
         "GPU": "; ".join(map(_card, machine["cards"])) or "none; everything runs on the CPU",
         "speed": f"{speeds} on {machine['device']}; models compute in {machine['compute_dtype']}",
-        "compiler": machine["compiler"] or "none; strop works without, a little slower",
+        "compiler": machine["compiler"] or _without_compiler(machine["compiled_code"]),
     }
     for name, value in rows.items():
         table.add_row(name, value)
@@ -47,6 +47,12 @@ def show(machine: dict[str, Any]) -> None:
             state = "installed" if part["present"] else f"absent; {part['command']}"
             table.add_row(what, f"{part['name']}: {state}")
     console.print(table, highlight=False, markup=False)
+
+
+def _without_compiler(compiled_code: bool | str) -> str:
+    if compiled_code:
+        return f"none; the wheel's code for {compiled_code} is used"
+    return "none; strop works without, slower: install g++, or a wheel with compiled code"
 
 
 def _card(card: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Compile an operation's C++ once per machine and load it; without a compiler there is none."""
+"""Compile an operation's C++ once per machine and load it; without a compiler the wheel's, if any."""
 
 import ctypes
 import functools
@@ -17,19 +17,12 @@ from strop.core import env
 from strop.core.cache import cached_folder
 from strop.core.dataless import has_data
 from strop.core.errors import StropError
+from strop.core.native import prebuilt
+from strop.core.native.prebuilt import FLAGS, LINK, WIDE, compile_library, digest, run
 from strop.core.system import versions
 
 logger = logging.getLogger(__name__)
 
-HEADERS = Path(__file__).parent
-"""The folder of what every C++ file may include: vector arithmetic, small products."""
-COMPILE = ["-c", "-x", "c++", "-std=c++17", "-O3", "-march=native", "-fPIC", "-fopenmp"]
-COMPILE += ["-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros"]
-LINK = ["-shared"]
-"""Without -fopenmp: its symbols are those of the OpenMP runtime that PyTorch has loaded, so there
-is one pool of threads. Without -ffast-math: that would switch off denormals in the whole process.
-"""
-SECONDS = 120
 _LIBRARY = "library.so"
 FORMATS = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 """Formats of numbers that C++ takes, by the names that its functions end with."""
@@ -94,16 +87,20 @@ def _function(source: Path, name: str, signature: str) -> Callable[..., None] | 
     compiled.argtypes = [KINDS[letter] for letter in signature]
     compiled.restype = None
 
-    def run(first: Tensor, *others: Tensor | float | None) -> None:
+    def call(first: Tensor, *others: Tensor | float | None) -> None:
         if has_data(first):
             compiled(first, *others)
 
-    return run
+    return call
 
 
-def is_at_hand() -> bool:
-    """Say whether C++ can be compiled here and is not switched off."""
-    return env.NATIVE and _compiler_version() is not None
+def at_hand() -> bool | str:
+    """Return whether C++ is used here: True where it is compiled, a level of the wheel's, or False."""
+    if not env.NATIVE:
+        return False
+    if _compiler_version() is not None:
+        return True
+    return (prebuilt.level() or False) if _has_prebuilt() else False
 
 
 def library(source: Path) -> ctypes.CDLL | None:
@@ -122,7 +119,8 @@ def library(source: Path) -> ctypes.CDLL | None:
 @functools.cache
 def _library(source: Path) -> ctypes.CDLL | None:
     if _compiler_version() is None:
-        return None
+        library = prebuilt.library_of(source)
+        return None if library is None else ctypes.CDLL(str(library))
     try:
         folder = cached_folder(
             _fingerprint(source), {}, lambda scratch: _compile(source, scratch), shelf="native"
@@ -139,35 +137,30 @@ def _library(source: Path) -> ctypes.CDLL | None:
 
 
 def _fingerprint(source: Path) -> str:
-    flags = [*COMPILE, *_machine_flags(), *LINK]
-    parts = [*flags, env.CXX, _compiler_version() or "", versions.processor()]
-    digest = hashlib.sha256("\0".join(parts).encode())
-    for file in (source, *sorted(HEADERS.glob("*.h"))):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:32]
+    parts = [*FLAGS, *_machine_flags(), *LINK, env.CXX, _compiler_version() or ""]
+    parts += [versions.processor(), digest(source)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
 
 @functools.cache
 def _compiler_version() -> str | None:
     try:
-        return _run([env.CXX, "--version"])
+        return run([env.CXX, "--version"])
     except (OSError, subprocess.SubprocessError) as e:
-        logger.warning("plain PyTorch is used in place of C++: there is no compiler (%s)", e)
+        if not _has_prebuilt():
+            logger.warning("plain PyTorch is used in place of C++: there is no compiler (%s)", e)
         return None
 
 
+def _has_prebuilt() -> bool:
+    return any(prebuilt.FOLDER.glob(f"{prebuilt.level()}/*.so"))
+
+
 def _machine_flags() -> list[str]:
-    return ["-mprefer-vector-width=512"] if platform.machine() in ("x86_64", "AMD64") else []
+    wide = WIDE if platform.machine() in ("x86_64", "AMD64") else []
+    return ["-march=native", *wide]
 
 
 def _compile(source: Path, folder: Path) -> None:
     folder.mkdir()
-    half_done = folder.with_suffix(".o")
-    flags = [*COMPILE, *_machine_flags(), "-I", str(HEADERS)]
-    _run([env.CXX, *flags, "-o", str(half_done), str(source)])
-    _run([env.CXX, *LINK, "-o", str(folder / _LIBRARY), str(half_done)])
-
-
-def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=SECONDS)
-    return done.stdout
+    compile_library(env.CXX, source, _machine_flags(), folder / _LIBRARY)
