@@ -52,7 +52,7 @@ def line_chart(series: Sequence[Series], label: str, marked: float | None = None
     last = max((step for s in thinned for step, _ in s.points), default=1) or 1
     floor = 0.0 if 0 <= min(values) < max(values) / 2 else min(values)
     ticks = nice_ticks(floor, max(values))
-    low, high = ticks[0], ticks[-1]
+    low, high = ticks[0], max(ticks[-1], ticks[0] + 1e-9)  # all values may be one
 
     def x(step: float) -> float:
         return LEFT + step / last * (WIDTH - LEFT - RIGHT)
