@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import subprocess
+import sys
 
 import pyarrow.parquet as pq
 import pytest
@@ -154,3 +156,19 @@ def test_columns_that_are_kept_are_read_in_the_encoding_that_is_named(tmp_path):
     answered, _ = rows_to_answer(file, columns, None)
     for rows in (rows_of(file, columns, None), answered):
         assert [record["town"] for record in rows.records] == ["Łódź", "Kraków"]
+
+
+def test_a_file_that_is_there_is_refused_before_anything_heavy_is_imported(tmp_path):
+    (tmp_path / "answers.csv").write_text("a\n")
+    code = (
+        "import sys\nfrom strop.actions.predict import predict\nfrom pathlib import Path\n"
+        "try:\n    predict('no-such-model', Path('none.csv'), Path('answers.csv'))\n"
+        "except Exception as e:\n    print(e, 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout == (
+        "answers.csv is there already; name another file, or pass --overwrite False\n"
+    ), done.stderr
+    assert (tmp_path / "answers.csv").read_text() == "a\n"

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from strop.core.files import check_new
 from strop.core.progress import Progress, silent
 
 
@@ -29,6 +30,7 @@ def predict(
     Raises:
         StropError: the run, the model, the data or the file to write cannot be used.
     """
+    check_new(out, overwrite=answering.get("overwrite", False))  # before anything heavy is imported
     from strop.data.reading.columns import columns_of
     from strop.evaluation.answers import predict as prediction
 

@@ -11,6 +11,7 @@ from strop.cli.confusion import print_confusion
 from strop.cli.flags import UsageError, bounds_of, read_yaml
 from strop.cli.options import Encoding, Ignored, Instruction, Json, Names, Target, columns
 from strop.cli.output import respond
+from strop.core.files import check_new
 from strop.core.system.terminal import bars
 from strop.metrics.names import METRICS, format_measure, is_share
 
@@ -130,6 +131,8 @@ def evaluate(
         "no_worse_than": no_worse_than,
     }
 
+    if junit is not None:
+        check_new(junit, overwrite=True)
     compared = list(dict.fromkeys(others))
     of_tasks = {"num_fewshot": num_fewshot, "apply_chat_template": apply_chat_template}
     _check_tasks(tasks, data, options | read_as, of_tasks)

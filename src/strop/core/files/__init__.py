@@ -9,9 +9,10 @@ from strop.core.files.plain import (
     write_json,
     write_sealed,
 )
-from strop.core.files.whole import clear_leftovers, sync, written_whole
+from strop.core.files.whole import check_new, clear_leftovers, sync, written_whole
 
 __all__ = [
+    "check_new",
     "clear_leftovers",
     "expanded",
     "read_cached",

@@ -9,10 +9,25 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from strop.core.errors import ConfigError
 from strop.core.files.guard import writing
 
 _LOCK, _REPLACED, _PLAIN = "writer.lock", "replaced", "plain"
 """In a temporary folder: the lock that its writer holds, what stood under the name before, a file."""
+
+
+def check_new(path: Path, *, overwrite: bool = False) -> None:
+    """Check, before long work, that its result can be written; make the folder it goes into.
+
+    Raises:
+        ConfigError: the file is there already and may not be overwritten.
+        UnsupportedError: its folder cannot be made or written; see `writing`.
+    """
+    if path.exists() and not overwrite:
+        raise ConfigError(f"{path} is there already; name another file, or pass --overwrite")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from strop.core.errors import ConfigError
-from strop.core.files import written_whole
+from strop.core.files import check_new, written_whole
 from strop.core.progress import Progress, silent
 from strop.data.reading.columns import Columns
 from strop.data.rows import Fault, Row
@@ -96,8 +96,7 @@ def predict(
     answering = answering or Answering()
     path = Path(out)
     check_writable(path)
-    if path.exists() and not answering.overwrite:
-        raise ConfigError(f"{path} is there already; name another file, or pass --overwrite")
+    check_new(path, overwrite=answering.overwrite)
     rows, faults = rows_to_answer(source, *columns_for(run_or_model, answering.columns))
     if answering.limit is not None:
         rows = rows.at(range(min(answering.limit, len(rows.rows))))

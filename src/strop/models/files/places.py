@@ -150,8 +150,8 @@ def _in_hub_cache(name: str) -> Path | None:
 
 def _known(name: str) -> str:
     near = nearest(name)
-    meant = f"did you mean {near}? " if near else ""
-    return f"{meant}Packaged models: {', '.join(PACKAGED)}"
+    packaged = f"ackaged models: {', '.join(PACKAGED)}"
+    return f"did you mean {near}? P{packaged}" if near else f"p{packaged}"
 
 
 def _not_on_hub(name: str, problem: str) -> str:
