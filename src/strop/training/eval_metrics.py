@@ -32,10 +32,13 @@ SHARE = 0.1
 """Most of a run's time that measuring may take."""
 UNNOTICED = 10.0
 """Seconds of measuring in a whole run from which its share of the time counts."""
+FEW = 30
+"""Rows below which shares of two evaluations differ by chance: by 0.2 and more where 0.5 are right."""
 TRAINED_PASSES = 2
 """Forward passes that training a token costs: one, and backward to the inputs of frozen weights."""
 GENERATED_PASSES = 8
-"""Forward passes over a prompt's token that one generated token costs, in small batches on a CPU."""
+"""Forward passes over a prompt's token that one generated token costs, about: 12 alone, 3 in batches of
+16, timed on a CPU; the clock corrects it, see `EvalMetrics`."""
 
 
 class EvalMetrics:
@@ -82,8 +85,11 @@ class EvalMetrics:
     @property
     def sentence(self) -> str:
         """What is measured at each evaluation, and on how many rows."""
-        rows = _of(self.size, len(self._rows.rows))
-        return f"at each evaluation {', '.join(self.names)} of {rows}"
+        total = len(self._rows.rows)
+        sentence = f"at each evaluation {', '.join(self.names)} of {_of(self.size, total)}"
+        if self.size < min(FEW, total):
+            sentence += "; on so few, chance decides: --eval-rows takes more, --eval-every is rarer"
+        return sentence
 
     def begin(self, run: Run, log: RunLog) -> None:
         """Take the number of rows that a resumed run has measured from its record.
