@@ -13,7 +13,7 @@ from strop.core.quiet import quiet
 from strop.core.tokens import IGNORE_INDEX
 from strop.forward.compact import CompactForward, install
 from strop.forward.decoder.blocks import all_known
-from strop.models.dtype import VOCABULARY, parameters, sizes_of
+from strop.models.dtype import SIZES, VOCABULARY, parameters, sizes_of
 from strop.models.meta_model import outline
 from strop.models.precision import Bits
 
@@ -23,6 +23,9 @@ TOKENS = 512
 """Of the step, in four rows, the last quarter of each learned."""
 WORK = 25e9
 """Floating-point operations of a step: some tenths of a second."""
+LARGEST = 70_000_000
+"""Weights of a block above which `LARGE` is timed instead: its products are as fast, its memory is not."""
+LARGE = dict(zip(SIZES, (2048, 8192, 16, 16, 8, 128, 8_192), strict=True))
 ROUNDS, SECONDS = 7, 2.0
 """Most rounds that are timed, and seconds after which there is no further one."""
 
@@ -36,6 +39,9 @@ def step_seconds(config: Any, bits: Bits) -> dict[str, list[float]]:
     """
     sizes = sizes_of(config)
     block, head = parameters(sizes)
+    if block > LARGEST:
+        config, sizes = None, LARGE
+        block, head = parameters(sizes)
     blocks = int((WORK / (4 * TOKENS) - head / 4) / block)
     blocks = max(1, min(blocks, sizes["num_hidden_layers"]))
     tokens = min(TOKENS, max(64, int(WORK / (4 * (blocks * block + head / 4)))))
