@@ -1,5 +1,6 @@
 """Every family is certified; of two bases the nearer is taken; the command says what it found."""
 
+import html
 import json
 import math
 import shutil
@@ -72,14 +73,14 @@ def command(*arguments):
 def test_the_command_certifies_a_run_in_few_bits_and_the_report_says_so(quantised, tmp_path):
     done = command(quantised.path, "--to", "merged,gguf", "--quant", "q8_0", "--out", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    page = quantised.report.read_text(encoding="utf-8")
+    page = html.unescape(quantised.report.read_text(encoding="utf-8"))
     for name in ("merged", "gguf-q8_0"):
         certificate = Certificate.open(tmp_path / name)
         assert certificate.base == DEQUANTISED
         assert set(certificate.bases) == {DEQUANTISED, ORIGINAL}
         assert certificate.bases[DEQUANTISED].kl < certificate.bases[ORIGINAL].kl
         assert certificate.sentence in page
-    assert page.count("<td>certified</td>") == 2
+    assert page.count("✓ certified</span>") == 2
 
 
 @slow
@@ -101,7 +102,9 @@ def test_an_export_that_fails_ends_in_exit_code_1_and_a_sentence(quantised, tmp_
     assert printed["certified"] is False
     sentence = f"merged float16 is not certified: {up} holds values that are no numbers"
     assert printed["exports"][0]["certificate"]["sentence"].startswith(sentence)
-    assert f"<td>FAILED</td><td>{sentence}" in run.report.read_text(encoding="utf-8")
+    page = html.unescape(run.report.read_text(encoding="utf-8"))
+    assert "✗ failed</span>" in page
+    assert f"<br>{sentence}" in page
 
 
 @slow
