@@ -35,6 +35,12 @@ def test_no_cell_of_a_confusion_table_is_cut(count, width):
     assert ("--json" in text) == (classes < count)
 
 
+def test_three_classes_are_shown_whole_with_their_shares_below_where_they_do_not_fit_beside():
+    text = shown(3, 80)
+    assert "of 3 classes" not in text
+    assert text.count("50.0 %") == 9
+
+
 def test_the_classes_that_are_shown_are_those_most_often_confused():
     classes = fitting_classes(measures(77)["confusion"], 120)
     assert {"class number 0", "class number 76"} <= set(classes)
@@ -43,5 +49,5 @@ def test_the_classes_that_are_shown_are_those_most_often_confused():
 def test_counts_of_classes_that_are_left_out_are_in_others():
     text = shown(77, 120)
     row = next(line for line in text.splitlines() if line.startswith("│ class number 76"))
-    counts = [cell.strip() for cell in row.split("│")[2:-4]]
+    counts = [cell.strip() for cell in row.split("│")[2:-1]]
     assert sum(map(int, counts)) == 8

@@ -9,6 +9,8 @@ from rich.table import Table
 _CORNER = "right \\ answered"
 _OF_CLASS = ("precision", "recall", "f1")
 _OTHERS = "others"
+_SHARES = sum(max(cell_len(column), cell_len("100.0 %")) + 3 for column in _OF_CLASS)
+"""Width of their columns, which stand below where they do not fit beside the counts."""
 
 
 def print_confusion(console: Console, measures: dict[str, Any], name: str) -> None:
@@ -20,22 +22,28 @@ def print_confusion(console: Console, measures: dict[str, Any], name: str) -> No
         name: of the model.
     """
     confusion, per_class = measures["confusion"], measures["per_class"]
+    beside = _width(confusion) + _SHARES <= console.width
     shown = fitting_classes(confusion, console.width)
     left_out = len(confusion) - len(shown)
+    shares = {label: _shares(per_class[label]) for label in shown}
     table = Table(title=f"answers of the {name} model: a row for each right label")
     table.add_column(_CORNER)
-    for label in [*shown, _OTHERS] if left_out else shown:
+    for label in [*shown, *[_OTHERS] * bool(left_out), *(_OF_CLASS if beside else ())]:
         table.add_column(label, justify="right")
-    for column in _OF_CLASS:
-        table.add_column(column, justify="right")
     for right in shown:
         counts = [confusion[right][label] for label in shown]
         if left_out:
             counts.append(sum(confusion[right].values()) - sum(counts))
-        shares = (per_class[right].get(column) for column in _OF_CLASS)
-        cells = ("" if share is None else f"{100 * share['value']:.1f} %" for share in shares)
-        table.add_row(right, *map(str, counts), *cells)
+        table.add_row(right, *map(str, counts), *(shares[right] if beside else ()))
     console.print(table)
+    if not beside:
+        below = Table(title="and of each label")
+        below.add_column("label")
+        for column in _OF_CLASS:
+            below.add_column(column, justify="right")
+        for label in shown:
+            below.add_row(label, *shares[label])
+        console.print(below)
     if left_out:
         console.print(
             f"{len(shown)} of {len(confusion)} classes, those most often confused; --json prints all "
@@ -47,13 +55,10 @@ def print_confusion(console: Console, measures: dict[str, Any], name: str) -> No
 
 def fitting_classes(confusion: dict[str, dict[str, int]], width: int) -> list[str]:
     """Return the classes whose columns fit, at least one: all, or those most often confused."""
-    digits = max(len(str(sum(chosen.values()))) for chosen in confusion.values())
-    sizes = {label: max(cell_len(label), digits) + 3 for label in confusion}
-    room = width - max(cell_len(_CORNER) + 3, *sizes.values()) - 1
-    room -= sum(max(cell_len(column), cell_len("100.0 %")) + 3 for column in _OF_CLASS)
-    if sum(sizes.values()) <= room:
+    sizes = _sizes(confusion)
+    if _width(confusion) <= width:
         return list(confusion)
-    room -= max(cell_len(_OTHERS), digits) + 3
+    room = width - _first(sizes) - max(cell_len(_OTHERS), _digits(confusion)) - 3
     wrong = dict.fromkeys(confusion, 0)
     for right, chosen in confusion.items():
         for label, count in chosen.items():
@@ -67,3 +72,29 @@ def fitting_classes(confusion: dict[str, dict[str, int]], width: int) -> list[st
             break
         fitting.append(label)
     return [label for label in confusion if label in fitting]
+
+
+def _shares(of_class: dict[str, Any]) -> list[str]:
+    """Return precision, recall and F1 of a class as cells."""
+    shares = (of_class.get(column) for column in _OF_CLASS)
+    return ["" if share is None else f"{100 * share['value']:.1f} %" for share in shares]
+
+
+def _digits(confusion: dict[str, dict[str, int]]) -> int:
+    return max(len(str(sum(chosen.values()))) for chosen in confusion.values())
+
+
+def _sizes(confusion: dict[str, dict[str, int]]) -> dict[str, int]:
+    """Return the width of the column of each class."""
+    return {label: max(cell_len(label), _digits(confusion)) + 3 for label in confusion}
+
+
+def _first(sizes: dict[str, int]) -> int:
+    """Return the width of the column of right labels, and of the table's edge."""
+    return max(cell_len(_CORNER) + 3, *sizes.values()) + 1
+
+
+def _width(confusion: dict[str, dict[str, int]]) -> int:
+    """Return the width of a table of all classes without their shares."""
+    sizes = _sizes(confusion)
+    return _first(sizes) + sum(sizes.values())
