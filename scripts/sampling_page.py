@@ -38,8 +38,7 @@ def speed(results: dict[str, Any]) -> str:
     machine = f"{results['machine']['cores']} cores, {results['machine']['cpu']}"
     return (
         f"## Speed\n\n{results['model']}, {machine} ({', '.join(results['units'])}), commit "
-        f"{results['commit'][:7]}, interleaved, each in a fresh process. Other programs ran on the machine "
-        f"meanwhile and shared its memory's bandwidth.\n\n{rows_of(cells)}\n"
+        f"{results['commit'][:7]}, interleaved, each in a fresh process.\n\n{rows_of(cells)}\n"
     )
 
 
@@ -51,7 +50,19 @@ def labels(results: dict[str, Any]) -> str:
     return (
         f"\n`strop predict` of {results['rows']:,} newspaper sentences among three labels takes "
         f"{spent['labels_over_floor']:.2f} times the processor time of the matrix products that it "
-        f"needs.\n"
+        f"needs; {results['answers']} generated answers take {results['seconds']['answers']:.0f} s, the "
+        f"whole command.\n"
+    )
+
+
+def choices(results: dict[str, Any]) -> str:
+    """Return what was measured of multiple choice."""
+    if not results:
+        return ""
+    return (
+        f"\nMultiple choice by lm-evaluation-harness ({results['questions']} questions of four choices "
+        f"after passages of about 300 tokens, {results['dtype']}): {results['ratio']:.1f} times as fast as "
+        f"its own `hf` model at its better batch size, with the same results.\n"
     )
 
 
@@ -71,8 +82,8 @@ def nearness(results: dict[str, Any]) -> str:
         f"{len(of['prompts'])} prompts of 20 to 400 tokens and the likeliest {results['tokens']} tokens "
         "after each. "
         f"Commit {results['commit'][:7]}.\n\n{rows_of(cells)}\n\n"
-        "`python benchmarks/sampling.py`, `predict.py` and `sampling_accuracy.py` make the numbers, `make "
-        "pages` this page.\n"
+        "`python benchmarks/sampling.py`, `predict.py`, `multiple_choice.py`, `sampling_accuracy.py` make "
+        "the numbers, `make pages` this page.\n"
     )
 
 
@@ -82,6 +93,7 @@ def page() -> str:
         HEAD
         + speed(read("cpu/sampling.json"))
         + labels(read("cpu/predict.json"))
+        + choices(read("cpu/multiple_choice.json"))
         + nearness(read("cpu/sampling_accuracy.json"))
     )
 
