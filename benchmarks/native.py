@@ -12,15 +12,13 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from compare import RESULTS, circumstances
 
 from strop.core.files import write_json
+from strop.core.native.prebuilt import WITHOUT
 
-ROOT = Path(__file__).resolve().parents[1]
-SAID = ROOT / "src" / "strop" / "core" / "native" / "without.json"
 CASES = (
     "training in float32",
     "training in bfloat16",
@@ -60,7 +58,9 @@ def main() -> None:
     facts = circumstances()
     write_json(RESULTS / "native.json", {"model": options.model, "cases": cases, **facts})
     ratios = {case: round(of["ratio"], 1) for case, of in cases.items()}
-    write_json(SAID, {"cpu": facts["machine"]["cpu"], "commit": facts["commit"], "times": ratios})
+    write_json(
+        WITHOUT, {"cpu": facts["machine"]["cpu"], "commit": facts["commit"], "times": ratios}
+    )
 
 
 def measured(name: str, case: str) -> float:

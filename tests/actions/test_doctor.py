@@ -5,6 +5,9 @@ import importlib.metadata
 from packaging.requirements import Requirement
 
 from strop.actions.doctor import _extra, extras
+from strop.cli.commands.doctor import _without_compiler
+from strop.core.files import read_json
+from strop.core.native.prebuilt import WITHOUT
 from strop.planning.fitting import fitting, model_sizes
 
 
@@ -34,3 +37,14 @@ def test_models_fit_in_memory_in_the_order_of_their_sizes():
         assert model["fits"] == [bits for bits in (4, 16) if model["bytes"][bits] <= 0.9 * 2**33]
     assert not any(model["fits"] for model in fitting(0))
     assert all(model["fits"] == [4, 16] for model in fitting(2**40))
+
+
+def test_without_compiled_code_doctor_says_what_it_costs_and_what_brings_it():
+    measured = read_json(WITHOUT)
+    assert measured["times"]["answers in 4 bits"] > 1
+    said = _without_compiler({"compiled_code": False, "without_compiled_code": measured})
+    assert "install g++" in said
+    for work, times in measured["times"].items():
+        assert f"{work} {times:g} times" in said
+    level = {"compiled_code": "x86-64-v3", "without_compiled_code": measured}
+    assert _without_compiler(level) == "none; the wheel's code for x86-64-v3 is used"

@@ -13,6 +13,8 @@ from packaging.requirements import Requirement
 
 from strop.core import env, native
 from strop.core.errors import MissingPackageError
+from strop.core.files import read_json
+from strop.core.native.prebuilt import WITHOUT
 from strop.core.system import versions
 from strop.core.system.disk import free_bytes
 
@@ -42,7 +44,8 @@ def examine() -> dict[str, Any]:
         "gflops": gflops(),
         "compute_dtype": str(compute_dtype()).removeprefix("torch."),
         "compiled_code": native.at_hand(),
-        "compiler": shutil.which("g++") or shutil.which("c++") or shutil.which("clang++"),
+        "without_compiled_code": read_json(WITHOUT),
+        "compiler": shutil.which(env.CXX),
         "extras": extras(),
         "models": _models(),
     }

@@ -30,8 +30,8 @@ def show(machine: dict[str, Any]) -> None:
         "memory": f"{_gb(memory['total'])}, {_gb(memory['available'])} free",
         "disk": f"{_gb(disk['free'])} free at {disk['path']}",
         "GPU": "; ".join(map(_card, machine["cards"])) or "none; everything runs on the CPU",
-        "speed": f"{speeds} on {machine['device']}; models compute in {machine['compute_dtype']}",
-        "compiler": machine["compiler"] or _without_compiler(machine["compiled_code"]),
+        "speed": f"{speeds} on {machine['device']}; a step of each model decides which it takes",
+        "compiler": machine["compiler"] or _without_compiler(machine),
     }
     for name, value in rows.items():
         table.add_row(name, value)
@@ -49,10 +49,15 @@ def show(machine: dict[str, Any]) -> None:
     console.print(table, highlight=False, markup=False)
 
 
-def _without_compiler(compiled_code: bool | str) -> str:
-    if compiled_code:
-        return f"none; the wheel's code for {compiled_code} is used"
-    return "none; strop works without, slower: install g++, or a wheel with compiled code"
+def _without_compiler(machine: dict[str, Any]) -> str:
+    if level := machine["compiled_code"]:
+        return f"none; the wheel's code for {level} is used"
+    measured = machine["without_compiled_code"]
+    times = ", ".join(f"{work} {times:g} times" for work, times in measured["times"].items())
+    return (
+        "none: install g++, or a wheel with compiled code; without either the same work takes longer, "
+        f"on {measured['cpu']} {times}"
+    )
 
 
 def _card(card: dict[str, Any]) -> str:

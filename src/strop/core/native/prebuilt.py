@@ -21,6 +21,8 @@ WIDE = ["-mprefer-vector-width=512"]
 SECONDS = 300
 FOLDER = HEADERS / "compiled"
 """Where a wheel has compiled code: a folder for each of `LEVELS`."""
+WITHOUT = HEADERS / "without.json"
+"""How many times as long work takes without compiled code, as benchmarks/native.py measured it."""
 _V3 = {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"}
 _V4 = {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}
 LEVELS = {
