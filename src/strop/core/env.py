@@ -1,6 +1,8 @@
 """Every environment variable strop reads, and nothing else."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from strop.core.errors import ConfigError
@@ -80,3 +82,15 @@ def launched_with() -> str | None:
             if value.isdecimal() and int(value) >= least:
                 return f"{name}={value}"
     return None
+
+
+@contextlib.contextmanager
+def unchanged() -> Iterator[None]:
+    """Take back what the block sets in the environment, as libraries do when they are imported."""
+    before = dict(os.environ)  # noqa: TID251
+    try:
+        yield
+    finally:
+        for name in set(os.environ) - set(before):  # noqa: TID251
+            del os.environ[name]  # noqa: TID251
+        os.environ.update(before)  # noqa: TID251
