@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.trials.materials import Materials, import_everything
 from benchmarks.trials.runner import TrialError
 from benchmarks.trials.summary import read_log, write
@@ -98,6 +100,7 @@ def main() -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
     sys.path[:] = [entry for entry in sys.path if entry not in ("", ".")]
     import_everything()
+    torch.set_num_threads(1)  # as OMP_NUM_THREADS says to the new interpreters of some trials
     from strop.core.system.versions import commit
 
     with tempfile.TemporaryDirectory(prefix="strop-trials-") as scratch:
