@@ -161,7 +161,7 @@ def test_a_folder_without_a_tokenizer_says_so(folder):
 
 def test_a_path_that_does_not_exist_never_asks_the_hub(tmp_path):
     start = time.perf_counter()
-    with pytest.raises(ConfigError, match=r"there is no folder or file .*nowhere; Packaged"):
+    with pytest.raises(ConfigError, match=r"there is no folder or file .*nowhere; packaged"):
         resolve(tmp_path / "nowhere")
     assert time.perf_counter() - start < 2
 
