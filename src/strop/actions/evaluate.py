@@ -45,13 +45,10 @@ def evaluate(
         StropError: the run, the model or the data cannot be used.
     """
     from strop.data.reading.blend import check_files
-    from strop.models.files.places import check_name
 
     if data is not None:
         check_files(str(data))
-    for name in (target, *against):
-        if not Path(name).is_dir():
-            check_name(name)
+    _check_names(target, *against)
     from strop import evaluation
     from strop.data.reading.columns import columns_of
     from strop.evaluation.recorded import plain
@@ -102,11 +99,7 @@ def evaluate_tasks(
         StropError: the run, the model or a task cannot be used.
         MissingPackageError: lm-eval is not installed.
     """
-    from strop.models.files.places import check_name
-
-    for name in (target, *against):
-        if not Path(name).is_dir():
-            check_name(name)
+    _check_names(target, *against)
     options = options or {}
     for option, least in (("limit", 1), ("num_fewshot", 0)):
         if (number := options.get(option)) is not None and number < least:
@@ -138,6 +131,15 @@ def evaluate_tasks(
         *others,
     ]
     return {"data": source, "run": str(run.path), **compare_on_tasks(models, harness, seed)}
+
+
+def _check_names(*targets: str) -> None:
+    """Raise ConfigError for a name that cannot be a run or a model, before anything heavy is imported."""
+    from strop.models.files.places import check_name
+
+    for name in targets:
+        if not Path(name).is_dir():
+            check_name(name)
 
 
 def gated(

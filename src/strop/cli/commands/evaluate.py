@@ -188,7 +188,8 @@ def _check_tasks(
         raise UsageError(f"{names} {fault}")
 
 
-_FLAGS = {"functions": "metric", "max_tokens": "max-tokens"}
+_FLAGS = {"functions": "metric"}
+"""Flags whose options have other names."""
 
 
 def show(result: dict[str, Any]) -> None:
