@@ -291,8 +291,10 @@ import json, resource, sys, psutil, torch
 from pathlib import Path
 from transformers import AutoModelForCausalLM
 import strop.models
+small, large = sys.argv[1:]
+AutoModelForCausalLM.from_pretrained(small, dtype=torch.bfloat16)  # imports what opening needs
 before = psutil.Process().memory_info().rss
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype=torch.bfloat16)
+model = AutoModelForCausalLM.from_pretrained(large, dtype=torch.bfloat16)
 took = psutil.Process().memory_info().rss - before
 print(json.dumps([took, sum(t.nbytes for t in model.state_dict().values())]))
 """
@@ -306,10 +308,11 @@ def test_a_model_larger_than_the_memory_opens(tmp_path):
     config = model("llama", dtype=torch.float32, lora=False).config
     config.hidden_size, config.intermediate_size, config.head_dim = 8192, 28672, 2048
     layer = 7 * 8192 * 8192  # bytes, about, of one in 4 bits: 13.5 times 8192 * 8192 weights
+    config.num_hidden_layers = 1
+    write_sparse(tmp_path / "small", config)
     config.num_hidden_layers = 5 * psutil.virtual_memory().total // (4 * layer)
-    folder = tmp_path / "huge"
-    write_sparse(folder, config)
-    done = subprocess.run([sys.executable, "-c", BEYOND, str(folder)],
+    write_sparse(tmp_path / "huge", config)
+    done = subprocess.run([sys.executable, "-c", BEYOND, tmp_path / "small", tmp_path / "huge"],
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
     took, size = json.loads(done.stdout)
