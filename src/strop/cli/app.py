@@ -10,6 +10,7 @@ import strop
 from strop.cli.commands.chat import chat
 from strop.cli.commands.data import data as data_commands
 from strop.cli.commands.doctor import doctor
+from strop.cli.commands.documents import index, search
 from strop.cli.commands.evaluate import evaluate
 from strop.cli.commands.export import export, push
 from strop.cli.commands.predict import predict
@@ -103,6 +104,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "chat": (chat, 'strop chat runs/tone --say "Shares rose sharply."'),
     "serve": (serve, "strop serve runs/tone runs/style --port 8080"),
     "export": (export, "strop export runs/tone --to merged,gguf --quant q8_0"),
+    "index": (index, "strop index handbook/ --out handbook.index"),
+    "search": (search, 'strop search handbook.index "How long is the notice period?" --k 3'),
     "push": (push, "strop push runs/tone/export/merged me/tone"),
 }
 """Each command by its name: the function, and an example for its help."""

@@ -1,4 +1,4 @@
-"""Documents: the text of text, Markdown, HTML and PDF files."""
+"""Documents: the text of text, Markdown, HTML and PDF files, with headings and pages if asked for."""
 
 import html.parser
 import importlib.util
@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from strop.core.errors import DataError, MissingPackageError
 from strop.data.formats.record import NumberedRecord
@@ -16,6 +17,7 @@ from strop.data.reading.files import LARGEST_WHOLE, UTF8, not_utf8, opened, suff
 from strop.data.rows import Fault
 
 TEXT_SUFFIXES = (".txt", ".md", ".markdown", ".html", ".htm", ".pdf")
+_HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 
 
 def document_rows(
@@ -50,18 +52,35 @@ def text_of(
         MissingPackageError: it is a PDF and pypdf is not installed.
     """
     if suffix_of(path) == ".pdf":
-        return _of_pdf(path)
+        return "\n\n".join(page for page in pdf_pages(path) if page)
+    text = decoded_text(path, encoding, note)
+    return page_of(text).text if suffix_of(path) in (".html", ".htm") else text
+
+
+def decoded_text(
+    path: Path, encoding: str | None = None, note: Callable[[str], None] = lambda _: None
+) -> str:
+    """Return the content of a text file; see `document_rows`.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     actual = encoding_of(path, encoding)
     if encoding is None and actual != UTF8:
         note(decoded_note(path, actual))
     try:
-        text = whole(path).decode(actual).removeprefix("\ufeff")
+        return whole(path).decode(actual).removeprefix("\ufeff")
     except UnicodeDecodeError as e:
         raise DataError(f"{path} is {not_utf8(e)}") from e
-    return _visible(text) if suffix_of(path) in (".html", ".htm") else text
 
 
-def _of_pdf(path: Path) -> str:
+def pdf_pages(path: Path) -> list[str]:
+    """Return the text of each page of a PDF file, empty where a page has none.
+
+    Raises:
+        DataError: it cannot be read.
+        MissingPackageError: pypdf is not installed.
+    """
     if importlib.util.find_spec("pypdf") is None:
         raise MissingPackageError('reading PDF needs pypdf; run: pip install "strop[data]"')
     import pypdf
@@ -70,7 +89,7 @@ def _of_pdf(path: Path) -> str:
     try:
         with opened(path) as file:
             content = io.BytesIO(file.read(LARGEST_WHOLE))
-        pages = [page.extract_text() for page in pypdf.PdfReader(content).pages]
+        return [page.extract_text().strip() for page in pypdf.PdfReader(content).pages]
     except (
         *(
             pypdf.errors.PyPdfError,
@@ -83,7 +102,13 @@ def _of_pdf(path: Path) -> str:
         *(NotImplementedError, zlib.error),
     ) as e:  # what pypdf raises on files that are damaged or locked
         raise DataError(f"{path} is not a readable PDF: {e}") from e
-    return "\n\n".join(page.strip() for page in pages if page.strip())
+
+
+class Page(NamedTuple):
+    """An HTML page as it is read: its title, empty where it has none, and its visible text."""
+
+    title: str
+    text: str
 
 
 class _VisibleText(html.parser.HTMLParser):
@@ -96,13 +121,15 @@ class _VisibleText(html.parser.HTMLParser):
     _BLOCKS = frozenset(
         (
             *("p", "div", "br", "li", "ul", "ol", "table", "tr", "pre", "blockquote"),
-            *("h1", "h2", "h3", "h4", "h5", "h6", "section", "article"),
+            *(*_HEADINGS, "section", "article"),
         )
     )
 
-    def __init__(self) -> None:
+    def __init__(self, headings: bool) -> None:
         super().__init__()
+        self.headings = headings
         self.parts: list[str] = []
+        self.title: list[str] = []
         self.hidden: list[str] = []
         self.preformatted = 0
         """Number of open `pre` elements, inside which white space counts."""
@@ -113,6 +140,8 @@ class _VisibleText(html.parser.HTMLParser):
         if tag in self._HIDDEN:
             self.hidden.append(tag)
         self._separate(tag)
+        if self.headings and tag in _HEADINGS and not self.hidden:
+            self.parts.append(f"\n{'#' * int(tag[1])} ")
         self.preformatted += tag == "pre"
 
     def handle_endtag(self, tag: str) -> None:
@@ -128,13 +157,22 @@ class _VisibleText(html.parser.HTMLParser):
             self.parts.append(" ")
 
     def handle_data(self, data: str) -> None:
+        if self.lasttag == "title" and self.hidden == ["head"]:
+            self.title.append(data)
         if not self.hidden:
             self.parts.append(data if self.preformatted else re.sub(r"[ \t\r\n]+", " ", data))
 
 
-def _visible(page: str) -> str:
-    reader = _VisibleText()
-    reader.feed(page)
+def page_of(source: str, *, headings: bool = False) -> Page:
+    """Return the title and the visible text of an HTML page.
+
+    Args:
+        source: of the page.
+        headings: mark headings as Markdown does, with as many # as their level.
+    """
+    reader = _VisibleText(headings)
+    reader.feed(source)
     reader.close()
     text = "\n".join(line.rstrip(" ") for line in "".join(reader.parts).split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", text).strip("\n").strip()
+    text = re.sub(r"\n{3,}", "\n\n", text).strip("\n").strip()
+    return Page(" ".join("".join(reader.title).split()), text)
