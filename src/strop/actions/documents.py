@@ -1,4 +1,4 @@
-"""Indexing documents, searching them."""
+"""Indexing documents, searching them, asking about them."""
 
 from pathlib import Path
 from typing import Any
@@ -51,3 +51,120 @@ def search(folder: Path, question: str, *, k: int = 5, dense: bool = True) -> di
     opened = Index(folder, dense=dense)
     hits = opened.search(question, k)
     return {"hits": [hit.as_dict() for hit in hits], "notes": opened.notes}
+
+
+def answer_from_documents(
+    target: str,
+    folder: Path,
+    question: str,
+    *,
+    max_tokens: int = 256,
+    uncertified: bool = False,
+    **retrieving: Any,
+) -> dict[str, Any]:
+    """Answer a question from documents, or from the model alone where they have no answer.
+
+    Args:
+        target: a run folder, a GGUF file, an exported folder or a model.
+        folder: of an index; where it is missing, damaged or slow the model answers alone.
+        question: of the user.
+        max_tokens: length of the longest answer.
+        uncertified: take an export that is not certified, or changed since.
+        retrieving: fields of `strop.retrieval.evidence.Retrieving`.
+
+    Raises:
+        StropError: the run or the model cannot be used, or a setting cannot work.
+    """
+    from strop.core.errors import ConfigError
+    from strop.retrieval.evidence import Retrieving, evidence
+    from strop.retrieval.prompts import parsed, prompt_text
+    from strop.serving.chat import chat_model
+
+    if not question.strip():
+        raise ConfigError("the question is empty")
+    how = Retrieving(**retrieving)
+    reply = chat_model(target, uncertified=uncertified)
+    documents = evidence(folder, question, how)
+    prompt = prompt_text(question, documents.shown)
+    text = "".join(reply([{"role": "user", "content": prompt}], max_tokens))
+    answer = parsed(text, documents.shown)
+    return {
+        "question": question,
+        "answer": answer.answer,
+        "answered_from": "documents" if documents.hits else "model",
+        "citations": [{"number": n, "source": documents.hits[n - 1].source} for n in answer.cited],
+        "quotes": [
+            {"text": quote.text, "number": quote.number, "verbatim": quote.verbatim}
+            for quote in answer.quotes
+        ],
+        "refused": answer.refused,
+        "text": text,
+        **documents.as_dict(),
+    }
+
+
+def raft(
+    source: Path,
+    folder: Path,
+    out: Path,
+    *,
+    writer: str | None = None,
+    writer_model: str | None = None,
+    overwrite: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """Write training rows in which the right document is hidden among others.
+
+    Args:
+        source: a file of questions with answers; with a writer, the documents of the index.
+        folder: of an index of the documents.
+        out: JSONL file to write.
+        writer: a model or an OpenAI-compatible address that writes questions about the documents.
+        writer_model: its name at that address.
+        overwrite: replace `out`.
+        options: fields of `strop.retrieval.raft.rows.Mixture`, and with a writer those of
+            `strop.retrieval.raft.writer.Writing`.
+
+    Raises:
+        StropError: the questions, the index or the writer cannot be used, or `out` is there.
+    """
+    from collections import Counter
+
+    from strop.core.errors import ConfigError, DataError
+    from strop.core.files import check_new
+    from strop.data.writing import check_writable, write_records
+    from strop.retrieval.index import Index
+    from strop.retrieval.raft.questions import question_answers
+    from strop.retrieval.raft.rows import Mixture, raft_rows
+    from strop.retrieval.raft.writer import Writing, open_writer, written_questions
+
+    check_writable(out)
+    check_new(out, overwrite=overwrite)
+    writing = {name: options.pop(name) for name in ("each", "chunks") if name in options}
+    mixture = Mixture(**options)
+    index = Index(folder)
+    dropped: Counter[str] = Counter()
+    if writer is None:
+        questions, notes = question_answers(source)
+    else:
+        if str(source.resolve()) != index.record["root"]:
+            raise ConfigError(
+                f"{folder} is an index of {index.record['root']}, not of {source.resolve()}; name "
+                "the documents that it was made of"
+            )
+        how = Writing(**writing, progress=mixture.progress)
+        questions = list(written_questions(index, open_writer(writer, writer_model), how, dropped))
+        notes = []
+        if not questions:
+            reasons = "; ".join(f"{why}: {count:,}" for why, count in dropped.most_common())
+            raise DataError(f"no question of {writer} can be used ({reasons}); take a larger model")
+    rows = list(raft_rows(index, questions, mixture))
+    write_records(out, rows, [{}] * len(rows))
+    return {
+        "out": str(out),
+        "rows": len(rows),
+        "kinds": dict(Counter(row["kind"] for row in rows)),
+        "quoting": sum(row["messages"][-1]["content"].startswith("> ") for row in rows),
+        "dropped": dict(dropped),
+        "notes": [*notes, *index.notes],
+    }

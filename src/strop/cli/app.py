@@ -10,7 +10,7 @@ import strop
 from strop.cli.commands.chat import chat
 from strop.cli.commands.data import data as data_commands
 from strop.cli.commands.doctor import doctor
-from strop.cli.commands.documents import index, search
+from strop.cli.commands.documents import answer, index, raft, search
 from strop.cli.commands.evaluate import evaluate
 from strop.cli.commands.export import export, push
 from strop.cli.commands.predict import predict
@@ -106,6 +106,8 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "export": (export, "strop export runs/tone --to merged,gguf --quant q8_0"),
     "index": (index, "strop index handbook/ --out handbook.index"),
     "search": (search, 'strop search handbook.index "How long is the notice period?" --k 3'),
+    "ask": (answer, 'strop ask runs/tone --index handbook.index "How long is the notice period?"'),
+    "raft": (raft, "strop raft questions.jsonl --index handbook.index --out rows.jsonl"),
     "push": (push, "strop push runs/tone/export/merged me/tone"),
 }
 """Each command by its name: the function, and an example for its help."""

@@ -25,6 +25,11 @@ def judge_key() -> str | None:
     return os.environ.get("STROP_JUDGE_KEY")  # noqa: TID251
 
 
+def writer_key() -> str | None:
+    """Return the key that a writer model's address asks for: `STROP_WRITER_KEY`."""
+    return os.environ.get("STROP_WRITER_KEY")  # noqa: TID251
+
+
 def cache_folder() -> Path:
     """Return the folder of converted models and fetched data.
 

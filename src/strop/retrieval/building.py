@@ -190,7 +190,7 @@ def _chunks(
         try:
             old = known.get(name)
             if before is not None and old is not None and old["state"] == state_of(file):
-                chunks = (before.chunks[old["first"] + i] for i in range(old["chunks"]))
+                chunks = before.chunks.part(old["first"], old["chunks"])
                 state, read = old["state"], False
             else:
                 sections, of_file, state = settled_sections(file)
@@ -263,10 +263,11 @@ def _write_vectors(
             report = _later(progress, start, len(chunks))
             new = embedder.encode([texts[i] for i in missing], report)
             vectors[[start + i for i in missing]] = new
-        if taken := [i for i, row in enumerate(rows) if row is not None]:
+        taken = {start + i: row for i, row in enumerate(rows) if row is not None}
+        if taken:
             assert before is not None
             assert before.vectors is not None
-            vectors[[start + i for i in taken]] = before.vectors[[rows[i] for i in taken]]
+            vectors[list(taken)] = before.vectors[list(taken.values())]
         computed += len(missing)
     vectors.flush()
     return computed

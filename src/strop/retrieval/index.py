@@ -111,24 +111,47 @@ class Index:
         Raises:
             ConfigError: the question is empty, or k is not positive.
         """
-        if not question.strip():
-            raise ConfigError("the question is empty")
         if k < 1:
             raise ConfigError(f"k is {k}; give 1 or more")
-        lexical = self._lexical.scores(question)
-        if len(lexical) != len(self.chunks):
-            raise DataError(f"{self.folder} is damaged: its parts differ in length; {REBUILD}")
-        depth = max(_CANDIDATES, k)
-        rankings = [best(lexical, depth, above=0.0)]
-        dense: NDArray[np.float32] | None = None
-        if self._vectors is not None and self._embedder is not None:
-            dense = self._vectors @ self._embedder.encode([question])[0]
-            rankings.append(best(dense, depth))
-        fused = fuse(rankings)
+        lexical, dense = self._scores(question)
+        fused = self._fused(lexical, dense, max(_CANDIDATES, k))
         return [
             self._hit(number, score, float(lexical[number]), dense)
             for number, score in list(fused.items())[:k]
         ]
+
+    def rankings(self, question: str) -> dict[str, list[int]]:
+        """Return the numbers of the best chunks by `words`, by `meaning` where it has vectors, `fused`.
+
+        Raises:
+            ConfigError: the question is empty.
+        """
+        lexical, dense = self._scores(question)
+        ranks = {"words": best(lexical, _CANDIDATES, above=0.0).tolist()}
+        if dense is not None:
+            ranks["meaning"] = best(dense, _CANDIDATES).tolist()
+        return ranks | {"fused": list(self._fused(lexical, dense, _CANDIDATES))}
+
+    def document_counts(self, terms: list[str]) -> list[int]:
+        """Return how many chunks have each term."""
+        return self._lexical.document_counts(terms)
+
+    def _scores(self, question: str) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Return BM25 and cosine of each chunk; the latter None where words alone count."""
+        if not question.strip():
+            raise ConfigError("the question is empty")
+        lexical = self._lexical.scores(question)
+        if len(lexical) != len(self.chunks):
+            raise DataError(f"{self.folder} is damaged: its parts differ in length; {REBUILD}")
+        if self._vectors is None or self._embedder is None:
+            return lexical, None
+        return lexical, self._vectors @ self._embedder.encode([question])[0]
+
+    def _fused(
+        self, lexical: NDArray[np.float32], dense: NDArray[np.float32] | None, depth: int
+    ) -> dict[int, float]:
+        rankings = [best(lexical, depth, above=0.0)]
+        return fuse([*rankings, best(dense, depth)] if dense is not None else rankings)
 
     def _hit(
         self, number: int, score: float, lexical: float, dense: NDArray[np.float32] | None

@@ -60,3 +60,9 @@ class Lexical:
             return np.zeros(self._index.scores["num_docs"], np.float32)
         scores: NDArray[np.float32] = self._index.get_scores_from_ids(ids)
         return scores
+
+    def document_counts(self, terms: list[str]) -> list[int]:
+        """Return how many chunks have each term."""
+        borders, vocabulary = self._index.scores["indptr"], self._index.vocab_dict
+        numbers = [vocabulary.get(term) for term in terms]
+        return [0 if n is None else int(borders[n + 1] - borders[n]) for n in numbers]

@@ -64,6 +64,10 @@ class Chunks:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return (self[number] for number in range(len(self)))
 
+    def part(self, first: int, count: int) -> Iterator[dict[str, Any]]:
+        """Yield some chunks that follow one another."""
+        return (self[number] for number in range(first, first + count))
+
 
 def searchable(chunk: Mapping[str, Any]) -> str:
     """Return the text of a chunk that is searched: its title and its text."""

@@ -1,4 +1,4 @@
-"""`strop index` and `strop search`: documents and what they say about a question."""
+"""`strop index`, `strop search`, `strop ask`: documents and what they say about a question."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from strop.cli.options import Json
+from strop.cli.options import Json, Target, Uncertified
 from strop.cli.output import respond
 from strop.core.system.terminal import bars
 from strop.core.system.visible import visible
@@ -60,6 +60,121 @@ def search(
     from strop.actions.documents import search as action
 
     respond(lambda: action(folder, question, k=k, dense=not words), _show_hits, as_json=as_json)
+
+
+def answer(
+    target: Target,
+    question: Annotated[str, typer.Argument(help="What to answer.")],
+    folder: Annotated[Path, typer.Option("--index", metavar="INDEX", help="Of strop index.")],
+    k: Annotated[int, typer.Option("--k", help="Most documents that the model is shown.")] = 4,
+    threshold: Annotated[
+        float,
+        typer.Option(help="Show documents if the best answers with this probability at least."),
+    ] = 0.5,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds for the search; then the model answers alone.")
+    ] = 10.0,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 256,
+    uncertified: Uncertified = False,
+    as_json: Json = False,
+) -> None:
+    """Answer from documents with citations, or from the model alone where they do not answer."""
+    from strop.actions.documents import answer_from_documents as action
+
+    def work() -> dict[str, Any]:
+        return action(
+            target,
+            folder,
+            question,
+            k=k,
+            threshold=threshold,
+            timeout=timeout,
+            max_tokens=max_tokens,
+            uncertified=uncertified,
+        )
+
+    respond(work, _show_answer, as_json=as_json)
+
+
+def raft(
+    source: Annotated[
+        Path, typer.Argument(metavar="DATA|DOCS", help="Questions with answers; or the documents.")
+    ],
+    folder: Annotated[Path, typer.Option("--index", metavar="INDEX", help="Of strop index.")],
+    out: Annotated[Path, typer.Option(help="File to write: .jsonl.")],
+    distractors: Annotated[int, typer.Option(help="Documents beside the right one.")] = 3,
+    without: Annotated[
+        float, typer.Option(help="Share of rows whose documents do not have the answer.")
+    ] = 0.15,
+    none: Annotated[float, typer.Option(help="Share of rows without documents.")] = 0.15,
+    absent: Annotated[
+        str,
+        typer.Option(help="Answer where the documents do not have it: refuse, or from memory."),
+    ] = "refuse",
+    writer: Annotated[
+        str | None,
+        typer.Option(help="Model or OpenAI-style address that writes questions about DOCS."),
+    ] = None,
+    writer_model: Annotated[str | None, typer.Option(help="Its name at that address.")] = None,
+    each: Annotated[int, typer.Option(help="Questions it tries for each chunk.")] = 4,
+    chunks: Annotated[int | None, typer.Option(help="Write about so many chunks only.")] = None,
+    seed: Annotated[int, typer.Option(help="Of shares, order and places.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write training rows in which the right document is hidden among those found beside it."""
+    from strop.actions.documents import raft as action
+
+    def work() -> dict[str, Any]:
+        with bars(quiet=as_json) as progress:
+            return action(
+                source,
+                folder,
+                out,
+                writer=writer,
+                writer_model=writer_model,
+                overwrite=overwrite,
+                each=each,
+                chunks=chunks,
+                distractors=distractors,
+                without=without,
+                none=none,
+                absent=absent,
+                seed=seed,
+                progress=progress,
+            )
+
+    respond(work, _show_rows, as_json=as_json)
+
+
+def _show_rows(result: dict[str, Any]) -> None:
+    """Print how many rows of each kind were written, and what was dropped."""
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in result["kinds"].items())
+    dropped = [f"dropped: {count:,} because {why}" for why, count in result["dropped"].items()]
+    _print(
+        [
+            f"{result['rows']:,} rows ({kinds}), {result['quoting']:,} quote their document",
+            f"written to {result['out']}",
+            *dropped,
+            *result["notes"],
+        ]
+    )
+
+
+def _show_answer(result: dict[str, Any]) -> None:
+    """Print the answer, what it quotes, and what it was answered from."""
+    lines = [result["answer"], ""]
+    for quote in result["quotes"]:
+        doubt = "" if quote["verbatim"] else "  (not in that document)"
+        lines.append(f"[{quote['number']}] “{quote['text']}”{doubt}")
+    cited = {citation["number"] for citation in result["citations"]}
+    for document in result["documents"]:
+        mark = "cited" if document["number"] in cited else "shown"
+        lines.append(f"[{document['number']}] {document['source']}  {mark}")
+    if result["answered_from"] == "model":
+        retrieval = result["retrieval"]
+        lines.append(f"answered by the model alone: {retrieval['status']}, {retrieval['reason']}")
+    _print(lines)
 
 
 def _show_index(result: dict[str, Any]) -> None:

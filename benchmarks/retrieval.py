@@ -1,0 +1,190 @@
+"""Recall of the index on SQuAD, and time to index and to search 100,000 chunks.
+
+Run as `python benchmarks/retrieval.py [recall] [size] [--chunks 100000] [--peers PYTHON]`; writes
+benchmarks/results/cpu/retrieval.json, each named part anew. `recall`: 1,000 questions over the 2,067
+passages of SQuAD's development set, by words, by meaning, and fused; the passages are rows with a title
+and a text. `size`: chunks of about 120 words put together from the sentences of these passages, indexed
+and searched by commands and in one process; bm25s alone is given the same texts, tokenised by itself.
+PYTHON is an interpreter with sentence-transformers and faiss-cpu, which embeds the same passages.
+"""
+
+import argparse
+import json
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from compare import HERE, RESULTS, circumstances
+
+from strop.core.files import read_json, write_json
+from strop.retrieval.building import Indexing, build_index
+from strop.retrieval.index import Index
+
+SQUAD = HERE.parent / ".cache" / "data" / "squad.json"
+QUESTIONS, K, WORDS_OF_CHUNK, SEARCHES = 1000, 5, 120, 200
+OUT = RESULTS / "retrieval.json"
+
+
+def main() -> None:
+    """Measure the named parts, both by default."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("parts", nargs="*", default=["recall", "size"])
+    parser.add_argument("--chunks", type=int, default=100_000)
+    parser.add_argument("--peers", help="an interpreter with sentence-transformers and faiss-cpu")
+    options = parser.parse_args()
+    results: dict[str, Any] = read_json(OUT) if OUT.is_file() else {}
+    with tempfile.TemporaryDirectory() as scratch:
+        if "recall" in options.parts:
+            results["recall"] = recall(Path(scratch), options.peers) | circumstances()
+        if "size" in options.parts:
+            results["size"] = size(Path(scratch), options.chunks) | circumstances()
+    write_json(OUT, results)
+
+
+def squad() -> tuple[list[tuple[str, str]], list[tuple[str, int]]]:
+    """Return all passages with their titles, and questions with the number of their passage."""
+    passages: list[tuple[str, str]] = []
+    questions: list[tuple[str, int]] = []
+    for article in json.loads(SQUAD.read_text())["data"]:
+        for paragraph in article["paragraphs"]:
+            questions += [(qa["question"], len(passages)) for qa in paragraph["qas"]]
+            passages.append((article["title"].replace("_", " "), paragraph["context"]))
+    return passages, random.Random(0).sample(questions, QUESTIONS)
+
+
+def recall(scratch: Path, peers: str | None) -> dict[str, Any]:
+    """Return how often the right passage is among the first five, by each ranking and fused."""
+    passages, questions = squad()
+    docs = scratch / "squad"
+    write_rows(docs, [{"title": title, "text": text} for title, text in passages])
+    table: dict[str, Any] = {}
+    for name in ("all-minilm-l6-v2", "static:all-minilm-l6-v2"):
+        start = time.perf_counter()
+        summary = build_index(docs, scratch / name.replace(":", "-"), Indexing(embedder=name))
+        seconds = time.perf_counter() - start
+        index = Index(Path(summary["out"]))
+        ranks = [ranked(index, question) for question, _ in questions]
+        table[name] = {
+            "chunks": summary["chunks"],
+            "seconds": seconds,
+            **{
+                way: share([rank[way] for rank in ranks], questions)
+                for way in ("words", "meaning", "fused")
+            },
+        }
+        print(name, table[name], flush=True)
+    if peers:
+        words = [peers, str(HERE / "retrieval_peer.py"), str(SQUAD)]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        table["sentence-transformers + faiss"] = json.loads(done.stdout.splitlines()[-1])
+        print(table["sentence-transformers + faiss"], flush=True)
+    table["bm25s"] = bm25s_recall(passages, questions)
+    return {"questions": len(questions), "passages": len(passages), "k": K, "recall": table}
+
+
+def ranked(index: Index, question: str) -> dict[str, list[int]]:
+    """Return the rows of the first five hits by each ranking and fused."""
+    ways: dict[str, list[int]] = {}
+    for way, rankings in index.rankings(question).items():
+        numbers = [int(index.chunks[i]["source"].rsplit(":", 1)[1]) - 1 for i in rankings[:50]]
+        ways[way] = list(dict.fromkeys(numbers))[:K]
+    return ways
+
+
+def share(ranks: list[list[int]], questions: list[tuple[str, int]]) -> float:
+    """Return the share of questions whose passage is among the first."""
+    return float(
+        np.mean([right in rank for rank, (_, right) in zip(ranks, questions, strict=True)])
+    )
+
+
+def bm25s_recall(
+    passages: list[tuple[str, str]], questions: list[tuple[str, int]]
+) -> dict[str, float]:
+    """Return what bm25s by itself ranks: its own tokens, English stop words left out."""
+    import bm25s
+
+    index = bm25s.BM25()
+    texts = [f"{title}\n{text}" for title, text in passages]
+    index.index(bm25s.tokenize(texts, show_progress=False), show_progress=False)
+    asked_for = bm25s.tokenize([question for question, _ in questions], show_progress=False)
+    numbers, _ = index.retrieve(asked_for, k=K, show_progress=False)
+    return {"words": share(numbers.tolist(), questions)}
+
+
+def size(scratch: Path, count: int) -> dict[str, Any]:
+    """Return the seconds to index many chunks, and the milliseconds of a search."""
+    passages, questions = squad()
+    docs = scratch / "many"
+    texts = chunks(passages, count)
+    write_rows(docs, [{"text": text} for text in texts])
+    out = scratch / "many.index"
+    start = time.perf_counter()
+    summary = build_index(docs, out, Indexing())
+    results: dict[str, Any] = {
+        "chunks": summary["chunks"],
+        "embedder": summary["embedder"],
+        "index_seconds": time.perf_counter() - start,
+        "index_bytes": sum(file.stat().st_size for file in out.rglob("*") if file.is_file()),
+    }
+    index = Index(out)
+    results |= searched(lambda question: index.search(question, K), questions)
+    with (docs / "rows.jsonl").open("a") as file:
+        file.write(json.dumps({"text": "One more row."}) + "\n")
+    start = time.perf_counter()
+    build_index(docs, out, Indexing())
+    results["update_seconds"] = time.perf_counter() - start
+    print(results, flush=True)
+    start = time.perf_counter()
+    import bm25s
+
+    alone = bm25s.BM25()
+    alone.index(bm25s.tokenize(texts, show_progress=False), show_progress=False)
+    results["bm25s_index_seconds"] = time.perf_counter() - start
+
+    def search(question: str) -> None:
+        alone.retrieve(bm25s.tokenize([question], show_progress=False), k=K, show_progress=False)
+
+    results |= {f"bm25s_{k}": v for k, v in searched(search, questions).items()}
+    print(results, flush=True)
+    return results
+
+
+def searched(search: Any, questions: list[tuple[str, int]]) -> dict[str, float]:
+    """Return the median and the 95th percentile of a search, in milliseconds."""
+    times = []
+    for question, _ in questions[:SEARCHES]:
+        start = time.perf_counter()
+        search(question)
+        times.append(1000 * (time.perf_counter() - start))
+    return {"search_ms": float(np.median(times)), "search_ms_95": float(np.quantile(times, 0.95))}
+
+
+def chunks(passages: list[tuple[str, str]], count: int) -> list[str]:
+    """Return texts of about 120 words each, of sentences drawn from the passages."""
+    sentences = [s for _, text in passages for s in re.split(r"(?<=[.!?]) ", text)]
+    rng = random.Random(0)
+    texts = []
+    for _ in range(count):
+        words: list[str] = []
+        while len(words) < WORDS_OF_CHUNK:
+            words += rng.choice(sentences).split()
+        texts.append(" ".join(words[: WORDS_OF_CHUNK + 20]))
+    return texts
+
+
+def write_rows(folder: Path, rows: list[dict[str, str]]) -> None:
+    """Write rows as one JSONL file in a folder."""
+    folder.mkdir()
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (folder / "rows.jsonl").write_text("".join(lines))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
