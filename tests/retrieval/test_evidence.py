@@ -25,19 +25,19 @@ def folder(tmp_path_factory):
 
 
 def test_a_question_that_a_document_answers_shows_it(folder):
-    shown = evidence(folder, "What is the limit for parking?", Retrieving())
+    shown = evidence(lambda: Index(folder), "What is the limit for parking?", Retrieving())
     assert shown.status == "shown"
     assert shown.hits[0].source == "parking.txt"
     assert shown.relevance[0] == shown.best > 0.5
 
 
 def test_a_question_about_something_else_shows_nothing(folder):
-    shown = evidence(folder, "Who composed the opera Fidelio?", Retrieving())
+    shown = evidence(lambda: Index(folder), "Who composed the opera Fidelio?", Retrieving())
     assert (shown.status, shown.hits) == ("nothing_relevant", ())
 
 
 def test_an_index_that_is_not_there_is_a_reason_and_no_error(tmp_path):
-    shown = evidence(tmp_path / "nowhere", "What?", Retrieving())
+    shown = evidence(lambda: Index(tmp_path / "nowhere"), "What?", Retrieving())
     assert (shown.status, shown.hits) == ("missing", ())
     assert "nowhere" in shown.reason
 
@@ -46,7 +46,7 @@ def test_a_damaged_index_is_a_reason_and_no_error(folder, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(folder, copy)
     (copy / "chunks.jsonl").write_bytes(b"{}")
-    assert evidence(copy, "parking", Retrieving()).status == "damaged"
+    assert evidence(lambda: Index(copy), "parking", Retrieving()).status == "damaged"
 
 
 class Slow(Index):
@@ -58,7 +58,7 @@ class Slow(Index):
 
 def test_a_search_beyond_its_time_shows_nothing(folder):
     start = time.monotonic()
-    shown = evidence(Slow(folder), "parking", Retrieving(timeout=0.05))
+    shown = evidence(lambda: Slow(folder), "parking", Retrieving(timeout=0.05))
     assert shown.status == "slow"
     assert time.monotonic() - start < 2
 

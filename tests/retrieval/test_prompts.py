@@ -6,6 +6,7 @@ from strop.retrieval.prompts import (
     INSTRUCTION,
     REFUSAL,
     Shown,
+    has_answer,
     is_refusal,
     parsed,
     prompt_text,
@@ -102,3 +103,13 @@ def test_the_sentence_of_an_answer_is_found(answer, sentence):
     text = "Curie was a chemist. She was born in 1867 in Warsaw. Later she moved to Paris!"
     assert sentence_with(text, answer) == sentence
     assert sentence_with(text, "London") is None
+
+
+@pytest.mark.parametrize("answer", ["7", "127", "Mar", "27"])
+def test_an_answer_is_no_part_of_a_word_or_a_number(answer):
+    assert not has_answer("Marie has 1,127 of them.", [answer])
+    assert has_answer(f"Marie has 1,127 of ({answer}).", [answer])
+
+
+def test_an_answer_stands_inside_a_sentence_without_spaces():
+    assert sentence_with("人口は多い。東京は日本の首都です。", "日本") == "東京は日本の首都です。"

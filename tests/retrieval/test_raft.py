@@ -10,9 +10,9 @@ import pytest
 from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.retrieval.building import Indexing, build_index
 from strop.retrieval.index import Index
-from strop.retrieval.prompts import REFUSAL, Shown, parsed, prompt_text
+from strop.retrieval.prompts import REFUSAL, Shown, has_answer, parsed, prompt_text
 from strop.retrieval.raft.questions import QuestionAnswer, question_answers
-from strop.retrieval.raft.rows import Mixture, has_answer, raft_rows
+from strop.retrieval.raft.rows import Mixture, raft_rows
 from strop.retrieval.raft.writer import RemoteWriter, Writing, written_questions
 
 TOPICS = ("leave", "parking", "laptops", "travel", "insurance", "training", "pension", "lunch")

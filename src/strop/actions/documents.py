@@ -77,6 +77,7 @@ def answer_from_documents(
     """
     from strop.core.errors import ConfigError
     from strop.retrieval.evidence import Retrieving, evidence
+    from strop.retrieval.index import Index
     from strop.retrieval.prompts import parsed, prompt_text
     from strop.serving.chat import chat_model
 
@@ -84,7 +85,7 @@ def answer_from_documents(
         raise ConfigError("the question is empty")
     how = Retrieving(**retrieving)
     reply = chat_model(target, uncertified=uncertified)
-    documents = evidence(folder, question, how)
+    documents = evidence(lambda: Index(folder), question, how)
     prompt = prompt_text(question, documents.shown)
     text = "".join(reply([{"role": "user", "content": prompt}], max_tokens))
     answer = parsed(text, documents.shown)
@@ -168,3 +169,43 @@ def raft(
         "dropped": dict(dropped),
         "notes": [*notes, *index.notes],
     }
+
+
+def compare(
+    run: str,
+    folder: Path,
+    source: Path,
+    *,
+    raft: str | None = None,
+    progress: Progress = silent,
+    **options: Any,
+) -> dict[str, Any]:
+    """Measure base and tuned models with and without retrieval on the same questions.
+
+    Args:
+        run: folder of a run, or a model.
+        folder: of an index of the documents.
+        source: file of questions with answers.
+        raft: folder of a run that was trained on rows of `strop raft`.
+        progress: called while models answer.
+        options: fields of `strop.retrieval.comparison.Comparing`, and `k`, `threshold`, `timeout`.
+
+    Raises:
+        StropError: a run, the index or the questions cannot be used.
+    """
+    from strop.core.errors import ConfigError
+    from strop.retrieval.comparison import Comparing, compare_retrieval
+    from strop.retrieval.evidence import Retrieving
+    from strop.retrieval.index import Index
+    from strop.retrieval.raft.questions import question_answers
+    from strop.runs.run import Run
+
+    if raft is not None and not Run.is_at(Path(raft)):
+        raise ConfigError(f"--raft {raft} is no run folder; train one on the rows of strop raft")
+    names = ("k", "threshold", "timeout")
+    retrieving = Retrieving(**{name: options.pop(name) for name in names if name in options})
+    how = Comparing(retrieving, progress=progress, **options)
+    questions, notes = question_answers(source)
+    index = Index(folder)
+    result = compare_retrieval(run, index, questions, how, raft)
+    return {**result, "notes": [*notes, *index.notes]}

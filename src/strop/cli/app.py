@@ -10,7 +10,7 @@ import strop
 from strop.cli.commands.chat import chat
 from strop.cli.commands.data import data as data_commands
 from strop.cli.commands.doctor import doctor
-from strop.cli.commands.documents import answer, index, raft, search
+from strop.cli.commands.documents import answer, compare, index, raft, search
 from strop.cli.commands.evaluate import evaluate
 from strop.cli.commands.export import export, push
 from strop.cli.commands.predict import predict
@@ -108,6 +108,10 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "search": (search, 'strop search handbook.index "How long is the notice period?" --k 3'),
     "ask": (answer, 'strop ask runs/tone --index handbook.index "How long is the notice period?"'),
     "raft": (raft, "strop raft questions.jsonl --index handbook.index --out rows.jsonl"),
+    "compare": (
+        compare,
+        "strop compare runs/tone questions.jsonl --index handbook.index --raft runs/raft",
+    ),
     "push": (push, "strop push runs/tone/export/merged me/tone"),
 }
 """Each command by its name: the function, and an example for its help."""

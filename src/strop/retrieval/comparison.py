@@ -19,9 +19,8 @@ from strop.metrics.text import contains, exact_match, token_f1
 from strop.models import Sampling, load, sample
 from strop.retrieval.evidence import Evidence, Retrieving, evidence
 from strop.retrieval.index import Hit, Index
-from strop.retrieval.prompts import Parsed, Shown, parsed, prompt_text
+from strop.retrieval.prompts import Parsed, Shown, has_answer, parsed, prompt_text
 from strop.retrieval.raft.questions import QuestionAnswer
-from strop.retrieval.raft.rows import has_answer
 from strop.runs.run import Run
 
 WORKS, IRRELEVANT, DOWN = "works", "irrelevant", "down"
@@ -142,7 +141,7 @@ def _shown(
     working = []
     for number, one in enumerate(pairs):
         how.progress("searching", number, len(pairs))
-        working.append(evidence(index, one.question, how.retrieving))
+        working.append(evidence(lambda: index, one.question, how.retrieving))
     misleading = [_irrelevant(index, one, how.retrieving.k, rng) for one in pairs]
     return {WORKS: working, IRRELEVANT: misleading, DOWN: [Evidence("missing")] * len(pairs)}
 

@@ -4,7 +4,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from strop.core.errors import ConfigError, StropError
@@ -81,14 +80,14 @@ class Retrieving:
             raise ConfigError("; ".join(faults))
 
 
-def evidence(source: Index | Path, question: str, how: Retrieving) -> Evidence:
+def evidence(source: Callable[[], Index], question: str, how: Retrieving) -> Evidence:
     """Return what is shown for a question; nothing that is wrong with an index is an error here.
 
     Where the best chunk's relevance is below the threshold nothing is shown; else the k best of
     those that are at least half as relevant as the threshold asks.
 
     Args:
-        source: an open index, or the folder of one.
+        source: returns the index, and may open it first; its time counts.
         question: any text.
         how: see `Retrieving`.
     """
@@ -123,10 +122,10 @@ def _within(work: Callable[[], None], seconds: float) -> bool:
     return not thread.is_alive()
 
 
-def _retrieved(source: Index | Path, question: str, how: Retrieving) -> Evidence:
+def _retrieved(source: Callable[[], Index], question: str, how: Retrieving) -> Evidence:
     if not question.strip():
         return Evidence("nothing_relevant", reason="the question is empty")
-    index = source if isinstance(source, Index) else Index(source)
+    index = source()
     hits = index.search(question, how.k)
     note = "; ".join(index.notes) or None
     probabilities = relevances(index, question, hits)

@@ -1,5 +1,6 @@
 """An index that is open: searched by words and by meaning, both ranks fused."""
 
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -67,6 +68,7 @@ class Index:
         self.chunks = Chunks(folder)
         self.notes: list[str] = []
         """Sentences about what is not searched."""
+        self._lock = threading.Lock()
         self._lexical = Lexical(folder / LEXICAL)
         self._vectors: NDArray[np.float32] | None = None
         self._embedder: Embedder | None = None
@@ -132,6 +134,17 @@ class Index:
             ranks["meaning"] = best(dense, _CANDIDATES).tolist()
         return ranks | {"fused": list(self._fused(lexical, dense, _CANDIDATES))}
 
+    def embedded(self, texts: list[str]) -> NDArray[np.float32]:
+        """Return the vectors of texts by the index's embedding model, one caller at a time.
+
+        Raises:
+            ConfigError: it has none.
+        """
+        if self._embedder is None:
+            raise ConfigError(f"{self.folder} has words alone and no embedding model")
+        with self._lock:  # tokenizers are not to be used by several threads
+            return self._embedder.encode(texts)
+
     def document_counts(self, terms: list[str]) -> list[int]:
         """Return how many chunks have each term."""
         return self._lexical.document_counts(terms)
@@ -145,7 +158,7 @@ class Index:
             raise DataError(f"{self.folder} is damaged: its parts differ in length; {REBUILD}")
         if self._vectors is None or self._embedder is None:
             return lexical, None
-        return lexical, self._vectors @ self._embedder.encode([question])[0]
+        return lexical, self._vectors @ self.embedded([question])[0]
 
     def _fused(
         self, lexical: NDArray[np.float32], dense: NDArray[np.float32] | None, depth: int

@@ -27,6 +27,7 @@ _MARKERS = re.compile(
 """First signs of what chat templates put between turns, and of the borders of documents."""
 _APART = {"<": "‹", ">": "›", "[": "［"}
 _QUOTE = re.compile(r"^>[ \t]*(.+?)[ \t]*\[(\d+)\][ \t]*\.?[ \t]*$", re.MULTILINE)
+_SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*\s+|[。！？]|\n+")
 _NUMBER = re.compile(r"\[(\d+)\]")
 
 
@@ -125,12 +126,33 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
+def has_answer(text: str, answers: Iterable[str]) -> bool:
+    """Return whether one of the answers stands in a text, but for case and white space."""
+    return any(_place(text, answer) for answer in answers)
+
+
 def sentence_with(text: str, answer: str) -> str | None:
     """Return the sentence of a text in which an answer stands, or None where none has it."""
-    place = text.casefold().find(answer.casefold().strip()) if answer.strip() else -1
-    if place < 0:
+    match = _place(text, answer)
+    if match is None:
         return None
-    ends = [m.end() for m in re.finditer(r"[.!?…][\"'”’)\]]*\s+|[。！？]|\n+", text)]
-    start = max((e for e in ends if e <= place), default=0)
-    end = min((e for e in ends if e >= place + len(answer.strip())), default=len(text))
+    ends = [m.end() for m in _SENTENCE_END.finditer(text)]
+    start = max((end for end in ends if end <= match.start()), default=0)
+    end = min((end for end in ends if end >= match.end()), default=len(text))
     return text[start:end].strip()
+
+
+def _place(text: str, answer: str) -> re.Match[str] | None:
+    """Return where an answer stands in a text; 7 does not stand in 1,127 nor in 7th."""
+    words = answer.split()
+    if not words:
+        return None
+    before = r"(?<![A-Za-z0-9])(?<!\d[.,])" if _is_ascii(words[0][0]) else ""
+    after = r"(?![A-Za-z0-9])(?![.,]\d)" if _is_ascii(words[-1][-1]) else ""
+    pattern = before + r"\s+".join(map(re.escape, words)) + after
+    return re.search(pattern, text, re.IGNORECASE)
+
+
+def _is_ascii(character: str) -> bool:
+    """Return whether a character is a letter or a digit of a script with spaces, as far as ASCII."""
+    return character.isascii() and character.isalnum()

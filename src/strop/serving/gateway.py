@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from strop.core.errors import ConfigError
 from strop.serving.access import Access
+from strop.serving.documents import Documents, Prepared
 from strop.serving.engine import Engine
 from strop.serving.parameters import check_parameters
+from strop.serving.replies import answered, engine_fault, fault, passed_on
 from strop.serving.requests import RequestError, served_request
 
 _LARGEST_BODY = 64 * 2**20
@@ -52,6 +54,7 @@ class Gateway:
         routes: the models by the names that requests give.
         port: 0 lets the system choose.
         access: the address to listen on, and who may ask; None: programs on this machine.
+        documents: shown to models that chat, and searched.
         log: whether each request is logged.
         patience: seconds that a request may take to arrive, and a connection may be open without.
 
@@ -65,6 +68,7 @@ class Gateway:
         *,
         port: int = 8080,
         access: Access | None = None,
+        documents: Documents | None = None,
         log: bool = False,
         patience: float = _PATIENCE,
     ) -> None:
@@ -72,7 +76,7 @@ class Gateway:
             raise ConfigError(
                 f"port is {port}; it must be from 0, which takes any free one, to 65535"
             )
-        self.routes = dict(routes)
+        self.routes, self.documents = dict(routes), documents
         self.access, self.port = access or Access(), port
         self._log, self._patience = log, patience
         self._answering: set[Any] = set()
@@ -116,6 +120,8 @@ class Gateway:
         app.router.add_get("/v1/models", self._models)
         for name in _SERVED:
             app.router.add_post(f"/v1/{name}", self._completed)
+        for path in ("/search", "/v1/embeddings") if self.documents else ():
+            app.router.add_post(path, self._of_documents)
         # A client that hangs up ends its handler, which hangs up on llama.cpp, which stops.
         runner = web.AppRunner(
             app,
@@ -179,23 +185,23 @@ class Gateway:
         """Return why a request is not looked at, or None."""
         if not self.access.host_fits(request.host):
             text = f"this server is {self.address}, not {request.host}"
-            return _fault(403, text, "host_not_allowed")
+            return fault(403, text, "host_not_allowed")
         if not self.access.origin_fits(origin):
             text = f"pages of {origin} may not ask; start the server with --allow-origin {origin}"
-            return _fault(403, text, "origin_not_allowed")
+            return fault(403, text, "origin_not_allowed")
         if request.method == "OPTIONS" or request.path == "/health":
             return None
         if not self.access.key_fits(request.headers.get("Authorization", "")):
-            return _fault(401, "the API key is missing or wrong", "invalid_api_key")
+            return fault(401, "the API key is missing or wrong", "invalid_api_key")
         return None
 
     async def _answer(self, request: web.Request, handler: Any) -> web.StreamResponse:
         try:
             return await handler(request)
         except web.HTTPRequestEntityTooLarge:
-            return _fault(413, f"a request may have {_LARGEST_BODY // 2**20} MiB", "too_large")
+            return fault(413, f"a request may have {_LARGEST_BODY // 2**20} MiB", "too_large")
         except web.HTTPException as e:
-            return _fault(e.status, f"{request.method} {request.path}: {e.reason}", "not_served")
+            return fault(e.status, f"{request.method} {request.path}: {e.reason}", "not_served")
 
     async def _body(self, request: web.Request) -> bytes:
         """Return what a request carries.
@@ -219,26 +225,49 @@ class Gateway:
         known = [{"id": name, "object": "model", "owned_by": "strop"} for name in self.routes]
         return web.json_response({"object": "list", "data": known})
 
-    async def _completed(self, request: web.Request) -> web.StreamResponse:
+    async def _read(self, request: web.Request) -> dict[str, Any] | web.Response:
+        """Return the object that a request carries, or the fault that answers it."""
         try:
             body = json.loads(await self._body(request))
         except RequestError as e:
-            return _fault(408 if e.code == "request_timeout" else 400, str(e), e.code)
+            return fault(408 if e.code == "request_timeout" else 400, str(e), e.code)
         except (ValueError, RecursionError) as e:
-            return _fault(400, f"the request is not valid JSON: {e}", "invalid_json")
+            return fault(400, f"the request is not valid JSON: {e}", "invalid_json")
         if not isinstance(body, dict):
-            return _fault(400, "the request is not a JSON object", "invalid_json")
+            return fault(400, "the request is not a JSON object", "invalid_json")
+        return body
+
+    async def _of_documents(self, request: web.Request) -> web.Response:
+        """Answer a search, or a request for embeddings."""
+        assert self.documents is not None
+        body = await self._read(request)
+        if isinstance(body, web.Response):
+            return body
+        work = self.documents.search if request.path == "/search" else self.documents.embeddings
+        try:
+            return web.json_response(await work(body))
+        except RequestError as e:
+            status = 503 if e.code == "index_unavailable" else 400
+            return fault(status, str(e), e.code, e.param)
+
+    async def _completed(self, request: web.Request) -> web.StreamResponse:
+        body = await self._read(request)
+        if isinstance(body, web.Response):
+            return body
         name = body.get("model") or next(iter(self.routes))
         route = self.routes.get(name) if isinstance(name, str) else None
         if route is None:
             known = ", ".join(self.routes)
-            return _fault(404, f"there is no model {name!r}; known are {known}", "model_not_found")
+            return fault(404, f"there is no model {name!r}; known are {known}", "model_not_found")
         try:
             check_parameters(body, chat=request.path.endswith("chat/completions"))
             body = served_request(body, request.path, name, route.engine)
         except RequestError as e:
-            return _fault(400, str(e), e.code, e.param)
-        forwarded = {**body, "model": name, "lora": route.engine.weights_of(route.adapter)}
+            return fault(400, str(e), e.code, e.param)
+        prepared = Prepared(body)
+        if self.documents is not None and request.path.endswith("chat/completions"):
+            prepared = await self.documents.prepared(body)
+        forwarded = {**prepared.body, "model": name, "lora": route.engine.weights_of(route.adapter)}
         if not forwarded["lora"]:
             del forwarded["lora"]
         try:
@@ -247,52 +276,11 @@ class Gateway:
             async with self._client.post(url, json=forwarded, headers=headers) as answer:
                 if answer.content_type == "text/event-stream":
                     allowed = self.access.cross_origin_headers(request.headers.get("Origin"))
-                    return await _passed_on(request, answer.content, name, allowed)
-                answered = json.loads(await answer.read())
+                    return await passed_on(request, answer.content, name, allowed, prepared)
+                content = json.loads(await answer.read())
                 if answer.status >= 400:
-                    return _engine_fault(answer.status, answered)
-                return web.json_response(_named(answered, name))
+                    return engine_fault(answer.status, content)
+                return answered(content, name, prepared)
         except ClientError as e:
             logger.warning("the engine of %s failed: %s", name, e)
-            return _fault(502, f"the engine of {name} failed: {e}", "engine_failed")
-
-
-async def _passed_on(
-    request: web.Request, events: AsyncIterable[bytes], name: str, headers: dict[str, str]
-) -> web.StreamResponse:
-    """Give a stream of events on as it comes."""
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **headers})
-    response.headers["Cache-Control"] = "no-cache"
-    await response.prepare(request)
-    async for line in events:
-        if line.startswith(b"data: {"):
-            event = _named(json.loads(line[len(b"data: ") :]), name)
-            line = b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n"
-        await response.write(line)
-    await response.write_eof()
-    return response
-
-
-def _named(answer: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return an answer under the name that the request gave the model."""
-    return {**answer, "model": name} if "model" in answer else answer
-
-
-def _engine_fault(status: int, answer: Any) -> web.Response:
-    """Return what llama.cpp refuses in OpenAI's form, whose codes are texts.
-
-    It answers 500 to values that it cannot read; those are the client's, which would try 500 again.
-    """
-    error = answer.get("error") if isinstance(answer, dict) else None
-    error = error if isinstance(error, dict) else {}
-    kind = str(error.get("type") or "invalid_request_error")
-    message = str(error.get("message") or answer)
-    if status == 500:
-        status, kind = 400, "invalid_value"
-    return _fault(status, message, kind)
-
-
-def _fault(status: int, message: str, code: str, param: str | None = None) -> web.Response:
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    error = {"message": message, "type": kind, "param": param, "code": code}
-    return web.json_response({"error": error}, status=status)
+            return fault(502, f"the engine of {name} failed: {e}", "engine_failed")

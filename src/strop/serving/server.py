@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Any
 
-from strop.serving.access import Access
 from strop.serving.engine import CONTEXT, Engine, check_installed
 from strop.serving.served import find
 
@@ -39,23 +39,19 @@ class Server:
 def server(
     names: Sequence[str],
     *,
-    port: int = 8080,
-    access: Access | None = None,
     context: int = CONTEXT,
     slots: int = 4,
     uncertified: bool = False,
-    log: bool = False,
+    **listening: Any,
 ) -> Server:
     """Open the models, then listen for requests.
 
     Args:
         names: run folders, GGUF files or packaged models.
-        port: 0 lets the system choose.
-        access: the address to listen on, and who may ask; None: programs on this machine.
         context: tokens a conversation may have.
         slots: conversations answered at the same time by each file.
         uncertified: take exports that are not certified, or changed since.
-        log: whether each request is logged.
+        listening: `port`, `access`, `documents` and `log` of `strop.serving.gateway.Gateway`.
 
     Raises:
         StropError: a model cannot be served, or the address cannot be listened on.
@@ -79,7 +75,7 @@ def server(
             key = model.file, model.day
             number = None if model.adapter is None else adapters[key].index(model.adapter)
             routes[model.name] = Route(engines[key], number)
-        gateway = Gateway(routes, port=port, access=access, log=log)
+        gateway = Gateway(routes, **listening)
         stack.callback(gateway.close)
         resources = stack.pop_all()
     return Server(gateway.address, tuple(routes), gateway.access.api_key, resources)

@@ -147,6 +147,74 @@ def raft(
     respond(work, _show_rows, as_json=as_json)
 
 
+def compare(
+    run: Target,
+    source: Annotated[Path, typer.Argument(metavar="DATA", help="Questions with answers.")],
+    folder: Annotated[Path, typer.Option("--index", metavar="INDEX", help="Of strop index.")],
+    raft_run: Annotated[
+        str | None,
+        typer.Option("--raft", metavar="RUN", help="A run trained on strop raft's rows."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Draw so many questions.")] = None,
+    k: Annotated[int, typer.Option("--k", help="Most documents that are shown.")] = 4,
+    threshold: Annotated[
+        float, typer.Option(help="Least probability that the best document answers.")
+    ] = 0.5,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 96,
+    seed: Annotated[int, typer.Option(help="Of questions, irrelevant passages, intervals.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Measure base and tuned with retrieval that works, misleads or is down, and without."""
+    from strop.actions.documents import compare as action
+
+    def work() -> dict[str, Any]:
+        with bars(quiet=as_json) as progress:
+            return action(
+                run,
+                folder,
+                source,
+                raft=raft_run,
+                limit=limit,
+                k=k,
+                threshold=threshold,
+                max_new_tokens=max_tokens,
+                seed=seed,
+                progress=progress,
+            )
+
+    respond(work, _show_comparison, as_json=as_json)
+
+
+def _show_comparison(result: dict[str, Any]) -> None:
+    """Print a table of the arms, and the differences with their intervals."""
+    from rich.table import Table
+
+    measures = ("exact_match", "contains", "token_f1", "refused", "cited", "hallucinated")
+    table = Table("", *measures, title=f"{result['rows']:,} questions")
+    for arm, values in result["arms"].items():
+        table.add_row(arm, *(_percent(values.get(measure)) for measure in measures))
+    for pair, values in result["differences"].items():
+        table.add_row(pair, *(_percent(values.get(measure), sign="+") for measure in measures))
+    Console().print(table)
+    shown = result["retrieval"]
+    _print(
+        [
+            f"documents are shown for {shown['shown']:.0%} of the questions and have the answer for "
+            f"{shown['answer_shown']:.0%}",
+            *result["notes"],
+        ]
+    )
+
+
+def _percent(estimate: dict[str, Any] | None, sign: str = "") -> str:
+    if estimate is None:
+        return ""
+    value = f"{100 * estimate['value']:{sign}.1f}"
+    if estimate["low"] is None:
+        return value
+    return f"{value} ({100 * estimate['low']:{sign}.1f} to {100 * estimate['high']:{sign}.1f})"
+
+
 def _show_rows(result: dict[str, Any]) -> None:
     """Print how many rows of each kind were written, and what was dropped."""
     kinds = ", ".join(f"{kind} {count:,}" for kind, count in result["kinds"].items())

@@ -4,6 +4,7 @@ import contextlib
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,6 +34,10 @@ def serve(
             help="Web pages that may send requests, as http://localhost:3000, or * for all; repeatable.",
         ),
     ] = None,
+    index: Annotated[
+        Path | None,
+        typer.Option(help="Folder of strop index: chats show documents and answers cite them."),
+    ] = None,
     context: Annotated[int, typer.Option(min=1, help="Most tokens of a conversation.")] = 4096,
     slots: Annotated[int, typer.Option(min=1, help="Conversations answered at once.")] = 4,
     log_requests: Annotated[
@@ -42,7 +47,7 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Answer OpenAI-style requests from runs and GGUF files, by llama.cpp, until stopped."""
-    from strop.actions.serve import check_targets, description
+    from strop.actions.serve import check_targets, description, documents_of
 
     check_targets(targets)
     from strop.serving.access import Access
@@ -58,6 +63,7 @@ def serve(
                     targets,
                     port=port,
                     access=Access(host, api_key=api_key, origins=allow_origin or ()),
+                    documents=documents_of(index),
                     context=context,
                     slots=slots,
                     uncertified=uncertified,

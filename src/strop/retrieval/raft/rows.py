@@ -9,11 +9,19 @@ from typing import Any, Literal
 from strop.core.errors import ConfigError
 from strop.core.progress import Progress, silent
 from strop.retrieval.index import Hit, Index
-from strop.retrieval.prompts import REFUSAL, Shown, parsed, prompt_text, quoting, sentence_with
+from strop.retrieval.prompts import (
+    REFUSAL,
+    Shown,
+    has_answer,
+    parsed,
+    prompt_text,
+    quoting,
+    sentence_with,
+)
 from strop.retrieval.raft.questions import QuestionAnswer
 
 TOGETHER = 4
-"""Questions about one chunk that are pair about the same documents, so that prompts begin alike."""
+"""Questions about one chunk that are asked about the same documents, so that prompts begin alike."""
 _DEPTH = 30
 """Hits among which the right chunk and the distractors are."""
 Kind = Literal["right", "without", "none", "unanswerable"]
@@ -76,7 +84,7 @@ def raft_rows(
 
     `kind` is "right" where the right document is shown, "without" where others are, "none" where
     nothing is, "unanswerable" for a question that the data has no answer to. Questions about one
-    chunk come together and are pair about the same documents in the same order. An answer that
+    chunk come together and are asked about the same documents in the same order. An answer that
     stands in its document quotes the sentence, which is checked to be there word for word.
 
     Args:
@@ -125,12 +133,6 @@ def _answers(hit: Hit, pair: QuestionAnswer) -> bool:
         return True
     chunk, context = _squeezed(hit.text), _squeezed(pair.context)
     return chunk in context or context in chunk
-
-
-def has_answer(text: str, answers: Sequence[str]) -> bool:
-    """Return whether one of the answers stands in a text, but for case and white space."""
-    plain = _squeezed(text)
-    return any(_squeezed(answer) in plain for answer in answers)
 
 
 def _squeezed(text: str) -> str:

@@ -13,9 +13,8 @@ from strop.evaluation.answers.remote import RemoteModel, UnreachableError
 from strop.metrics.text import token_f1, words
 from strop.models import Sampling, load, sample
 from strop.retrieval.index import Index
-from strop.retrieval.prompts import quoted
+from strop.retrieval.prompts import has_answer, quoted
 from strop.retrieval.raft.questions import QuestionAnswer
-from strop.retrieval.raft.rows import has_answer
 
 CHUNKS_AT_ONCE = 16
 CONFIRMED = 0.6
