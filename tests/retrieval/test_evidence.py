@@ -53,14 +53,15 @@ class Slow(Index):
     """An index on a disk that does not answer."""
 
     def search(self, question, k=5):
-        time.sleep(5)
+        time.sleep(0.5)
+        return super().search(question, k)
 
 
 def test_a_search_beyond_its_time_shows_nothing(folder):
     start = time.monotonic()
     shown = evidence(lambda: Slow(folder), "parking", Retrieving(timeout=0.05))
     assert shown.status == "slow"
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 0.5
 
 
 def test_settings_that_cannot_work_are_named_all_at_once():

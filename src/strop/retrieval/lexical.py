@@ -29,8 +29,9 @@ def write_lexical(folder: Path, texts: Iterable[str]) -> None:
     ids = [
         [vocabulary.setdefault(term, len(vocabulary)) for term in terms_of(text)] for text in texts
     ]
-    if not vocabulary:  # signs alone
+    if not vocabulary:  # signs alone: a term that no question has
         vocabulary[""] = 0
+        ids = [[0] for _ in ids]
     index = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
     index.index((ids, vocabulary), create_empty_token=False, show_progress=False)
     index.save(str(folder), show_progress=False)

@@ -24,7 +24,7 @@ class Logistic:
         return 1 / (1 + math.exp(-(self.bias + self.words * coverage + self.meaning * cosine)))
 
 
-WORDS_ALONE = Logistic(-9.0, 12.0, 0.0)
+WORDS_ALONE = Logistic(-5.85, 11.3, 0.0)
 WITH_MEANING = Logistic(-9.0, 6.0, 9.0)
 """Fitted on questions whose passage is in the index and on the same ones with it taken out."""
 THRESHOLD = 0.5
@@ -33,9 +33,10 @@ THRESHOLD = 0.5
 def coverage(index: Index, question: str, hit: Hit) -> float:
     """Return the share of a question's terms that a chunk has, each weighted by how rare it is.
 
-    The weight is ln(1 + (N - n + 1/2) / (n + 1/2)) of a term that n of N chunks have, BM25's.
+    The weight is ln(1 + (N - n + 1/2) / (n + 1/2)) of a term that n of N chunks have, BM25's. Stop
+    words do not count, those of the language that the question has most of.
     """
-    terms = list(dict.fromkeys(terms_of(question)))
+    terms = _content(list(dict.fromkeys(terms_of(question))))
     if not terms:
         return 0.0
     counts = np.array(index.document_counts(terms))
@@ -43,6 +44,15 @@ def coverage(index: Index, question: str, hit: Hit) -> float:
     chunk = set(terms_of(searchable({"title": hit.title, "text": hit.text})))
     shared = np.array([term in chunk for term in terms])
     return float((weights * shared).sum() / weights.sum())
+
+
+def _content(terms: list[str]) -> list[str]:
+    """Return the terms that are no stop words; all where there are no others."""
+    from bm25s import stopwords
+
+    lists = [getattr(stopwords, name) for name in dir(stopwords) if name.startswith("STOPWORDS_")]
+    most = max(lists, key=lambda words: len(set(words) & set(terms)))
+    return [term for term in terms if term not in most] or terms
 
 
 def relevances(index: Index, question: str, hits: Sequence[Hit]) -> list[float]:

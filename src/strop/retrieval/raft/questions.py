@@ -79,7 +79,7 @@ def _of_conversations(source: Any) -> tuple[list[QuestionAnswer], list[str]]:
         messages = row.messages or []
         if len(messages) < 2 or messages[-1]["role"] != "assistant":
             continue
-        question, answer = (content_text(m.get("content") or "") for m in messages[-2:])
+        question, answer = (content_text(message) for message in messages[-2:])
         if question.strip() and answer.strip():
             pairs.append(QuestionAnswer(row.line, question.strip(), (answer.strip(),)))
     if not pairs:
