@@ -35,8 +35,9 @@ def loaded_by(code: str) -> set[str]:
     """Return the modules that a fresh interpreter loads for `code`."""
     ends = "\nexcept SystemExit:\n    pass\n"
     body = "".join(f"    {line}\n" for line in code.splitlines())
-    new = "sys.stderr.write('\\n'.join(set(sys.modules) - before))"
-    return set(run(f"import sys\nbefore = set(sys.modules)\ntry:\n{body}{ends}{new}").split())
+    new = "sys.stderr.write('\\0' + '\\n'.join(set(sys.modules) - before))"
+    printed = run(f"import sys\nbefore = set(sys.modules)\ntry:\n{body}{ends}{new}")
+    return set(printed.rpartition("\0")[2].split())
 
 
 def test_import_loads_under_fifty_modules():

@@ -172,10 +172,10 @@ def test_the_best_scores_come_in_order_and_equal_ones_as_they_stand():
 
 
 def test_reciprocal_rank_fusion_prefers_what_both_rankings_have():
-    fused = fuse([np.array([4, 5]), np.array([5, 6])])
+    fused = fuse([np.array([4, 5]), np.array([5, 6])], [1.0, 1.0])
     assert list(fused) == [5, 4, 6]
     assert fused[5] == pytest.approx((61 / 62 + 1) / 2)
 
 
 def test_the_first_of_both_rankings_scores_one():
-    assert fuse([np.array([2]), np.array([2])])[2] == 1.0
+    assert fuse([np.array([2]), np.array([2])], [1.0, 0.2])[2] == 1.0

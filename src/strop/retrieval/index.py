@@ -103,8 +103,8 @@ class Index:
     def search(self, question: str, k: int = 5) -> list[Hit]:
         """Return the k best chunks for a question, best first; exact over all chunks.
 
-        A chunk's score is the sum over both rankings of (RRF + 1) / (RRF + rank), divided by their
-        number. Chunks without a word of the question are not ranked by words.
+        A chunk's score is the mean over both rankings of (RRF + 1) / (RRF + rank), the ranking by
+        meaning weighted by how far its embedding model is trusted. Chunks without a word of the question are not ranked by words.
 
         Args:
             question: any text.
@@ -164,7 +164,9 @@ class Index:
         self, lexical: NDArray[np.float32], dense: NDArray[np.float32] | None, depth: int
     ) -> dict[int, float]:
         rankings = [best(lexical, depth, above=0.0)]
-        return fuse([*rankings, best(dense, depth)] if dense is not None else rankings)
+        if dense is None or self._embedder is None:
+            return fuse(rankings, [1.0])
+        return fuse([*rankings, best(dense, depth)], [1.0, self._embedder.trust])
 
     def _hit(
         self, number: int, score: float, lexical: float, dense: NDArray[np.float32] | None
@@ -196,11 +198,14 @@ def best(scores: NDArray[np.float32], count: int, above: float | None = None) ->
     return ordered
 
 
-def fuse(rankings: list[NDArray[np.int64]]) -> dict[int, float]:
-    """Return the fused score of each number that a ranking has, highest first."""
+def fuse(rankings: list[NDArray[np.int64]], weights: list[float]) -> dict[int, float]:
+    """Return the fused score of each number that a ranking has, highest first.
+
+    sum_r w_r (RRF + 1) / (RRF + rank_r) / sum_r w_r
+    """
     scores: dict[int, float] = {}
-    for ranking in rankings:
+    for ranking, weight in zip(rankings, weights, strict=True):
         for rank, number in enumerate(ranking.tolist(), 1):
-            share = (RRF + 1) / (RRF + rank) / len(rankings)
+            share = weight * (RRF + 1) / (RRF + rank) / sum(weights)
             scores[number] = scores.get(number, 0.0) + share
     return dict(sorted(scores.items(), key=lambda item: (-item[1], item[0])))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from strop.models.embedding.embedder import PACKAGED_EMBEDDERS
 from strop.retrieval.index import Hit, Index
 from strop.retrieval.storage import searchable
 from strop.retrieval.terms import terms_of
@@ -25,8 +26,11 @@ class Logistic:
 
 
 WORDS_ALONE = Logistic(-5.85, 11.3, 0.0)
-WITH_MEANING = Logistic(-9.0, 6.0, 9.0)
-"""Fitted on questions whose passage is in the index and on the same ones with it taken out."""
+WITH_MEANING = Logistic(-10.8, 8.9, 14.4)
+"""Fitted on questions whose passage is in the index, and on the same ones with its article left out.
+
+Cosines of other embedding models have other scales, so beside those words alone count.
+"""
 THRESHOLD = 0.5
 
 
@@ -57,9 +61,10 @@ def _content(terms: list[str]) -> list[str]:
 
 def relevances(index: Index, question: str, hits: Sequence[Hit]) -> list[float]:
     """Return for each hit the probability that it answers the question."""
+    calibrated = index.embedder is not None and index.embedder.name in PACKAGED_EMBEDDERS
     probabilities = []
     for hit in hits:
         share = coverage(index, question, hit)
-        logistic = WORDS_ALONE if hit.dense is None else WITH_MEANING
+        logistic = WITH_MEANING if calibrated and hit.dense is not None else WORDS_ALONE
         probabilities.append(logistic(share, hit.dense or 0.0))
     return probabilities

@@ -53,6 +53,8 @@ class Embedder(Protocol):
     """By which `open_embedder` opens it again."""
     sha256: str
     """Of its weights; vectors of other weights cannot be compared."""
+    trust: float
+    """Weight of its ranking beside that of words, which is 1."""
 
     def encode(self, texts: Sequence[str], progress: Progress = silent) -> NDArray[np.float32]:
         """Return a unit vector for each text, [N, D]; the zero vector for one without a token."""

@@ -27,6 +27,8 @@ class HiddenStates:
         StropError: see `strop.load`.
     """
 
+    trust = 0.1
+
     def __init__(self, name: str) -> None:
         self.name = name
         digests = folder_digests(resolve(name))

@@ -33,6 +33,8 @@ class SentenceEmbedder:
         DataError: a file is missing or damaged.
     """
 
+    trust = 1.0
+
     def __init__(self, name: str, sha256: str, folder: Path) -> None:
         from transformers import AutoModel, AutoTokenizer
 

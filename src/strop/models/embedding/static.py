@@ -32,6 +32,8 @@ class StaticVectors:
         DataError: a file is missing or damaged.
     """
 
+    trust = 0.2
+
     def __init__(self, name: str, sha256: str, folder: Path) -> None:
         from model2vec import StaticModel
 
