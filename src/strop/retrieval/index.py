@@ -104,7 +104,8 @@ class Index:
         """Return the k best chunks for a question, best first; exact over all chunks.
 
         A chunk's score is the mean over both rankings of (RRF + 1) / (RRF + rank), the ranking by
-        meaning weighted by how far its embedding model is trusted. Chunks without a word of the question are not ranked by words.
+        meaning weighted by how far its embedding model is trusted. Chunks without a word of the
+        question are not ranked by words.
 
         Args:
             question: any text.
