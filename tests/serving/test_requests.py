@@ -14,7 +14,7 @@ import strop
 from strop.exporting import export
 from strop.serving.engine import Engine
 from strop.serving.gateway import Gateway, Route
-from tests.tiny.saved import chats, save_model
+from tests.tiny.saved import TEMPLATE, chats, save_model
 
 pytestmark = pytest.mark.slow
 TOOL = {
@@ -35,16 +35,23 @@ WITH_TOOLS = (
     "{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
 )
 
+SQUARES = (
+    "{% for m in messages %}{% for a in range(m.content | length) %}"
+    "{% for b in range(m.content | length) %}{% endfor %}{% endfor %}{% endfor %}"
+)
+
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    """Serve a tiny model twice: its template knows no tools, or does."""
+    """Serve a tiny model: its template knows no tools, knows them, or takes ever longer."""
     folder = tmp_path_factory.mktemp("served")
     routes = {}
-    for name in ("plain", "tools"):
+    for name in ("plain", "tools", "squares"):
         model = save_model("llama3", folder / name / "model", max_position_embeddings=1024)
         if name == "tools":
             (model / "chat_template.jinja").write_text(WITH_TOOLS)
+        if name == "squares":
+            (model / "chat_template.jinja").write_text(SQUARES + TEMPLATE)
         settings = {"max_steps": 1, "batch_size": 4, "held_out": 2, "bits": 32, "quiet": True}
         run = strop.train(chats(12), model=str(model), out=folder / name / "run", **settings)
         (exported,) = export(run, "gguf", quant="f16", certified=False)
@@ -220,3 +227,13 @@ def test_the_child_that_tries_a_file_ends_where_a_rendering_does_not():
     code = "import time; from strop.serving import engine as e; e.SECONDS = 1; e._limit(); time.sleep(60)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == -signal.SIGALRM
+
+
+def test_a_chat_that_takes_too_much_to_render_is_refused(address):
+    chat = [{"role": "user", "content": "x" * 2000}]  # 4,000,000 steps
+    status, answer = posted(address, "squares", messages=chat)
+    assert status == 400
+    assert answer["code"] == "rendering_too_large"
+    assert answer["message"].endswith("it takes more than 2,000,000 steps")
+    short = [{"role": "user", "content": "x"}]
+    assert posted(address, "squares", messages=short, max_tokens=2)[0] == 200

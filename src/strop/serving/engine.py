@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import json
 import os
 import secrets
@@ -20,10 +19,13 @@ import psutil
 
 from strop.core import env
 from strop.core.digest import file_digest
-from strop.core.errors import ConfigError, DataError, MissingPackageError, UnsupportedError
+from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.core.files import read_cached, reading, write_cached
 from strop.core.system.processes import ending
+from strop.data.encoding.template import ChatTemplate
 from strop.data.encoding.templates import on_day
+from strop.serving.rendering import check_rendering
+from strop.serving.targets import check_installed
 
 CONTEXT = 4096
 """Tokens a conversation may have by default."""
@@ -52,19 +54,6 @@ _TOOL = {
         "parameters": {"type": "object", "properties": {}},
     },
 }
-
-
-def check_installed(*names: str) -> None:
-    """Refuse to serve without the packages of the extra `serve`, or those named.
-
-    Raises:
-        MissingPackageError: one is not installed; the text has the command.
-    """
-    needed = names or ("xllamacpp", "aiohttp", "pydantic")
-    if absent := [name for name in needed if importlib.util.find_spec(name) is None]:
-        raise MissingPackageError(
-            f'this needs {", ".join(absent)}; run: pip install "strop[serve]"'
-        )
 
 
 class Engine:
@@ -113,7 +102,8 @@ class Engine:
         if trying:
             _limit()
         self._read("/lora-adapters")  # by its loop; one that is stopped before it runs never ends
-        template = self._read("/props")["chat_template"]
+        self.template = _template(self._read("/props"), day)
+        template = self.template.source
         if day is not None and (dated := on_day(template, day)) != template:
             del self._server  # its mapped file is still in memory
             self._server = _opened(file, adapters, context, slots, self._key, dated)
@@ -153,8 +143,10 @@ class Engine:
             adapter: which of the adapters answers; None is the model without any.
 
         Raises:
+            DataError: rendering the chat takes too much.
             UnsupportedError: llama.cpp refuses the chat; the text says why.
         """
+        check_rendering(self.template, messages)
         body: dict[str, Any] = {
             "messages": list(messages),
             "max_tokens": max_tokens,
@@ -197,6 +189,11 @@ class Engine:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.address + route, data, self.headers)
         return urllib.request.urlopen(request)
+
+
+def _template(properties: dict[str, Any], day: date | None) -> ChatTemplate:
+    variables = {name: properties.get(name, "") for name in ("bos_token", "eos_token")}
+    return ChatTemplate(properties["chat_template"], variables, "the chat template", day)
 
 
 def _texts(event: dict[str, Any]) -> Iterator[str]:

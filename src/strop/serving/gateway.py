@@ -18,7 +18,7 @@ from strop.serving.documents import Documents, Prepared
 from strop.serving.engine import Engine
 from strop.serving.parameters import check_parameters
 from strop.serving.replies import answered, engine_fault, fault, passed_on
-from strop.serving.requests import RequestError, served_request
+from strop.serving.requests import RequestError, check_size, served_request
 
 _LARGEST_BODY = 64 * 2**20
 _LONGEST_EVENT = 16 * 2**20
@@ -262,11 +262,12 @@ class Gateway:
         try:
             check_parameters(body, chat=request.path.endswith("chat/completions"))
             body = served_request(body, request.path, name, route.engine)
+            prepared = Prepared(body)
+            if self.documents is not None and request.path.endswith("chat/completions"):
+                prepared = await self.documents.prepared(body)
+            await asyncio.to_thread(check_size, prepared.body, route.engine)
         except RequestError as e:
             return fault(400, str(e), e.code, e.param)
-        prepared = Prepared(body)
-        if self.documents is not None and request.path.endswith("chat/completions"):
-            prepared = await self.documents.prepared(body)
         forwarded = {**prepared.body, "model": name, "lora": route.engine.weights_of(route.adapter)}
         if not forwarded["lora"]:
             del forwarded["lora"]

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from strop.core.errors import DataError
 from strop.serving.engine import Engine
 from strop.serving.json_schema import dropped, impossible
+from strop.serving.rendering import check_rendering
 
 _MEDIA = ("image_url", "input_audio", "input_video", "video_url", "image", "audio", "video")
 _FORMATS = ("text", "json_object", "json_schema")
@@ -49,6 +51,21 @@ def served_request(body: dict[str, Any], path: str, name: str, engine: Engine) -
     _check_parts(body.get("messages"), name)
     _check_format(body)
     return _with_tools(body, name, engine)
+
+
+def check_size(body: Mapping[str, Any], engine: Engine) -> None:
+    """Refuse a chat that takes too much to render; it takes as long as the rendering.
+
+    Raises:
+        RequestError: a limit of renderings is exceeded.
+    """
+    if (messages := body.get("messages")) is None:
+        return
+    try:
+        variables = body.get("chat_template_kwargs")
+        check_rendering(engine.template, messages, body.get("tools"), variables)
+    except DataError as e:
+        raise RequestError(str(e), "messages", "rendering_too_large") from e
 
 
 def _check_parts(messages: Any, name: str) -> None:

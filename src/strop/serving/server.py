@@ -7,8 +7,9 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from strop.serving.engine import CONTEXT, Engine, check_installed
+from strop.serving.engine import CONTEXT, Engine
 from strop.serving.served import find
+from strop.serving.targets import check_installed
 
 
 @dataclass(frozen=True, slots=True)

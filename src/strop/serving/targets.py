@@ -1,9 +1,24 @@
-"""Names that can be served, checked before anything heavy is imported."""
+"""Names that can be served, and what serving needs, checked before anything heavy is imported."""
 
-from strop.core.errors import ConfigError
+import importlib.util
+
+from strop.core.errors import ConfigError, MissingPackageError
 from strop.core.files import expanded
 from strop.models.packaged import PACKAGED, nearest
 from strop.runs.run import Run
+
+
+def check_installed(*names: str) -> None:
+    """Refuse to serve without the packages of the extra `serve`, or those named.
+
+    Raises:
+        MissingPackageError: one is not installed; the text has the command.
+    """
+    needed = names or ("xllamacpp", "aiohttp", "pydantic")
+    if absent := [name for name in needed if importlib.util.find_spec(name) is None]:
+        raise MissingPackageError(
+            f'this needs {", ".join(absent)}; run: pip install "strop[serve]"'
+        )
 
 
 def check_target(name: str) -> None:

@@ -52,6 +52,11 @@ _SLOW = frozenset(("urlize", "striptags", "wordwrap", "pprint", "xmlattr", "word
 _SPLITS = frozenset(("split", "rsplit", "splitlines"))
 _WIDE = re.compile(r"[%{][^%{}a-zA-Z]*(\d{6}|\*)")
 
+
+class LimitError(jinja2.TemplateError):
+    """A rendering that would take more than it may."""
+
+
 Size = tuple[int, int, int]
 """Number of values in a value, itself included; characters of its texts; levels."""
 
@@ -78,19 +83,19 @@ class Meter:
         """Count an iteration of a loop, or a call as `count` of them."""
         self.steps += count
         if self.steps > MOST_STEPS:
-            raise jinja2.TemplateError(f"it takes more than {MOST_STEPS:,} steps")
+            raise LimitError(f"it takes more than {MOST_STEPS:,} steps")
         self._look_at_clock()
 
     def _look_at_clock(self) -> None:
         self._ticks += 1
         if self._ticks % 64 == 0 and time.thread_time() > self._until:
-            raise jinja2.TemplateError(f"it takes more than {MOST_SECONDS:g} seconds")
+            raise LimitError(f"it takes more than {MOST_SECONDS:g} seconds")
 
     def spend(self, count: int) -> None:
         """Count bytes."""
         self.bytes += count
         if self.bytes > self._most_bytes:
-            raise jinja2.TemplateError(
+            raise LimitError(
                 f"what it makes takes more than {self._most_bytes / 2**20:,.0f} MiB of memory"
             )
         self._look_at_clock()
@@ -104,19 +109,19 @@ class Meter:
             self.size(value)
             self.spend(sys.getsizeof(value))
         elif isinstance(value, int) and value.bit_length() > _LARGEST_BITS:
-            raise jinja2.TemplateError(f"it computes a number of {value.bit_length():,} bits")
+            raise LimitError(f"it computes a number of {value.bit_length():,} bits")
         return value
 
     def check_length(self, length: int) -> None:
         """Refuse a text of this length if it is too long."""
         if length > self._most[1]:
-            raise jinja2.TemplateError("it makes a text that grows without bound")
+            raise LimitError("it makes a text that grows without bound")
 
     def size(self, value: Any) -> Size:
         """Return the size of a value, what stands in it twice counted twice.
 
         Raises:
-            TemplateError: it is larger than the limits.
+            LimitError: it is larger than the limits.
         """
         if isinstance(value, (str, bytes)):
             return 1, len(value), 0
@@ -134,10 +139,10 @@ class Meter:
             depth = max(depth, size[2])
         size = (values, characters, depth + 1)
         if values > self._most[0]:
-            raise jinja2.TemplateError("it makes a list that grows without bound")
+            raise LimitError("it makes a list that grows without bound")
         self.check_length(characters)
         if depth >= self._most[2]:
-            raise jinja2.TemplateError(f"it makes lists more than {DEEPEST} levels deep")
+            raise LimitError(f"it makes lists more than {DEEPEST} levels deep")
         self._sizes[id(value)] = value, size
         return size
 
@@ -145,20 +150,20 @@ class Meter:
         """Refuse a filter whose result would be too large, or take too long."""
         text = args[0] if args and isinstance(args[0], str) else None
         if text is not None and name in _PER_CHARACTER | _SLOW and len(text) > _LONGEST_FOR_SLOW:
-            raise jinja2.TemplateError(f"it takes a text of {len(text):,} characters apart")
+            raise LimitError(f"it takes a text of {len(text):,} characters apart")
         if text is not None and name in _SLOW:
             longest = max(map(len, (a for a in (*args, *kwargs.values()) if isinstance(a, str))))
             self.check_length(len(text) * (1 + longest * (longest > len(text))))
         start = kwargs.get("start", args[2] if len(args) > 2 else 0)
         if name == "sum" and isinstance(start, (list, tuple)) and not _is_short(args[0]):
-            raise jinja2.TemplateError("it adds up too many lists")
+            raise LimitError("it adds up too many lists")
         if name in ("pprint", "tojson") and args:
             values, characters, depth = self.size(args[0])
             inset = kwargs.get("indent", args[1] if len(args) > 1 else 0)
             around = sum(map(len, kwargs.get("separators") or ()))
             self.check_length(values * (depth * _width(inset) + around) + characters)
             if name == "pprint" and values > 10_000:
-                raise jinja2.TemplateError(f"it writes {values:,} values with pprint")
+                raise LimitError(f"it writes {values:,} values with pprint")
         if name == "join" and not isinstance(args[0], str):
             self._before_join(_text(args[1:], kwargs), args[0])
         elif name == "indent" and text is not None:
@@ -193,7 +198,7 @@ class Meter:
     def before_format(self, text: str, values: Iterable[Any]) -> None:
         """Refuse a format that would write too much."""
         if _WIDE.search(text):
-            raise jinja2.TemplateError("it makes a text that grows without bound")
+            raise LimitError("it makes a text that grows without bound")
         places = text.count("%") + text.count("{")
         longest = max((self.size(value)[1] for value in values), default=0)
         self.check_length(len(text) + places * longest)
@@ -205,7 +210,7 @@ class Meter:
         if isinstance(right, (str, bytes, list, tuple)) and isinstance(left, int):
             values, characters, _ = self.size(right)
             if max(values, characters) * max(left, 0) > LARGEST_NUMBER:
-                raise jinja2.TemplateError("it makes a text that grows without bound")
+                raise LimitError("it makes a text that grows without bound")
 
     def _before_join(self, separator: str, parts: Any) -> None:
         if isinstance(parts, (list, tuple, dict)):
@@ -216,7 +221,7 @@ def refuse_huge(args: Iterable[Any], kwargs: dict[str, Any]) -> None:
     """Refuse numbers, such as widths, that are no measure of anything in a conversation."""
     for value in (*args, *kwargs.values()):
         if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
-            raise jinja2.TemplateError(f"it computes with the number {value:.3g}")
+            raise LimitError(f"it computes with the number {value:.3g}")
 
 
 def _is_short(value: Any) -> bool:

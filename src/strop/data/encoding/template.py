@@ -85,16 +85,31 @@ class ChatTemplate:
         assert isinstance(text, Traced)
         return text, parts
 
-    def plain(self, messages: Sequence[Message], tools: Any, *, prompt: bool = False) -> str:
-        """Return the conversation as the text that transformers renders.
+    def plain(
+        self,
+        messages: Sequence[Message],
+        tools: Any,
+        *,
+        prompt: bool = False,
+        variables: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Return the conversation as the text that transformers renders with these variables.
 
         Raises:
             DataError: the template refuses the conversation, or fails on it.
         """
         copies = [_with_reasoning(plain_values(message)) for message in messages]
-        return self._rendered(copies, plain_values(tools), prompt, traced=False)
+        return self._rendered(copies, plain_values(tools), prompt, traced=False, more=variables)
 
-    def _rendered(self, messages: Any, tools: Any, prompt: bool, *, traced: bool) -> str:
+    def _rendered(
+        self,
+        messages: Any,
+        tools: Any,
+        prompt: bool,
+        *,
+        traced: bool,
+        more: Mapping[str, Any] | None = None,
+    ) -> str:
         compiled = _compiled(self.source, traced)
         environment: Any = compiled.environment
         with environment.rendering((messages, tools), self._day), refusals(self.title):
@@ -105,6 +120,7 @@ class ChatTemplate:
                     "documents": None,
                     "add_generation_prompt": prompt,
                     **self._variables,
+                    **(more or {}),
                 }
             )
 
