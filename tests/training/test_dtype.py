@@ -42,3 +42,11 @@ def test_a_resumed_run_says_what_else_of_the_machine_has_changed(tiny_model, tmp
     with caplog.at_level(logging.WARNING):
         train(rows, resume=run.path, quiet=True)
     assert "threads was 77 and is now" in caplog.text
+
+
+def test_a_resumed_run_keeps_the_peak_of_its_earlier_attempt(tiny_model, tmp_path):
+    rows = sums(12)
+    run = train(rows, model=tiny_model, out=tmp_path / "run", **QUICK | {"max_steps": 2})
+    measured = {**run.record["measured"], "peak_memory": {"main": 10**13}}
+    run.update(status="interrupted", measured=measured)
+    assert train(rows, resume=run.path).record["measured"]["peak_memory"]["main"] == 10**13

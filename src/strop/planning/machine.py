@@ -7,6 +7,8 @@ from pathlib import Path
 import psutil
 import torch
 
+from strop.core.system.memory import resource_limits
+
 ROOT = Path("/sys/fs/cgroup")
 NEVER = 1 << 60
 """Bytes from which a control group's limit means that there is none."""
@@ -30,7 +32,8 @@ def free_memory(device: torch.device | str = "cpu") -> FreeMemory:
     if device.type == "cuda":
         return FreeMemory(torch.cuda.mem_get_info(device)[0], "the card's free memory")
     bounds = [FreeMemory(psutil.virtual_memory().available, "the machine's free memory")]
-    bounds += _control_groups() + _resource_limits()
+    bounds += _control_groups()
+    bounds += [FreeMemory(left, limit) for limit, left in resource_limits().items()]
     return min(bounds, key=lambda bound: bound.bytes)
 
 
@@ -88,20 +91,3 @@ def _statistic(file: Path, name: str) -> int:
     except OSError:
         return 0
     return next((int(x.split()[1]) for x in lines if x.split()[0] == name), 0)
-
-
-def _resource_limits() -> list[FreeMemory]:
-    if sys.platform != "linux":
-        return []
-    import resource
-
-    memory = psutil.Process().memory_info()
-    bounds = []
-    for kind, used, text in (
-        (resource.RLIMIT_DATA, memory.data, "ulimit -d"),
-        (resource.RLIMIT_AS, memory.vms, "ulimit -v"),
-    ):
-        soft = resource.getrlimit(kind)[0]
-        if soft != resource.RLIM_INFINITY:
-            bounds.append(FreeMemory(max(0, soft - used), text))
-    return bounds

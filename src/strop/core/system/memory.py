@@ -1,6 +1,14 @@
-"""Want of memory, as the libraries below strop report it."""
+"""Want of memory: limits set on this process, and how the libraries below strop report it."""
 
 import errno
+import sys
+
+import psutil
+
+from strop.core.errors import ConfigError
+
+LEAST = 256 * 2**20
+"""Bytes that a limit must leave before texts are tokenized; with fewer tokenizers ends the process."""
 
 _REPORTS = (
     "allocate memory",  # torch, mmap, the system
@@ -28,3 +36,31 @@ def ran_out_of_memory(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def resource_limits() -> dict[str, int]:
+    """Return the bytes that each limit set on this process leaves, by the command that sets it."""
+    if sys.platform != "linux":
+        return {}
+    import resource
+
+    memory = psutil.Process().memory_info()
+    left = {}
+    for kind, used, command in (
+        (resource.RLIMIT_DATA, memory.data, "ulimit -d"),
+        (resource.RLIMIT_AS, memory.vms, "ulimit -v"),
+    ):
+        soft = resource.getrlimit(kind)[0]
+        if soft != resource.RLIM_INFINITY:
+            left[command] = max(0, soft - used)
+    return left
+
+
+def check_limits() -> None:
+    """Raise ConfigError if a limit set on this process leaves less than `LEAST` bytes."""
+    for command, left in resource_limits().items():
+        if left < LEAST:
+            raise ConfigError(
+                f"{command} leaves {left / 1e6:,.0f} MB to this process, and less than "
+                f"{LEAST / 1e6:,.0f} MB do not suffice to tokenize texts; raise the limit"
+            )

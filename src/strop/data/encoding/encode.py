@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from strop.core.errors import DataError
+from strop.core.system.memory import check_limits
 from strop.core.tokens import IGNORE_INDEX
 from strop.data.encoding.length import WHOLE, Fit
 from strop.data.encoding.prepared_tokenizer import PreparedTokenizer, prepare, tokenizer_name
@@ -77,6 +78,7 @@ def encoded(
         supervision: which parts of the answers are supervised.
         verified: number of texts to compare with what the tokenizer itself renders; None for all.
     """
+    check_limits()
     prepared = prepare(tokenizer)
     batches = _rendered_batches(rows, prepared, supervision, verified)
     # The backend releases the interpreter's lock: it tokenizes a batch while the one before is

@@ -59,11 +59,15 @@ class RunLog(TrainerCallback):
         metrics = (
             {"metrics_seconds": round(self.metrics_seconds, 3)} if self.metrics_seconds else {}
         )
+        peaks = memory.peak()
+        if self._earlier:  # of a run that is resumed
+            before = (self._run.record.get("measured") or {}).get("peak_memory", {})
+            peaks = {kind: max(peak, before.get(kind, 0)) for kind, peak in peaks.items()}
         return {
             "seconds": round(self.seconds, 3),
             "tokens": self.tokens,
             "tokens_per_second": round(self.tokens / max(self.seconds, 1e-9), 1),
-            "peak_memory": memory.peak(),
+            "peak_memory": peaks,
             **metrics,
         }
 
