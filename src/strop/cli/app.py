@@ -24,7 +24,7 @@ from strop.cli.output import fail, replace_unknown_characters, respond
 from strop.cli.settings_command import Command
 from strop.core.errors import DivergedError, StropError, hints_as_flags
 from strop.core.quiet import quiet
-from strop.core.system.memory import ran_out_of_memory
+from strop.core.system.memory import check_limits, ran_out_of_memory
 from strop.core.system.output import ReaderGoneError, lasting_output
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ def run() -> None:
     replace_unknown_characters()
     as_json = "--json" in sys.argv
     try:
+        check_limits()
         with quiet(), hints_as_flags(), lasting_output(results=True):
             app()
     except SystemExit as e:

@@ -8,7 +8,7 @@ import psutil
 from strop.core.errors import ConfigError
 
 LEAST = 256 * 2**20
-"""Bytes that a limit must leave before texts are tokenized; with fewer tokenizers ends the process."""
+"""Bytes that a limit must leave: with fewer, imports fail oddly and tokenizers ends the process."""
 
 _REPORTS = (
     "allocate memory",  # torch, mmap, the system
@@ -61,6 +61,6 @@ def check_limits() -> None:
     for command, left in resource_limits().items():
         if left < LEAST:
             raise ConfigError(
-                f"{command} leaves {left / 1e6:,.0f} MB to this process, and less than "
-                f"{LEAST / 1e6:,.0f} MB do not suffice to tokenize texts; raise the limit"
+                f"{command} leaves {left / 1e6:,.0f} MB to this process, which needs "
+                f"{LEAST / 1e6:,.0f} MB at least; raise the limit"
             )
