@@ -1,9 +1,9 @@
 """Recall of the index on SQuAD, and time to index and to search 100,000 chunks.
 
-Run as `python benchmarks/retrieval.py [recall] [size] [--chunks 100000] [--peers PYTHON]`; writes
-benchmarks/results/cpu/retrieval.json, each named part anew. `recall`: 1,000 questions over the 2,067
-passages of SQuAD's development set, by words, by meaning, and fused; the passages are rows with a title
-and a text. `size`: chunks of about 120 words put together from the sentences of these passages, indexed
+Run as `python benchmarks/retrieval.py [recall] [size] [peers] [--chunks 100000] [--work FOLDER] [--peers
+PYTHON]`; writes benchmarks/results/cpu/retrieval.json, each named part anew. `recall`: 1,000 questions
+over the 2,067 passages of SQuAD's development set, by words, by meaning, and fused; the passages are rows
+with a title and a text. `size`: chunks of about 120 words put together from the sentences of these passages, indexed
 and searched by commands and in one process; bm25s alone is given the same texts, tokenised by itself.
 PYTHON is an interpreter with sentence-transformers and faiss-cpu, which embeds the same passages.
 """
@@ -25,9 +25,13 @@ from compare import HERE, RESULTS, circumstances
 from strop.core.files import read_json, write_json
 from strop.retrieval.building import Indexing, build_index
 from strop.retrieval.index import Index
+from strop.retrieval.relevance import THRESHOLD, relevances
 
 SQUAD = HERE.parent / ".cache" / "data" / "squad.json"
+MODEL = "all-minilm-l6-v2"
 QUESTIONS, K, WORDS_OF_CHUNK, SEARCHES = 1000, 5, 120, 200
+SHOWN = 4
+"""Documents that `strop ask` shows."""
 OUT = RESULTS / "retrieval.json"
 
 
@@ -36,15 +40,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("parts", nargs="*", default=["recall", "size"])
     parser.add_argument("--chunks", type=int, default=100_000)
+    parser.add_argument("--work", type=Path, help="folder that keeps the indexes")
     parser.add_argument("--peers", help="an interpreter with sentence-transformers and faiss-cpu")
     options = parser.parse_args()
-    results: dict[str, Any] = read_json(OUT) if OUT.is_file() else {}
+    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
+        work = options.work or Path(scratch)
         if "recall" in options.parts:
-            results["recall"] = recall(Path(scratch), options.peers) | circumstances()
+            results["recall"] = recall(work) | circumstances()
         if "size" in options.parts:
-            results["size"] = size(Path(scratch), options.chunks) | circumstances()
-    write_json(OUT, results)
+            results["size"] = size(work, options.chunks) | circumstances()
+    if "peers" in options.parts:
+        words = [options.peers, str(HERE / "retrieval_peer.py"), str(SQUAD)]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        results["peers"] = json.loads(done.stdout.splitlines()[-1]) | circumstances()
+    write_json(OUT, (read_json(OUT) if OUT.is_file() else {}) | results)
 
 
 def squad() -> tuple[list[tuple[str, str]], list[tuple[str, int]]]:
@@ -58,34 +68,58 @@ def squad() -> tuple[list[tuple[str, str]], list[tuple[str, int]]]:
     return passages, random.Random(0).sample(questions, QUESTIONS)
 
 
-def recall(scratch: Path, peers: str | None) -> dict[str, Any]:
+def recall(work: Path) -> dict[str, Any]:
     """Return how often the right passage is among the first five, by each ranking and fused."""
     passages, questions = squad()
-    docs = scratch / "squad"
-    write_rows(docs, [{"title": title, "text": text} for title, text in passages])
+    docs = work / "docs"
+    if not docs.exists():
+        write_rows(docs, [{"title": title, "text": text} for title, text in passages])
     table: dict[str, Any] = {}
-    for name in ("all-minilm-l6-v2", "static:all-minilm-l6-v2"):
-        start = time.perf_counter()
-        summary = build_index(docs, scratch / name.replace(":", "-"), Indexing(embedder=name))
-        seconds = time.perf_counter() - start
+    for folder, name in (("sentence", MODEL), ("static", f"static:{MODEL}")):
+        summary = build_index(docs, work / folder, Indexing(embedder=name))
         index = Index(Path(summary["out"]))
         ranks = [ranked(index, question) for question, _ in questions]
         table[name] = {
             "chunks": summary["chunks"],
-            "seconds": seconds,
             **{
                 way: share([rank[way] for rank in ranks], questions)
                 for way in ("words", "meaning", "fused")
             },
         }
         print(name, table[name], flush=True)
-    if peers:
-        words = [peers, str(HERE / "retrieval_peer.py"), str(SQUAD)]
-        done = subprocess.run(words, capture_output=True, text=True, check=True)
-        table["sentence-transformers + faiss"] = json.loads(done.stdout.splitlines()[-1])
-        print(table["sentence-transformers + faiss"], flush=True)
+    index = Index(work / "sentence")
+    relevance = {
+        "meaning": separation(index, passages, questions),
+        "words": separation(Index(index.folder, dense=False), passages, questions),
+    }
     table["bm25s"] = bm25s_recall(passages, questions)
-    return {"questions": len(questions), "passages": len(passages), "k": K, "recall": table}
+    counts = {"questions": len(questions), "passages": len(passages), "k": K}
+    return {**counts, "recall": table, "relevance": relevance}
+
+
+def separation(
+    index: Index, passages: list[tuple[str, str]], questions: list[tuple[str, int]]
+) -> dict[str, float]:
+    """Return how well relevance tells questions with their article in the index from those without.
+
+    Each question is searched twice; the second time chunks of its article do not count.
+    """
+    with_article, without = [], []
+    for question, right in questions:
+        hits = index.search(question, 100)
+        probabilities = relevances(index, question, hits)
+        titles = [passages[int(hit.source.rsplit(":", 1)[1]) - 1][0] for hit in hits]
+        others = [
+            p for p, title in zip(probabilities, titles, strict=True) if title != passages[right][0]
+        ]
+        with_article.append(max(probabilities[:SHOWN], default=0.0))
+        without.append(max(others[:SHOWN], default=0.0))
+    first, second = np.array(with_article), np.array(without)
+    return {
+        "ranked_right": float(np.mean(first[:, None] > second[None])),
+        "shown_with_article": float(np.mean(first >= THRESHOLD)),
+        "shown_without_article": float(np.mean(second >= THRESHOLD)),
+    }
 
 
 def ranked(index: Index, question: str) -> dict[str, list[int]]:
@@ -118,13 +152,13 @@ def bm25s_recall(
     return {"words": share(numbers.tolist(), questions)}
 
 
-def size(scratch: Path, count: int) -> dict[str, Any]:
+def size(work: Path, count: int) -> dict[str, Any]:
     """Return the seconds to index many chunks, and the milliseconds of a search."""
     passages, questions = squad()
-    docs = scratch / "many"
+    docs = work / "many"
     texts = chunks(passages, count)
     write_rows(docs, [{"text": text} for text in texts])
-    out = scratch / "many.index"
+    out = work / "many.index"
     start = time.perf_counter()
     summary = build_index(docs, out, Indexing())
     results: dict[str, Any] = {
