@@ -3,9 +3,9 @@
 Run as `python benchmarks/retrieval.py [recall] [size] [peers] [--chunks 100000] [--work FOLDER] [--peers
 PYTHON]`; writes benchmarks/results/cpu/retrieval.json, each named part anew. `recall`: 1,000 questions
 over the 2,067 passages of SQuAD's development set, by words, by meaning, and fused; the passages are rows
-with a title and a text. `size`: chunks of about 120 words put together from the sentences of these passages, indexed
-and searched by commands and in one process; bm25s alone is given the same texts, tokenised by itself.
-PYTHON is an interpreter with sentence-transformers and faiss-cpu, which embeds the same passages.
+with a title and a text. `size`: chunks of about 120 words put together from the sentences of these
+passages, indexed and searched in one process; bm25s alone is given the same texts, tokenised by itself.
+`peers`: PYTHON is an interpreter with sentence-transformers and faiss-cpu, which embeds the same passages.
 """
 
 import argparse

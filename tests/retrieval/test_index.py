@@ -129,6 +129,13 @@ def test_an_index_of_other_documents_is_not_replaced_by_accident(docs):
         build_index(docs / "sub", out, WORDS_ALONE)
 
 
+def test_an_index_among_its_documents_is_none_of_them(docs):
+    out = docs / "index"
+    first = build_index(docs, out, WORDS_ALONE)
+    again = build_index(docs, out, WORDS_ALONE)
+    assert first["documents"] == again["documents"] == again["unchanged"]
+
+
 def test_a_folder_without_documents_is_refused(tmp_path):
     (tmp_path / "docs").mkdir()
     with pytest.raises(DataError, match="holds no files"):

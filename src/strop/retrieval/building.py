@@ -88,7 +88,7 @@ def build_index(docs: Path, out: Path, how: Indexing) -> dict[str, Any]:
         UnsupportedError: the folder cannot be written.
     """
     _check(docs, out, how)
-    files = document_files(docs)
+    files = document_files(docs, out)
     before = _before(docs, out, how)
     root = docs if docs.is_dir() else docs.parent
     documents: dict[str, dict[str, Any]] = {}

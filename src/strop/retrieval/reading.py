@@ -36,10 +36,10 @@ class Section:
     """Other columns of a row."""
 
 
-def document_files(docs: Path) -> list[Path]:
+def document_files(docs: Path, index: Path) -> list[Path]:
     """Return the files of a folder that are read, sorted; or the file itself.
 
-    Files whose names begin with a dot, and what lies in such folders, are left out.
+    Files whose names begin with a dot, what lies in such folders, and the index are left out.
 
     Raises:
         DataError: there is nothing of that name, or nothing in it that is read.
@@ -52,7 +52,11 @@ def document_files(docs: Path) -> list[Path]:
         return [docs]
     paths = []
     for folder, folders, files in os.walk(docs):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not name.startswith(".") and Path(folder, name).resolve() != index.resolve()
+        )
         paths += [Path(folder, name) for name in files if not name.startswith(".")]
     usable = sorted(path for path in paths if suffix_of(path) in DOCUMENT_SUFFIXES)
     if not usable:
