@@ -122,7 +122,7 @@ def adapter(run: Path) -> bytes:
 
 def losses(run: Path) -> list[dict[str, float]]:
     """Return what the log has of each step but what differs from run to run: time and memory."""
-    other = ("seconds", "metrics_seconds", "memory")
+    other = ("seconds", "metrics_seconds", "memory", "disk")
     return [{k: v for k, v in line.items() if k not in other} for line in Run(run).log]
 
 

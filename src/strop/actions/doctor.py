@@ -1,4 +1,4 @@
-"""Properties of this machine: versions, memory, devices, speed, extras, models and what fits."""
+"""Properties of this machine, and faults of a training: what is here, and what went wrong."""
 
 import importlib.metadata
 import os
@@ -6,6 +6,8 @@ import platform
 import re
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -48,6 +50,32 @@ def examine() -> dict[str, Any]:
         "compiler": shutil.which(env.CXX),
         "extras": extras(),
         "models": _models(),
+    }
+
+
+def diagnose(path: Path) -> dict[str, Any]:
+    """Return the faults of a training: of a run, or of a trainer of TRL or transformers.
+
+    Args:
+        path: a run folder, or a folder with `trainer_state.json` in it or in its checkpoints.
+
+    Returns:
+        `findings`: kind, step, evidence, cause and cure of each, the first to show first; and how
+        many `steps` of how many `planned_steps` were seen.
+
+    Raises:
+        ConfigError: there is neither.
+        DataError: a file is damaged.
+    """
+    from strop.runs.diagnosis import diagnose
+    from strop.runs.diagnosis.history import open_history
+
+    history = open_history(path)
+    return {
+        "run": str(path),
+        "steps": history.steps,
+        "planned_steps": history.planned_steps or None,
+        "findings": [asdict(finding) for finding in diagnose(history)],
     }
 
 

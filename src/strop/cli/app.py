@@ -9,7 +9,7 @@ import typer
 import strop
 from strop.cli.commands.chat import chat
 from strop.cli.commands.data import data as data_commands
-from strop.cli.commands.doctor import doctor
+from strop.cli.commands.doctor import diagnose, doctor
 from strop.cli.commands.documents import answer, compare, index, raft, search
 from strop.cli.commands.evaluate import evaluate
 from strop.cli.commands.export import export, push
@@ -94,6 +94,7 @@ def version(
 
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "doctor": (doctor, "strop doctor"),
+    "diagnose": (diagnose, "strop diagnose runs/tone"),
     "train": (train, "strop train rows.jsonl --out runs/tone --epochs 2"),
     "eval": (evaluate, "strop eval runs/tone held_out.jsonl --limit 300"),
     "report": (report, "strop report runs/tone runs/style --out compared.html"),

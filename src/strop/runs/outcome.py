@@ -10,8 +10,8 @@ from strop.runs.loss_curve import smoothed
 
 WORSE = 0.1
 """Rise of the held-out loss over that before training, as a share of it and at least of 1 nat, from
-which a run counts as diverged; as overfitted if the loss on what it was trained on fell, up to
-`LOST` times the loss before training."""
+which a run counts as diverged; only from `LOST` times the loss before training if the loss on what it
+was trained on fell, for then it is overfitted (`strop.runs.diagnosis`)."""
 LOST = 2.0
 
 
@@ -33,8 +33,6 @@ class Outcome:
     preferred: tuple[float, float] | None = None
     """Of held-out pairs of answers at last: the share in which the chosen answer leads the rejected
     one, seen from the model before, and the mean lead."""
-    overfitted: str = ""
-    """A sentence with the remedy; empty if the run did not learn its training rows by heart."""
 
     def sentences(self) -> list[str]:
         """Return what became of the losses, a sentence each."""
@@ -55,7 +53,7 @@ class Outcome:
                 f"of the held-out pairs {share:.0%} now lean to the chosen answer, by {margin:+.3f} "
                 "on average (0 before training)"
             )
-        return [*lines, *filter(None, (self.diverged, self.overfitted))]
+        return [*lines, *filter(None, (self.diverged,))]
 
     def _change(self) -> str:
         assert self.eval_loss_before is not None
@@ -80,9 +78,6 @@ def outcome(log: Iterable[Mapping[str, Any]], record: Mapping[str, Any]) -> Outc
     last = best.get("held_out_loss", held_out[-1] if len(held_out) > 1 else None)
     pairs = [line for line in lines if "held_out_reward_margin" in line]
     means = [mean for _, mean in smoothed(trained) if math.isfinite(mean)]
-    warning, overfitted = _warning(
-        trained, means[-1] if means else math.inf, first, last, record["settings"]
-    )
     return Outcome(
         steps=trained[-1][0] if trained else 0,
         first_loss=trained[0][1] if trained else None,
@@ -94,37 +89,36 @@ def outcome(log: Iterable[Mapping[str, Any]], record: Mapping[str, Any]) -> Outc
             if len(pairs) > 1
             else None
         ),
-        diverged="" if overfitted else warning,
-        overfitted=warning if overfitted else "",
+        diverged=_divergence(
+            trained, means[-1] if means else math.inf, first, last, record["settings"]
+        ),
     )
 
 
-def _warning(
+def _divergence(
     trained: list[tuple[int, float]],
     mean: float,
     first: float | None,
     last: float | None,
     settings: Mapping[str, Any],
-) -> tuple[str, bool]:
-    """Return what is wrong with the losses, and whether the run is only overfitted."""
+) -> str:
+    """Return what is wrong with losses that diverged, else nothing."""
     step, loss = trained[-1] if trained else (0, 0.0)
     if not math.isfinite(loss):
-        text = f"the run diverged, the loss is {loss} at step {step:,}; {_remedy(settings, 10)}"
-        return text, False
+        return f"the run diverged, the loss is {loss} at step {step:,}; {_remedy(settings, 10)}"
     if first is None or last is None or not math.isfinite(first):
-        return "", False
+        return ""
     if math.isfinite(last) and last - first <= WORSE * max(1.0, first):
-        return "", False
-    what = f"the loss on the held-out rows rose from {first:.3f} to {last:.3f}"
+        return ""
+    what = f"the run diverged, the loss on the held-out rows rose from {first:.3f} to {last:.3f}"
     if mean >= trained[0][1]:
-        return f"the run diverged, {what}; {_remedy(settings, 10)}", False
-    overfitted = last < LOST * max(1.0, first)
-    name = "is overfitted" if overfitted else "diverged"
-    text = (
-        f"the run {name}, {what} while that on the training rows fell; train fewer epochs, keep "
+        return f"{what}; {_remedy(settings, 10)}"
+    if last < LOST * max(1.0, first):
+        return ""
+    return (
+        f"{what} while that on the training rows fell; train fewer epochs, keep "
         f"the best evaluation ({spelt('load_best_model_at_end', True)}), or {_remedy(settings, 3)}"
     )
-    return text, overfitted
 
 
 def _remedy(settings: Mapping[str, Any], factor: int) -> str:

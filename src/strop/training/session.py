@@ -24,6 +24,7 @@ from strop.runs import checkpoints, report
 from strop.runs.outcome import outcome
 from strop.training.acceleration import accelerate, restore
 from strop.training.callbacks.checkpoints import Checkpoints
+from strop.training.callbacks.diagnosis import Diagnosis
 from strop.training.callbacks.log import RunLog
 from strop.training.callbacks.shown import ProgressBar, StepLines, StepProgress
 from strop.training.dataset import TrainingData
@@ -154,7 +155,8 @@ class Session:
                 if measures is not None:
                     record["eval_metrics"] = measures.facts
             save_start(run, self._loaded, record)
-        return [self._checkpoints, self._log]
+        self._diagnosis = Diagnosis(run, self._print)
+        return [self._checkpoints, self._log, self._diagnosis]
 
     def train(self, trainer: RunTrainer) -> None:
         """Train from the last complete checkpoint, or from the start, and write the adapter.
@@ -269,6 +271,9 @@ class Session:
         if not self._is_main:
             return
         self.run.update(status=status, steps_done=step, measured=self._log.measured(), **facts)
+        for finding in self._diagnosis.update():
+            if finding.kind not in ("not_a_number", "diverged"):  # said with the result
+                self._print(f"doctor  {finding.sentence}")
         report.write(self.run)
 
     def _save_activation_stats(self, model: Any) -> None:

@@ -1,7 +1,9 @@
-"""`strop doctor`: a table of what this machine has, how fast it is, and what fits on it."""
+"""`strop doctor` and `strop diagnose`: what this machine has, and what is wrong with a training."""
 
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -14,6 +16,38 @@ def doctor(as_json: Json = False) -> None:
     from strop.actions.doctor import examine
 
     respond(examine, show, as_json=as_json)
+
+
+def diagnose(
+    run: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RUN", help="A run folder, or the output_dir of a plain TRL trainer."
+        ),
+    ],
+    as_json: Json = False,
+) -> None:
+    """Name what is wrong with a training, each fault with its evidence, cause and cure.
+
+    It reads log.jsonl of a run, or trainer_state.json of a trainer that saved a checkpoint.
+    """
+    from strop.actions import doctor as action
+
+    respond(lambda: action.diagnose(run), _show_findings, as_json=as_json)
+
+
+def _show_findings(result: dict[str, Any]) -> None:
+    """Print each fault as a paragraph."""
+    planned = f" of {result['planned_steps']:,}" if result["planned_steps"] else ""
+    seen = f"{result['run']}, {result['steps']:,}{planned} steps"
+    if not result["findings"]:
+        print(f"{seen}: nothing is wrong by what was logged")
+        return
+    print(f"{seen}:")
+    for finding in result["findings"]:
+        print(f"\n{finding['kind'].replace('_', ' ')} (step {finding['step']:,})")
+        for part, text in (("seen", "evidence"), ("cause", "cause"), ("cure", "cure")):
+            print(f"  {part:5}  {finding[text]}")
 
 
 def show(machine: dict[str, Any]) -> None:

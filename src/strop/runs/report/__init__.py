@@ -10,6 +10,7 @@ from strop.core.digest import file_digest
 from strop.data.preview import Piece, as_html
 from strop.planning.evaluations import BestModel
 from strop.runs import model_card
+from strop.runs.diagnosis.finding import Finding
 from strop.runs.log import read_evaluation_rows
 from strop.runs.report import facts
 from strop.runs.report.answers import changed_answers
@@ -40,6 +41,7 @@ def write(run: Run, path: Path | None = None) -> Path:
         state=facts.state(record),
         path=str(run.path),
         warning=record.get("diverged") or "",
+        diagnosis=[Finding(**finding) for finding in record.get("diagnosis", ())],
         best=best_sentence(run),
         figures=figures(run.log, (record.get("best") or {}).get("step")),
         evaluation=evaluation_facts(evaluation),

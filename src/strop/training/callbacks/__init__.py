@@ -1,1 +1,1 @@
-"""Callbacks of a run: its log, its checkpoints, and what the terminal shows of it."""
+"""Callbacks of a run: its log, its faults, its checkpoints, and what the terminal shows of it."""

@@ -10,6 +10,7 @@ from transformers import TrainerCallback
 
 from strop.core.errors import DivergedError
 from strop.core.files import writing, written_whole
+from strop.core.system.disk import free_bytes
 from strop.metrics.names import METRICS
 from strop.runs.outcome import outcome
 from strop.runs.run import Run
@@ -97,6 +98,7 @@ class RunLog(TrainerCallback):
                 "tokens": self.tokens,
                 "seconds": round(self.seconds, 3),
                 "memory": logs["memory"],
+                "disk": free_bytes(self._run.path),
                 **_preferences(logs),
             }
             self._append(line, state)
