@@ -20,12 +20,13 @@ from typing import Any
 import torch
 import trl
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
 
-import strop
 from strop.actions.doctor import diagnose
-from strop.core.errors import DivergedError
+from strop.core.errors import DivergedError, UnsupportedError
 from strop.core.files import write_json
+from strop.training.fine_tuning import fine_tune
+from strop.training.opening import open_run
 from tests.tiny.saved import chats, save_model, save_tiny_llama, sums
 from tests.trainers.runs import ARGS, model, reward
 
@@ -43,28 +44,26 @@ def said(prompt: str, answer: str) -> dict[str, Any]:
 
 
 def run(
-    rows: Callable[[], Rows], change: Any = None, family: str = "", **settings: Any
+    rows: Callable[[], Rows], family: str = "", callback: Any = None, **settings: Any
 ) -> Training:
     """Return a training by strop.
 
     Args:
         rows: makes its rows.
-        change: called with the loaded model first; None trains the model of the folder.
         family: of the model; empty for the tiny Llama.
+        callback: class of one that is called at each step.
         **settings: other than `QUICK`.
     """
 
     def train(folder: Path) -> Path:
         base = folder / "model"
         save_model(family, base) if family else save_tiny_llama(base)
-        given: dict[str, Any] = {"model": base}
-        if change is not None:
-            loaded = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-            change(loaded)
-            given = {"model": loaded, "tokenizer": AutoTokenizer.from_pretrained(base)}
-        options = QUICK | {"learning_rate": 5e-3, "quiet": True} | given | settings
-        with contextlib.suppress(DivergedError):
-            strop.train(rows(), out=folder / "run", **options)
+        options = QUICK | {"learning_rate": 5e-3, "model": str(base)} | settings
+        with (
+            contextlib.suppress(DivergedError),
+            open_run(options | {"out": str(folder / "run")}) as o,
+        ):
+            fine_tune(o, rows(), quiet=True, callbacks=[callback()] if callback else ())
         return folder / "run"
 
     return train
@@ -169,17 +168,23 @@ def broken_weight(base: Any) -> None:
         base.model.layers[1].mlp.down_proj.weight[0, 0] = torch.nan
 
 
-def leak(base: Any) -> None:
-    """Keep six megabytes of each forward, as a list of outputs does."""
-    kept: list[torch.Tensor] = []
-    base.lm_head.register_forward_hook(lambda *_: kept.append(torch.ones(1_500_000)) or None)
-    base.model.register_forward_hook(lambda *_: kept.append(torch.ones(1_500_000)) or None)
+class Leak(TrainerCallback):
+    """Keeps twelve megabytes of each step, as a list of outputs does."""
+
+    def __init__(self) -> None:
+        self._kept: list[torch.Tensor] = []
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        """Keep a tensor."""
+        self._kept.append(torch.ones(3_000_000))
 
 
-def slow(base: Any) -> None:
-    """Let each forward after the first 25 take longer, as on a throttled machine."""
-    calls = iter(range(10**6))
-    base.model.register_forward_hook(lambda *_: time.sleep(0.05 if next(calls) < 30 else 0.5))
+class Throttle(TrainerCallback):
+    """Lets each step take a tenth of a second, and a second from the 25th on."""
+
+    def on_step_begin(self, args: Any, state: Any, *_: Any, **__: Any) -> None:
+        """Wait."""
+        time.sleep(0.1 if state.global_step < 25 else 1.0)
 
 
 def no_adapter(trainer: Any) -> None:
@@ -187,6 +192,17 @@ def no_adapter(trainer: Any) -> None:
     for name, parameter in trainer.model.named_parameters():
         if "lora_" in name:
             torch.nn.init.zeros_(parameter)
+
+
+def masked(trainer: Any) -> None:
+    """Let the collator mask every label, as a template does whose mark of answers is not found."""
+    collate = trainer.data_collator
+
+    def without_labels(rows: Any) -> dict[str, torch.Tensor]:
+        batch = collate(rows)
+        return {**batch, "labels": torch.full_like(batch["labels"], -100)}
+
+    trainer.data_collator = without_labels
 
 
 def small_disk(folder: Path) -> Path:
@@ -201,7 +217,7 @@ def small_disk(folder: Path) -> Path:
             save_every=1,
             trainer={"save_total_limit": 1000},
         )
-        with contextlib.suppress(strop.core.errors.UnsupportedError):
+        with contextlib.suppress(UnsupportedError):
             out(place)
         kept = folder / "run"
         subprocess.run(["cp", "-r", str(place / "run"), str(kept)], check=True)
@@ -223,7 +239,10 @@ def length(completions: Any, **_: Any) -> list[float]:
 GRPO = {"num_generations": 4, "max_completion_length": 12, "beta": 0.0}
 
 FAULTS: dict[str, tuple[str, Training]] = {
-    "nan among the weights": ("not_a_number", run(lambda: sums(200), broken_weight)),
+    "learning rate 1e20": (
+        "not_a_number",
+        run(lambda: sums(200), learning_rate=1e20, max_grad_norm=0.0),
+    ),
     "TRL, nan among the weights": (
         "not_a_number",
         plain("sft", lambda: sums(160), lambda t: broken_weight(t.model.base_model.model)),
@@ -252,14 +271,7 @@ FAULTS: dict[str, tuple[str, Training]] = {
     ),
     "alpha 1e-5": ("flat_loss", run(lambda: sums(200), alpha=1e-5)),
     "TRL, both factors 0": ("no_gradient", plain("sft", lambda: sums(160), no_adapter)),
-    "TRL, every label masked": (
-        "dead_labels",
-        plain(
-            "sft",
-            lambda: [{"prompt": "x" * 60, "completion": "yes"} for _ in range(80)],
-            max_length=32,
-        ),
-    ),
+    "TRL, every label masked": ("dead_labels", plain("sft", lambda: sums(160), masked)),
     "one answer to all": (
         "nothing_left_to_learn",
         run(one_answer, max_steps=60, learning_rate=2e-2),
@@ -281,9 +293,9 @@ FAULTS: dict[str, tuple[str, Training]] = {
         ),
     ),
     "four rows of garbage": ("loss_spikes", run(with_garbage, batch_size=4, max_steps=46)),
-    "outputs kept": ("memory_creeping", run(lambda: sums(200), leak)),
+    "outputs kept": ("memory_creeping", run(lambda: sums(200), callback=Leak)),
     "checkpoints kept on a small disk": ("disk_filling", small_disk),
-    "throttled machine": ("slowing", run(lambda: sums(200), slow)),
+    "throttled machine": ("slowing", run(lambda: sums(200), callback=Throttle)),
     "TRL, one reward for all": (
         "rewards_constant",
         plain("grpo", prompts, reward=quarter, max_steps=10, **GRPO),

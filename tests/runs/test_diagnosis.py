@@ -11,7 +11,7 @@ from strop.runs.diagnosis import KINDS, diagnose
 from strop.runs.diagnosis.history import History, open_history
 from tests.tiny.saved import QUICK, sums
 
-SAMPLE = ("nan among the weights", "learning rate 1e-8", "TRL, both factors 0")
+SAMPLE = ("learning rate 1e20", "TRL, both factors 0")
 
 
 def test_every_fault_that_is_named_has_a_training_that_shows_it():
@@ -19,12 +19,14 @@ def test_every_fault_that_is_named_has_a_training_that_shows_it():
     assert seeded - {*KINDS} == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLE)
 def test_a_seeded_fault_is_named_and_nothing_else(name):
     kind, training = FAULTS[name]
     assert list(trained(training)["named"]) == [kind]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sums"])
 def test_a_healthy_training_raises_no_alarm(name):
     assert not trained(HEALTHY[name])["named"]
@@ -77,6 +79,7 @@ def test_the_command_names_faults_as_text_and_as_json(tmp_path, capsys):
     assert [f["kind"] for f in result["findings"]] == ["no_gradient"]
 
 
+@pytest.mark.slow
 def test_a_run_records_what_is_named_while_it_trains(tmp_path, tiny_model, capsys):
 
     options = QUICK | {"max_steps": 20, "learning_rate": 1e-9, "bits": 32, "quiet": False}

@@ -17,6 +17,7 @@ from strop.cli.commands.predict import predict
 from strop.cli.commands.quantize import quantize
 from strop.cli.commands.report import report
 from strop.cli.commands.serve import serve
+from strop.cli.commands.sweep import sweep
 from strop.cli.commands.train import DIVERGED, train
 from strop.cli.flags import UsageError
 from strop.cli.options import Json
@@ -96,6 +97,10 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "doctor": (doctor, "strop doctor"),
     "diagnose": (diagnose, "strop diagnose runs/tone"),
     "train": (train, "strop train rows.jsonl --out runs/tone --epochs 2"),
+    "sweep": (
+        sweep,
+        "strop sweep rows.jsonl --over learning_rate=1e-4..1e-3 rank=8,16,32 --budget 1h",
+    ),
     "eval": (evaluate, "strop eval runs/tone held_out.jsonl --limit 300"),
     "report": (report, "strop report runs/tone runs/style --out compared.html"),
     "predict": (predict, "strop predict runs/tone new_rows.csv --out answered.csv"),

@@ -1,7 +1,10 @@
 """Fine-tuning of a model on rows, by the method that suits them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from transformers import TrainerCallback
 
 from strop.core.errors import DataError
 from strop.core.progress import Progress
@@ -89,6 +92,7 @@ def fine_tune(
     *,
     quiet: bool = False,
     progress: Progress | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Run:
     """Train the run that `open_run` returned; arguments and errors are those of `train`.
 
@@ -99,6 +103,7 @@ def fine_tune(
         tokenizer: of the model object, or instead of the model's.
         quiet: show nothing on the terminal.
         progress: called after each step, instead of a bar on the terminal.
+        callbacks: further ones, called after those of the run.
     """
     source = opened.settings.data if rows is None else rows
     if source is None:
@@ -123,9 +128,10 @@ def fine_tune(
         **method.fields(settings),
     )
     measures = eval_metrics(split, data, settings)
-    callbacks = session.begin(data, args, measures)
-    callbacks = [*tracker_callbacks(session.run, settings, args, session.step), *callbacks]
+    of_run = session.begin(data, args, measures)
+    trackers = tracker_callbacks(session.run, settings, args, session.step)
+    every = [*trackers, *of_run, *callbacks]
     session.train(
-        method.build(session.settings, args, session.model, session.tokenizer, data, callbacks)
+        method.build(session.settings, args, session.model, session.tokenizer, data, every)
     )
     return session.run

@@ -38,7 +38,7 @@ def check_numbers(history: History) -> Iterator[Finding]:
     # A scaler of float16 skips single steps whose gradient overflows; that is no fault.
     if not bad and not (odd and all(line in odd for line in gradients[-3:])):
         return
-    first = min((line["step"] for line in (*bad, *odd[-3:])), default=0)
+    first = min((line["step"] for line in (*bad, *odd)), default=0)
     what = "the loss" if bad else "the gradient"
     value = bad[0]["loss"] if bad else odd[-1]["grad_norm"]
     evidence = f"{what} is {value} at step {(bad or odd)[0]['step']:,}"
@@ -191,7 +191,7 @@ def _flat(history: History) -> str | None:
 def check_solved(history: History) -> Iterator[Finding]:
     """Yield a finding if the training rows are known to the letter for most of the run."""
     losses = history.points("loss")
-    if len(losses) < ENOUGH // 2 or history.has_rewards or "reward_margin" in history.lines[-1]:
+    if len(losses) < ENOUGH // 2 or history.has_rewards or history.values("reward_margin"):
         return
     late = [abs(value) for _, value in losses[len(losses) // 2 :]]
     if 0 < max(late) < SOLVED:
