@@ -52,6 +52,8 @@ class Settings(Config):
     """Optimizer steps to take, however many epochs that is."""
     learning_rate: float = 2e-4
     """Highest learning rate, reached after the warmup; of dpo and ipo 1e-5 where none is given."""
+    probe: bool | None = None
+    """Whether rates around it are tried in a few steps first; without it in long runs of no set rate."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate goes on after the warmup."""
     warmup: float = 0.03

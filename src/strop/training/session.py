@@ -32,6 +32,7 @@ from strop.training.eval_metrics import EvalMetrics
 from strop.training.interrupt import Interrupt
 from strop.training.loaded_model import fresh, resumed, save_start
 from strop.training.opening import OpenRun
+from strop.training.probe.race import planned_probe, probe
 from strop.training.record import (
     announced_fitting,
     check_unchanged,
@@ -111,6 +112,7 @@ class Session:
         if settings.lora_init == "quantization_error":
             lora_init.check(self.model, settings.rank)
         self._interrupt = Interrupt()
+        self._explicit = opened.explicit
 
     def begin(
         self, data: TrainingData[Any], args: TrainingArguments, measures: EvalMetrics | None = None
@@ -151,6 +153,8 @@ class Session:
             record = None
             if not self.resumed:
                 record = first_record(self.settings, self.model, data, self._plan)
+                probe_of_run = planned_probe(self.settings, self._explicit, record["steps"])
+                record |= {} if probe_of_run is None else {"probe": probe_of_run}
                 record["day"] = str(self._day)  # as templates that write the date did
                 if measures is not None:
                     record["eval_metrics"] = measures.facts
@@ -229,6 +233,10 @@ class Session:
                 early = start is not None and self._checkpoints.stopped_early(
                     checkpoints.step_of(start)
                 )
+                if start is None:
+                    probe(self.run, trainer, self._interrupt, self._print)
+                    if self._interrupt.requested:
+                        return  # a resumed run begins with the probe again
                 if start is None or not trainer.load_finished(start, early):
                     trainer.train(resume_from_checkpoint=str(start) if start else None)
         finally:
@@ -238,7 +246,7 @@ class Session:
     def _finish(self, trainer: RunTrainer) -> None:
         """Write the adapter, of the last step or of the best, and the report."""
         run, state = self.run, trainer.state
-        ended = state.global_step >= state.max_steps
+        ended = state.global_step >= state.max_steps > 0
         early = not ended and self._checkpoints.stopped_early(state.global_step)
         finished = ended or early
         best = self._checkpoints.best_facts() if finished else None

@@ -57,6 +57,10 @@ class RunTrainer(transformers.Trainer):
             output.metrics.update({f"{metric_key_prefix}_{k}": v for k, v in values.items()})
         return output
 
+    def reset_counters(self) -> None:
+        """Count tokens anew: TRL would count those of an earlier `train` as well."""
+        self._total_train_tokens = 0
+
     def create_model_card(self, *args: Any, **named: Any) -> None:
         """Write no card; run.json and report.html say more."""
 

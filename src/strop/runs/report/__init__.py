@@ -14,7 +14,7 @@ from strop.runs.diagnosis.finding import Finding
 from strop.runs.log import read_evaluation_rows
 from strop.runs.report import facts
 from strop.runs.report.answers import changed_answers
-from strop.runs.report.curves import figures
+from strop.runs.report.curves import figures, probe_figure
 from strop.runs.report.measured import evaluation_facts
 from strop.runs.report.page import write_page
 from strop.runs.run import Run
@@ -33,7 +33,7 @@ def write(run: Run, path: Path | None = None) -> Path:
     path = path or run.report
     record, evaluation = run.record, run.evaluation
     as_set, others = facts.settings_tables(record["settings"])
-    samples = record.get("samples", [])
+    samples, probe = record.get("samples", []), record.get("probe") or {}
     write_page(
         path,
         "report.html.jinja",
@@ -43,7 +43,11 @@ def write(run: Run, path: Path | None = None) -> Path:
         warning=record.get("diverged") or "",
         diagnosis=[Finding(**finding) for finding in record.get("diagnosis", ())],
         best=best_sentence(run),
-        figures=figures(run.log, (record.get("best") or {}).get("step")),
+        figures=[
+            *figures(run.log, (record.get("best") or {}).get("step")),
+            *([probe_figure(probe)] if "chosen" in probe else []),
+        ],
+        probe=probe.get("sentence", ""),
         evaluation=evaluation_facts(evaluation),
         answers=_answers(run, evaluation),
         plan=facts.plan_beside_fact(record),

@@ -48,6 +48,20 @@ def figures(log: Sequence[Mapping[str, Any]], best: int | None) -> list[Figure]:
     return charts
 
 
+def probe_figure(probe: Mapping[str, Any]) -> Figure:
+    """Return the losses of each learning rate that a probe tried."""
+    lines = [
+        Series(f"{rate:.2g}", list(enumerate(losses, 1)), f"s{number}")
+        for number, (rate, losses) in enumerate(probe["curves"])
+    ]
+    title = "loss by learning rate in the probe"
+    rows = [[s.name, f"{len(s.points)}", f"{s.points[-1][1]:.4f}"] for s in lines if s.points]
+    label = f"{title}: {probe['sentence']}"
+    return Figure(
+        title, line_chart(lines, label), ["learning rate", "steps", "last loss"], rows, keys(lines)
+    )
+
+
 def _losses(trained: Points, held_out: Points, best: int | None) -> Figure:
     means = smoothed(trained)
     series = [
