@@ -49,17 +49,17 @@ def test_each_kind_shows_and_answers_what_it_says(index):
         prompt, answer = (message["content"] for message in row["messages"])
         documents = shown_by(index, row)
         assert prompt == prompt_text(row["question"], documents)
-        inside = [has_answer(document.text, [row["answer"]]) for document in documents]
+        inside = [has_answer(document.text, [row["expected"]]) for document in documents]
         if row["kind"] == "right":
             parts = parsed(answer, documents)
-            assert parts.answer == row["answer"]
+            assert parts.answer == row["expected"]
             assert [quote.verbatim for quote in parts.quotes] == [True]
             assert len(documents) == 4
             assert [n for n, there in enumerate(inside, 1) if there] == [row["right"]]
         else:
             assert not any(inside)
             assert len(documents) == (0 if row["kind"] == "none" else 4)
-            assert answer == (row["answer"] if row["kind"] == "none" else REFUSAL)
+            assert answer == (row["expected"] if row["kind"] == "none" else REFUSAL)
 
 
 def test_the_right_document_stands_at_every_place(index):
@@ -80,7 +80,7 @@ def test_questions_about_one_document_share_all_before_the_question(index):
 def test_answers_from_memory_where_documents_lack_them_if_wished(index):
     mixture = Mixture(without=1, none=0, absent="memory")
     rows = list(raft_rows(index, QUESTIONS, mixture))
-    assert all(row["messages"][1]["content"] == row["answer"] for row in rows)
+    assert all(row["messages"][1]["content"] == row["expected"] for row in rows)
 
 
 def test_a_question_without_an_answer_is_refused(index):
