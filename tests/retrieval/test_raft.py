@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from strop.core.errors import ConfigError, DataError, UnsupportedError
+from strop.data import read
 from strop.retrieval.building import Indexing, build_index
 from strop.retrieval.index import Index
 from strop.retrieval.prompts import REFUSAL, Shown, has_answer, parsed, prompt_text
@@ -25,6 +26,8 @@ QUESTIONS = [
         for word in ("limit", "current limit", "highest limit", "usual limit")
     )
 ]
+
+ANSWERS = {pair.question: pair.answers[0] for pair in QUESTIONS}
 
 
 @pytest.fixture(scope="module")
@@ -47,19 +50,19 @@ def test_each_kind_shows_and_answers_what_it_says(index):
     assert Counter(row["kind"] for row in rows) == {"right": 16, "without": 8, "none": 8}
     for row in rows:
         prompt, answer = (message["content"] for message in row["messages"])
-        documents = shown_by(index, row)
+        documents, expected = shown_by(index, row), ANSWERS[row["question"]]
         assert prompt == prompt_text(row["question"], documents)
-        inside = [has_answer(document.text, [row["expected"]]) for document in documents]
+        inside = [has_answer(document.text, [expected]) for document in documents]
         if row["kind"] == "right":
             parts = parsed(answer, documents)
-            assert parts.answer == row["expected"]
+            assert parts.answer == expected
             assert [quote.verbatim for quote in parts.quotes] == [True]
             assert len(documents) == 4
             assert [n for n, there in enumerate(inside, 1) if there] == [row["right"]]
         else:
             assert not any(inside)
             assert len(documents) == (0 if row["kind"] == "none" else 4)
-            assert answer == (row["expected"] if row["kind"] == "none" else REFUSAL)
+            assert answer == (expected if row["kind"] == "none" else REFUSAL)
 
 
 def test_the_right_document_stands_at_every_place(index):
@@ -80,7 +83,7 @@ def test_questions_about_one_document_share_all_before_the_question(index):
 def test_answers_from_memory_where_documents_lack_them_if_wished(index):
     mixture = Mixture(without=1, none=0, absent="memory")
     rows = list(raft_rows(index, QUESTIONS, mixture))
-    assert all(row["messages"][1]["content"] == row["expected"] for row in rows)
+    assert all(row["messages"][1]["content"] == ANSWERS[row["question"]] for row in rows)
 
 
 def test_a_question_without_an_answer_is_refused(index):
@@ -96,6 +99,13 @@ def test_an_answer_in_other_words_cites_its_document(index):
     ]
     (row,) = raft_rows(index, asked, Mixture(without=0, none=0))
     assert row["right"] is not None
+
+
+def test_rows_are_read_for_training_without_a_column_left_over(index, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    rows = raft_rows(index, QUESTIONS, Mixture())
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert not read(file).unread
 
 
 def test_shares_that_cannot_be_are_named():

@@ -80,7 +80,7 @@ class _Searched:
 def raft_rows(
     index: Index, questions: Sequence[QuestionAnswer], mixture: Mixture
 ) -> Iterator[dict[str, Any]]:
-    """Yield a training row for each question: `messages`, `kind`, `question`, `expected`, `sources`.
+    """Yield a training row for each question: `messages`, `kind`, `question`, `sources`, `right`.
 
     `kind` is "right" where the right document is shown, "without" where others are, "none" where
     nothing is, "unanswerable" for a question that the data has no answer to. Questions about one
@@ -174,7 +174,6 @@ def _rows_of_group(
             ],
             "kind": kind,
             "question": searched.pair.question,
-            "expected": searched.pair.answers[0] if searched.pair.answers else REFUSAL,
             "sources": [hit.source for hit in documents],
             "right": number,
         }
