@@ -8,7 +8,7 @@ users wrote.
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -123,11 +123,12 @@ class Renderer:
         spans: list[Span] = []
         silent: dict[int, str] = {}
         closed = False
+        extents = _Extents(form.text)
         for i, message in enumerate(form.messages):
             if message["role"] != "assistant":
                 continue
             names = form.parts.calls_in(i) if message.get("tool_calls") else 0
-            extent = _extent(form.text, i, names)
+            extent = extents.of(i, names)
             if extent[1] < 0:
                 calls_only = message.get("tool_calls") and not messages[i].get("content")
                 what = "tool calls, which are the answer" if calls_only else "the answer"
@@ -212,34 +213,71 @@ class Renderer:
         except DataError:  # a template for one fixed purpose; each row raises on its own
             return ""
         self.text_of_marks = str.__str__(text)
-        _, first, last, after = _extent(text, 1, 0)
+        _, first, last, after = _Extents(text).of(1, 0)
         return str.__getitem__(text, slice(last, after)) if first >= 0 else ""
 
 
-def _extent(text: Traced, message: int, names: int) -> tuple[int, int, int, int]:
-    """Locate the stretch of `text` that belongs to a message, without another message's text in it.
+class _Extents:
+    """Stretches of a conversation's text that belong to its messages, in one pass over the text.
 
     Args:
         text: the conversation.
-        message: the position of the message.
-        names: the names of its calls as bits, of which the first occurrence counts: a template
-            may repeat them beside the results.
-
-    Returns:
-        End of the text of another message before it, its first character, the end of its last
-        one, and the first character of another message behind it. Without such a stretch its first
-        character is -1.
     """
-    before, first, last, at = 0, -1, 0, 0
-    for length, owner in text.runs:
-        who = message_of(owner)
-        if who == message or (who == NO_MESSAGE and parts_of(owner) & names):
-            names &= ~parts_of(owner)
-            first = at if first < 0 else first
-            last = at + length
-        elif who != NO_MESSAGE:
-            if first >= 0:
+
+    def __init__(self, text: Traced) -> None:
+        self._runs = text.runs
+        self._length = len(text)
+        self._places: list[tuple[int, int]] = []
+        """Start of each run, and the end of the last message's text before it."""
+        self._first: dict[int, int] = {}
+        """First run of each message."""
+        self._named: dict[int, int] = {}
+        """First run of each name that belongs to no message, by its bit."""
+        at = before = 0
+        for number, (length, owner) in enumerate(text.runs):
+            self._places.append((at, before))
+            at += length
+            if (who := message_of(owner)) != NO_MESSAGE:
+                self._first.setdefault(who, number)
+                before = at
+            else:
+                for bit in _bits(parts_of(owner)):
+                    self._named.setdefault(bit, number)
+
+    def of(self, message: int, names: int) -> tuple[int, int, int, int]:
+        """Locate the stretch that belongs to a message, without another message's text in it.
+
+        Args:
+            message: the position of the message.
+            names: the names of its calls as bits, of which the first occurrence counts: a template
+                may repeat them beside the results.
+
+        Returns:
+            End of the text of another message before it, its first character, the end of its last
+            one, and the first character of another message behind it. Without such a stretch its
+            first character is -1.
+        """
+        runs = [self._named[bit] for bit in _bits(names) if bit in self._named]
+        runs += [self._first[message]] if message in self._first else []
+        if not runs:
+            return 0, -1, 0, self._length
+        begin = min(runs)
+        first, before = self._places[begin]
+        last = first
+        for number in range(begin, len(self._runs)):
+            length, owner = self._runs[number]
+            at, who = self._places[number][0], message_of(owner)
+            if who == message or (who == NO_MESSAGE and parts_of(owner) & names):
+                names &= ~parts_of(owner)
+                last = at + length
+            elif who != NO_MESSAGE:
                 return before, first, last, at
-            before = at + length
-        at += length
-    return before, first, last, len(text)
+        return before, first, last, self._length
+
+
+def _bits(number: int) -> Iterator[int]:
+    """Yield the bits that are set, lowest first."""
+    while number:
+        lowest = number & -number
+        yield lowest
+        number ^= lowest
