@@ -16,6 +16,8 @@ def read_log(path: Path) -> dict[str, dict[str, Any]]:
 def write(logs: list[Path], seed: int, planned: dict[str, int]) -> dict[str, Any]:
     """Write the results file from logs, and return its content.
 
+    Parts of which no log has a trial stay as the file has them.
+
     Args:
         logs: later ones decide where a trial is in several.
         seed: of all trials.
@@ -27,15 +29,22 @@ def write(logs: list[Path], seed: int, planned: dict[str, int]) -> dict[str, Any
     for log in logs:
         verdicts |= read_log(log)
     parts: dict[str, dict[str, Any]] = {}
+    run = {name.split("/")[0] for name in verdicts}
     for name, verdict in verdicts.items():
         part = parts.setdefault(name.split("/")[0], {"trials": 0, "passed": 0, "seconds": 0.0})
         part["trials"] += 1
         part["passed"] += verdict["verdict"] == "passed"
         part["seconds"] = max(part["seconds"], verdict["seconds"])
     failed = [v for v in verdicts.values() if v["verdict"] != "passed"]
+    commits = {v["commit"] for v in verdicts.values()}
+    if RESULTS.exists():
+        before = json.loads(RESULTS.read_text(encoding="utf-8"))
+        parts = {**before["parts"], **parts}
+        commits |= set(before["commits"])
+        failed += [v for v in before["failed"] if v["name"].split("/")[0] not in run]
     results = {
         "commit": commit(),
-        "commits": sorted({v["commit"] for v in verdicts.values()}),
+        "commits": sorted(commits),
         "seed": seed,
         "versions": installed(),
         "processor": processor_name(processor()),
