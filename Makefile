@@ -9,7 +9,7 @@ SOURCES := src tests scripts examples benchmarks conftest.py hatch_build.py
 # Fast tests share nothing, so each core runs some; the others start processes of several threads.
 FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical -m "not slow and not gpu" --durations=20
 
-.PHONY: help install demo check coverage check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora bench-export wheel numbers pages clean
+.PHONY: help install demo check coverage check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora bench-unsloth bench-export wheel numbers pages clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,20 @@ bench-quantization: fetch ## divergence and bytes beside NF4, on the three packa
 
 bench-qlora: fetch ## strop's QLoRA beside that of bitsandbytes
 	$(BIN)/python scripts/fetch.py alpaca glaive dpo
+	$(BIN)/python benchmarks/held.py qlora
+
+UNSLOTH := .cache/unsloth
+UNSLOTH_STAMP := $(UNSLOTH)/.installed-$(shell cat benchmarks/unsloth.txt | sha256sum | cut -c1-16)
+
+$(UNSLOTH_STAMP): | benchmarks/unsloth.txt
+	test -x $(UNSLOTH)/bin/python || $(PYTHON) -m venv $(UNSLOTH)
+	$(UNSLOTH)/bin/python -m pip install --quiet -r benchmarks/unsloth.txt
+	rm -f $(UNSLOTH)/.installed-*
+	touch $@
+
+bench-unsloth: fetch $(UNSLOTH_STAMP) ## strop and TRL beside Unsloth's CPU backend, which gets an environment of its own
+	$(BIN)/python scripts/fetch.py alpaca glaive dpo
+	$(BIN)/python benchmarks/training.py bfloat16
 	$(BIN)/python benchmarks/held.py qlora
 
 bench-export: fetch ## certificates, sizes, time and memory of exports of the packaged models

@@ -35,8 +35,9 @@ WAITING = """
 import json, sys, time
 sys.path.insert(0, sys.argv[1] + "/benchmarks")
 import worker
+trainers = sys.modules.get("trl_trainers", worker)
 
-class Turns(worker.Clock):
+class Turns(trainers.Clock):
     def on_step_end(self, args, state, *rest, **kwargs):
         super().on_step_end()
         line = {"seconds": self.ends[-1] - self.ends[-2], "last": state.global_step == state.max_steps}
@@ -44,7 +45,7 @@ class Turns(worker.Clock):
         sys.stdin.readline()
         self.ends[-1] = time.perf_counter()
 
-worker.Clock = Turns
+trainers.Clock = Turns
 from pathlib import Path
 print(json.dumps(worker.measure(Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4])), flush=True)
 """
@@ -181,6 +182,7 @@ def main() -> int:
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--rounds", type=int, choices=(1, 2), default=2)
+    parser.add_argument("--workloads", nargs="*", choices=sorted({name for name, _ in WORKLOADS}))
     parser.add_argument("--data", type=Path, default=Path(".cache/data"))
     parser.add_argument(
         "--rows", type=Path, help="JSONL that both train and export, instead of the steps"
@@ -192,6 +194,8 @@ def main() -> int:
         return compare_files(old, new, options.rows.absolute(), options.out)
     steps = []
     for name, mode in WORKLOADS:
+        if options.workloads and name not in options.workloads:
+            continue
         step = in_turn(old, new, name, mode, options.data.absolute(), options.rounds)
         steps.append(step)
         print(name, mode, f"{step['ratio']:.3f}, same losses: {step['same_losses']}", flush=True)

@@ -32,8 +32,15 @@ LARGEST_IN_BFLOAT16 = 2e-2
 """The same where a mode computes in bfloat16, which rounds to 3 digits."""
 UNSHARED = "strop-unshared"
 """The mode whose presence asks for the floor without sharing, too."""
+OF_UNSLOTH = HERE.parent / ".cache" / "unsloth" / "bin" / "python"
+"""Python of the environment that has Unsloth, which `make bench-unsloth` makes."""
+UNSLOTH = ["env", "HF_HUB_OFFLINE=1", "UNSLOTH_DISABLE_STATISTICS=1", str(OF_UNSLOTH)]
+WORKERS = {"trl": "worker.py", "unsloth": "unsloth_worker.py"}
+"""The script that measures a mode, by the library whose trainer it is."""
 QUIET = 0.05
 """A measurement during which other programs took more of the machine than this is repeated."""
+UNITS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
+"""The slower before the faster."""
 Measurement = dict[str, Any]
 
 
@@ -55,12 +62,15 @@ def arguments(description: str) -> argparse.ArgumentParser:
 
 def in_a_process(script: str, *args: str | Path) -> Measurement:
     """Run a script beside this file and return the JSON of its last line."""
-    done = subprocess.run(
-        [sys.executable, str(HERE / script), *map(str, args)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory() as scratch:
+        unsloth = script == WORKERS["unsloth"]  # it writes what it compiles where it is run
+        done = subprocess.run(
+            [*(UNSLOTH if unsloth else [sys.executable]), str(HERE / script), *map(str, args)],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=scratch if unsloth else None,
+        )
     if done.returncode:
         sys.exit(f"{script} {' '.join(map(str, args))} failed:\n{done.stderr[-4000:]}")
     measured: Measurement = json.loads(done.stdout.splitlines()[-1])
@@ -95,6 +105,16 @@ def undisturbed(repeats: int, script: str, *args: str | Path) -> Measurement:
     return min(tries, key=lambda m: m["others"])
 
 
+def possible(modes: Sequence[str]) -> tuple[str, ...]:
+    """Return the modes that can be measured here: those of Unsloth where its environment is."""
+    if OF_UNSLOTH.exists():
+        return tuple(modes)
+    left = tuple(mode for mode in modes if MODES[mode].library != "unsloth")
+    if len(left) < len(modes):
+        print("without Unsloth: `make bench-unsloth` makes its environment", flush=True)
+    return left
+
+
 def compare(name: str, modes: Sequence[str], options: argparse.Namespace) -> dict[str, Any]:
     """Measure every mode on a workload and return all that was found.
 
@@ -103,27 +123,17 @@ def compare(name: str, modes: Sequence[str], options: argparse.Namespace) -> dic
         imports, the loss of every step, all medians over rounds; the largest differences of loss
         and gradient norm between modes; the floor; and what the machine is.
     """
-    rounds: list[dict[str, Measurement]] = []
+    modes = possible(modes)
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / f"{name}.json"
         model = in_a_process("workloads.py", name, options.model, options.data, rows)["model"]
         workload = json.loads(rows.read_text())
-        flags = [PROCESSOR] if options.processor_time else []
-        imports = in_a_process("worker.py", "imports")["peak_rss"]
-        for number in range(options.rounds):
-            measurements = {"floor": undisturbed(options.repeats, "floor.py", rows, model, *flags)}
-            if any(MODES[mode].dtype == "bfloat16" for mode in modes):
-                command = ("floor.py", rows, model, *flags, "bfloat16")
-                measurements["floor-bfloat16"] = undisturbed(options.repeats, *command)
-            if UNSHARED in modes:
-                command = ("floor.py", rows, model, *flags, "unshared")
-                measurements["floor-unshared"] = undisturbed(options.repeats, *command)
-            for mode in modes:
-                measurements[mode] = undisturbed(
-                    options.repeats, "worker.py", rows, model, *flags, mode
-                )
-                print(summary(number, mode, measurements[mode], imports), flush=True)
-            rounds.append(measurements)
+        libraries = sorted({MODES[mode].library for mode in modes})
+        bare = {library: in_a_process(WORKERS[library], "imports") for library in libraries}
+        imports = {mode: bare[MODES[mode].library]["peak_rss"] for mode in modes}
+        rounds = [
+            one_round(number, rows, model, imports, options) for number in range(options.rounds)
+        ]
     reference = rounds[0][modes[0]]
     differences = {
         mode: differences_of(rounds[0][mode], reference, workload["loss_scale"]) for mode in modes
@@ -136,8 +146,41 @@ def compare(name: str, modes: Sequence[str], options: argparse.Namespace) -> dic
         "rounds": options.rounds,
         **({"clock": PROCESSOR} if options.processor_time else {}),
         "tokens": token_counts(workload),
-        "rss_of_imports": imports,
-        "modes": {mode: medians([r[mode] for r in rounds], imports) for mode in modes},
+        "rss_of_imports": {library: bare[library]["peak_rss"] for library in libraries},
+        "modes": {mode: medians([r[mode] for r in rounds], imports[mode]) for mode in modes},
+        **floors(rounds, modes),
+        "largest_difference": differences,
+        "others": max(m["others"] for r in rounds for m in r.values()),
+        "time_ratios": time_ratios(rounds, modes),
+        **({"unsloth": bare["unsloth"]["versions"]} if "unsloth" in bare else {}),
+        **circumstances(),
+    }
+
+
+def one_round(
+    number: int, rows: Path, model: str, imports: dict[str, int], options: argparse.Namespace
+) -> dict[str, Measurement]:
+    """Measure the floors, then every mode that `imports` names, once."""
+    flags = [PROCESSOR] if options.processor_time else []
+    kinds = {"floor": ()}
+    if any(MODES[mode].dtype == "bfloat16" for mode in imports):
+        kinds["floor-bfloat16"] = ("bfloat16",)
+    if UNSHARED in imports:
+        kinds["floor-unshared"] = ("unshared",)
+    measurements = {
+        name: undisturbed(options.repeats, "floor.py", rows, model, *flags, *kind)
+        for name, kind in kinds.items()
+    }
+    for mode, bare in imports.items():
+        worker = WORKERS[MODES[mode].library]
+        measurements[mode] = undisturbed(options.repeats, worker, rows, model, *flags, mode)
+        print(summary(number, mode, measurements[mode], bare), flush=True)
+    return measurements
+
+
+def floors(rounds: Sequence[dict[str, Measurement]], modes: Sequence[str]) -> dict[str, Any]:
+    """Return the time of the matrix products alone, and how many times that each mode takes."""
+    return {
         "floor": {
             "seconds": statistics.median(step_seconds(r["floor"]) for r in rounds),
             "tokens": rounds[0]["floor"]["tokens"],
@@ -151,10 +194,6 @@ def compare(name: str, modes: Sequence[str], options: argparse.Namespace) -> dic
             for mode in modes
         },
         **({"most_by_sharing": most_by_sharing(rounds)} if UNSHARED in modes else {}),
-        "largest_difference": differences,
-        "others": max(m["others"] for r in rounds for m in r.values()),
-        "time_ratios": time_ratios(rounds, modes),
-        **circumstances(),
     }
 
 
@@ -203,6 +242,9 @@ def medians(measured: Sequence[Measurement], imports: int) -> dict[str, Any]:
         "seconds": statistics.median(step_seconds(m) for m in measured),
         "seconds_of_first_step": statistics.median(m["seconds"][0] for m in measured),
         "rss": statistics.median(m["peak_rss"] for m in measured) - imports,
+        "rss_of_training": statistics.median(
+            m["peak_rss"] - m["peak_rss_before_training"] for m in measured
+        ),
         "loss": measured[0]["loss"],
         "grad_norm": measured[0]["grad_norm"],
         "rounds": [step_seconds(m) for m in measured],
@@ -267,8 +309,13 @@ def circumstances(*packages: str) -> dict[str, Any]:
 def units() -> list[str]:
     """Return the processor's units for vectors and matrices that decide how fast each format is."""
     flags = Path("/proc/cpuinfo").read_text().partition("flags")[2].partition("\n")[0].split()
-    known = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
-    return [unit for unit in known if unit in flags]
+    return [unit for unit in UNITS if unit in flags]
+
+
+def kind(machine: dict[str, Any]) -> str:
+    """Return the unit that decides how fast a machine's products are, empty where none is recorded."""
+    present = machine.get("units", [])
+    return next((unit.replace("_", "-") for unit in reversed(UNITS) if unit in present), "")
 
 
 def best(result: dict[str, Any], among: Sequence[str], by: str) -> str:
@@ -276,8 +323,20 @@ def best(result: dict[str, Any], among: Sequence[str], by: str) -> str:
     return min(among, key=lambda mode: result["modes"][mode][by])
 
 
+def bests(result: dict[str, Any]) -> dict[str, str]:
+    """Return the fastest and the leanest mode of each library that strop is compared with."""
+    names: dict[str, str] = {}
+    for library in WORKERS:
+        among = [m for m in result["modes"] if m.startswith(library)]
+        if among:
+            names[f"{library}_fastest"] = best(result, among, "seconds")
+            names[f"{library}_leanest"] = best(result, among, "rss")
+    return names
+
+
 def save(result: dict[str, Any], out: Path) -> Path:
-    """Write a result under the name of its workload."""
-    path = out / f"{result['name']}.json"
+    """Write a result under the name of its workload; a comparison of modes, of its kind of machine too."""
+    machine = f".{kind(result['machine'])}".rstrip(".") if "workload" in result else ""
+    path = out / f"{result['name']}{machine}.json"
     write_json(path, result)
     return path

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from compare import LARGEST_LOSS_DIFFERENCE, arguments, best, compare, in_a_process, save
+from compare import LARGEST_LOSS_DIFFERENCE, arguments, best, bests, compare, in_a_process, save
 
 STROP = ("strop-held", "strop-held-lean", "strop-held-offload")
 
@@ -31,12 +31,15 @@ class Checkpoint:
     """TRL's."""
     also: tuple[str, ...] = ()
     """strop's, not held to the curves."""
+    unsloth: tuple[str, ...] = ()
+    """Of its CPU backend, where there is one."""
 
 
+UNSLOTH = ("unsloth-cpu", "unsloth-cpu-checkpoint")
 ROWS = ("trl-rows", "trl-rows-checkpoint")
 ROWS_BFLOAT16 = ("trl-rows-bfloat16", "trl-rows-checkpoint-bfloat16")
 CHECKPOINTS = {
-    "qlora": Checkpoint("bnb-4bit", ROWS, ROWS_BFLOAT16, ("strop-held-bfloat16",)),
+    "qlora": Checkpoint("bnb-4bit", ROWS, ROWS_BFLOAT16, ("strop-held-bfloat16",), UNSLOTH),
     "sixteen_bits": Checkpoint("bfloat16", ROWS, ROWS_BFLOAT16),
 }
 
@@ -52,7 +55,7 @@ def main() -> int:
         folder = Path(scratch) / stored.kind
         in_a_process("checkpoint.py", stored.kind, options.model, folder)
         options.model = str(folder)
-        result = compare("chats", (*trl, *STROP, *stored.also), options)
+        result = compare("chats", (*trl, *STROP, *stored.also, *stored.unsloth), options)
     result |= {"name": options.checkpoint, **summary(result, stored, trl)}
     path = save(result, options.out)
     print(f"TRL is fastest as {result['trl_fastest']}, leanest as {result['trl_leanest']}")
@@ -72,8 +75,7 @@ def summary(result: dict[str, Any], stored: Checkpoint, trl: tuple[str, ...]) ->
     difference = max(result["largest_difference"][mode]["loss"] for mode in compared)
     return {
         "void": difference > LARGEST_LOSS_DIFFERENCE,
-        "trl_fastest": fastest,
-        "trl_leanest": best(result, trl, "rss"),
+        **bests(result),
         "trl_leanest_in_float32": best(result, stored.float32, "rss"),
         "strop_leanest": best(result, STROP, "rss"),
         "faster_than_trl_best": {

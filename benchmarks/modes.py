@@ -23,6 +23,8 @@ class Mode:
     """Who opens the model's folder; strop holds in 16 bits what is not quantised."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What products run in."""
+    library: Literal["trl", "unsloth"] = "trl"
+    """Whose trainer it is; Unsloth's runs in an environment of its own."""
 
 
 MODES = {
@@ -50,4 +52,10 @@ MODES = {
     ),
     "strop-held-bfloat16": Mode(accelerate={}, weights="strop", dtype="bfloat16"),
     "strop-checkpoint": Mode(accelerate={"activations": "checkpoint"}),
+    "strop-checkpoint-bfloat16": Mode(accelerate={"activations": "checkpoint"}, dtype="bfloat16"),
+    "unsloth-cpu": Mode(batch=1, checkpointing=False, dtype="bfloat16", library="unsloth"),
+    "unsloth-cpu-checkpoint": Mode(
+        batch=1, checkpointing=True, dtype="bfloat16", library="unsloth"
+    ),
+    "unsloth-cpu-batch": Mode(checkpointing=False, dtype="bfloat16", library="unsloth"),
 }

@@ -1,11 +1,11 @@
-"""Print the results on file as one table, in Markdown: `python benchmarks/table.py [FOLDER]`."""
+"""Print the results on file, a table in Markdown for each kind of machine: `table.py [FOLDER]`."""
 
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from compare import RESULTS
+from compare import RESULTS, UNITS, kind
 
 TITLES = {
     "sft": "SFT, chats of very different lengths",
@@ -20,6 +20,10 @@ TITLES = {
     "row-4096": "one row of 4,096 tokens, blocks recomputed",
     "row-8192": "one row of 8,192 tokens, blocks recomputed",
 }
+HEAD = (
+    "| | seconds a step | faster than TRL's best | GB above imports | over the floor "
+    "| loss differs by |\n|---|---|---|---|---|---|"
+)
 
 
 def lines(title: str, result: dict[str, Any]) -> list[str]:
@@ -28,10 +32,7 @@ def lines(title: str, result: dict[str, Any]) -> list[str]:
     void = " (void: curves disagree)" if result["void"] else ""
     rounds = f"{result['rounds']} round{'s' if result['rounds'] > 1 else ''}"
     machine = result["machine"]
-    units = ", ".join(unit.upper().replace("_", "-") for unit in machine.get("units", ()))
-    where = f"{rounds} at {result['commit'][:7]}, {machine['cpu']}" + (
-        f", {units}" if units else ""
-    )
+    where = f"{rounds} at {result['commit'][:7]}, {machine['cpu']}"
     where += ", processor time of one core" if "clock" in result else ""
     return [f"| **{title}** ({where}){void} | | | | | |"] + [
         f"| {mode} | {measured['seconds']:.2f} | {fastest['seconds'] / measured['seconds']:.2f}× "
@@ -41,17 +42,38 @@ def lines(title: str, result: dict[str, Any]) -> list[str]:
     ]
 
 
+def table(results: list[dict[str, Any]]) -> str:
+    """Return the results of one kind of machine."""
+    rows = [
+        line
+        for name, title in TITLES.items()
+        for result in results
+        if result["name"] == name
+        for line in lines(title, result)
+    ]
+    return "\n".join([HEAD, *rows])
+
+
+def parts(results: list[dict[str, Any]]) -> str:
+    """Return a table for each kind of machine that was measured, the fastest kind first."""
+    text = []
+    for unit in [*(unit.replace("_", "-") for unit in reversed(UNITS)), ""]:
+        if here := [result for result in results if kind(result["machine"]) == unit]:
+            units = ", ".join(here[0]["machine"].get("units", ())).upper().replace("_", "-")
+            where = (
+                f"On a processor with {units}"
+                if unit
+                else "On processors whose units were not noted"
+            )
+            text.append(f"{where}:\n\n{table(here)}")
+    return "\n\n".join(text)
+
+
 def main() -> None:
-    """Print every result that is on file."""
+    """Print every comparison of modes that is on file."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else RESULTS
-    print(
-        "| | seconds a step | faster than TRL's best | GB above imports | over the floor "
-        "| loss differs by |\n|---|---|---|---|---|---|"
-    )
-    for name, title in TITLES.items():
-        path = folder / f"{name}.json"
-        if path.exists():
-            print("\n".join(lines(title, json.loads(path.read_text(encoding="utf-8")))))
+    files = [json.loads(f.read_text(encoding="utf-8")) for f in sorted(folder.glob("*.json"))]
+    print(parts([result for result in files if result.get("name") in TITLES and "modes" in result]))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ Ends with status 1 if the loss curves of a workload disagree, which makes that c
 
 import sys
 
-from compare import arguments, best, compare, save
+from compare import arguments, bests, compare, save
 
 COMPARED = {
     "instructions": ("trl-rows", "trl-rows-checkpoint", "strop"),
@@ -18,7 +18,7 @@ COMPARED = {
     "row-8192": ("trl-rows-checkpoint", "strop-checkpoint"),
     "bfloat16": (
         "trl-rows-bfloat16", "trl-rows-checkpoint-bfloat16", "strop", "strop-bfloat16",
-        "strop-lean-bfloat16",
+        "strop-lean-bfloat16", "unsloth-cpu", "unsloth-cpu-checkpoint", "unsloth-cpu-batch",
     ),
 }  # fmt: skip
 """Which modes run on a workload; the first is what the curves of the others are held to.
@@ -38,14 +38,8 @@ def main() -> int:
         parser.error(f"not known: {', '.join(unknown)}; there are {', '.join(COMPARED)}")
     void = False
     for name in options.workloads:
-        modes = COMPARED[name]
-        trl = [mode for mode in modes if mode.startswith("trl")]
-        result = compare(WORKLOADS.get(name, name), modes, options)
-        result |= {
-            "name": name,
-            "trl_fastest": best(result, trl, "seconds"),
-            "trl_leanest": best(result, trl, "rss"),
-        }
+        result = compare(WORKLOADS.get(name, name), COMPARED[name], options)
+        result |= {"name": name, **bests(result)}
         void |= result["void"]
         print(f"{'VOID ' if result['void'] else ''}{save(result, options.out)}")
     return int(void)

@@ -47,9 +47,10 @@ def block(results: list[dict[str, Any]]) -> str:
 
 def headline(results: list[dict[str, Any]]) -> list[str]:
     """Return one sentence about the comparison on chats, where it was made."""
-    sft = next((r for r in results if r.get("name") == "sft"), None)
-    if sft is None:
+    comparisons = [r for r in results if r.get("name") == "sft"]
+    if not comparisons:
         return []
+    sft = max(comparisons, key=lambda r: str(r["date"]))
     return [
         f"Fine-tuning by LoRA on chats of very different lengths, strop is "
         f"{sft['faster_than_trl_best']:.1f} times as fast as TRL at its best setting for the "
