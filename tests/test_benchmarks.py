@@ -1,6 +1,8 @@
 """What the benchmarks count and compare is right; what they measure needs a quiet machine."""
 
+import json
 import random
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,13 +10,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import compare
 import floor
+import gpu_page
+import table
 import trl_comparison
 import trl_tests
 
 from strop.forward.compaction import SHORTEST_PREFIX
+
+ROOT = Path(__file__).parents[1]
 
 
 def families(seed: int) -> list[list[int]]:
@@ -94,3 +101,43 @@ def test_a_metric_that_differs_in_float64_alone_is_no_error():
     assert differing["errors"] == {"gradient": 1e-3}
     assert differing["float64"] == {"gradient": 1e-9}
     assert differing["rounding"]
+
+
+def test_each_kind_of_machine_has_a_table_and_files_of_its_own(tmp_path: Path):
+    mode = {"seconds": 2.0, "rss": 1e9}
+    units = {"older": [], "AVX2": ["avx2"], "AVX512-BF16": ["avx2", "avx512f", "avx512_bf16"]}
+    for name, present in units.items():
+        result = {"name": "sft", "workload": "chats", "modes": {"trl-rows": mode}, "rounds": 1}
+        result |= {"trl_fastest": "trl-rows", "void": False, "commit": "c", "over_floor": {}}
+        result["largest_difference"] = {"trl-rows": {"loss": 0.0}}
+        result["over_floor"] = {"trl-rows": 1.0}
+        result["machine"] = {"cpu": name, "units": present} if present else {"cpu": name}
+        compare.save(result, tmp_path)
+    files = sorted(tmp_path.glob("*.json"))
+    assert [f.name for f in files] == ["sft.avx2.json", "sft.avx512-bf16.json", "sft.json"]
+    text = table.parts([json.loads(f.read_text()) for f in files])
+    places = [text.index(f"c, {name})") for name in ("AVX512-BF16", "AVX2", "older")]
+    assert places == sorted(places)
+    assert text.count("| seconds a step |") == 3
+
+
+@pytest.mark.slow
+def test_what_is_measured_on_a_card_is_tried_on_a_fake_one_first(tmp_path: Path):
+    out = tmp_path / "card.json"
+    script = [str(ROOT / "scripts" / "measure_on_gpu.sh"), "--dry-run", "--out", str(out)]
+    environment = ["env", f"PYTHON={sys.executable}"]
+    done = subprocess.run([*environment, *script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    measured = json.loads(out.read_text())
+    assert len(measured["kernels"]["lines"]) == 9
+    losses: dict[tuple[int, str], list[list[float]]] = {}
+    for step in measured["steps"]["lines"]:
+        losses.setdefault((step["bits"], step["workload"]), []).append(step["loss"])
+        expected = step["mode"].startswith("strop") and step["workload"] != "GRPO group"
+        assert ("simulated_peak" in step) == expected
+    assert len(losses) == 6
+    for first, *others in losses.values():
+        for other in others:
+            assert other == pytest.approx(first, rel=compare.LARGEST_IN_BFLOAT16, abs=1e-3)
+    page = gpu_page.card(out)
+    assert all(line["operation"] in page for line in measured["kernels"]["lines"])
