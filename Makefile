@@ -89,8 +89,10 @@ bench: bench-sft bench-data ## bench-sft, bench-data, and the other kinds of tra
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/table.py
 
-wheel: $(STAMP) ## a wheel in dist/ with the C++ compiled for the usual processors
-	STROP_COMPILE=$${CXX:-g++} $(BIN)/python -m hatchling build -t wheel
+wheel: $(STAMP) ## a wheel in dist/ with the C++ compiled for the usual processors, for the oldest Linux it runs on
+	rm -rf build/wheel
+	STROP_COMPILE=$${CXX:-g++} $(BIN)/python -m hatchling build -t wheel -d build/wheel
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/auditwheel repair --wheel-dir dist build/wheel/*.whl
 
 numbers: $(STAMP) ## write the newest results into README.md
 	$(BIN)/python scripts/readme_numbers.py
