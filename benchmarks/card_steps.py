@@ -168,19 +168,22 @@ def steps(seconds: float) -> None:
 
 def simulated() -> None:
     """Print the peak that strop expects of each of its modes, where the loss is a sum over tokens."""
-    for name, sizes, bits, kind, batch in cases():
-        for mode in COMPARED:
-            activations = (MODES[mode].accelerate or {}).get("activations", "keep")
-            if batch.trainer != "sft" or MODES[mode].accelerate is None:
-                continue
-            (step,) = simulate(
-                Setup(
-                    config=sizes, rows=batch.rows, answers=batch.answers, bits=bits,
-                    dtype="bfloat16", rank=RANK, activations=activations, device="cuda",
-                )
-            )  # fmt: skip
-            case = {"model": name, "bits": bits, "workload": kind, "mode": mode}
-            print(json.dumps(case | {"simulated_peak": step.peak}), flush=True)
+    asked = [
+        ({"model": name, "bits": bits, "workload": kind, "mode": mode}, sizes, batch)
+        for name, sizes, bits, kind, batch in cases()
+        for mode in COMPARED
+        if batch.trainer == "sft" and MODES[mode].accelerate is not None
+    ]
+    setups = [
+        Setup(
+            config=sizes, rows=batch.rows, answers=batch.answers, bits=case["bits"],
+            dtype="bfloat16", rank=RANK, device="cuda",
+            activations=(MODES[case["mode"]].accelerate or {}).get("activations", "keep"),
+        )
+        for case, sizes, batch in asked
+    ]  # fmt: skip
+    for (case, *_), step in zip(asked, simulate(*setups), strict=True):
+        print(json.dumps(case | {"simulated_peak": step.peak}), flush=True)
 
 
 if __name__ == "__main__":

@@ -56,6 +56,7 @@ def arguments(description: str) -> argparse.ArgumentParser:
         action="store_true",
         help="of one core (`taskset -c 1`), where others use the machine",
     )
+    parser.add_argument("--without", nargs="+", default=(), help="modes that are left out")
     parser.add_argument("--out", type=Path, default=RESULTS)
     return parser
 
@@ -105,8 +106,9 @@ def undisturbed(repeats: int, script: str, *args: str | Path) -> Measurement:
     return min(tries, key=lambda m: m["others"])
 
 
-def possible(modes: Sequence[str]) -> tuple[str, ...]:
-    """Return the modes that can be measured here: those of Unsloth where its environment is."""
+def possible(modes: Sequence[str], without: Sequence[str]) -> tuple[str, ...]:
+    """Return the modes that are to be measured and can be here: Unsloth's where its environment is."""
+    modes = [mode for mode in modes if mode not in without]
     if OF_UNSLOTH.exists():
         return tuple(modes)
     left = tuple(mode for mode in modes if MODES[mode].library != "unsloth")
@@ -123,7 +125,7 @@ def compare(name: str, modes: Sequence[str], options: argparse.Namespace) -> dic
         imports, the loss of every step, all medians over rounds; the largest differences of loss
         and gradient norm between modes; the floor; and what the machine is.
     """
-    modes = possible(modes)
+    modes = possible(modes, options.without)
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / f"{name}.json"
         model = in_a_process("workloads.py", name, options.model, options.data, rows)["model"]

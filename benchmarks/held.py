@@ -70,20 +70,21 @@ def main() -> int:
 
 def summary(result: dict[str, Any], stored: Checkpoint, trl: tuple[str, ...]) -> dict[str, Any]:
     """Return what a comparison comes to."""
-    modes, fastest = result["modes"], best(result, trl, "seconds")
-    compared = stored.float32 + STROP
+    modes = result["modes"]
+    trl = tuple(mode for mode in trl if mode in modes)
+    strop = tuple(mode for mode in STROP + stored.also if mode in modes)
+    fastest = best(result, trl, "seconds")
+    compared = [mode for mode in stored.float32 + STROP if mode in modes]
     difference = max(result["largest_difference"][mode]["loss"] for mode in compared)
     return {
         "void": difference > LARGEST_LOSS_DIFFERENCE,
         **bests(result),
-        "trl_leanest_in_float32": best(result, stored.float32, "rss"),
-        "strop_leanest": best(result, STROP, "rss"),
-        "faster_than_trl_best": {
-            mode: result["time_ratios"][fastest][mode] for mode in STROP + stored.also
-        },
+        "trl_leanest_in_float32": best(result, [m for m in trl if m in stored.float32], "rss"),
+        "strop_leanest": best(result, strop, "rss"),
+        "faster_than_trl_best": {mode: result["time_ratios"][fastest][mode] for mode in strop},
         "memory_of_trl": {
             mode: {other: modes[mode]["rss"] / modes[other]["rss"] for other in trl}
-            for mode in STROP
+            for mode in strop
         },
         "largest_loss_difference": difference,
     }

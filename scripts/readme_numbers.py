@@ -42,7 +42,7 @@ def block(results: list[dict[str, Any]]) -> str:
         return NONE
     whole = [r for r in results if "clock" not in r]  # the table says which are of one core
     newest = max(whole or results, key=lambda r: str(r["date"]))
-    return "\n\n".join([*headline(results), circumstances(newest), table()])
+    return "\n\n".join([*headline(results), circumstances(newest), *unsloth(results), table()])
 
 
 def headline(results: list[dict[str, Any]]) -> list[str]:
@@ -70,6 +70,25 @@ def circumstances(result: dict[str, Any]) -> str:
         "the modes in turn, medians of the rounds; memory is peak RSS above bare imports; the "
         "floor is the time of the matrix products alone."
     )
+
+
+def unsloth(results: list[dict[str, Any]]) -> list[str]:
+    """Return how strop compares with Unsloth's CPU backend, a sentence for each result that has it."""
+    sentences = []
+    for result in results:
+        if "unsloth_fastest" not in result:
+            continue
+        modes, versions = result["modes"], result["unsloth"]
+        ours = [mode for mode in modes if mode.startswith("strop")]
+        fastest, leanest = (min(ours, key=lambda m: modes[m][by]) for by in ("seconds", "rss"))
+        ratio = modes[result["unsloth_fastest"]]["seconds"] / modes[fastest]["seconds"]
+        share = modes[leanest]["rss"] / modes[result["unsloth_leanest"]]["rss"]
+        sentences.append(
+            f"Beside Unsloth's CPU backend ({versions['unsloth']}, trl {versions['trl']}; "
+            f"`{result['name']}`) `{fastest}` is {ratio:.1f} times as fast as its best setting, "
+            f"and `{leanest}` takes {share:.0%} of the memory of its leanest."
+        )
+    return sentences
 
 
 def table() -> str:
