@@ -72,7 +72,7 @@ UNSLOTH_STAMP := $(UNSLOTH)/.installed-$(shell cat benchmarks/unsloth.txt | sha2
 
 $(UNSLOTH_STAMP): | benchmarks/unsloth.txt
 	test -x $(UNSLOTH)/bin/python || $(PYTHON) -m venv $(UNSLOTH)
-	$(UNSLOTH)/bin/python -m pip install --quiet -r benchmarks/unsloth.txt
+	$(UNSLOTH)/bin/python -m pip install --quiet --no-deps -r benchmarks/unsloth.txt
 	rm -f $(UNSLOTH)/.installed-*
 	touch $@
 

@@ -12,6 +12,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import card
+import card_steps
 import compare
 import floor
 import gpu_page
@@ -122,22 +124,49 @@ def test_each_kind_of_machine_has_a_table_and_files_of_its_own(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_what_is_measured_on_a_card_is_tried_on_a_fake_one_first(tmp_path: Path):
-    out = tmp_path / "card.json"
-    script = [str(ROOT / "scripts" / "measure_on_gpu.sh"), "--dry-run", "--out", str(out)]
-    environment = ["env", f"PYTHON={sys.executable}"]
-    done = subprocess.run([*environment, *script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    measured = json.loads(out.read_text())
-    assert len(measured["kernels"]["lines"]) == 9
-    losses: dict[tuple[int, str], list[list[float]]] = {}
-    for step in measured["steps"]["lines"]:
-        losses.setdefault((step["bits"], step["workload"]), []).append(step["loss"])
-        expected = step["mode"].startswith("strop") and step["workload"] != "GRPO group"
-        assert ("simulated_peak" in step) == expected
-    assert len(losses) == 6
-    for first, *others in losses.values():
-        for other in others:
-            assert other == pytest.approx(first, rel=compare.LARGEST_IN_BFLOAT16, abs=1e-3)
-    page = gpu_page.card(out)
-    assert all(line["operation"] in page for line in measured["kernels"]["lines"])
+def test_every_kernel_that_a_card_times_is_called_on_a_fake_one():
+    words = [sys.executable, "-m", "strop.core.simulated.fake_cuda", "card_kernels", "0"]
+    folder = ROOT / "benchmarks"
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = card.parsed(done.stdout)
+    assert {line["operation"].split(",")[0] for line in lines} == {
+        "add_low_rank", "dequantize", "glu", "linear_log_prob", "mixed_product", "rms_norm", "rope",
+        "segment_attention",
+    }  # fmt: skip
+    assert not any(line["errors"] for line in lines)
+
+
+@pytest.mark.parametrize("kind", ["chats", "GRPO group"])
+def test_steps_of_a_card_have_the_losses_of_plain_trl(kind: str):
+    model = card_steps.random_model(card_steps.TINY["tiny"], 4)
+    batch = card_steps.batches(0.05)[kind]
+    ours, plain = (
+        card_steps.measure(model, batch, mode) for mode in ("strop-bfloat16", "trl-batch-bfloat16")
+    )
+    assert ours["loss"] == pytest.approx(plain["loss"], rel=compare.LARGEST_IN_BFLOAT16, abs=1e-3)
+    assert len(ours["seconds"]) == card_steps.STEPS - 1
+
+
+def test_what_a_card_said_stands_on_its_page_with_the_peak_that_was_expected(tmp_path: Path):
+    case = {"model": "8B", "bits": 4, "workload": "chats"}
+    measured = [
+        case | {"mode": "strop-bfloat16", "seconds": [0.2, 0.4, 0.3], "loss": [1.0], "peak": 9e9},
+        case | {"mode": "trl-batch-bfloat16", "out_of_memory": True},
+    ]
+    simulated = [case | {"mode": "strop-bfloat16", "simulated_peak": 8e9}]
+    times = {"strop": 0.5, "eager": 2.0}
+    result = {
+        "card": {"name": "H200", "memory_gb": 150.8},
+        "tests": {"passed": 7, "failures": [{"test": "test_glu", "why": "rms error 2"}]},
+        "kernels": {"lines": [{"operation": "glu", "milliseconds": times}]},
+        "steps": {"lines": card.with_peaks(measured, simulated)},
+        "versions": {"torch": "2.11.0", "triton": "3.6.0"},
+        "commit": "c0ffee",
+    }
+    (tmp_path / "card.json").write_text(json.dumps(result))
+    page = gpu_page.card(tmp_path / "card.json")
+    assert "7 tests passed, 1 failed" in page
+    assert "| glu | 0.500 | 2.000 | – |" in page
+    assert "| 8B, 4, chats | strop-bfloat16 | 0.300 | 9.00 | 8.00 |" in page
+    assert "out of memory" in page

@@ -332,9 +332,13 @@ constexpr int64_t TRIES = 50000;  // some tens of microseconds, more than a phas
 
 // What the threads of a team share. Between two waits they share out tasks of several loops.
 struct Team {
-  std::atomic<int64_t> next[8]{}, phase{0}, arrived{0};
+  static constexpr int64_t LOOPS = 8;
+  std::vector<std::atomic<uint64_t>> taken;  // of each loop and thread: tasks from the front, from the back
+  std::atomic<int64_t> phase{0}, arrived{0};
   std::mutex mutex;
   std::condition_variable changed;
+
+  explicit Team(int64_t threads) : taken(LOOPS * threads) {}
 };
 
 // One thread of a team. OpenMP's own loops let a thread that waits spin for long: where another program
@@ -342,21 +346,35 @@ struct Team {
 class Member {
   Team& team;
   int64_t loop = 0;
-  const int64_t threads = omp_get_num_threads();
+  const int64_t threads = omp_get_num_threads(), self = omp_get_thread_num();
 
  public:
   explicit Member(Team& of) : team(of) {}
 
+  // Each thread goes through tasks that follow one another, so that what it fetches ahead of a task is
+  // what it needs next; then it takes from the end of what is left to others.
   template <class Body>
   void each(int64_t tasks, Body body) {
-    std::atomic<int64_t>& next = team.next[loop++];
-    for (int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) body(task);
+    std::atomic<uint64_t>* const taken = &team.taken[loop++ * threads];
+    for (int64_t k = 0; k < threads; ++k) {
+      const int64_t owner = (self + k) % threads;
+      const int64_t first = owner * tasks / threads, last = (owner + 1) * tasks / threads;
+      uint64_t now = taken[owner].load(std::memory_order_relaxed);
+      for (;;) {
+        const int64_t front = now >> 32, back = now & 0xffffffff;
+        if (front + back >= last - first) break;
+        const uint64_t next = now + (k == 0 ? uint64_t(1) << 32 : 1);
+        if (!taken[owner].compare_exchange_weak(now, next, std::memory_order_relaxed)) continue;
+        body(k == 0 ? first + front : last - 1 - back);
+        now = taken[owner].load(std::memory_order_relaxed);
+      }
+    }
   }
 
   void wait() {
     const int64_t phase = team.phase.load(std::memory_order_relaxed);
     if (team.arrived.fetch_add(1, std::memory_order_acq_rel) + 1 == threads) {
-      for (int64_t i = 0; i < loop; ++i) team.next[i].store(0, std::memory_order_relaxed);
+      for (int64_t i = 0; i < loop * threads; ++i) team.taken[i].store(0, std::memory_order_relaxed);
       team.arrived.store(0, std::memory_order_relaxed);
       {
         const std::lock_guard<std::mutex> lock(team.mutex);
@@ -714,7 +732,7 @@ extern "C" void decoder_step(float* x, const Layer* layers, const Head* head, co
                              int32_t threads) {
   float *inner = scratch, *wide = inner + B * most, *narrow = wide + B * most;
   const int64_t heads_at_once = std::max<int64_t>(1, (B + 3) / 4);
-  Team team;
+  Team team(threads);
 #pragma omp parallel num_threads(threads)
   {
     Member member(team);
