@@ -71,6 +71,19 @@ def choices(results: dict[str, Any]) -> str:
     )
 
 
+def grpo(results: dict[str, Any]) -> str:
+    """Return what was measured of whole GRPO steps."""
+    if not results:
+        return ""
+    each = " and ".join(
+        f"{ratio:.1f} in {name}" for name, ratio in results["times_as_fast"].items()
+    )
+    return (
+        f"\nA whole GRPO step, {results['answers']} answers of {results['tokens']} to a prompt of "
+        f"{results['prompt']}, drawn and learned from: times as fast as plain TRL: {each}.\n"
+    )
+
+
 def nearness(results: dict[str, Any]) -> str:
     """Return how far log-probabilities are from float64."""
     if not results:
@@ -87,8 +100,8 @@ def nearness(results: dict[str, Any]) -> str:
         f"{len(of['prompts'])} prompts of 20 to 400 tokens and the likeliest {results['tokens']} tokens "
         "after each. "
         f"Commit {results['commit'][:7]}.\n\n{rows_of(cells)}\n\n"
-        "`python benchmarks/sampling.py`, `predict.py`, `multiple_choice.py`, `sampling_accuracy.py` make "
-        "the numbers, `make pages` this page.\n"
+        "`python benchmarks/sampling.py`, `predict.py`, `multiple_choice.py`, `grpo_step.py`, "
+        "`sampling_accuracy.py` make the numbers, `make pages` this page.\n"
     )
 
 
@@ -99,6 +112,7 @@ def page() -> str:
         + speed(read("cpu/sampling.json"))
         + labels(read("cpu/predict.json"))
         + choices(read("cpu/multiple_choice.json"))
+        + grpo(read("cpu/grpo_step.json"))
         + nearness(read("cpu/sampling_accuracy.json"))
     )
 
