@@ -32,6 +32,14 @@ constexpr int64_t outputs_for(int64_t n) {
   return n < 3 ? 8 : n < 5 ? 4 : 3;
 }
 
+constexpr int64_t AHEAD = 32 << 10;        // bytes that weights are fetched ahead of their use
+
+// Fetches what lies so many bytes ahead into the second cache: the first holds the rows' own numbers, and
+// has fewer places for lines on their way.
+inline void fetch(const void* from, int64_t ahead) {
+  __builtin_prefetch(static_cast<const char*>(from) + ahead, 0, 2);
+}
+
 constexpr float LOWEST = -std::numeric_limits<float>::infinity();
 
 enum Kind : int64_t { FLOAT32, BFLOAT16, FLOAT16, BITS4, BITS5, BITS6, BITS8, PAIRS };
@@ -188,14 +196,14 @@ inline float total(F lanes) {
 // sums [N, E] of rows x with the weights from `rows`, then with b and t over R.
 template <int N, int E, class Weights>
 inline void tile(const Weights& rows, const typename Weights::In* x, int64_t xs, int64_t D,
-                 int64_t ahead, const float* const* b, const float* t, int64_t ts, int64_t R, float* sums) {
+                 const float* const* b, const float* t, int64_t ts, int64_t R, float* sums) {
   F sum[N * E] = {};
   const auto add = [&](int64_t i, int64_t count) {
     decltype(rows.weight(0, 0, 0)) w[E];
 #pragma GCC unroll 8
     for (int e = 0; e < E; ++e) {
       w[e] = rows.weight(e, i, count);
-      __builtin_prefetch(rows.row[e] + i + ahead);
+      fetch(rows.row[e] + i, AHEAD);
     }
 #pragma GCC unroll 8
     for (int n = 0; n < N; ++n) {
@@ -220,8 +228,8 @@ inline void tile(const Weights& rows, const typename Weights::In* x, int64_t xs,
 
 template <class Weights>
 void tile_of(int64_t n, const Weights& rows, const typename Weights::In* x, int64_t xs, int64_t D,
-             int64_t ahead, const float* const* b, const float* t, int64_t ts, int64_t R, float* sums) {
-#define TILE(N) return tile<N, outputs_for(N)>(rows, x, xs, D, ahead, b, t, ts, R, sums)
+             const float* const* b, const float* t, int64_t ts, int64_t R, float* sums) {
+#define TILE(N) return tile<N, outputs_for(N)>(rows, x, xs, D, b, t, ts, R, sums)
   switch (n) {
     case 8: TILE(ROWS < 8 ? 4 : 8);
     case 7: TILE(ROWS < 8 ? 4 : 7);
@@ -431,7 +439,7 @@ void strip(const Linear& l, int64_t first, int64_t last, const Inputs& in,
         b[k] = l.R ? l.b + at * l.R : nullptr;
       }
       float sums[ROWS * OUTPUTS];
-      tile_of(rows, weights, x + n * in.xs, in.xs, l.D, 4 * width * l.D, b, in.t + n * in.ts, in.ts, l.R, sums);
+      tile_of(rows, weights, x + n * in.xs, in.xs, l.D, b, in.t + n * in.ts, in.ts, l.R, sums);
       finish(l, e, rows, std::min(width, last - e), sums, width, out + n * os + e - first, os, add);
     }
   }
@@ -454,6 +462,7 @@ void one4(const Linear& l, int64_t first, int64_t last, const Inputs& in, float*
     }
     for (int64_t at = 0, g = 0; at < l.D; at += l.group, ++g) {
       F even[E] = {}, odd[E] = {};
+      for (int k = 0; k < E; ++k) fetch(codes[k] + at / 2, AHEAD);
       for (int64_t i = at; i < at + l.group; i += 2 * W) {
         const F x0 = load(in.split + i), x1 = load(in.split + i + W);
 #pragma GCC unroll 4
@@ -661,6 +670,11 @@ void attend(const Layer& l, int64_t layer, int64_t k, int64_t low, int64_t high,
       first = std::min(first, l.window ? std::max<int64_t>(0, places[r].position - l.window + 1 - span.start) : 0);
     if (first >= span.count) continue;
     const float *keys = keys_at(span.block, l, layer, k), *values = values_at(span.block, l, layer, k);
+    if (s + 1 < S && spans[s + 1].low < high && spans[s + 1].high > low)
+      for (int64_t c = 0; c < Cp * BLOCK; c += 16) {  // what comes next
+        fetch(keys_at(spans[s + 1].block, l, layer, k) + c, 0);
+        fetch(values_at(spans[s + 1].block, l, layer, k) + c, 0);
+      }
     const int64_t begin = (from - low) * G, end = (to - low) * G;
     for (int64_t i = begin; i < end; i += MR)
       for (int64_t j = 0; j < span.count; j += NV * W)

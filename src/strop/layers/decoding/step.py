@@ -91,7 +91,7 @@ class Step:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self._dtype = dtype
-        self._tensors: list[Tensor] = []  # what the C++ has addresses of
+        self.tensors: list[Tensor] = []  # what the C++ has addresses of
         layers = (_Layer * len(halves))()
         for i, (attention, mlp) in enumerate(halves):
             self._read(layers[i], attention, mlp)
@@ -201,7 +201,7 @@ class Step:
         return None if tensor is None else self._address(tensor.detach().float().contiguous())
 
     def _address(self, tensor: Tensor) -> int:
-        self._tensors.append(tensor)
+        self.tensors.append(tensor)
         return tensor.data_ptr()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from strop.core.system.pages import use_large_pages
 from strop.core.tokens import IGNORE_INDEX
 from strop.forward.compact import base_model
 from strop.forward.compaction import CompactBatch, compact_batch
@@ -20,6 +21,8 @@ from strop.layers.decoding.step import KINDS, Halves, Step, function, linear_obs
 from strop.models.sampling.rows import Row
 from strop.ops.lora_linear.parts import LinearParts, Workspace
 
+LONG = 64
+"""Tokens of an answer from which it pays to copy the weights into large pages first."""
 _CHANGING_ANGLES = ("dynamic", "longrope")
 """Kinds of rotary angles that depend on how long a row is."""
 
@@ -111,6 +114,8 @@ class BlockCache:
         self._rows: dict[Row, list[Piece]] = {}
         longest = max(len(row.prompt) + row.most for row in rows)
         self._tables = self._angles_to(longest)
+        if max(row.most for row in rows) >= LONG:
+            use_large_pages(self._step.tensors)
 
     @property
     def nbytes(self) -> int:
