@@ -75,11 +75,10 @@ def summary(result: dict[str, Any], stored: Checkpoint, trl: tuple[str, ...]) ->
     strop = tuple(mode for mode in STROP + stored.also if mode in modes)
     fastest = best(result, trl, "seconds")
     compared = [mode for mode in stored.float32 + STROP if mode in modes]
-    difference = max(result["largest_difference"][mode]["loss"] for mode in compared)
+    difference = max((result["largest_difference"][m]["loss"] for m in compared), default=0.0)
     return {
         "void": difference > LARGEST_LOSS_DIFFERENCE,
         **bests(result),
-        "trl_leanest_in_float32": best(result, [m for m in trl if m in stored.float32], "rss"),
         "strop_leanest": best(result, strop, "rss"),
         "faster_than_trl_best": {mode: result["time_ratios"][fastest][mode] for mode in strop},
         "memory_of_trl": {
