@@ -304,6 +304,7 @@ void expand4(const Linear& l, int64_t e, float* to) {
   const uint8_t* codes = static_cast<const uint8_t*>(l.weight) + e * l.D / 2;
   for (int64_t first = 0, g = e * scales.per_row; first < l.D; first += l.group, ++g) {
     const F scale = all(scales[g]);
+    fetch(codes + first / 2, AHEAD);
     for (int64_t i = first; i < first + l.group; i += 2 * W) {
       const I code = numbers(codes + i / 2);
       store(to + i, levels[code >> 4] * scale);
