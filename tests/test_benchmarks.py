@@ -137,6 +137,7 @@ def test_every_kernel_that_a_card_times_is_called_on_a_fake_one():
     assert not any(line["errors"] for line in lines)
 
 
+@pytest.mark.filterwarnings("ignore:You are using 'rollout_func':UserWarning")
 @pytest.mark.parametrize("kind", ["chats", "GRPO group"])
 def test_steps_of_a_card_have_the_losses_of_plain_trl(kind: str):
     model = card_steps.random_model(card_steps.TINY["tiny"], 4)
