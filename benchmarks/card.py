@@ -37,6 +37,8 @@ class Part:
     """A process that prints a line of JSON for each thing it measured."""
 
     words: Sequence[str]
+    folder: Path = HERE
+    """In which it runs."""
     errors: Any = dataclasses.field(default_factory=tempfile.TemporaryFile)
     process: Any = None
 
@@ -44,7 +46,7 @@ class Part:
         """Start it; it runs beside whatever else does."""
         command = [sys.executable, *self.words]
         self.process = subprocess.Popen(
-            command, cwd=HERE, stdout=subprocess.PIPE, stderr=self.errors, text=True
+            command, cwd=self.folder, stdout=subprocess.PIPE, stderr=self.errors, text=True
         )
         return self
 
@@ -89,9 +91,9 @@ def tests(seconds: float, dry_run: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         words = ["-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "-W", "default"]
-        words += [f"--junitxml={report}", *(str(ROOT / path) for path in TESTED)]
+        words += [f"--junitxml={report}", *TESTED]
         words += ["-k", "mixed_product"] if dry_run else []  # each of them is skipped
-        ended = Part([*words, f"--rootdir={ROOT}"]).start().lines(seconds)
+        ended = Part(words, ROOT).start().lines(seconds)
         if not report.exists():
             return {"failed": ended.get("failed", "no report was written")}
         cases = list(ET.parse(report).iter("testcase"))
