@@ -14,11 +14,11 @@ wheels=.card
 largest=60000000 # bytes
 # What strop, TRL and the tests import besides torch, triton, numpy, pandas and pyarrow, which must be there.
 needed=(
-  accelerate annotated-doc anyio certifi charset-normalizer click datasets dill filelock fsspec gguf h11
-  hf-xet httpcore2 httpx2 huggingface_hub hypothesis idna iniconfig jinja2 markdown-it-py markupsafe
-  mdurl multiprocess packaging peft pluggy psutil pygments pytest pyyaml regex requests rich safetensors
-  shellingham sortedcontainers tokenizers tqdm transformers trl truststore typer typing-extensions
-  urllib3 xxhash
+  accelerate annotated-doc annotated-types anyio certifi charset-normalizer click datasets dill filelock
+  fsspec gguf h11 hf-xet httpcore2 httpx2 huggingface_hub hypothesis idna iniconfig jinja2
+  markdown-it-py markupsafe mdurl multiprocess packaging peft pluggy psutil pydantic pydantic_core
+  pygments pytest pyyaml regex requests rich safetensors shellingham sortedcontainers tokenizers tqdm
+  transformers trl truststore typer typing-extensions typing-inspection urllib3 xxhash
 )
 
 collect() {
