@@ -21,8 +21,8 @@ from strop.layers.decoding.step import KINDS, Halves, Step, function, linear_obs
 from strop.models.sampling.rows import Row
 from strop.ops.lora_linear.parts import LinearParts, Workspace
 
-LONG = 64
-"""Tokens of an answer from which it pays to copy the weights into large pages first."""
+LONG = 128
+"""Tokens of an answer from which it pays to copy the weights into large pages, which is done once."""
 _CHANGING_ANGLES = ("dynamic", "longrope")
 """Kinds of rotary angles that depend on how long a row is."""
 
