@@ -85,8 +85,9 @@ def unsloth(results: list[dict[str, Any]]) -> list[str]:
         share = modes[leanest]["rss"] / modes[result["unsloth_leanest"]]["rss"]
         sentences.append(
             f"Beside Unsloth's CPU backend ({versions['unsloth']}, trl {versions['trl']}; "
-            f"`{result['name']}`) `{fastest}` is {ratio:.1f} times as fast as its best setting, "
-            f"and `{leanest}` takes {share:.0%} of the memory of its leanest."
+            f"`{result['name']}`) `{fastest}` is {ratio:.1f} times as fast as "
+            f"`{result['unsloth_fastest']}`, and `{leanest}` takes {share:.0%} of the memory of "
+            f"`{result['unsloth_leanest']}`."
         )
     return sentences
 
