@@ -7,6 +7,7 @@ trainer_state.json that TRL saved. The disk that fills is a small file system, w
 
 import argparse
 import contextlib
+import functools
 import json
 import random
 import subprocess
@@ -20,7 +21,7 @@ from typing import Any
 import torch
 import trl
 from datasets import Dataset
-from transformers import AutoTokenizer, PrinterCallback, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 
 from strop.actions.doctor import diagnose
 from strop.core.errors import DivergedError, UnsupportedError
@@ -43,6 +44,18 @@ def said(prompt: str, answer: str) -> dict[str, Any]:
     return {"messages": [{"role": role, "content": text} for role, text in turns]}
 
 
+LEARNER = "learner"
+
+
+def save_learner(folder: Path) -> Path:
+    """Save a tiny Llama whose head tells tokens apart, so that an adapter can learn rows by heart."""
+    save_model("llama", folder)
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    torch.nn.init.normal_(base.lm_head.weight, std=0.5, generator=torch.Generator().manual_seed(0))
+    base.save_pretrained(folder)
+    return folder
+
+
 def run(
     rows: Callable[[], Rows], family: str = "", callback: Any = None, **settings: Any
 ) -> Training:
@@ -50,14 +63,16 @@ def run(
 
     Args:
         rows: makes its rows.
-        family: of the model; empty for the tiny Llama.
+        family: of the model; empty for the tiny Llama, `LEARNER` for the one that learns by heart.
         callback: class of one that is called at each step.
         **settings: other than `QUICK`.
     """
 
     def train(folder: Path) -> Path:
         base = folder / "model"
-        save_model(family, base) if family else save_tiny_llama(base)
+        {"": save_tiny_llama, LEARNER: save_learner}.get(
+            family, functools.partial(save_model, family)
+        )(base)
         options = QUICK | {"learning_rate": 5e-3, "model": str(base)} | settings
         with (
             contextlib.suppress(DivergedError),
@@ -69,13 +84,20 @@ def run(
     return train
 
 
-def plain(kind: str, rows: Callable[[], Rows], change: Any = None, **settings: Any) -> Training:
+def plain(
+    kind: str,
+    rows: Callable[[], Rows],
+    change: Any = None,
+    learner: bool = False,
+    **settings: Any,
+) -> Training:
     """Return a training by TRL alone, which saves its state at the end.
 
     Args:
         kind: sft, dpo or grpo.
         rows: makes its rows.
         change: called with the trainer first.
+        learner: the model is the one that learns by heart.
         **settings: of TRL's configuration.
     """
     classes = {
@@ -85,7 +107,7 @@ def plain(kind: str, rows: Callable[[], Rows], change: Any = None, **settings: A
     }
 
     def train(folder: Path) -> Path:
-        base = save_tiny_llama(folder / "model")
+        base = save_learner(folder / "model") if learner else save_tiny_llama(folder / "model")
         trainer_class, config = classes[kind]
         made = rows()
         data: dict[str, Any] = {"train_dataset": Dataset.from_list(made)}
@@ -231,12 +253,15 @@ def quarter(completions: Any, **_: Any) -> list[float]:
     return [0.25 for _ in completions]
 
 
-def length(completions: Any, **_: Any) -> list[float]:
+def letters(completions: Any, **_: Any) -> list[float]:
     """Give more for answers of many different letters."""
     return [len(set(c[0]["content"])) / 12 for c in completions]
 
 
 GRPO = {"num_generations": 4, "max_completion_length": 12, "beta": 0.0}
+
+CUT = "answers_cut_off"
+"""What a model of random weights shows as well: it never writes the token that ends an answer."""
 
 FAULTS: dict[str, tuple[str, Training]] = {
     "learning rate 1e20": (
@@ -297,8 +322,12 @@ FAULTS: dict[str, tuple[str, Training]] = {
     "checkpoints kept on a small disk": ("disk_filling", small_disk),
     "throttled machine": ("slowing", run(lambda: sums(200), callback=Throttle)),
     "TRL, one reward for all": (
-        "rewards_constant",
+        f"rewards_constant {CUT}",
         plain("grpo", prompts, reward=quarter, max_steps=10, **GRPO),
+    ),
+    "TRL, reward for letters, learning rate 0.3": (
+        f"rewards_collapsing {CUT}",
+        plain("grpo", prompts, reward=letters, max_steps=30, learning_rate=0.3, **GRPO),
     ),
 }
 
@@ -346,7 +375,7 @@ def trained(training: Training) -> dict[str, Any]:
 
 
 def attempts(names: list[str]) -> Iterator[tuple[str, str, Training]]:
-    """Yield name, expected fault and training of those that are named, of all without names."""
+    """Yield name, expected faults and training of those that are named, of all without names."""
     for name, (kind, training) in FAULTS.items():
         if not names or any(part in name for part in names):
             yield name, kind, training
@@ -364,7 +393,7 @@ def main() -> None:
     results: dict[str, Any] = json.loads(options.out.read_text()) if options.out.exists() else {}
     for name, kind, training in attempts(options.names):
         outcome = {"seeded": kind or None, **trained(training)}
-        outcome["right"] = list(outcome["named"]) == ([kind] if kind else [])
+        outcome["right"] = set(outcome["named"]) == set(kind.split())
         results[name] = outcome
         print(name, json.dumps(outcome, ensure_ascii=False), flush=True)
         write_json(options.out, results)

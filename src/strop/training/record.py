@@ -5,20 +5,23 @@ import datetime
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from strop.core import native
 from strop.core.digest import file_digest
 from strop.core.errors import DataError, UnsupportedError, spelt
+from strop.core.files import written_whole
 from strop.core.progress import Progress, duration
 from strop.core.system import versions
 from strop.core.system.disk import format_size
 from strop.models.dtype import reason
 from strop.models.precision import bits_of, described, dtype_name
+from strop.models.quantized.activation_stats import input_statistics
 from strop.planning.plan import StepPlan
 from strop.planning.settings import Settings
 from strop.runs import report
@@ -105,6 +108,13 @@ def digests(run: Run) -> dict[str, dict[str, str]]:
         "adapter": {name: file_digest(run.adapter_folder / name) for name in names},
         "activation_stats": {"sha256": file_digest(run.activation_stats_file)},
     }
+
+
+def save_activation_stats(run: Run, model: Any, texts: Iterable[list[int]]) -> None:
+    """Save activation statistics for exports while model and data are loaded."""
+    stats = input_statistics(model, iter(texts))
+    with written_whole(run.activation_stats_file) as path:
+        save_file(stats, path)
 
 
 def data_sentences(data: TrainingData[Any], settings: Settings) -> list[str]:

@@ -6,7 +6,6 @@ from datetime import date
 from typing import Any
 
 from rich.console import Console
-from safetensors.torch import save_file
 from transformers import TrainerCallback, TrainingArguments
 
 from strop.core.errors import ConfigError, DivergedError
@@ -18,7 +17,6 @@ from strop.models.lora import initialisation as lora_init
 from strop.models.lora.unmergeable import unmergeable
 from strop.models.packaged import published_name
 from strop.models.precision import bits_of, dtype_name
-from strop.models.quantized.activation_stats import input_statistics
 from strop.planning.plan import StepPlan, plan_step
 from strop.runs import checkpoints, report
 from strop.runs.outcome import outcome
@@ -41,6 +39,7 @@ from strop.training.record import (
     first_record,
     result_sentences,
     resumed_sentence,
+    save_activation_stats,
     weights_sentence,
 )
 from strop.training.trainer import RunTrainer
@@ -153,8 +152,7 @@ class Session:
             record = None
             if not self.resumed:
                 record = first_record(self.settings, self.model, data, self._plan)
-                probe_of_run = planned_probe(self.settings, self._explicit, record["steps"])
-                record |= {} if probe_of_run is None else {"probe": probe_of_run}
+                record |= planned_probe(self.settings, self._explicit, record["steps"])
                 record["day"] = str(self._day)  # as templates that write the date did
                 if measures is not None:
                     record["eval_metrics"] = measures.facts
@@ -233,10 +231,8 @@ class Session:
                 early = start is not None and self._checkpoints.stopped_early(
                     checkpoints.step_of(start)
                 )
-                if start is None:
-                    probe(self.run, trainer, self._interrupt, self._print)
-                    if self._interrupt.requested:
-                        return  # a resumed run begins with the probe again
+                if start is None and not probe(self.run, trainer, self._interrupt, self._print):
+                    return
                 if start is None or not trainer.load_finished(start, early):
                     trainer.train(resume_from_checkpoint=str(start) if start else None)
         finally:
@@ -260,7 +256,7 @@ class Session:
             with written_whole(run.adapter_folder) as path:
                 trainer.save_model(str(path))
                 run.assets().save_tokenizer(path)
-            self._save_activation_stats(trainer.model)
+            save_activation_stats(run, trainer.model, self._data.texts)
         if finished:
             self._record_end(
                 state.global_step,
@@ -279,17 +275,8 @@ class Session:
         if not self._is_main:
             return
         self.run.update(status=status, steps_done=step, measured=self._log.measured(), **facts)
-        for finding in self._diagnosis.update():
-            if finding.kind not in ("not_a_number", "diverged"):  # said with the result
-                self._print(f"doctor  {finding.sentence}")
+        self._diagnosis.finish()
         report.write(self.run)
-
-    def _save_activation_stats(self, model: Any) -> None:
-        """Save activation statistics for exports while model and data are loaded."""
-        file = self.run.activation_stats_file
-        stats = input_statistics(model, iter(self._data.texts))
-        with written_whole(file) as path:
-            save_file(stats, path)
 
     def _print(self, sentence: str) -> None:
         self.console.print(sentence, soft_wrap=True, highlight=False, markup=False)

@@ -37,6 +37,12 @@ class Diagnosis(TrainerCallback):
             for finding in self.update():
                 self._announce(f"doctor  step {state.global_step:,}: {finding.sentence}")
 
+    def finish(self) -> None:
+        """Diagnose the whole run; what its result says itself is not announced again."""
+        for finding in self.update():
+            if finding.kind not in ("not_a_number", "diverged"):
+                self._announce(f"doctor  {finding.sentence}")
+
     def update(self) -> list[Finding]:
         """Record the faults of the run that show by now, and return those that are new."""
         recorded = self._run.record.get("diagnosis", [])

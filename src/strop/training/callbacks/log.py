@@ -119,23 +119,14 @@ class RunLog(TrainerCallback):
             file.write(_line(line))
 
 
-REWARDS = {
-    "reward_margin": "rewards/margins",
-    "reward_accuracy": "rewards/accuracies",
-    "reward": "reward",
-    "reward_std": "reward_std",
-    "cut_answers": "completions/clipped_ratio",
-}
-"""What is logged of rewards, each beside TRL's name of it."""
-
-
 def _preferences(logs: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Return rewards of drawn answers, and how far chosen ones lead rejected ones in pairs.
+    """Return how far chosen answers lead rejected ones, where a run learns from pairs.
 
     The margin is the mean of beta (log p / p_0 of the chosen - log p / p_0 of the rejected answer),
     the accuracy the share of pairs in which it is above 0.
     """
-    return {name: logs[prefix + of] for name, of in REWARDS.items() if prefix + of in logs}
+    names = {"reward_margin": "rewards/margins", "reward_accuracy": "rewards/accuracies"}
+    return {name: logs[prefix + of] for name, of in names.items() if prefix + of in logs}
 
 
 def measures(logs: Mapping[str, Any]) -> dict[str, float]:

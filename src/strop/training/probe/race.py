@@ -31,10 +31,8 @@ _CHANGED = (
 """Arguments of the trainer that a probe changes for its time."""
 
 
-def planned_probe(
-    settings: Settings, explicit: Mapping[str, Any], total: int
-) -> dict[str, Any] | None:
-    """Return what run.json has of a probe before it is made; None where the run has none.
+def planned_probe(settings: Settings, explicit: Mapping[str, Any], total: int) -> dict[str, Any]:
+    """Return what run.json has of a probe before it is made; nothing where the run has none.
 
     Args:
         settings: of a new run.
@@ -43,15 +41,17 @@ def planned_probe(
     """
     off = settings.probe is None and "learning_rate" in explicit
     if settings.probe is False or off or settings.method != "sft":
-        return None
+        return {}
     steps = probe_steps(total, forced=settings.probe is True)
-    return {"steps": steps} if steps else None
+    return {"probe": {"steps": steps}} if steps else {}
 
 
 def probe(
     run: Run, trainer: RunTrainer, interrupt: Interrupt, announce: Callable[[str], None]
-) -> None:
+) -> bool:
     """Make the probe that a run has planned and not yet made, and take the learning rate it chooses.
+
+    Returns False if it was interrupted; then the resumed run begins with the probe.
 
     Args:
         run: whose record says so, and gets the result.
@@ -61,7 +61,7 @@ def probe(
     """
     planned = run.record.get("probe")
     if planned is None or "chosen" in planned:
-        return
+        return True
     rate, steps = float(trainer.args.learning_rate), int(planned["steps"])
     announce(f"probe   up to {RATES} learning rates, {steps:,} steps each, from one start")
     with _unchanged(trainer):
@@ -69,11 +69,12 @@ def probe(
             lambda candidate, than: _losses(trainer, candidate, steps, than, interrupt), rate, steps
         )
     if interrupt.requested:
-        return
+        return False
     settings = {**run.settings, "learning_rate": result.chosen}
     run.update(probe=dataclasses.asdict(result), settings=settings)
     trainer.args.learning_rate = result.chosen
     announce(f"probe   {result.sentence}")
+    return True
 
 
 class _Race(TrainerCallback):
