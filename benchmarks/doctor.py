@@ -156,16 +156,23 @@ def by_chance(count: int = 40) -> Rows:
     return [said(f"Code {i}?", "".join(chance.choices(letters, k=12))) for i in range(count)]
 
 
+def by_chance_in_columns() -> Rows:
+    """Return the same as prompt and completion, of which TRL learns the completion only."""
+    return [
+        {"prompt": row["messages"][:1], "completion": row["messages"][1:]} for row in by_chance()
+    ]
+
+
 def one_answer() -> Rows:
     """Return prompts with one and the same answer."""
     return [said(row["messages"][0]["content"], "no") for row in sums(200)]
 
 
 def with_garbage() -> Rows:
-    """Return answers of a few letters, and four that are of other characters, long and unlike."""
+    """Return answers of a few letters, and six that are of other characters, long and unlike."""
     chance = random.Random(0)
-    rows = [said(f"Say {i % 9}", "a" * (3 + i % 9)) for i in range(200)]
-    for place in (40, 90, 130, 170):
+    rows = [said(f"Say {i}", "a" * (3 + i % 9)) for i in range(200)]
+    for place in range(90, 200, 20):
         rows[place] = said("Say", "".join(chr(chance.randrange(0x4E00, 0x9FFF)) for _ in range(40)))
     return rows
 
@@ -253,11 +260,6 @@ def quarter(completions: Any, **_: Any) -> list[float]:
     return [0.25 for _ in completions]
 
 
-def letters(completions: Any, **_: Any) -> list[float]:
-    """Give more for answers of many different letters."""
-    return [len(set(c[0]["content"])) / 12 for c in completions]
-
-
 GRPO = {"num_generations": 4, "max_completion_length": 12, "beta": 0.0}
 
 CUT = "answers_cut_off"
@@ -272,8 +274,6 @@ FAULTS: dict[str, tuple[str, Training]] = {
         "not_a_number",
         plain("sft", lambda: sums(160), lambda t: broken_weight(t.model.base_model.model)),
     ),
-    "learning rate 3": ("diverged", run(lambda: sums(200), learning_rate=3.0, max_grad_norm=0.0)),
-    "TRL, learning rate 3": ("diverged", plain("sft", lambda: sums(160), learning_rate=3.0)),
     "learning rate 1e-8": ("rate_too_small", run(lambda: sums(200), learning_rate=1e-8)),
     "TRL, learning rate 1e-8, held-out rows": (
         "rate_too_small",
@@ -299,35 +299,43 @@ FAULTS: dict[str, tuple[str, Training]] = {
     "TRL, every label masked": ("dead_labels", plain("sft", lambda: sums(160), masked)),
     "one answer to all": (
         "nothing_left_to_learn",
-        run(one_answer, max_steps=60, learning_rate=2e-2),
+        run(one_answer, LEARNER, max_steps=100, learning_rate=2e-2),
     ),
-    "answers by chance, 60 epochs": (
+    "answers by chance, 16 epochs": (
         "overfitting",
-        run(by_chance, max_steps=None, epochs=60, held_out=12, learning_rate=2e-2, eval_every=20),
+        run(
+            by_chance,
+            LEARNER,
+            max_steps=None,
+            epochs=16,
+            held_out=12,
+            learning_rate=1e-2,
+            eval_every=16,
+        ),
     ),
-    "TRL, answers by chance, 60 epochs": (
+    "TRL, answers by chance, 27 epochs": (
         "overfitting",
         plain(
             "sft",
-            by_chance,
+            by_chance_in_columns,
+            learner=True,
             max_steps=160,
-            learning_rate=2e-2,
+            learning_rate=1e-2,
             eval_strategy="steps",
             eval_steps=20,
             eval_on_start=True,
         ),
     ),
-    "four rows of garbage": ("loss_spikes", run(with_garbage, batch_size=4, max_steps=46)),
+    "six rows of garbage": (
+        "loss_spikes",
+        run(with_garbage, LEARNER, batch_size=4, max_steps=46, learning_rate=1e-2, held_out=0),
+    ),
     "outputs kept": ("memory_creeping", run(lambda: sums(200), callback=Leak)),
     "checkpoints kept on a small disk": ("disk_filling", small_disk),
     "throttled machine": ("slowing", run(lambda: sums(200), callback=Throttle)),
     "TRL, one reward for all": (
         f"rewards_constant {CUT}",
         plain("grpo", prompts, reward=quarter, max_steps=10, **GRPO),
-    ),
-    "TRL, reward for letters, learning rate 0.3": (
-        f"rewards_collapsing {CUT}",
-        plain("grpo", prompts, reward=letters, max_steps=30, learning_rate=0.3, **GRPO),
     ),
 }
 

@@ -13,7 +13,7 @@ CHECKS: dict[str, tuple[Check, tuple[str, ...]]] = {
     "rewards_constant": (rewards.check_constant, ("not_a_number",)),
     "diverged": (losses.check_divergence, ("not_a_number",)),
     "no_gradient": (losses.check_gradient, ("not_a_number", "rewards_constant")),
-    "rewards_collapsing": (rewards.check_collapse, ("not_a_number",)),
+    "rewards_collapsing": (rewards.check_collapse, ("not_a_number", "diverged")),
     "warmup_too_long": (losses.check_warmup, ("not_a_number", "diverged")),
     "flat_loss": (
         losses.check_flat,

@@ -20,8 +20,8 @@ FLAT_EVALUATION = 0.003
 SMALL_RATE = 2e-5
 """Learning rate below which an adapter hardly moves; those that suit it are 10 to 100 times as high
 (LoRA Without Regret, Schulman et al. 2025)."""
-SOLVED = 0.005
-"""Loss in nats a token from which nothing is left to learn: probability 0.995."""
+SOLVED = 0.02
+"""Loss in nats a token from which nothing is left to learn: probability 0.98."""
 OVERFITTED = 0.05
 """Rise of the held-out loss over its lowest, as a share of it and at least in nats."""
 
@@ -194,7 +194,7 @@ def check_solved(history: History) -> Iterator[Finding]:
     if len(losses) < ENOUGH // 2 or history.has_rewards or history.values("reward_margin"):
         return
     late = [abs(value) for _, value in losses[len(losses) // 2 :]]
-    if 0 < max(late) < SOLVED:
+    if 0 < statistics.median(late) < SOLVED:
         since = next(step for step, value in losses if abs(value) < SOLVED)
         yield Finding(
             "nothing_left_to_learn",
@@ -235,18 +235,23 @@ WINDOW = 5
 
 
 def check_spikes(history: History) -> Iterator[Finding]:
-    """Yield a finding if single losses lie far above their neighbours and above the first ones."""
+    """Yield a finding if single losses lie far above their neighbours, about as high as untrained.
+
+    That is 1.5 times the first losses, or 0.7 times them and 4 times the neighbours; an error among
+    rows that are learned otherwise is no spike.
+    """
     points = history.points("loss")
     if len(points) < ENOUGH // 2 or history.has_rewards:
         return
     values = [value for _, value in points]
-    start = statistics.median(values[: max(3, len(values) // 10)])
+    start = max(values[:WINDOW])
     spikes = []
-    for i, (step, value) in enumerate(points):
+    for i, (step, value) in list(enumerate(points))[WINDOW:]:
         around = values[max(0, i - WINDOW) : i] + values[i + 1 : i + 1 + WINDOW]
         level = statistics.median(around)
         usual = statistics.median(abs(x - level) for x in around)
-        if value > 1.5 * max(start, level, 0.5) and value - level > 10 * max(usual, noise(values)):
+        unlike = value > 1.5 * max(start, level, 0.5) or value > max(0.7 * start, 4 * level, 0.5)
+        if unlike and value - level > 10 * max(usual, noise(values)):
             spikes.append((step, value, level))
     if not spikes:
         return
