@@ -56,7 +56,7 @@ def sweep(
     """Try settings on one data set, each as an ordinary run, and say which does best.
 
     Trials are compared by the loss on the same held-out rows, or by --metric-for-best-model; poor
-    ones are cut short. Needs optuna: pip install 'strop[sweep]'. Exit code 130: it was interrupted.
+    ones are cut short. Needs the extra sweep, which is optuna. Exit code 130: it was interrupted.
     """
     words = [*(over or ()), *(word for word in data or () if _is_range(word))]
     sources = [word for word in data or () if not _is_range(word)]
@@ -90,9 +90,10 @@ def sweep(
 
 
 def _is_range(word: str) -> bool:
-    """Return True for a word such as rank=8,16, where --over has several."""
+    """Return True for a word such as rank=8,16, where --over has several; not for a file."""
     match = _OVER.fullmatch(word)
-    return match is not None and match[1].replace("-", "_") in described()
+    known = match is not None and match[1].replace("-", "_") in described()
+    return known or (match is not None and not Path(word).exists())
 
 
 def _spaces(words: Sequence[str]) -> dict[str, Any]:
