@@ -193,14 +193,17 @@ def _show_comparison(result: dict[str, Any]) -> None:
     table = Table("", *measures, title=f"{result['rows']:,} questions")
     for arm, values in result["arms"].items():
         table.add_row(arm, *(_percent(values.get(measure)) for measure in measures))
-    for pair, values in result["differences"].items():
-        table.add_row(pair, *(_percent(values.get(measure), sign="+") for measure in measures))
     Console().print(table)
+    differences = [
+        f"{pair}: " + ", ".join(f"{m} {_percent(values[m], sign='+')}" for m in measures[:3])
+        for pair, values in result["differences"].items()
+    ]
     shown = result["retrieval"]
     _print(
         [
             f"documents are shown for {shown['shown']:.0%} of the questions and have the answer for "
             f"{shown['answer_shown']:.0%}",
+            *differences,
             *result["notes"],
         ]
     )
@@ -209,10 +212,11 @@ def _show_comparison(result: dict[str, Any]) -> None:
 def _percent(estimate: dict[str, Any] | None, sign: str = "") -> str:
     if estimate is None:
         return ""
-    value = f"{100 * estimate['value']:{sign}.1f}"
-    if estimate["low"] is None:
-        return value
-    return f"{value} ({100 * estimate['low']:{sign}.1f} to {100 * estimate['high']:{sign}.1f})"
+    value, low, high = (
+        "" if estimate[name] is None else f"{100 * estimate[name]:{sign}.0f}"
+        for name in ("value", "low", "high")
+    )
+    return f"{value} ({low} to {high})" if low else value
 
 
 def _show_rows(result: dict[str, Any]) -> None:
