@@ -143,9 +143,10 @@ without a prompt may be transcripts as in HH-RLHF, `Human: ...`, an empty line, 
 answer that is a call of the row's `tools` or a list of them, `[{{"name": "rain", "arguments": {{}}}}]`, as
 in xLAM, is learned as tool calls; `--ignore-columns tools` leaves it a text.
 
-`strop train` imitates answers, but where every row has a `chosen` and a `rejected` one: there it learns
-to prefer the chosen answers by DPO (`--method dpo`; `--method sft` imitates them). Of KTO rows it imitates
-the wanted answers. The plan says which method was taken.
+`strop train` imitates answers, but where every row has a `chosen` and a `rejected` one, and where every
+row marks its answer as wanted or not, of both kinds: from pairs it learns by DPO (`--method dpo`, also
+`ipo`, `orpo`, `simpo`), from marked answers by KTO (`--method kto`). `--method sft` imitates the chosen,
+or the wanted answers. The plan says which method was taken.
 
 ## What is learned
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from wrap import write_page
 
-from strop.planning.argument_tables import DECIDED, PREFERENCES, REFUSED, WITHOUT_EFFECT, WORKS
+from strop.planning.argument_tables import BY_METHOD, DECIDED, REFUSED, WITHOUT_EFFECT, WORKS
 from strop.planning.settings import described
 
 PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
@@ -26,8 +26,7 @@ name for a misspelt one. (`make pages` writes this page from `strop.training.Set
 ARGUMENTS = """
 ## Further arguments of TRL's trainer
 
-`trainer` takes arguments of TRL's `SFTConfig`, and of its `DPOConfig` where the method is dpo or ipo, by
-their names, as in
+`trainer` takes arguments of TRL's `SFTConfig`, and of the method's own configuration, by their names, as in
 `--trainer optim=adafactor,adam_beta2=0.95`, or a mapping in YAML and Python. Each either works, or is
 refused before anything is loaded with what to use instead, or does not matter here, which is said
 where it is given.
@@ -43,11 +42,21 @@ def arguments() -> str:
     ways = {name: REFUSED[name] or f"use `{DECIDED[name]}`" for name in REFUSED}
     tables = [
         _table("works", "what it does", WORKS),
-        _table("works with dpo and ipo", "what it does", PREFERENCES),
+        *_of_methods(),
         _table("refused", "strop's way", ways),
         _table("does not matter", "because", WITHOUT_EFFECT),
     ]
     return ARGUMENTS + "\n".join(tables)
+
+
+def _of_methods() -> list[str]:
+    """Return a table of the arguments of each method, one for methods that take the same."""
+    methods: dict[str, list[str]] = {}
+    for method, rows in BY_METHOD.items():
+        if rows:
+            table = _table("works with {}", "what it does", rows)
+            methods.setdefault(table, []).append(method)
+    return [table.replace("{}", " and ".join(names), 1) for table, names in methods.items()]
 
 
 def _table(title: str, column: str, rows: dict[str, str]) -> str:

@@ -130,7 +130,7 @@ def test_the_method_follows_from_the_data_and_is_said(tmp_path, tiny_model):
         ({"method": "dpo", "reasoning": False}, "reasoning is false"),
         ({"method": "dpo", "max_length": 8}, "raise max_length"),
         ({"method": "ipo", "trainer": {"loss_type": "hinge"}}, "the method decides it"),
-        ({"method": "sft", "trainer": {"ld_alpha": 0.5}}, "an argument of method dpo"),
+        ({"method": "sft", "trainer": {"ld_alpha": 0.5}}, "an argument of method dpo and ipo"),
         ({"method": "dpo", "beta": 0.0}, "beta is 0"),
     ],
 )

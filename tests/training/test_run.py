@@ -235,7 +235,7 @@ def test_max_length_follows_from_the_lengths(lengths, limit, chosen):
 
 def test_only_desirable_answers_are_learned_by_imitation(tmp_path, tiny_model):
     rows = [{"prompt": f"{i}?", "completion": "ja" * i, "label": i % 2 == 0} for i in range(1, 9)]
-    run = strop.train(rows, model=tiny_model, out=tmp_path / "run", **QUICK)
+    run = strop.train(rows, model=tiny_model, out=tmp_path / "run", method="sft", **QUICK)
     facts = run.record["data"]
     assert facts["unwanted_lines"] == [1, 3, 5, 7]
     assert facts["rows"] + facts["held_out_rows"] == 4

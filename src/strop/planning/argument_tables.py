@@ -196,7 +196,51 @@ PREFERENCES = {
     "loss_weights": "weights of several losses in `loss_type`",
     "use_weighting": "pairs weighed by how likely the model is to write them (WPO)",
 }
-"""Arguments of TRL's DPOConfig alone, which the methods dpo and ipo take."""
+"""Arguments of TRL's DPOConfig alone."""
+
+_SAMPLED = {
+    "epsilon": "how far a ratio may leave 1 before it is clipped, 0.2 without it",
+    "epsilon_high": "the same above 1",
+    "mask_truncated_completions": "answers that did not end are not learned from",
+    "min_p": "answers are drawn among tokens at least this share as likely as the likeliest",
+    "num_iterations": "updates on the same answers, 1 without it",
+    "repetition_penalty": "of drawn answers",
+    "top_k": "answers are drawn among this many likeliest tokens",
+    "top_p": "answers are drawn among the likeliest tokens of this probability together",
+}
+
+BY_METHOD = {
+    "sft": {},
+    "dpo": PREFERENCES,
+    "ipo": PREFERENCES,
+    "kto": {
+        "desirable_weight": "weight of desirable answers, 1 without it",
+        "loss_type": "`kto`, or `apo_zero_unpaired`",
+        "undesirable_weight": "weight of undesirable answers, 1 without it",
+    },
+    "orpo": {},
+    "simpo": {
+        "alpha": "shape of the rewards (AlphaPO), 0 without it",
+        "cpo_alpha": "weight of the chosen answers' likelihood (CPO-SimPO), 0 without it",
+        "label_smoothing": "share of pairs that may be labelled wrongly",
+        "simpo_gamma": "lead that a chosen answer is to have, half of beta without it",
+    },
+    "grpo": _SAMPLED
+    | {
+        "delta": "bound of the ratio of answers that are worse than their group",
+        "entropy_coef": "weight of the entropy bonus, 0 without it",
+        "importance_sampling_level": "`token`, or `sequence` (GSPO)",
+        "loss_type": "`dapo`, or another loss of GRPO, such as `grpo`, `dr_grpo` or `cispo`",
+        "scale_rewards": "`group`, `batch` or `none`: what advantages are divided by",
+        "top_entropy_quantile": "share of tokens, by entropy, that are learned from, 1 without it",
+    },
+    "rloo": _SAMPLED
+    | {
+        "normalize_advantages": "advantages are divided by their deviation in the batch",
+        "reward_clip_range": "lowest and highest reward",
+    },
+}
+"""Arguments that a method takes besides those of SFTConfig, by method."""
 
 LOSSES = {
     "sft": ("nll", "dft", "chunked_nll"),
@@ -205,6 +249,11 @@ LOSSES = {
         "aot_unpaired", "apo_zero", "apo_down", "discopop", "sigmoid_norm", "sft",
     ),
     "ipo": (),
+    "kto": ("kto", "apo_zero_unpaired"),
+    "orpo": (),
+    "simpo": (),
+    "grpo": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
+    "rloo": (),
 }  # fmt: skip
 """Values of `loss_type` by method."""
 

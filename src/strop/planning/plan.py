@@ -79,7 +79,8 @@ def plan_step(
     memory_now, layers = _memory_now(model), len(model.base_model.layers)
     room = (1 - RESERVE) * free.bytes
     for kind in modes:
-        memory = step_memory(model, kind, rank=settings.rank, targets=settings.modules)
+        rank = max(settings.rank, *settings.rank_pattern.values(), 1)
+        memory = step_memory(model, kind, rank=rank, targets=settings.modules)
         for budget in budgets:
             worst = drawn.worst(budget)
             cut = worst < drawn.most

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from strop.core.config import Config
-from strop.planning import evaluations, trainer_arguments
+from strop.planning import evaluations, rewards, trainer_arguments
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,10 +30,24 @@ class Settings(Config):
     """What stands before each text of `text,label` rows; without it a sentence that names the labels."""
     encoding: str | None = None
     """Encoding of text files, as in cp1250; without it UTF-8, or what Excel writes if all of it fits."""
-    method: Literal["auto", "sft", "dpo", "ipo"] = "auto"
-    """How to train: imitate answers (sft), prefer chosen to rejected ones (dpo, ipo); auto: by the data."""
+    method: Literal["auto", "sft", "dpo", "ipo", "kto", "orpo", "simpo", "grpo", "rloo"] = "auto"
+    """sft imitates, dpo, ipo, orpo, simpo take pairs, kto marks, grpo, rloo rewards; auto: by the data."""
     beta: float = 0.1
-    """How strongly dpo and ipo hold the model to the one it started from."""
+    """How strongly a method holds to the first model, or orpo, simpo part answers; simpo 2, grpo 0."""
+    reward: str | list[str] | None = None
+    """What grpo and rloo reward: FILE.py:function, or number, exact, format=a/b …, each with :WEIGHT."""
+    environment: str | None = None
+    """Tasks of reasoning-gym to train on by grpo or rloo, as gsm_symbolic; it draws prompts and rewards."""
+    environment_rows: int = 500
+    """Prompts that the environment draws."""
+    num_generations: int = 8
+    """Answers that grpo and rloo draw to each prompt; batch_size counts answers."""
+    max_completion_length: int = 256
+    """Tokens that a drawn answer may have."""
+    temperature: float = 1.0
+    """Of the drawn answers."""
+    reward_timeout: float = 60.0
+    """Seconds that one reward may take for the answers of a step."""
     answers: Literal["all", "last"] = "all"
     """Which answers of a conversation are learned."""
     end_token: bool = True
@@ -51,7 +65,7 @@ class Settings(Config):
     max_steps: int | None = None
     """Optimizer steps to take, however many epochs that is."""
     learning_rate: float = 2e-4
-    """Highest learning rate, reached after the warmup; of dpo and ipo 1e-5 where none is given."""
+    """Highest learning rate, reached after the warmup; of sft 2e-4, of orpo 5e-5, else 1e-5."""
     probe: bool | None = None
     """Whether rates around it are tried in a few steps first; without it in long runs of no set rate."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
@@ -70,6 +84,18 @@ class Settings(Config):
     """Share of the adapter's inputs set to zero in training."""
     target_modules: str | list[str] = "all-linear"
     """Which layers get an adapter: all-linear, names as in q_proj,v_proj, or a regular expression."""
+    rank_pattern: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Other ranks by layer, a name or regular expression each, as in down_proj=32."""
+    alpha_pattern: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Other alphas by layer, as rank_pattern."""
+    use_rslora: bool = False
+    """rsLoRA: the update is multiplied by alpha / sqrt(rank), so that high ranks learn as fast."""
+    use_dora: bool = False
+    """DoRA: length and direction of each row of a weight are learned apart."""
+    loraplus_lr_ratio: float | None = None
+    """LoRA+: B learns so many times faster than A, 16 in its paper; without it equally fast."""
+    continue_from: str | None = None
+    """Adapter to begin with, of a run, PEFT or Unsloth; its rank, alpha and layers are taken."""
     lora_init: Literal["zero", "quantization_error"] = "zero"
     """Where the adapter starts: at no change, or at a correction of part of the quantisation error."""
     weight_decay: float = 0.0
@@ -111,7 +137,7 @@ class Settings(Config):
             value = getattr(self, name)
             if value is not None and value < 1:
                 yield f"{name} is {value}; it must be at least 1"
-        for name in ("learning_rate", "epochs", "alpha", "beta"):
+        for name in ("learning_rate", "epochs", "alpha", "reward_timeout"):
             if not getattr(self, name) > 0:
                 yield f"{name} is {getattr(self, name)}; it must be above 0"
         for name in ("weight_decay", "max_grad_norm", "held_out", "seed"):
@@ -141,11 +167,36 @@ class Settings(Config):
             yield "micro_batch_tokens has no effect while accelerate is false; leave one of them out"
         if not self.accelerate and self.activations == "offload":
             yield "activations is offload, which needs accelerate to be true"
+        if self.beta < 0 or (self.beta == 0 and not rewards.reinforced(self)):
+            yield f"beta is {self.beta}; it must be above 0, and may be 0 with grpo and rloo"
+        yield from rewards.problems(self)
         yield from trainer_arguments.problems(self.trainer, self.method)
+        yield from self._adapter_problems()
         yield from evaluations.problems(self)
         if self.trainer.get("lr_scheduler_kwargs") and self.schedule == "constant":
             yield "trainer.lr_scheduler_kwargs has no effect while schedule is constant"
         yield from self._module_problems()
+
+    def _adapter_problems(self) -> Iterator[str]:
+        """Yield what is wrong with the kind of adapter."""
+        for name in ("rank_pattern", "alpha_pattern"):
+            for layer, value in getattr(self, name).items():
+                if not isinstance(value, int | float) or value <= 0:
+                    yield f"{name} is {value!r} for {layer}; it must be a number above 0"
+        if self.loraplus_lr_ratio is not None and not self.loraplus_lr_ratio > 0:
+            yield f"loraplus_lr_ratio is {self.loraplus_lr_ratio}; it must be above 0"
+        if self.loraplus_lr_ratio is not None and self.trainer.get("optim"):
+            yield "loraplus_lr_ratio is of AdamW; leave trainer.optim out"
+        if self.continue_from is None:
+            return
+        by_reference = self.method in ("dpo", "ipo", "kto")
+        if by_reference or (self.method in rewards.REINFORCED and self.beta > 0):
+            yield (
+                f"continue_from with method {self.method} would compare with the model beneath the "
+                "adapter; merge it first (strop export RUN --to merged) and give that as model"
+            )
+        if self.lora_init != "zero":
+            yield "lora_init has no effect with continue_from; leave one of them out"
 
     def _module_problems(self) -> Iterator[str]:
         """Yield what is wrong with the names in target_modules, whatever the model."""
@@ -188,6 +239,8 @@ _AT_LEAST_ONE = (
     "eval_rows",
     "early_stopping_patience",
     "micro_batch_tokens",
+    "environment_rows",
+    "max_completion_length",
 )
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from strop.planning.argument_tables import (
+    BY_METHOD,
     DECIDED,
     FORMER,
     LOSSES,
-    PREFERENCES,
     REFUSED,
     WITHOUT_EFFECT,
     WORKS,
@@ -27,6 +27,7 @@ _AS_STROP_DOES: dict[str, tuple[Any, ...]] = {
 _CHOICES = {
     "train_sampling_strategy": ("random", "sequential", "group_by_length"),
 }
+_OF_METHODS = {name: what for names in BY_METHOD.values() for name, what in names.items()}
 _BY_STROP = (
     "greater_is_better",
     "load_best_model_at_end",
@@ -50,9 +51,9 @@ def problems(given: Mapping[str, Any], method: str = "sft") -> Iterator[str]:
                 yield f"trainer.{name} is {value!r}, which a run does not take: {REFUSED[name]}"
         elif name in FORMER:
             yield f"trainer.{name} is a name of earlier versions; use {FORMER[name]}"
-        elif not any(name in table for table in (WORKS, WITHOUT_EFFECT, PREFERENCES)):
+        elif not any(name in table for table in (WORKS, WITHOUT_EFFECT, _OF_METHODS)):
             near = difflib.get_close_matches(
-                name, [*WORKS, *PREFERENCES, *REFUSED, *WITHOUT_EFFECT], 1
+                name, [*WORKS, *_OF_METHODS, *REFUSED, *WITHOUT_EFFECT], 1
             )
             hint = f"did you mean {near[0]}?" if near else "docs/settings.md lists those that work"
             yield f"trainer.{name} is not an argument of TRL's trainers that strop knows; {hint}"
@@ -65,9 +66,14 @@ def problems(given: Mapping[str, Any], method: str = "sft") -> Iterator[str]:
 
 def _loss_problems(given: Mapping[str, Any], method: str) -> Iterator[str]:
     """Yield what is wrong with the loss for the method."""
-    if method == "sft":
-        for name in (n for n in given if n in PREFERENCES and n not in WORKS):
-            yield f"trainer.{name} is an argument of method dpo, and the method is sft"
+    for name in given:
+        if method == "auto" or name in WORKS or name in BY_METHOD[method]:
+            continue
+        if takers := [taker for taker, names in BY_METHOD.items() if name in names]:
+            yield (
+                f"trainer.{name} is an argument of method {' and '.join(takers)}, and the method is "
+                f"{method}"
+            )
     losses = [*itertools.chain(*(LOSSES.values() if method == "auto" else [LOSSES[method]]))]
     loss = given.get("loss_type")
     for value in loss if isinstance(loss, list) else [loss]:
@@ -91,7 +97,7 @@ def passed_on(given: Mapping[str, Any]) -> dict[str, Any]:
     return {
         n: value
         for n, value in given.items()
-        if n in {**WORKS, **PREFERENCES} and n not in _BY_STROP
+        if n in {**WORKS, **_OF_METHODS} and n not in _BY_STROP
     }
 
 

@@ -33,10 +33,26 @@ class Outcome:
     preferred: tuple[float, float] | None = None
     """Of held-out pairs of answers at last: the share in which the chosen answer leads the rejected
     one, seen from the model before, and the mean lead."""
+    rewards: tuple[float, float] | None = None
+    """Reward of sampled answers in the first step, and its mean in the last steps."""
+    eval_rewards: tuple[float, float] | None = None
+    """Reward of answers to held-out prompts before training and at last."""
 
     def sentences(self) -> list[str]:
         """Return what became of the losses, a sentence each."""
         lines = []
+        if self.rewards is not None:
+            lines.append(
+                f"reward of drawn answers {self.rewards[0]:.3f} at step 1, mean of the last steps "
+                f"{self.rewards[1]:.3f} at step {self.steps:,}"
+            )
+            if self.eval_rewards is not None:
+                before, after = self.eval_rewards
+                lines.append(
+                    f"reward of answers to held-out prompts {before:.3f} before training, {after:.3f} "
+                    "after it"
+                )
+            return [*lines, *filter(None, (self.diverged,))]
         if self.mean_loss is not None:
             lines.append(
                 f"loss on the training rows {self.first_loss:.3f} at step 1, mean of the last steps "
@@ -76,7 +92,9 @@ def outcome(log: Iterable[Mapping[str, Any]], record: Mapping[str, Any]) -> Outc
     first = held_out[0] if held_out and lines[0].get("step") == 0 else None
     best = record.get("best") or {}
     last = best.get("held_out_loss", held_out[-1] if len(held_out) > 1 else None)
-    pairs = [line for line in lines if "held_out_reward_margin" in line]
+    against_first = record["settings"].get("method") in ("dpo", "ipo")
+    pairs = [line for line in lines if against_first and "held_out_reward_margin" in line]
+    drawn = [line["held_out_reward"] for line in lines if "held_out_reward" in line]
     means = [mean for _, mean in smoothed(trained) if math.isfinite(mean)]
     return Outcome(
         steps=trained[-1][0] if trained else 0,
@@ -89,10 +107,18 @@ def outcome(log: Iterable[Mapping[str, Any]], record: Mapping[str, Any]) -> Outc
             if len(pairs) > 1
             else None
         ),
+        rewards=_rewards(lines),
+        eval_rewards=((drawn[0], drawn[-1]) if len(drawn) > 1 and first is not None else None),
         diverged=_divergence(
             trained, means[-1] if means else math.inf, first, last, record["settings"]
         ),
     )
+
+
+def _rewards(lines: list[Mapping[str, Any]]) -> tuple[float, float] | None:
+    """Return the first reward of a run that learns from rewards, and the mean of its last ones."""
+    earned = [(line["step"], line["reward"]) for line in lines if "reward" in line]
+    return (earned[0][1], [mean for _, mean in smoothed(earned)][-1]) if earned else None
 
 
 def _divergence(

@@ -8,6 +8,9 @@ from strop.core.errors import DataError
 from strop.data import Row, Rows, split
 from strop.data.reading.blend import Blend, files_of, read_blend, sources_of
 from strop.data.reading.columns import Columns, columns_of, format_values
+from strop.data.reading.sources import records
+from strop.data.rows import Fault
+from strop.planning.rewards import reinforced
 from strop.planning.settings import Settings
 
 
@@ -23,6 +26,10 @@ class SplitRows:
     """Rows to train on, each as often as the weight of its source says."""
     held_out: Rows
     """Rows to measure the loss on."""
+    marked: bool = False
+    """True if undesirable answers are among them, to be learned from (KTO)."""
+    records: Mapping[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    """What the source has for each line, where a run learns from rewards."""
 
     @property
     def source(self) -> str:
@@ -38,18 +45,38 @@ class SplitRows:
 def read_and_split(source: Any, columns: Columns, settings: Settings) -> SplitRows:
     """Return the rows of `source`, split as the settings say.
 
-    Columns with content that are not read stop it, unless they are to be ignored; of data with
-    undesirable answers (KTO) only the desirable ones are taken.
+    Columns with content that are not read stop it, unless they are to be ignored; where answers are
+    marked as desirable or not, a run by imitation takes the desirable ones only.
 
     Raises:
         DataError: columns with content would not be read; or rows are broken, all of them listed.
     """
     blend = read_blend(source, columns)
+    if reinforced(settings):
+        train, held_out = split(blend.rows, held_out=settings.held_out, seed=settings.seed)
+        weighed = blend.weighed(train, settings.seed)
+        return SplitRows(blend, [], weighed, held_out, records=_records(source, columns, blend))
     if blend.rows.unread:
         raise DataError(_unread_message(blend.rows))
-    rows, undesirable = _desirable(blend.rows)
+    marked = _marked(blend.rows, settings.method)
+    rows, undesirable = (blend.rows, []) if marked else _desirable(blend.rows)
     train, held_out = split(rows, held_out=settings.held_out, seed=settings.seed)
-    return SplitRows(blend, undesirable, blend.weighed(train, settings.seed), held_out)
+    return SplitRows(blend, undesirable, blend.weighed(train, settings.seed), held_out, marked)
+
+
+def _marked(rows: Rows, method: str) -> bool:
+    """Return True if a run learns from marks: its method does, or every row has one, of both kinds."""
+    return method == "kto" or (method == "auto" and {row.label for row in rows} == {True, False})
+
+
+def _records(source: Any, columns: Columns, blend: Blend) -> dict[int, dict[str, Any]]:
+    """Return each record of the sources by its line."""
+    return {
+        part.before + number: record
+        for one, part in zip(sources_of(source), blend.parts, strict=True)
+        for number, record in records(one.data, (one.columns or columns).encoding)
+        if not isinstance(record, Fault)
+    }
 
 
 def _unread_message(rows: Rows) -> str:
@@ -71,7 +98,7 @@ def _desirable(rows: Rows) -> tuple[Rows, list[int]]:
     if not desirable:
         raise DataError(
             f"{rows.source} says of each of its {len(rows)} answers that it is not wanted, so none "
-            "can be learned by imitation; train on it with KTO, or add wanted answers"
+            "can be learned by imitation; train on it with --method kto, or add wanted answers"
         )
     return dataclasses.replace(rows, rows=desirable), undesirable
 
@@ -86,7 +113,12 @@ def rows_of_run(record: Mapping[str, Any]) -> tuple[Rows, Rows] | None:
     if settings.data is None or not all(path.exists() for path in files_of(settings.data)):
         return None
     rows = read_and_split(settings.data, columns_of(settings.plain()), settings)
-    return rows.train, rows.held_out
+    return desirable(rows.train), desirable(rows.held_out)
+
+
+def desirable(rows: Rows) -> Rows:
+    """Return the rows without answers that are marked as undesirable: those a model is to give."""
+    return dataclasses.replace(rows, rows=[row for row in rows if row.label is not False])
 
 
 def columns_of_run(record: Mapping[str, Any], explicit: Columns | None = None) -> Columns:

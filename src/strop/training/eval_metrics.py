@@ -21,7 +21,7 @@ from strop.metrics.names import GENERATED, LABEL_METRICS
 from strop.planning import evaluations
 from strop.planning.settings import Settings
 from strop.runs.run import Run
-from strop.runs.run_data import SplitRows
+from strop.runs.run_data import SplitRows, desirable
 from strop.training.callbacks.log import RunLog
 from strop.training.dataset import TrainingData
 from strop.training.trainer import steps
@@ -165,7 +165,10 @@ def eval_metrics(
     """
     if not data.evaluates:
         return None
-    rows = rows_of_run_split(split.held_out.rows, split.held_out.source)
+    held_out = desirable(split.held_out)
+    if not held_out.rows:
+        return None
+    rows = rows_of_run_split(held_out.rows, held_out.source)
     labels = labels_for(split.train.rows, rows)
     names = _names(rows, labels, settings)
     if not names:

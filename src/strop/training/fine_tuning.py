@@ -20,6 +20,7 @@ from strop.training.eval_metrics import eval_metrics
 from strop.training.loaded_model import check_causal, check_embeddings
 from strop.training.methods import METHODS, with_method
 from strop.training.opening import OpenRun, open_run
+from strop.training.rewards.environment import environment_rows
 from strop.training.session import Session
 from strop.training.trackers import tracker_callbacks
 from strop.training.trainer import arguments
@@ -106,6 +107,8 @@ def fine_tune(
         callbacks: further ones, called after those of the run.
     """
     source = opened.settings.data if rows is None else rows
+    if source is None and opened.settings.environment is not None:
+        source = environment_rows(opened.settings)
     if source is None:
         raise DataError("there is no data to train on; give a file, a dataset or a list of rows")
     session = Session(opened, model, tokenizer, quiet=quiet, progress=progress)
@@ -118,6 +121,8 @@ def fine_tune(
     method = METHODS[settings.method]
     data = method.encode(split, session.tokenizer, settings, limit)
     check_embeddings(data, session.model, session.tokenizer)
+    if method.preview is not None and not opened.resumed:
+        data.facts["notes"] += method.preview(settings, session.model, session.tokenizer, data)
     args = arguments(
         method.config,
         settings,
@@ -125,6 +130,7 @@ def fine_tune(
         folder=session.run.checkpoints_folder,
         rows=len(data.train),
         evaluate=data.evaluates,
+        whole=method.whole,
         **method.fields(settings),
     )
     measures = eval_metrics(split, data, settings)

@@ -10,6 +10,7 @@ from typing import Any
 from strop.core.errors import ConfigError, MissingPackageError, spelt
 from strop.data.reading.blend import check_files, lasting, sources_named, stem_of
 from strop.models.files.places import check_name
+from strop.planning import rewards
 from strop.planning.argument_tables import TRACKERS
 from strop.planning.evaluations import trackers
 from strop.planning.settings import Settings
@@ -64,8 +65,11 @@ def open_run(
     explicit = dict(explicit)
     if sources_named(explicit.get("data")):
         explicit["data"] = lasting(explicit["data"])
-    if isinstance(explicit.get("model"), str | Path):
-        explicit["model"] = _absolute(str(explicit["model"]))
+    if isinstance(explicit.get("reward"), str | list):
+        explicit["reward"] = rewards.lasting(explicit["reward"])
+    for name in ("model", "continue_from"):
+        if isinstance(explicit.get(name), str | Path):
+            explicit[name] = _absolute(str(explicit[name]))
     if resume is None:
         settings = Settings.read(explicit)
         _check_trackers(settings)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 import transformers
+from peft.optimizers import create_loraplus_optimizer
 from peft.utils import load_peft_weights, set_peft_model_state_dict
 from transformers import TrainerState, TrainingArguments, get_scheduler
 from transformers.trainer_utils import EvalLoopOutput
@@ -17,6 +18,7 @@ from strop.core.errors import ConfigError, StropError, UnsupportedError
 from strop.core.files import read_json, write_json, writing
 from strop.models.precision import computes_in
 from strop.planning import trainer_arguments
+from strop.planning.rewards import REINFORCED
 from strop.planning.settings import Settings
 from strop.runs import checkpoints
 from strop.training import memory
@@ -35,11 +37,26 @@ class RunTrainer(transformers.Trainer):
 
     base_name: str | None = None
     """Name of the base model in what is saved."""
+    loraplus_lr_ratio: float | None = None
+    """How many times faster B learns than A; None is equally fast."""
     measure: Callable[[Any, Any, int], dict[str, float]] | None = None
     """Returns what is measured at an evaluation beside the loss, of model, tokenizer and step."""
 
     def _send_telemetry(self) -> None:
         """Send nothing; TRL would report model family and device to the hub once per trainer."""
+
+    def create_optimizer(self, *args: Any, **named: Any) -> Any:
+        """Return transformers' optimizer, or AdamW with two learning rates (LoRA+, arXiv:2402.12354)."""
+        if self.loraplus_lr_ratio is not None and getattr(self, "optimizer", None) is None:
+            kind, options = self.get_optimizer_cls_and_kwargs(self.args)
+            self.optimizer = create_loraplus_optimizer(
+                self.model,
+                optimizer_cls=kind,
+                loraplus_lr_ratio=self.loraplus_lr_ratio,
+                loraplus_weight_decay=self.args.weight_decay,
+                **options,
+            )
+        return super().create_optimizer(*args, **named)
 
     def log(self, logs: dict[str, float], *args: Any, **named: Any) -> None:
         """Log the memory of a step with its loss, so that trackers have it as log.jsonl does."""
@@ -125,6 +142,9 @@ class RunTrainer(transformers.Trainer):
 def steps(settings: Settings, rows: int) -> tuple[int, int]:
     """Return the optimizer steps of an epoch and of the whole run on `rows` rows."""
     per_epoch = math.ceil(rows / settings.batch_size)
+    if settings.method in REINFORCED:  # batch_size counts answers, and prompts left over wait
+        prompts = settings.batch_size // settings.num_generations
+        per_epoch = max(1, rows // prompts) * settings.trainer.get("num_iterations", 1)
     return per_epoch, settings.max_steps or math.ceil(settings.epochs * per_epoch)
 
 
@@ -136,6 +156,7 @@ def arguments(
     folder: Path,
     rows: int,
     evaluate: bool,
+    whole: bool = False,
     **method: Any,
 ) -> A:
     """Return the configuration of a trainer for a run on `rows` training rows.
@@ -147,6 +168,7 @@ def arguments(
         folder: for checkpoints.
         rows: number of training rows.
         evaluate: there are held-out rows to measure the loss on.
+        whole: the loss compares rows of a batch, so that also without acceleration none is divided.
         **method: further fields that the method needs.
 
     Raises:
@@ -154,14 +176,14 @@ def arguments(
             sets itself, or a value it rejects.
     """
     per_epoch, total = steps(settings, rows)
-    rows_at_once = settings.batch_size if settings.accelerate else 1
+    rows_at_once = settings.batch_size if settings.accelerate or whole else 1
     fields: dict[str, Any] = {
         **method,
         "output_dir": str(folder),
         "seed": settings.seed,
         "data_seed": settings.seed,
         "num_train_epochs": settings.epochs,
-        "max_steps": settings.max_steps or -1,
+        "max_steps": total if settings.method in REINFORCED else settings.max_steps or -1,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(
             settings.schedule, settings.schedule

@@ -86,7 +86,7 @@ def run_training(
     from strop.actions.train import train
 
     settings = settings_from(given, config)
-    if settings.get("data") is None and resume is None:
+    if not any((settings.get("data"), settings.get("environment"), resume)):
         raise UsageError("strop train needs DATA, as in: strop train rows.jsonl --out runs/tone")
     return train(settings, resume=resume, overwrite=overwrite)
 

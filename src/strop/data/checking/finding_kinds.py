@@ -243,7 +243,8 @@ KINDS = {
     "unwanted_answers": Kind(
         "info",
         "the data marks answers as not wanted (KTO)",
-        "Nothing: learning by imitation leaves them out, KTO learns from them.",
+        "Nothing: strop train learns from both by KTO where every row is marked; --method sft leaves "
+        "the unwanted ones out.",
     ),
     "preference_pairs": Kind(
         "info",

@@ -13,8 +13,12 @@ from strop.evaluation.rows import unused
 from strop.metrics.intervals import Scores
 
 
-def function_of(named: str) -> tuple[str, Callable[..., Any]]:
+def function_of(named: str, option: str = "--metric") -> tuple[str, Callable[..., Any]]:
     """Return the name of a measure and its function, of `my_file.py:score`.
+
+    Args:
+        named: file and function.
+        option: of the command line that names it.
 
     Raises:
         ConfigError: there is no such file or function, or the file cannot be run.
@@ -22,9 +26,9 @@ def function_of(named: str) -> tuple[str, Callable[..., Any]]:
     file, colon, name = named.rpartition(":")
     path = Path(file)
     if not colon or not name or path.suffix != ".py":
-        raise ConfigError(f"--metric is {named!r}; write it as my_file.py:score")
+        raise ConfigError(f"{option} is {named!r}; write it as my_file.py:score")
     if not path.is_file():
-        raise ConfigError(f"--metric {named}: there is no file {path}")
+        raise ConfigError(f"{option} {named}: there is no file {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
@@ -32,12 +36,12 @@ def function_of(named: str) -> tuple[str, Callable[..., Any]]:
     try:
         spec.loader.exec_module(module)
     except Exception as e:
-        raise ConfigError(f"--metric {named}: {path} fails: {type(e).__name__}: {e}") from e
+        raise ConfigError(f"{option} {named}: {path} fails: {type(e).__name__}: {e}") from e
     function = getattr(module, name, None)
     if not callable(function):
         there = ", ".join(n for n, v in vars(module).items() if callable(v) and n[0] != "_")
         raise ConfigError(
-            f"--metric {named}: {path} has no function {name}; it has {there or 'none'}"
+            f"{option} {named}: {path} has no function {name}; it has {there or 'none'}"
         )
     return name, function
 

@@ -100,6 +100,7 @@ class RunLog(TrainerCallback):
                 "memory": logs["memory"],
                 "disk": free_bytes(self._run.path),
                 **_preferences(logs),
+                **_rewards(logs),
             }
             self._append(line, state)
             if not math.isfinite(logs["loss"]):
@@ -107,6 +108,7 @@ class RunLog(TrainerCallback):
         elif "eval_loss" in logs:
             line = {"step": state.global_step, "held_out_loss": logs["eval_loss"]}
             line |= {f"held_out_{name}": x for name, x in _preferences(logs, "eval_").items()}
+            line |= {f"held_out_{name}": x for name, x in _rewards(logs, "eval_").items()}
             line |= measures(logs)
             line |= {name: logs[f"eval_{name}"] for name in COST if f"eval_{name}" in logs}
             self._metrics_seconds += line.get("metrics_seconds", 0.0)
@@ -127,6 +129,35 @@ def _preferences(logs: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     """
     names = {"reward_margin": "rewards/margins", "reward_accuracy": "rewards/accuracies"}
     return {name: logs[prefix + of] for name, of in names.items() if prefix + of in logs}
+
+
+_REWARDS = {
+    "reward": "reward",
+    "reward_std": "reward_std",
+    "equal_groups": "frac_reward_zero_std",
+    "answer_length": "completions/mean_length",
+    "cut_answers": "completions/clipped_ratio",
+    "kl": "kl",
+    "entropy": "entropy",
+}
+
+
+def _rewards(logs: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Return what sampled answers earned, where a run learns from rewards.
+
+    `equal_groups` is the share of prompts whose answers all earned the same, `cut_answers` that of
+    answers that did not end by themselves; the mean of each of several rewards is under `reward.NAME`.
+    """
+    if f"{prefix}reward" not in logs:
+        return {}
+    values = {name: logs.get(prefix + of) for name, of in _REWARDS.items()}
+    each = {
+        f"reward.{key.removeprefix(f'{prefix}rewards/').removesuffix('/mean')}": value
+        for key, value in logs.items()
+        if key.startswith(f"{prefix}rewards/") and key.endswith("/mean")
+    }
+    rewards = values | (each if len(each) > 1 else {})
+    return {name: value for name, value in rewards.items() if value is not None}
 
 
 def measures(logs: Mapping[str, Any]) -> dict[str, float]:

@@ -31,6 +31,7 @@ class _Facts(TrainerCallback):
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._name, self._value = "loss", math.nan
         self._mean = RunningMean()
         self._eval_loss = ""
         self._recent: list[tuple[float, int]] = []
@@ -44,16 +45,20 @@ class _Facts(TrainerCallback):
         if "eval_loss" in logs:
             values = measures(logs)
             shown = [f"{name.removeprefix('eval_')} {x:.3f}" for name, x in values.items()]
-            whole = ", ".join([f"held-out loss {logs['eval_loss']:.3f}", *shown])
+            name = "reward" if "eval_reward" in logs else "loss"
+            whole = ", ".join([f"held-out {name} {logs[f'eval_{name}']:.3f}", *shown])
             self._eval_loss = f"{', '.join(whole.split(', ')[:2])} at {state.global_step}  "
             if shown:
                 self.announce(f"step {state.global_step:,}: {whole}")
         elif "loss" in logs:
-            mean = self._mean.update(logs["loss"])
+            if "reward" in logs:
+                self._name = "reward"
+            if self._name in logs:  # a step on answers of the step before draws none
+                self._value = self._mean.update(logs[self._name])
             self._recent = [*self._recent[-20:], (time.monotonic(), logs["num_tokens"])]
             (t0, n0), (t1, n1) = self._recent[0], self._recent[-1]
             facts = (
-                f"mean loss {mean:.3f}  {self._eval_loss}"
+                f"mean {self._name} {self._value:.3f}  {self._eval_loss}"
                 f"{(n1 - n0) / max(t1 - t0, 1e-9):,.0f} tokens/s  {memory.used() / 1e9:.1f} GB"
             )
             self.show(state, facts)

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from transformers import TrainingArguments
-from trl import DPOConfig, SFTConfig
+from trl import DPOConfig, GRPOConfig, KTOConfig, RLOOConfig, SFTConfig
 
 from strop.planning.settings import Settings
 from strop.runs.run_data import SplitRows
 from strop.training import dataset
-from strop.training.methods import dpo, sft
+from strop.training.methods import dpo, kto, prompts, reference_free, reinforced, sft
 from strop.training.methods.adapted import adapted
+from strop.training.methods.preview import preview
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,24 +30,41 @@ class Method:
     """Returns the trainer."""
     learning_rate: float
     """Of an adapter, where the settings have none."""
+    beta: float = Settings().beta
+    """Where the settings have none."""
+    whole: bool = False
+    """True if the loss compares rows of a batch, so that a batch cannot be divided."""
+    preview: Callable[..., list[str]] | None = None
+    """Returns sentences on what the model does before a new run."""
 
 
 _PREFERENCES = Method(
     DPOConfig, dpo.fields, dpo.encode, functools.partial(adapted, dpo.Trainer), 1e-5
 )
+_WITHOUT_REFERENCE = (reference_free.fields, reference_free.encode, reference_free.build)
+_SAMPLED = (reinforced.fields, prompts.encode, reinforced.build)
 METHODS = {
     "sft": Method(SFTConfig, sft.fields, dataset.encode, sft.build, Settings().learning_rate),
     "dpo": _PREFERENCES,
     "ipo": _PREFERENCES,
+    "kto": Method(KTOConfig, kto.fields, kto.encode, kto.build, 1e-5, whole=True),
+    "orpo": Method(reference_free.CONFIGS["orpo"], *_WITHOUT_REFERENCE, 5e-5, whole=True),
+    "grpo": Method(GRPOConfig, *_SAMPLED, 1e-5, 0.0, whole=True, preview=preview),
+    "rloo": Method(RLOOConfig, *_SAMPLED, 1e-5, 0.05, whole=True, preview=preview),
+    "simpo": Method(
+        reference_free.CONFIGS["simpo"], *_WITHOUT_REFERENCE, 1e-5, beta=2.0, whole=True
+    ),
 }
-"""By name. DPO's learning rate is ten times that of TRL's full training, as adapters need (LoRA
-Without Regret, Schulman et al. 2025)."""
+"""By name. Learning rates are ten times those of full training, as adapters need (LoRA Without Regret,
+Schulman et al. 2025): TRL's of DPO, KTO, GRPO and RLOO, 5e-6 of ORPO's and 1e-6 of SimPO's paper. Betas
+are TRL's; SimPO's, and its gamma of half that, are its paper's."""
 
 
 def with_method(settings: Settings, explicit: Mapping[str, Any], rows: SplitRows) -> Settings:
-    """Return the settings with the method that suits the rows, and its learning rate.
+    """Return the settings with the method that suits the rows, and what it sets by itself.
 
-    Rows with a chosen and a rejected answer each are learned by DPO, all others by imitation.
+    Rows with a chosen and a rejected answer each are learned by DPO, answers that are marked as
+    desirable or not by KTO, prompts with a reward by GRPO, all others by imitation.
 
     Args:
         settings: of a new run.
@@ -55,6 +73,10 @@ def with_method(settings: Settings, explicit: Mapping[str, Any], rows: SplitRows
     """
     name = settings.method
     if name == "auto":
-        name = "dpo" if all(row.rejected is not None for row in rows.both) else "sft"
-    rate = settings.learning_rate if "learning_rate" in explicit else METHODS[name].learning_rate
-    return dataclasses.replace(settings, method=name, learning_rate=rate)
+        pairs = all(row.rejected is not None for row in rows.both)
+        name = "dpo" if pairs else "kto" if rows.marked else "sft"
+        name = "grpo" if rows.records else name
+    defaults = {
+        n: getattr(METHODS[name], n) for n in ("learning_rate", "beta") if n not in explicit
+    }
+    return dataclasses.replace(settings, method=name, **defaults)

@@ -9,6 +9,7 @@ from strop.core.errors import ConfigError
 from strop.core.quiet import quiet
 from strop.models.lora import initialisation as lora_init
 from strop.models.lora.config import lora_config
+from strop.models.lora.continued import begin_with, config_of
 from strop.planning.settings import Settings
 from strop.training.dataset import TrainingData
 from strop.training.trainer import RunTrainer
@@ -41,7 +42,7 @@ def adapted(
     Raises:
         ConfigError: TRL or PEFT refuses the settings for this model.
     """
-    adapter = lora_config(settings.rank, settings.alpha, settings.modules, settings.dropout)
+    adapter = adapter_config(settings)
     train, held_out = data.sets()
     try:
         with quiet():
@@ -58,9 +59,32 @@ def adapted(
     except ValueError as e:
         raise ConfigError(f"TRL's trainer does not take these settings: {e}") from e
     trainer.remove_callback(PrinterCallback)
+    trainer.loraplus_lr_ratio = settings.loraplus_lr_ratio
+    if settings.continue_from is not None:
+        begin_with(trainer.model, Path(settings.continue_from))
     if settings.lora_init == "quantization_error":
         lora_init.begin(trainer.model, Path(model.name_or_path) / lora_init.FOLDER)
     return trainer
+
+
+def adapter_config(settings: Settings) -> Any:
+    """Return PEFT's configuration of the adapter: that of another one, or by the settings.
+
+    Raises:
+        DataError: the adapter to begin with cannot be read.
+        UnsupportedError: it is no LoRA.
+    """
+    if settings.continue_from is not None:
+        return config_of(Path(settings.continue_from), settings.dropout)
+    kinds = {name: True for name in ("use_rslora", "use_dora") if getattr(settings, name)}
+    patterns = {
+        name: dict(pattern)
+        for name in ("rank_pattern", "alpha_pattern")
+        if (pattern := getattr(settings, name))
+    }
+    return lora_config(
+        settings.rank, settings.alpha, settings.modules, settings.dropout, **kinds, **patterns
+    )
 
 
 def padding(tokenizer: Any) -> int:
