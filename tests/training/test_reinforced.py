@@ -3,7 +3,6 @@
 import json
 import shutil
 import time
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,9 +12,10 @@ import strop
 from strop.core.errors import ConfigError, DataError
 from strop.planning.rewards import lasting
 from strop.planning.settings import Settings
+from strop.runs.diagnosis.history import History
+from strop.runs.diagnosis.rewards import check_drift
 from strop.runs.run import Run
 from strop.training.rewards import GuardedReward, RewardError, rewards_of
-from strop.training.rewards.watch import RewardWatch
 from tests.tiny.saved import QUICK, in_float32
 from tests.trainers import runs
 
@@ -250,23 +250,18 @@ def test_a_rewarded_run_is_measured_and_exported_as_any_other(tmp_path, tiny_mod
 
 
 @pytest.mark.parametrize(
-    ("key", "first", "last", "message"),
+    ("name", "first", "last", "sentence"),
     [
-        ("entropy", 2.0, 0.1, "the entropy of a token fell from 2 to 0.1"),
-        ("completions/mean_length", 20.0, 60.0, "answers have 60 tokens on average, and had 20"),
-        ("frac_reward_zero_std", 0.2, 1.0, "of 100% of the prompts all answers earn the same"),
-        ("completions/clipped_ratio", 0.1, 1.0, "no longer end within"),
-        ("kl", 0.0, 2.0, "2 nats a token from the first"),
+        ("entropy", 2.0, 0.1, "the entropy of a drawn token fell from 2 to 0.1 nats"),
+        ("answer_length", 20.0, 60.0, "drawn answers have 60 tokens on average, and had 20"),
+        ("kl", 0.0, 2.0, "the model is 2 nats a token away"),
     ],
 )
-def test_what_goes_wrong_is_named_once(tmp_path, caplog, key, first, last, message):
-    watch = RewardWatch([], tmp_path)
-    for step in range(1, 31):
-        state = SimpleNamespace(global_step=step)
-        watch.on_log(
-            None, state, None, {"loss": 0.0, "reward": 1.0, key: first if step < 11 else last}
-        )
-    assert [message in record.message for record in caplog.records] == [True]
+def test_what_drifts_in_drawn_answers_is_named(name, first, last, sentence):
+    lines = [{"step": s, "reward": s % 3, name: first if s < 10 else last} for s in range(1, 21)]
+    (finding,) = check_drift(History(lines))
+    assert finding.evidence.startswith(sentence)
+    assert not [*check_drift(History(lines[:9] * 2))]
 
 
 def test_a_guarded_reward_is_named_as_written():

@@ -23,6 +23,7 @@ CHECKS: dict[str, tuple[Check, tuple[str, ...]]] = {
     "overfitting": (losses.check_overfitting, ("not_a_number", "diverged")),
     "loss_spikes": (losses.check_spikes, ("not_a_number", "diverged", "dead_labels")),
     "answers_cut_off": (rewards.check_cut_answers, ()),
+    "answers_drifting": (rewards.check_drift, ("not_a_number",)),
     "memory_creeping": (resources.check_memory, ()),
     "disk_filling": (resources.check_disk, ()),
     "slowing": (resources.check_time, ()),

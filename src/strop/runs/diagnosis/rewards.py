@@ -71,3 +71,38 @@ def check_cut_answers(history: History) -> Iterator[Finding]:
             "the model does not write the token that ends an answer, or has no room to",
             "raise max_completion_length, or first train on answers with their end token",
         )
+
+
+def check_drift(history: History) -> Iterator[Finding]:
+    """Yield a finding for lengths, entropy and distance of drawn answers that left where they began."""
+    for name, gone, evidence, cause, cure in (
+        (
+            "answer_length",
+            lambda first, last: last > 2 * first or last < first / 2,
+            "drawn answers have {last:.0f} tokens on average, and had {first:.0f}",
+            "the reward is easier to raise by the length of answers than by what they say",
+            "reward the length as well, as in --reward length=100:0.2, or read some in drawn_answers.jsonl",
+        ),
+        (
+            "entropy",
+            lambda first, last: last < first / 10,
+            "the entropy of a drawn token fell from {first:.3g} to {last:.3g} nats",
+            "all answers become one, and nothing new is tried",
+            f"lower {spelt('learning_rate')} to a tenth, or raise {spelt('beta')}",
+        ),
+        (
+            "kl",
+            lambda first, last: last > 1,
+            "the model is {last:.2g} nats a token away from the one it started from",
+            "the reward outweighs what the model could before",
+            f"raise {spelt('beta')}, or lower {spelt('learning_rate')} to a tenth",
+        ),
+    ):
+        points = history.points(name) if history.has_rewards else []
+        values = [value for _, value in points]
+        if len(values) < 2 * ENOUGH:
+            continue
+        first, last = statistics.fmean(values[:ENOUGH]), statistics.fmean(values[-ENOUGH:])
+        if gone(first, last):
+            shown = evidence.format(first=first, last=last)
+            yield Finding("answers_drifting", points[-ENOUGH][0], shown, cause, cure)

@@ -17,7 +17,7 @@ from strop.planning.settings import Settings
 from strop.training.methods.adapted import adapted
 from strop.training.methods.prompts import Prompts
 from strop.training.rewards import RewardError, rewards_of
-from strop.training.rewards.watch import RewardWatch
+from strop.training.rewards.drawn import DrawnAnswers
 from strop.training.trainer import RunTrainer
 
 STATE = "sampled.safetensors"
@@ -41,7 +41,7 @@ def build(
     """Return a trainer for `model`, which gets a new adapter; arguments are those of `adapted`."""
     rewards = rewards_of(settings, data.records)
     args.reward_weights = [reward.weight for reward in rewards]
-    callbacks = [*callbacks, RewardWatch(rewards, Path(args.output_dir).parent)]
+    callbacks = [*callbacks, DrawnAnswers(rewards, Path(args.output_dir).parent)]
     trainer_class = Grpo if settings.method == "grpo" else Rloo
     return adapted(
         trainer_class, settings, args, model, tokenizer, data, callbacks, reward_funcs=rewards

@@ -1,0 +1,109 @@
+"""Whole runs of a method, with strop's acceleration and the plain TRL way, each in a process of its own.
+
+    python benchmarks/whole_runs.py DATA --method dpo --rows 48 --out benchmarks/results/cpu/whole_dpo.json
+
+Both read the same rows, draw the same batches and log the losses of TRL's trainer; `trl` is `strop train
+--accelerate false`, row by row without padding. Seconds and the process's peak memory are of the whole
+command, loading included. The ways take turns.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from strop.core.system import versions
+
+
+def run_once(data: str, method: str, accelerate: bool, settings: dict[str, object]) -> None:
+    """Train once and print losses, seconds and peak memory as JSON."""
+    started = time.perf_counter()
+    import strop
+
+    with tempfile.TemporaryDirectory() as folder:
+        run = strop.train(
+            data, method=method, out=f"{folder}/run", accelerate=accelerate, quiet=True, **settings
+        )
+        losses = [line["loss"] for line in run.log if "loss" in line]
+        tokens = run.record["measured"]["tokens"]
+        training = run.record["measured"]["seconds"]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    seconds = time.perf_counter() - started
+    print(
+        json.dumps(
+            {
+                "seconds": round(seconds, 2),
+                "training_seconds": training,
+                "peak_bytes": peak,
+                "tokens": tokens,
+                "losses": losses,
+            }
+        )
+    )
+
+
+def main() -> None:
+    """Measure both ways in turns and print, or write, what they took."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data")
+    parser.add_argument("--method", default="dpo")
+    parser.add_argument("--rows", type=int, default=48)
+    parser.add_argument("--model", default="smollm2-135m-instruct")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--setting", action="append", default=[], help="NAME=JSON of both ways")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--way", choices=["strop", "trl"])
+    given = parser.parse_args()
+    settings = {"model": given.model, "bits": 32, "held_out": 0, "epochs": 1}
+    settings |= {
+        name: json.loads(value) for name, value in (s.split("=", 1) for s in given.setting)
+    }
+    if given.way:
+        run_once(given.data, given.method, given.way == "strop", settings)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        rows = json.loads(Path(given.data).read_text(encoding="utf-8"))[: given.rows]
+        part = Path(folder) / "rows.jsonl"
+        part.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        measured: dict[str, list[dict[str, object]]] = {"strop": [], "trl": []}
+        for _ in range(given.rounds):
+            for way, runs in measured.items():
+                command = [sys.executable, __file__, str(part), "--method", given.method]
+                command += ["--model", given.model, "--way", way]
+                command += [word for s in given.setting for word in ("--setting", s)]
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                runs.append(json.loads(done.stdout.splitlines()[-1]))
+                print(way, {k: v for k, v in runs[-1].items() if k != "losses"}, flush=True)
+    ratio = {
+        name: statistics.median(
+            a[name] / b[name] for a, b in zip(measured["trl"], measured["strop"], strict=True)
+        )
+        for name in ("seconds", "training_seconds", "peak_bytes")
+    }
+    pairs = zip(measured["strop"][0]["losses"], measured["trl"][0]["losses"], strict=True)
+    result = {
+        "method": given.method,
+        "rows": len(rows),
+        "settings": settings,
+        "times_faster": round(ratio["seconds"], 2),
+        "times_faster_training": round(ratio["training_seconds"], 2),
+        "share_of_memory": round(1 / ratio["peak_bytes"], 3),
+        "largest_difference_of_loss": max(abs(a - b) for a, b in pairs),
+        "runs": measured,
+        "processor": versions.processor(),
+        "versions": versions.installed(),
+        "commit": versions.commit(),
+    }
+    text = json.dumps(result, indent=1) + "\n"
+    print(text)
+    if given.out:
+        given.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
