@@ -38,6 +38,7 @@ def config_of(path: Path, dropout: float) -> Any:
     if not isinstance(config, LoraConfig):
         raise UnsupportedError(f"the adapter in {folder} is {config.peft_type}; only LoRA goes on")
     config.inference_mode = False
+    config.base_model_name_or_path = None  # PEFT names the base that it is put on
     config.lora_dropout = dropout
     config.init_lora_weights = True  # how the first one began is past
     return config
