@@ -94,6 +94,9 @@ def test_what_cannot_be_done_is_said_before_torch_is_imported(tmp_path, monkeypa
     commands = (
         "train absent.jsonl",
         "train rows.jsonl --model ./absent",
+        "train rows.jsonl --memory much",
+        "plan absent.jsonl",
+        "plan rows.jsonl --time soon",
         "train rows.jsonl --out used",
         "train rows.jsonl --epochs two",
         "train rows.jsonl --trainer absent=1",

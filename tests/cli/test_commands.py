@@ -10,7 +10,7 @@ from strop.cli import main
 from tests.tiny.saved import save_chats
 
 COMMANDS = (
-    *("doctor", "train", "eval", "predict", "report", "chat", "data check", "data show"),
+    *("doctor", "plan", "train", "eval", "predict", "report", "chat", "data check", "data show"),
     *("quantize", "export", "serve", "push"),
 )
 

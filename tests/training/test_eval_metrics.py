@@ -17,7 +17,7 @@ from strop.runs.run import Run
 from strop.training import eval_metrics
 from tests.tiny.saved import QUICK, sums
 
-LABELLED = {"batch_size": 8, "held_out": 16, "bits": 32, "quiet": True}
+LABELLED = {"batch_size": 8, "epochs": 1, "held_out": 16, "bits": 32, "quiet": True}
 
 
 def moods(count: int) -> list[dict]:

@@ -117,10 +117,10 @@ def test_the_method_follows_from_the_data_and_is_said(tmp_path, tiny_model):
     quick = {"model": str(tiny_model), "max_steps": 1, "rank": 2, "quiet": True}
     run = strop.train(pairs(8), out=tmp_path / "auto", **quick)
     assert run.settings["method"] == "dpo"
-    assert run.settings["learning_rate"] == 1e-5
     assert "becomes likelier than the rejected one" in " ".join(run.record["data"]["notes"])
     imitated = strop.train(pairs(8), out=tmp_path / "sft", method="sft", **quick)
-    assert imitated.settings["learning_rate"] == 2e-4
+    assert run.settings["learning_rate"] == 1e-5
+    assert imitated.settings["learning_rate"] > 1e-4
     assert "nothing is learned from the rejected ones" in " ".join(imitated.record["data"]["notes"])
 
 

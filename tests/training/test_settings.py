@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from strop.core.errors import ConfigError
-from strop.planning.settings import Settings, described
+from strop.planning.settings import AUTOMATIC, Settings, described
 
 
 def test_every_setting_has_a_type_a_default_and_a_line_of_meaning():
@@ -13,7 +13,7 @@ def test_every_setting_has_a_type_a_default_and_a_line_of_meaning():
     for name, (_, default, meaning) in described().items():
         assert meaning.endswith("."), name
         assert "\n" not in meaning, name
-        assert default == getattr(Settings(), name)
+        assert default == ("auto" if name in AUTOMATIC else getattr(Settings(), name))
 
 
 def test_a_misspelt_setting_gets_a_suggestion_and_all_faults_come_together():

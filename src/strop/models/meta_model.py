@@ -22,13 +22,13 @@ def outline(
     rank: int,
     targets: str | Sequence[str] = "all-linear",
 ) -> Any:
-    """Return a PEFT model on the meta device, as `strop.load` and a trainer would make it.
+    """Return a model on the meta device, as `strop.load` and a trainer would make it, PEFT's adapter in it.
 
     Args:
         config: of a transformers model: what config.json holds, or the folder where it lies.
         bits: the frozen weights are held in; see `strop.load`.
         dtype: products run in.
-        rank: of the adapter.
+        rank: of the adapter; 0 leaves it out.
         targets: layers that get an adapter, as PEFT takes them.
     """
     from peft import get_peft_model
@@ -47,6 +47,8 @@ def outline(
                 model.set_submodule(name, empty_layer(model.get_submodule(name), form))
         if narrow:
             store_narrow(model, dtype)
+        if not rank:
+            return model
         with quiet():
             return get_peft_model(model, lora_config(rank, rank, targets)).train()
 

@@ -3,7 +3,9 @@
 Weights are random, and of the blocks as many as the time allows: they are all alike.
 """
 
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -38,25 +40,12 @@ def step_seconds(config: Any, bits: Bits) -> dict[str, list[float]]:
         bits: the frozen weights are held in.
     """
     sizes = sizes_of(config)
+    config, sizes, blocks = _few_blocks(config, sizes)
     block, head = parameters(sizes)
-    if block > LARGEST:
-        config, sizes = None, LARGE
-        block, head = parameters(sizes)
-    blocks = int((WORK / (4 * TOKENS) - head / 4) / block)
-    blocks = max(1, min(blocks, sizes["num_hidden_layers"]))
     tokens = min(TOKENS, max(64, int(WORK / (4 * (blocks * block + head / 4)))))
-    with (
-        torch.random.fork_rng(devices=[]),
-        torch.inference_mode(False),
-        torch.enable_grad(),
-        quiet(),
-    ):
-        torch.manual_seed(0)
-        steps = {
-            name: _Step(config, sizes, blocks, tokens, bits, dtype)
-            for name, dtype in FORMATS.items()
-        }
-        first = {name: step.seconds() for name, step in steps.items()}  # warms up
+    with _training():
+        steps = {name: _Step(config, sizes, blocks, bits, dtype) for name, dtype in FORMATS.items()}
+        first = {name: step.seconds(tokens) for name, step in steps.items()}  # warms up
         if max(first.values()) > SECONDS:
             return {name: [seconds] for name, seconds in first.items()}
         rounds: dict[str, list[float]] = {name: [] for name in steps}
@@ -65,8 +54,71 @@ def step_seconds(config: Any, bits: Bits) -> dict[str, list[float]]:
             if number and time.perf_counter() > end:
                 break
             for name, step in steps.items():
-                rounds[name].append(step.seconds())
+                rounds[name].append(step.seconds(tokens))
     return rounds
+
+
+def micro_batch_seconds(config: Any, bits: Bits, dtype: torch.dtype) -> dict[str, Any]:
+    """Return what two micro-batches of a few blocks take, and the optimizer's step on their adapters.
+
+    Args:
+        config: of a transformers model.
+        bits: the frozen weights are held in.
+        dtype: products run in.
+
+    Returns:
+        sizes: of the model timed, which for very large blocks is another; blocks: how many of them;
+        tokens: of each micro-batch, in four rows, a quarter of them learned; seconds: rounds of each;
+        optimizer: seconds; trained: weights of the adapters.
+    """
+    config, sizes, blocks = _few_blocks(config, sizes_of(config), work=WORK * MORE)
+    with _training():
+        step = _Step(config, sizes, blocks, bits, dtype)
+        for tokens in (*MICRO_BATCHES, *MICRO_BATCHES):
+            step.seconds(tokens)  # warms up
+        rounds = [[step.seconds(tokens) for tokens in MICRO_BATCHES] for _ in range(TIMED)]
+        optimizer = step.optimizer_seconds()
+    return {
+        "sizes": sizes,
+        "blocks": blocks,
+        "tokens": list(MICRO_BATCHES),
+        "seconds": [list(of_size) for of_size in zip(*rounds, strict=True)],
+        "optimizer": optimizer,
+        "trained": step.trained,
+    }
+
+
+MORE = 3
+"""Times the work of `WORK` in the larger of the two micro-batches."""
+MICRO_BATCHES = (128, 768)
+"""Tokens of the two."""
+TIMED = 3
+"""Rounds that are timed."""
+
+
+def _few_blocks(
+    config: Any, sizes: dict[str, int], work: float = WORK
+) -> tuple[Any, dict[str, int], int]:
+    """Return configuration, sizes and blocks of what is timed."""
+    block, head = parameters(sizes)
+    if block > LARGEST:
+        config, sizes = None, LARGE
+        block, head = parameters(sizes)
+    blocks = int((work / (4 * TOKENS) - head / 4) / block)
+    return config, sizes, max(1, min(blocks, sizes["num_hidden_layers"]))
+
+
+@contextlib.contextmanager
+def _training() -> Iterator[None]:
+    """Let PyTorch train inside the block, with random numbers of its own."""
+    with (
+        torch.random.fork_rng(devices=[]),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        quiet(),
+    ):
+        torch.manual_seed(0)
+        yield
 
 
 class _Step:
@@ -77,7 +129,6 @@ class _Step:
         config: Any,
         sizes: dict[str, int],
         blocks: int,
-        tokens: int,
         bits: Bits,
         dtype: torch.dtype,
     ) -> None:
@@ -85,22 +136,41 @@ class _Step:
         model.to_empty(device="cpu")
         for t in (*model.parameters(), *model.buffers()):
             _fill(t.data)
-        self._trained = [p for p in model.parameters() if p.requires_grad]
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
         self._compact: CompactForward = install(model, activations="keep", linear_loss=True)[0]
-        length = tokens // 4
-        self._ids = torch.randint(min(sizes["vocab_size"], VOCABULARY), (4, length))
-        self._labels = torch.full((4, length), IGNORE_INDEX)
-        self._labels[:, -(length // 4) :] = self._ids[:, -(length // 4) :]
+        self._words = min(sizes["vocab_size"], VOCABULARY)
 
-    def seconds(self) -> float:
-        """Run the step and return what it took."""
+    @property
+    def trained(self) -> int:
+        """Weights of the adapters."""
+        return sum(p.numel() for p in self._parameters)
+
+    def seconds(self, tokens: int) -> float:
+        """Run a step of so many tokens and return what it took."""
+        length = tokens // 4
+        ids = torch.randint(self._words, (4, length))
+        labels = torch.full((4, length), IGNORE_INDEX)
+        labels[:, -(length // 4) :] = ids[:, -(length // 4) :]
         start = time.perf_counter()
-        micro_batches = self._compact.micro_batches(self._labels, {"input_ids": self._ids})
+        micro_batches = self._compact.micro_batches(labels, {"input_ids": ids})
         assert micro_batches is not None, "rows without padding have a compact form"
-        self._compact.answer(micro_batches, self._labels, None).loss.backward()
-        for parameter in self._trained:
+        self._compact.answer(micro_batches, labels, None).loss.backward()
+        for parameter in self._parameters:
             parameter.grad = None
         return time.perf_counter() - start
+
+    def optimizer_seconds(self) -> float:
+        """Return what clipping and AdamW take."""
+        optimizer = torch.optim.AdamW(self._parameters, lr=1e-4, fused=True)
+        seconds = []
+        for _ in range(2):  # the first makes the optimizer's state
+            for parameter in self._parameters:
+                parameter.grad = torch.full_like(parameter, 1e-3)
+            start = time.perf_counter()
+            torch.nn.utils.clip_grad_norm_(self._parameters, 1.0)
+            optimizer.step()
+            seconds.append(time.perf_counter() - start)
+        return seconds[-1]
 
 
 def _outlined(

@@ -8,6 +8,7 @@ import psutil
 import torch
 
 from strop.core.system.memory import resource_limits
+from strop.core.units import size_in_bytes
 
 ROOT = Path("/sys/fs/cgroup")
 NEVER = 1 << 60
@@ -20,21 +21,38 @@ class FreeMemory:
 
     bytes: int
     bound: str
+    strict: bool = False
+    """Whoever takes more is ended, or has broken a promise; other memory may yet become free."""
 
 
-def free_memory(device: torch.device | str = "cpu") -> FreeMemory:
+def free_memory(device: torch.device | str = "cpu", budget: str | None = None) -> FreeMemory:
     """Return the least of all bounds on what this process may still take.
 
     On a CPU: free memory of the machine, of each control group around the process (both versions of
     Linux' cgroups, so containers too), and `ulimit -d` and `ulimit -v`. On a card: its free memory.
+
+    Args:
+        device: whose memory.
+        budget: most that the process may have in all, as the setting `memory` says it.
     """
     device = torch.device(device)
+    size = None if budget is None else size_in_bytes(budget)
     if device.type == "cuda":
-        return FreeMemory(torch.cuda.mem_get_info(device)[0], "the card's free memory")
+        bounds = [FreeMemory(torch.cuda.mem_get_info(device)[0], "the card's free memory")]
+        taken = torch.cuda.memory_allocated(device)
+    else:
+        bounds = _bounds_on_the_machine()
+        taken = psutil.Process().memory_info().rss
+    if size is not None:
+        left = FreeMemory(max(0, size - taken), f"memory {budget}", strict=True)
+        bounds.append(left)
+    return min(bounds, key=lambda bound: bound.bytes)
+
+
+def _bounds_on_the_machine() -> list[FreeMemory]:
     bounds = [FreeMemory(psutil.virtual_memory().available, "the machine's free memory")]
     bounds += _control_groups()
-    bounds += [FreeMemory(left, limit) for limit, left in resource_limits().items()]
-    return min(bounds, key=lambda bound: bound.bytes)
+    return bounds + [FreeMemory(left, limit, True) for limit, left in resource_limits().items()]
 
 
 def peak_resident() -> int:
@@ -72,7 +90,9 @@ def _control_groups() -> list[FreeMemory]:
             if bound is None or bound >= NEVER:
                 continue
             used = (_bytes_in(folder / usage) or 0) - _statistic(folder / "memory.stat", cache)
-            bounds.append(FreeMemory(max(0, bound - used), "its control group's memory limit"))
+            bounds.append(
+                FreeMemory(max(0, bound - used), "its control group's memory limit", True)
+            )
     return bounds
 
 

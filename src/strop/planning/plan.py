@@ -9,6 +9,7 @@ where the step is that of the largest batch which the run draws, reduced to the 
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 import psutil
 import torch
 
+from strop.core.errors import UnsupportedError, spelt
+from strop.core.system.disk import format_size
 from strop.core.tokens import IGNORE_INDEX
 from strop.forward.compaction import compact_batch
 from strop.forward.decoder.block_families import BLOCK_FAMILIES
@@ -25,7 +28,7 @@ from strop.planning.product_cache import batches, cache_bytes, micro_batch_sizes
 from strop.planning.settings import Settings
 from strop.planning.step_memory import StepMemory, step_memory
 
-BUDGETS = (None, 32768, 16384, 8192, 4096, 2048, 1024)
+BUDGETS = (None, 32768, 16384, 8192, 4096, 2048, 1024, 512, 256)
 """Token budgets tried in turn; a row longer than the budget is still computed whole."""
 ACTIVATIONS = ("keep", "checkpoint", "offload")
 """From the fastest to the leanest."""
@@ -55,18 +58,35 @@ TokenRow = tuple[Sequence[int], Sequence[int]]
 """Token ids and labels of a row."""
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of a run as tokens."""
+
+    train: Sequence[TokenRow]
+    held_out: Sequence[TokenRow] = ()
+
+
 def plan_step(
-    model: Any, rows: Sequence[TokenRow], settings: Settings, free: FreeMemory | None = None
+    model: Any,
+    rows: Sequence[TokenRow],
+    settings: Settings,
+    free: FreeMemory | None = None,
+    now: "MemoryNow | None" = None,
 ) -> StepPlan:
     """Return the fastest way to take a step that fits into the memory that is free.
 
     Args:
-        model: a loaded transformers model, without its adapter.
+        model: a transformers model without its adapter.
         rows: those that are trained on.
         settings: of the run; what they leave open is chosen.
         free: memory that may be taken; None asks the machine.
+        now: memory before the first step; None looks at this process, which has loaded the model.
+
+    Raises:
+        UnsupportedError: the leanest step takes more than a limit allows; the text has both numbers
+            and the least limit that would do.
     """
-    free = free or free_memory(model.device)
+    free = free or free_memory(model.device, settings.memory)
     activations, micro_batch_tokens = settings.activations, settings.micro_batch_tokens
     drawn = DrawnRows(rows, settings)
     if not _known(model):
@@ -76,11 +96,13 @@ def plan_step(
         return StepPlan(lean, budget, None, free.bytes, text)
     modes = ACTIVATIONS if activations == "auto" else (activations,)
     budgets = BUDGETS if micro_batch_tokens is None else (micro_batch_tokens,)
-    memory_now, layers = _memory_now(model), len(model.base_model.layers)
+    memory_now, layers = now or _memory_now(model), len(model.base_model.layers)
     room = (1 - RESERVE) * free.bytes
     for kind in modes:
         rank = max(settings.rank, *settings.rank_pattern.values(), 1)
-        memory = step_memory(model, kind, rank=rank, targets=settings.modules)
+        memory = step_memory(
+            model, kind, rank=rank, targets=settings.modules, device=memory_now.device
+        )
         for budget in budgets:
             worst = drawn.worst(budget)
             cut = worst < drawn.most
@@ -89,13 +111,15 @@ def plan_step(
             growth = shared + most
             # Without a budget the heap keeps freed blocks, and those of one batch size do not fit
             # the next: in the worst case a second step's.
-            holes = most if kind == "keep" and not cut and model.device.type == "cpu" else 0
+            holes = most if kind == "keep" and not cut and memory_now.device == "cpu" else 0
             if growth + holes <= room:
                 tokens, labels = drawn.largest(budget)
                 step = min(growth - shared, memory(layers, tokens, labels, several=cut))
                 peak = max(memory_now.peak, memory_now.resident + shared + step)
                 return _plan(kind, budget if cut else None, peak, growth, free)
     peak = max(memory_now.peak, memory_now.resident + growth)
+    if free.strict and growth > free.bytes:
+        raise UnsupportedError(_too_little(growth, memory_now, free, max(drawn.lengths)))
     return _plan(kind, budget if cut else None, peak, growth, free)
 
 
@@ -159,6 +183,18 @@ def _plan(
     return StepPlan(activations, budget, peak, free.bytes, text)
 
 
+def _too_little(growth: int, now: "MemoryNow", free: FreeMemory, longest: int) -> str:
+    """Return what a limit lacks, and the least that would do."""
+    least = now.resident + growth / (1 - RESERVE)
+    return (
+        f"{free.bound} leaves {format_size(free.bytes)} beside the {format_size(now.resident)} that "
+        f"the process has, and the leanest way to take a step needs {format_size(growth)}: at least "
+        f"{format_size(least)} in all would do ({spelt('memory', f'{math.ceil(least / 1e6)}MB')}). "
+        f"The longest row has {longest:,} tokens and is computed at once; a lower "
+        f"{spelt('max_length')} or {spelt('rank')}, a smaller model, or {spelt('bits', 4)} need less"
+    )
+
+
 def _words(activations: str, budget: int | None) -> str:
     text = {
         "keep": "activations kept",
@@ -177,26 +213,30 @@ def _known(model: Any) -> bool:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _MemoryNow:
+class MemoryNow:
+    """Memory of the process before its first step."""
+
     resident: int
     """Bytes in memory now."""
     missing: int
     """Bytes of mapped weights that come into memory as a step reads them."""
     peak: int
     """Most bytes that were in memory so far."""
+    device: str = "cpu"
+    """Whose memory."""
 
 
-def _memory_now(model: Any) -> _MemoryNow:
+def _memory_now(model: Any) -> MemoryNow:
     if model.device.type != "cpu":
         weights = described(model)["bytes"]
-        return _MemoryNow(weights, 0, weights)
+        return MemoryNow(weights, 0, weights, model.device.type)
     process = psutil.Process()
     missing = 0
     if hasattr(process, "memory_maps"):  # not on macOS
         maps = process.memory_maps(grouped=False)
         weights = [m for m in maps if m.path.endswith(".safetensors")]
         missing = sum(_size(m.addr) - m.rss for m in weights)
-    return _MemoryNow(process.memory_info().rss, missing, peak_resident())
+    return MemoryNow(process.memory_info().rss, missing, peak_resident())
 
 
 def _size(address: str) -> int:

@@ -6,11 +6,12 @@ import functools
 import itertools
 import re
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from strop.core.config import Config
+from strop.core.units import size_in_bytes, time_in_seconds
 from strop.planning import evaluations, rewards, trainer_arguments
 
 
@@ -61,23 +62,23 @@ class Settings(Config):
     seed: int = 0
     """Decides the split, the adapter's first weights and the order of the rows."""
     epochs: float = 1.0
-    """Passes over the data; ignored if max_steps is given."""
+    """Passes over the data, by its rows unless set; ignored if max_steps is given."""
     max_steps: int | None = None
     """Optimizer steps to take, however many epochs that is."""
     learning_rate: float = 2e-4
-    """Highest learning rate, reached after the warmup; of sft 2e-4, of orpo 5e-5, else 1e-5."""
+    """Highest learning rate, reached after the warmup; by model, batch and method unless set."""
     probe: bool | None = None
     """Whether rates around it are tried in a few steps first; without it in long runs of no set rate."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate goes on after the warmup."""
     warmup: float = 0.03
-    """Share of all steps in which the learning rate rises from 0."""
+    """Share of all steps in which the learning rate rises from 0; 0.06 of up to 1,600 unless set."""
     batch_size: int = 16
-    """Rows per optimizer step, computed in parts where they do not fit into memory at once."""
+    """Rows per optimizer step, by the data unless set; computed in parts where memory is short."""
     max_length: int | None = None
     """Tokens a row may have; without it the longest row, but above 4096 what covers 99 % of rows."""
     rank: int = 16
-    """LoRA rank: size of the adapter; what it can learn and its memory grow with it."""
+    """LoRA rank, the size of the adapter: what it can learn; by the supervised tokens unless set."""
     alpha: int | float = 32
     """LoRA alpha: strength of the adapter, whose update is multiplied by alpha / rank."""
     dropout: float = 0.0
@@ -128,6 +129,10 @@ class Settings(Config):
     """What is kept for backward: all, block inputs, or those in a file; auto: the fastest that fits."""
     micro_batch_tokens: int | None = None
     """Most tokens computed at once; without it as many as fit into the memory that is free."""
+    memory: str | None = None
+    """Most memory the run may take, as 1500MB: parts of a step get smaller, its result stays the same."""
+    time: str | None = None
+    """Longest time that training may take, as 20m: fewer epochs; without it as long as it takes."""
     trainer: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Further arguments of TRL's SFTConfig, as in optim=adafactor,adam_beta2=0.95; listed below."""
 
@@ -175,7 +180,15 @@ class Settings(Config):
         yield from evaluations.problems(self)
         if self.trainer.get("lr_scheduler_kwargs") and self.schedule == "constant":
             yield "trainer.lr_scheduler_kwargs has no effect while schedule is constant"
+        yield from self._limit_problems()
         yield from self._module_problems()
+
+    def _limit_problems(self) -> Iterator[str]:
+        """Yield what is no size or time."""
+        if self.memory is not None and not size_in_bytes(self.memory):
+            yield f"memory is {self.memory!r}; write a size such as 1500MB or 4GB"
+        if self.time is not None and not time_in_seconds(self.time):
+            yield f"time is {self.time!r}; write a time such as 90s, 20m or 1h30m"
 
     def _adapter_problems(self) -> Iterator[str]:
         """Yield what is wrong with the kind of adapter."""
@@ -226,6 +239,24 @@ class Settings(Config):
         return [name.strip() for name in given.split(",") if name.strip()]
 
 
+AUTO = "auto"
+AUTOMATIC = (
+    "epochs",
+    "learning_rate",
+    "warmup",
+    "batch_size",
+    "rank",
+    "alpha",
+    "eval_every",
+)
+"""Settings that `planning.rules` chooses where they are left out, or are `auto`."""
+
+
+def without_auto(explicit: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings without those that say `auto`, which the rules choose."""
+    return {k: v for k, v in explicit.items() if not (k in AUTOMATIC and v == AUTO)}
+
+
 ALL_LINEAR = "all-linear"
 """All linear layers but the one that gives the vocabulary's scores."""
 _NAMES = re.compile(r"[\w.\-\s]+(,[\w.\-\s]+)*,?|\s*")
@@ -246,7 +277,10 @@ _AT_LEAST_ONE = (
 
 @functools.cache
 def described() -> dict[str, tuple[Any, Any, str]]:
-    """Return type, default and one line of meaning of each setting, in the order declared."""
+    """Return type, default and one line of meaning of each setting, in the order declared.
+
+    The default of what the rules choose is `auto`.
+    """
     body = ast.parse(Path(__file__).read_text(encoding="utf-8")).body
     declared = next(n for n in body if isinstance(n, ast.ClassDef) and n.name == "Settings").body
     docs = {
@@ -258,5 +292,5 @@ def described() -> dict[str, tuple[Any, Any, str]]:
         and isinstance(line.value, ast.Constant)
     }
     hints = typing.get_type_hints(Settings)
-    defaults = Settings().plain()
+    defaults = Settings().plain() | dict.fromkeys(AUTOMATIC, AUTO)
     return {name: (hints[name], defaults[name], str(docs[name])) for name in defaults}

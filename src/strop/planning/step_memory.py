@@ -101,16 +101,29 @@ class StepMemory:
 
 
 def step_memory(
-    model: Any, activations: str, *, rank: int, targets: str | Sequence[str]
+    model: Any,
+    activations: str,
+    *,
+    rank: int,
+    targets: str | Sequence[str],
+    device: str | None = None,
 ) -> StepMemory:
-    """Return the memory of a step of this model's architecture, from the cache or simulated."""
+    """Return the memory of a step of this model's architecture, from the cache or simulated.
+
+    Args:
+        model: a transformers model; its weights are not looked at.
+        activations: what is kept for backward.
+        rank: of the adapter.
+        targets: layers that get one.
+        device: cpu or cuda; None takes the model's.
+    """
     setup = {
         "bits": bits_of(model),
         "dtype": str(computes_in(model)).removeprefix("torch."),
         "rank": rank,
         "targets": targets if isinstance(targets, str) else tuple(targets),
         "activations": activations,
-        "device": "cuda" if model.device.type == "cuda" else "cpu",
+        "device": "cuda" if (device or model.device.type) == "cuda" else "cpu",
     }
     config = model.config.get_text_config().to_dict()
     config = {k: v for k, v in config.items() if k not in ("num_hidden_layers", "_name_or_path")}

@@ -15,6 +15,7 @@ from strop.data import Example, Fit, Piece, Row, Supervision, encode_all, show
 from strop.data.checking.checker import content_findings
 from strop.data.encoding.parts import LEFT_OUT
 from strop.data.reading.blend import format_parts
+from strop.planning.plan import Rows
 from strop.planning.settings import Settings
 from strop.runs.run_data import SplitRows
 
@@ -76,6 +77,15 @@ class TrainingData(abc.ABC, Generic[E]):
     def evaluates(self) -> bool:
         """True if there are held-out rows to measure the loss on."""
         return bool(self.held_out)
+
+    @property
+    def rows(self) -> Rows:
+        """Tokens and labels of training and held-out rows, as plans take them."""
+        held_out = dataclasses.replace(self, train=self.held_out)
+        train, others = (
+            list(zip(part.token_ids, part.labels, strict=True)) for part in (self, held_out)
+        )
+        return Rows(train, others)
 
     def sets(self) -> tuple["datasets.Dataset", "datasets.Dataset | None"]:
         """Return training and held-out rows as TRL takes them."""

@@ -117,9 +117,11 @@ def fine_tune(
     split = read_and_split(source, columns, session.settings)
     if not opened.resumed:
         session.settings = with_method(session.settings, opened.explicit, split)
+    method = METHODS[session.settings.method]
+    data = method.encode(split, session.tokenizer, session.settings, limit)
+    if not opened.resumed:
+        session.choose(data)
     settings = session.settings
-    method = METHODS[settings.method]
-    data = method.encode(split, session.tokenizer, settings, limit)
     check_embeddings(data, session.model, session.tokenizer)
     if method.preview is not None and not opened.resumed:
         data.facts["notes"] += method.preview(settings, session.model, session.tokenizer, data)

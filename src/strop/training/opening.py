@@ -13,7 +13,7 @@ from strop.models.files.places import check_name
 from strop.planning import rewards
 from strop.planning.argument_tables import TRACKERS
 from strop.planning.evaluations import trackers
-from strop.planning.settings import Settings
+from strop.planning.settings import Settings, without_auto
 from strop.runs.owner import LOCK, Owner
 from strop.runs.run import Run
 
@@ -62,7 +62,7 @@ def open_run(
             no open run, or one with other settings.
         MissingPackageError: a tracker's package is not installed.
     """
-    explicit = dict(explicit)
+    explicit = without_auto(explicit)
     if sources_named(explicit.get("data")):
         explicit["data"] = lasting(explicit["data"])
     if isinstance(explicit.get("reward"), str | list):

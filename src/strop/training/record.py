@@ -191,9 +191,11 @@ def result_sentences(run: Run) -> Iterator[str]:
     if share := share_sentence(record):
         yield share
     measured, planned = record["measured"], (record["planned"] or {}).get("peak")
+    predicted = (record.get("forecast") or {}).get("seconds")
     yield (
         f"{duration(measured['seconds'])} for {measured['tokens']:,} tokens, "
         f"{measured['tokens_per_second']:,.0f} a second"
+        + (f"; {duration(predicted)} predicted" if predicted and run.finished else "")
     )
     peaks = [f"{format_size(n)} of {kind} memory" for kind, n in measured["peak_memory"].items()]
     yield f"at most {', '.join(peaks)}" + (

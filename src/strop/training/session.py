@@ -17,6 +17,7 @@ from strop.models.lora import initialisation as lora_init
 from strop.models.lora.unmergeable import unmergeable
 from strop.models.packaged import published_name
 from strop.models.precision import bits_of, dtype_name
+from strop.planning.forecast.run_plan import RunPlan, plan_here
 from strop.planning.plan import StepPlan, plan_step
 from strop.runs import checkpoints, report
 from strop.runs.outcome import outcome
@@ -48,15 +49,14 @@ from strop.training.trainer import RunTrainer
 class Session:
     """One training run: folder, record, model assets, checkpoints, interruption and report.
 
-    A training method gives its data and its trainer; everything else is here:
+    A training method gives its data and its trainer; everything else is here, and only the main
+    process writes:
 
         session = Session(open_run(settings), model, tokenizer)
         data = prepare(...)                      # the method's rows as tokens
         args = arguments(...)                    # the method's configuration
         callbacks = session.begin(data, args)    # the run folder is written
         session.train(build(..., callbacks))     # the method's trainer
-
-    Only the main process writes.
     """
 
     def __init__(
@@ -78,8 +78,7 @@ class Session:
             progress: called after each step, instead of a bar on the terminal.
 
         Raises:
-            ConfigError: model, tokenizer and settings do not fit one another.
-            StropError: the model cannot be loaded.
+            StropError: the model cannot be loaded, or does not fit the tokenizer and the settings.
         """
         self.run = opened.run
         self.resumed = opened.resumed
@@ -112,6 +111,13 @@ class Session:
             lora_init.check(self.model, settings.rank)
         self._interrupt = Interrupt()
         self._explicit = opened.explicit
+        self._run_plan: RunPlan | None = None
+
+    def choose(self, data: TrainingData[Any]) -> None:
+        """Let the rules choose the settings that the caller left open, and predict the cost."""
+        args = data.rows, data.facts, self.settings, self._explicit
+        self._run_plan = plan_here(self.model, *args, predict=not self.console.quiet)
+        self.settings = self._run_plan.settings
 
     def begin(
         self, data: TrainingData[Any], args: TrainingArguments, measures: EvalMetrics | None = None
@@ -153,6 +159,7 @@ class Session:
             if not self.resumed:
                 record = first_record(self.settings, self.model, data, self._plan)
                 record |= planned_probe(self.settings, self._explicit, record["steps"])
+                record |= self._run_plan.record() if self._run_plan else {}
                 record["day"] = str(self._day)  # as templates that write the date did
                 if measures is not None:
                     record["eval_metrics"] = measures.facts
@@ -191,15 +198,16 @@ class Session:
             return None
         if self.resumed:
             return StepPlan(**self.run.record["planned"])
-        rows = list(zip(self._data.token_ids, self._data.labels, strict=True))
-        return plan_step(self.model, rows, self.settings)
+        if self._run_plan is not None:
+            return self._run_plan.step
+        return plan_step(self.model, self._data.rows.train, self.settings)
 
     def _print_plan(self) -> None:
         """Print what will be trained on, and what of the data will not be seen."""
-        sentences = data_sentences(self._data, self.settings)
-        sentences.append(weights_sentence(self.model))
+        sentences = [*data_sentences(self._data, self.settings), weights_sentence(self.model)]
         if self._plan is not None:
             sentences.append(self._plan.sentence)
+        sentences += self._run_plan.sentences() if self._run_plan else ()
         if self._measures is not None:
             sentences.append(self._measures.sentence)
         if self._loaded.difference:
@@ -211,10 +219,8 @@ class Session:
         """Accelerate the trainer as planned and return its undo."""
         if self._plan is None:
             return lambda: None
-        plan = self._plan
-        accelerate(
-            trainer, activations=plan.activations, micro_batch_tokens=plan.micro_batch_tokens
-        )
+        activations, at_once = self._plan.activations, self._plan.micro_batch_tokens
+        accelerate(trainer, activations=activations, micro_batch_tokens=at_once)
         return lambda: restore(trainer)
 
     def _steps(self, trainer: RunTrainer) -> None:
@@ -250,14 +256,13 @@ class Session:
             trainer.load_step(best["step"])
         if not self._is_main:
             return
-        if best is not None:
+        if best:
             run.update(best=best, **({"stopped_early": True} if early else {}))
         if finished:
             with written_whole(run.adapter_folder) as path:
                 trainer.save_model(str(path))
                 run.assets().save_tokenizer(path)
             save_activation_stats(run, trainer.model, self._data.texts)
-        if finished:
             self._record_end(
                 state.global_step,
                 "finished",

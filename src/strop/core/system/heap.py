@@ -22,3 +22,15 @@ def return_large_blocks() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     return bool(mallopt(_M_MMAP_THRESHOLD, LARGE) and mallopt(_M_TRIM_THRESHOLD, 32 * LARGE))
+
+
+def return_free_memory() -> bool:
+    """Return to the system what the C library holds of memory that is free.
+
+    Returns:
+        Whether the C library is glibc; others are left alone.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    ctypes.CDLL(None).malloc_trim(0)
+    return True

@@ -66,6 +66,32 @@ def check_model(model: Any, targets: str | Sequence[str]) -> None:
         )
 
 
+def adapted_sides(model: Any, targets: str | Sequence[str]) -> list[tuple[int, int]]:
+    """Return inputs and outputs of each linear layer that gets an adapter.
+
+    Args:
+        model: a transformers model without an adapter.
+        targets: `all-linear`, or as `check_model` takes them.
+    """
+    head = model.get_output_embeddings()
+    every = targets == "all-linear"
+    names = [targets] if isinstance(targets, str) else targets
+    return [
+        _sides(module)
+        for path, module in model.named_modules()
+        if path
+        and _is_linear(module)
+        and (module is not head if every else any(_matches(targets, n, path) for n in names))
+    ]
+
+
+def _sides(layer: Any) -> tuple[int, int]:
+    if hasattr(layer, "in_features"):
+        return layer.in_features, layer.out_features
+    inputs, outputs = layer.weight.shape
+    return inputs, outputs
+
+
 def _matches(targets: str | Sequence[str], target: str, path: str) -> bool:
     if isinstance(targets, str):
         return re.fullmatch(target, path) is not None

@@ -1,0 +1,103 @@
+"""Seconds of a micro-batch: timed on this machine, or bounded by what a device can do at most.
+
+    seconds = a L + F / s    for L blocks and F operations
+
+Two micro-batches of a few of the model's blocks give a and s. They are cached per model, number
+format, processor, threads and versions. A machine that is not here gets s as a
+share of its maker's number, which is an estimate and is called one.
+"""
+
+import dataclasses
+import hashlib
+import json
+import statistics
+from typing import Any
+
+import torch
+
+from strop.core import env, native
+from strop.core.files import read_cached, write_cached
+from strop.core.system import versions
+from strop.models.dtype import SIZES, sizes_of
+from strop.models.precision import bits_of, computes_in
+from strop.planning.forecast.devices import Device
+from strop.planning.forecast.work import MicroBatch, Work
+
+CACHE_VERSION = 1
+UTILISATION = (0.2, 0.35, 0.6)
+"""Share of a card's number that training reaches: least, likely, most."""
+ERROR = 0.15
+"""Share by which seconds of a timed machine may be off."""
+STEP = 0.02
+"""Seconds of a step that neither model nor optimizer takes: the trainer's."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Speed:
+    """How long a device takes."""
+
+    block: float
+    """Seconds of each block whatever the tokens: weights are widened, adapters folded."""
+    flop: float
+    """Seconds of an operation."""
+    weight: float
+    """Seconds of the optimizer for each weight it trains."""
+    low: float
+    high: float
+    """Factors of the least and most time that are likely."""
+    estimate: bool
+    """Nothing was timed."""
+
+    def training(self, work: Work, batch: MicroBatch, *, recomputed: bool) -> float:
+        """Return the seconds of forward and backward."""
+        fixed = self.block * work.blocks
+        return fixed + self.flop * work.training(batch, recomputed=recomputed)
+
+    def evaluation(self, work: Work, batch: MicroBatch) -> float:
+        """Return the seconds of a forward pass."""
+        return self.block * work.blocks / 2 + self.flop * work.evaluation(batch)
+
+    def optimizer(self, work: Work) -> float:
+        """Return the seconds of a step beside its micro-batches."""
+        return STEP + self.weight * work.adapter * work.blocks
+
+
+def speed(model: Any, device: Device) -> Speed:
+    """Return how fast steps of a model are on a device, from the cache, timed now, or estimated."""
+    if not device.here:
+        least, likely, most = UTILISATION
+        return Speed(1e-4, 1 / (likely * device.flops), 4e-11, likely / most, likely / least, True)
+    numbers = _timed(model)
+    work = Work.timed(dict(numbers["sizes"]), numbers["blocks"], numbers["trained"])
+    few, many = (
+        work.training(_four_rows(tokens), recomputed=False) for tokens in numbers["tokens"]
+    )
+    short, long = (statistics.median(seconds) for seconds in numbers["seconds"])
+    flop = max((long - short) / (many - few), long / many / 4)
+    block = max(0.0, (long - flop * many) / work.blocks)
+    return Speed(
+        block, flop, numbers["optimizer"] / numbers["trained"], 1 - ERROR, 1 + ERROR, False
+    )
+
+
+def _four_rows(tokens: int) -> MicroBatch:
+    length = tokens // 4
+    return MicroBatch.of_rows([length] * 4, 4 * (length // 4))
+
+
+def _timed(model: Any) -> dict[str, Any]:
+    """Return what `micro_batch_seconds` returns, from the cache or timed now."""
+    config, bits, dtype = model.config.get_text_config(), bits_of(model), computes_in(model)
+    machine = versions.processor(), torch.get_num_threads(), native.at_hand()
+    what = CACHE_VERSION, sizes_of(config), config.model_type, bits, str(dtype)
+    key = json.dumps([machine, what, versions.installed()])
+    name = hashlib.sha256(key.encode()).hexdigest()[:24]
+    file = env.cache_folder() / "step_times" / f"{name}.json"
+    cached = read_cached(file)
+    if isinstance(cached, dict) and set(cached.get("sizes", ())) == set(SIZES):
+        return cached
+    from strop.models.timed_step import micro_batch_seconds  # with it come TRL and PEFT
+
+    numbers = micro_batch_seconds(config, bits, dtype)
+    write_cached(file, numbers)
+    return numbers

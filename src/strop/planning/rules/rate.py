@@ -1,0 +1,91 @@
+"""How far a step goes: the learning rate, its warm-up and its schedule."""
+
+import math
+
+from strop.planning.rules.choice import Choice
+from strop.planning.rules.task import Task
+
+FULL, MULTIPLIER, WIDTH = 5e-5, 10, 2000
+"""Of full fine-tuning at width 2000, and the factor from it to LoRA (tinker-cookbook)."""
+POWERS = {"llama": 0.781, "qwen": 0.0775}
+"""Of the width, by the beginning of the family's name."""
+UNKNOWN = 0.4
+"""For families that nobody measured: between the two."""
+BATCH = 128
+"""Rows of a step at which these numbers were measured."""
+ALPHA = 32
+SHORT, SHORT_FACTOR = 100, 1.5
+"""Steps below which B, which starts at 0, has no time to grow, and what makes good for it."""
+MOST = 2e-3
+WARMUP, MOST_WARMUP = 0.06, 100
+"""Share of all steps, and steps, in which the rate rises."""
+
+
+def width_power(family: str) -> float | None:
+    """Return the power of the width by which the best rate falls; None for a family not measured."""
+    return next((power for name, power in POWERS.items() if family.startswith(name)), None)
+
+
+def learning_rate(task: Task, *, batch_size: int, steps: int, alpha: float) -> Choice:
+    """Return the highest learning rate of the adapter.
+
+        10 * 5e-5 * (2000 / width)^p * sqrt(batch / 128) * 32 / alpha,   p = 0.781 Llama, 0.0775 Qwen
+
+    times 1.5 in runs below 100 steps. The first three factors are Tinker's
+    `get_lr`, fitted to 14 Llama and Qwen models (LoRA Without Regret, 2025); noise of a batch makes
+    Adam's best rate grow by its square root (McCandlish et al. 2018), at most to that of 128 rows and
+    at least to that of 8. An alpha other than 32 multiplies the update as the rate does (muA), so
+    the rate is divided by as much.
+    """
+    power = width_power(task.family)
+    base = MULTIPLIER * FULL * (WIDTH / task.hidden_size) ** (UNKNOWN if power is None else power)
+    rate = base * math.sqrt(min(1.0, max(batch_size, 8) / BATCH)) * ALPHA / alpha
+    reason = (
+        f"{base:.2g} for a {task.family} {task.hidden_size:,} wide in batches of {BATCH}, "
+        f"by the root of the batch"
+    )
+    if power is None:
+        reason += "; this family is not calibrated"
+    if steps < SHORT:
+        rate *= SHORT_FACTOR
+        reason += f"; times {SHORT_FACTOR} in {steps:,} steps"
+    if alpha != ALPHA:
+        reason += f"; times {ALPHA}/{alpha:g} for alpha {alpha:g}"
+    if rate > MOST:
+        rate, reason = MOST, f"{reason}; at most {MOST:g}"
+    return Choice("learning_rate", float(f"{rate:.2g}"), reason, "another width, batch or family")
+
+
+def method_rate(usual: float, method: str, alpha: float) -> Choice:
+    """Return the rate of a method that does not imitate: its usual one, times 32 / alpha.
+
+    The usual one is ten times that of its full training, as adapters need (LoRA Without Regret, 2025).
+    """
+    return Choice(
+        "learning_rate",
+        float(f"{usual * ALPHA / alpha:.2g}"),
+        f"usual for {method}"
+        + (f"; times {ALPHA}/{alpha:g} for alpha {alpha:g}" if alpha != ALPHA else ""),
+        "another method",
+    )
+
+
+def warmup(steps: int) -> Choice:
+    """Return the share of the steps in which the rate rises: 6 %, at most 100 steps.
+
+    Adam's second moment is a mean of about 1 / (1 - 0.999) steps; until it has settled, full steps
+    are too long. Guides say 3 to 10 % (Unsloth, TRL).
+    """
+    share = min(WARMUP, MOST_WARMUP / max(1, steps))
+    first = math.ceil(share * steps)
+    return Choice("warmup", float(f"{share:.2g}"), f"{first:,} of {steps:,} steps", "more steps")
+
+
+def schedule() -> Choice:
+    """Return the schedule: linear to 0, as Tinker and TRL have it."""
+    return Choice(
+        "schedule",
+        "linear",
+        "the last steps average out the noise of a batch",
+        "nothing in the data",
+    )

@@ -1,0 +1,117 @@
+"""What nobody set is chosen by rules, what somebody set stays."""
+
+import dataclasses
+
+import pytest
+
+import strop
+from strop.planning.rules import Task, capacity, choose, duration, rate
+from strop.planning.settings import AUTOMATIC, Settings, described, without_auto
+from tests.tiny.saved import sums
+
+HEADLINES = Task(
+    rows=1140, held_out=60, tokens=90_000, supervised_tokens=3_400, method="sft", family="llama",
+    hidden_size=576, rank_parameters=305_280, memory=20 << 30,
+)  # fmt: skip
+"""1,140 headlines of three classes for SmolLM2-135M."""
+
+
+def chosen(task=HEADLINES, explicit=None, **changes):
+    explicit = explicit or {}
+    settings = Settings(**explicit)
+    return choose(settings, explicit, dataclasses.replace(task, **changes))[0]
+
+
+def test_a_small_data_set_is_passed_over_three_times_with_a_rate_for_the_model():
+    settings = chosen()
+    assert (settings.epochs, settings.batch_size, settings.rank, settings.alpha) == (3, 16, 16, 32)
+    assert settings.learning_rate == pytest.approx(4.7e-4)
+
+
+@pytest.mark.parametrize(("rows", "passes"), [(3, 5), (199, 5), (200, 3), (5_000, 2), (90_000, 1)])
+def test_more_rows_are_passed_over_less_often(rows, passes):
+    assert duration.epochs(dataclasses.replace(HEADLINES, rows=rows)).value == passes
+
+
+@pytest.mark.parametrize(
+    ("tokens", "needed", "rank"),
+    [(3_400, 1, 16), (310_000, 2, 16), (3_000_000, 10, 32), (30_000_000, 99, 256)],
+)
+def test_the_rank_follows_the_supervised_tokens(tokens, needed, rank):
+    task = dataclasses.replace(HEADLINES, supervised_tokens=tokens)
+    assert capacity.needed_rank(task) == needed
+    assert capacity.rank(task).value == rank
+
+
+def test_little_memory_bounds_the_rank_and_the_reason_has_it():
+    choice = capacity.rank(dataclasses.replace(HEADLINES, memory=300 << 20))
+    assert choice.value == 4
+    assert "holds no more than 6" in choice.reason
+
+
+def test_the_rate_falls_with_the_width_as_tinker_measured_it():
+    wide = dataclasses.replace(HEADLINES, hidden_size=4096)
+    choice = rate.learning_rate(wide, batch_size=128, steps=1000, alpha=32)
+    assert choice.value == pytest.approx(2.9e-4)
+    qwen = dataclasses.replace(wide, family="qwen3", hidden_size=2560)
+    assert rate.learning_rate(qwen, batch_size=128, steps=1000, alpha=32).value == 4.9e-4
+
+
+def test_the_rate_is_rescaled_by_batch_alpha_steps_and_method():
+    def value(task=HEADLINES, batch=16, steps=1000, alpha=32):
+        return rate.learning_rate(task, batch_size=batch, steps=steps, alpha=alpha).value
+
+    assert value(batch=32) / value(batch=8) == pytest.approx(2, rel=0.05)  # rates have two digits
+    assert value(alpha=64) == pytest.approx(value() / 2, rel=0.05)
+    assert value(steps=50) == pytest.approx(1.5 * value(), rel=0.05)
+
+
+def test_a_method_that_does_not_imitate_keeps_its_usual_rate():
+    assert rate.method_rate(1e-5, "dpo", 32).value == 1e-5
+    assert rate.method_rate(1e-5, "dpo", 64).value == 5e-6
+    settings = Settings(method="dpo", learning_rate=1e-5)
+    assert (
+        choose(settings, {}, dataclasses.replace(HEADLINES, method="dpo"))[0].learning_rate == 1e-5
+    )
+
+
+def test_a_family_that_nobody_measured_is_called_so():
+    choice = rate.learning_rate(
+        dataclasses.replace(HEADLINES, family="gpt2"), batch_size=16, steps=200, alpha=32
+    )
+    assert "not calibrated" in choice.reason
+
+
+@pytest.mark.parametrize("rows", [1, 3, 17, 300, 1_140, 4_999, 5_000, 20_000, 10**6])
+def test_every_run_gets_settings_that_can_work(rows):
+    settings = chosen(rows=rows)
+    assert not list(settings.problems())
+    assert settings.batch_size in (4, 8, 16, 32)
+
+
+def test_what_is_set_by_hand_stays_and_governs_the_rest():
+    explicit = {"epochs": 1.0, "rank": 3, "alpha": 64, "eval_every": 7}
+    settings = chosen(explicit=explicit)
+    assert {name: getattr(settings, name) for name in explicit} == explicit
+    assert settings.learning_rate < chosen(explicit={"epochs": 1.0}).learning_rate
+    _, choices = choose(Settings(**explicit), explicit, HEADLINES)
+    by_hand = {choice.setting for choice in choices if choice.reason == "set by hand"}
+    assert by_hand == set(explicit)
+    assert {choice.setting for choice in choices} > set(AUTOMATIC)
+
+
+def test_auto_is_the_same_as_leaving_out_and_is_the_default_shown():
+    assert without_auto({"rank": "auto", "epochs": 2, "dtype": "auto"}) == {
+        "epochs": 2,
+        "dtype": "auto",
+    }
+    assert all(described()[name][1] == "auto" for name in AUTOMATIC)
+
+
+def test_a_run_records_what_was_chosen_and_why(tmp_path, tiny_model):
+    settings = {"rank": "auto", "max_steps": 1, "alpha": 8, "held_out": 0, "quiet": True}
+    run = strop.train(sums(6), model=tiny_model, out=tmp_path / "run", **settings)
+    assert (run.settings["rank"], run.settings["alpha"]) == (16, 8)
+    reasons = {choice["setting"]: choice["reason"] for choice in run.record["choices"]}
+    assert "supervised tokens need" in reasons["rank"]
+    assert reasons["alpha"] == "set by hand"
