@@ -112,3 +112,9 @@ def test_an_adapter_of_another_model_is_refused(tmp_path, tiny_model):
 def test_adapters_that_cannot_be_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         Settings.read(settings)
+
+
+def test_settings_that_do_not_suit_the_method_of_the_rows_are_refused(tmp_path, tiny_model):
+    pairs = [{"prompt": f"{i}?", "chosen": "yes", "rejected": "no"} for i in range(8)]
+    with pytest.raises(ConfigError, match="continue_from with method dpo"):
+        strop.train(pairs, model=str(tiny_model), out=tmp_path / "a", continue_from="a", **QUICK)

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import TrainingArguments
 from trl import DPOConfig, GRPOConfig, KTOConfig, RLOOConfig, SFTConfig
 
+from strop.core.errors import ConfigError
 from strop.planning.settings import Settings
 from strop.runs.run_data import SplitRows
 from strop.training import dataset
@@ -70,6 +71,9 @@ def with_method(settings: Settings, explicit: Mapping[str, Any], rows: SplitRows
         settings: of a new run.
         explicit: those that the caller set.
         rows: that the run trains on.
+
+    Raises:
+        ConfigError: other settings do not suit the method.
     """
     name = settings.method
     if name == "auto":
@@ -79,4 +83,7 @@ def with_method(settings: Settings, explicit: Mapping[str, Any], rows: SplitRows
     defaults = {
         n: getattr(METHODS[name], n) for n in ("learning_rate", "beta") if n not in explicit
     }
-    return dataclasses.replace(settings, method=name, **defaults)
+    chosen = dataclasses.replace(settings, method=name, **defaults)
+    if problems := list(chosen.problems()):
+        raise ConfigError("\n".join(problems))
+    return chosen
