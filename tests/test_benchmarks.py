@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -139,7 +140,8 @@ def test_every_kernel_that_a_card_times_is_called_on_a_fake_one():
 
 @pytest.mark.filterwarnings("ignore:You are using 'rollout_func':UserWarning")
 @pytest.mark.parametrize("kind", ["chats", "GRPO group"])
-def test_steps_of_a_card_have_the_losses_of_plain_trl(kind: str):
+def test_steps_of_a_card_have_the_losses_of_plain_trl(kind: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
     model = card_steps.random_model(card_steps.TINY["tiny"], 4)
     batch = card_steps.batches(0.05)[kind]
     ours, plain = (

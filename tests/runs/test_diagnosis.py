@@ -16,7 +16,7 @@ SAMPLE = ("learning rate 1e20", "TRL, both factors 0")
 
 def test_every_fault_that_is_named_has_a_training_that_shows_it():
     seeded = {kind for kinds, _ in FAULTS.values() for kind in kinds.split()}
-    assert seeded == {*KINDS} - {"diverged", "rewards_collapsing"}
+    assert seeded == {*KINDS} - {"diverged", "rewards_collapsing", "answers_drifting"}
 
 
 @pytest.mark.slow

@@ -70,7 +70,8 @@ def test_a_run_on_pairs_says_how_many_lean_to_the_chosen_answer():
     for line, margin, share in ((lines[0], 0.0, 0.0), (lines[-1], 0.25, 0.75)):
         line |= {"held_out_reward_margin": margin, "held_out_reward_accuracy": share}
     sentence = "of the held-out pairs 75% now lean to the chosen answer, by +0.250 on average"
-    assert sentence in outcome(lines, SETTINGS).sentences()[-1]
+    pairs = {"settings": {**SETTINGS["settings"], "method": "dpo"}}
+    assert sentence in outcome(lines, pairs).sentences()[-1]
 
 
 def test_a_run_without_held_out_rows_has_only_its_training_loss():

@@ -88,9 +88,10 @@ def test_a_model_object_is_trained_and_gets_its_forward_back(tmp_path, tiny_mode
     assert run.settings["model"] == str(tiny_model)
 
 
-def test_training_sends_nothing_and_gives_signals_back(tmp_path, tiny_model):
+def test_training_sends_nothing_and_gives_signals_back(tmp_path, tiny_model, monkeypatch):
     from huggingface_hub.utils import _telemetry
 
+    monkeypatch.setattr(_telemetry, "_TELEMETRY_THREAD", None)  # plain TRL's, of another test
     before = signal.getsignal(signal.SIGINT)
     strop.train(sums(10), model=tiny_model, out=tmp_path / "run", **QUICK)
     assert signal.getsignal(signal.SIGINT) is before
