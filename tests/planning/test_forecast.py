@@ -1,7 +1,10 @@
 """What a run will take is predicted before it, and what cannot be met is refused with numbers."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -12,6 +15,7 @@ from strop.cli.commands.plan import show
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.core.units import size_in_bytes, time_in_seconds
 from strop.planning.forecast.devices import device_of
+from strop.planning.forecast.speed import ERROR, speed
 from strop.planning.forecast.work import MicroBatch, Work
 from strop.planning.machine import FreeMemory
 from strop.planning.memory import simulate
@@ -173,3 +177,22 @@ def test_a_run_prints_its_plan_and_keeps_what_was_predicted(tmp_path, tiny_model
     assert "supervised tokens need" in shown
     assert "predicted" in shown
     assert run.record["forecast"]["steps"] == 3
+
+
+def test_what_other_processes_disturbed_is_timed_again(llama, monkeypatch, tmp_path):
+    monkeypatch.setenv("STROP_CACHE", str(tmp_path))
+    busy = [
+        subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        for _ in range(os.cpu_count() or 1)
+    ]
+    try:
+        disturbed = speed(llama, device_of("cpu"))
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert not list(tmp_path.glob("step_times/*.json"))
+    assert disturbed.low < 1 - ERROR
+    monkeypatch.setattr("strop.planning.forecast.speed.QUIET", 1.0)
+    speed(llama, device_of("cpu"))
+    assert list(tmp_path.glob("step_times/*.json"))

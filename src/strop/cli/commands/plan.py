@@ -61,7 +61,7 @@ def show(result: dict[str, Any]) -> None:
     console = Console()
     table = Table(box=None, pad_edge=False)
     for heading in ("setting", "value", "why", "changed by"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading == "setting")
     for choice in result["choices"]:
         value = choice["value"]
         shown = "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,7 +1,9 @@
-"""Processes: the refusal to be one of several, and how a child ended."""
+"""Processes: the refusal to be one of several, how a child ended, and what others take."""
 
 import signal
 import sys
+
+import psutil
 
 from strop.core import env
 from strop.core.errors import UnsupportedError
@@ -47,3 +49,11 @@ def _process_group() -> str | None:
         return None
     size = distributed.get_world_size()
     return f"torch.distributed.get_world_size()={size}" if size > 1 else None
+
+
+def seconds_of_others() -> float:
+    """Return the seconds for which cores have worked for other processes than this, since the start."""
+    of_all, of_this = psutil.cpu_times(), psutil.Process().cpu_times()
+    return float(
+        of_all.user + of_all.system + getattr(of_all, "nice", 0.0) - of_this.user - of_this.system
+    )

@@ -10,7 +10,9 @@ share of its maker's number, which is an estimate and is called one.
 import dataclasses
 import hashlib
 import json
+import os
 import statistics
+import time
 from typing import Any
 
 import torch
@@ -18,16 +20,19 @@ import torch
 from strop.core import env, native
 from strop.core.files import read_cached, write_cached
 from strop.core.system import versions
+from strop.core.system.processes import seconds_of_others
 from strop.models.dtype import SIZES, sizes_of
 from strop.models.precision import bits_of, computes_in
 from strop.planning.forecast.devices import Device
 from strop.planning.forecast.work import MicroBatch, Work
 
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 UTILISATION = (0.2, 0.35, 0.6)
 """Share of a card's number that training reaches: least, likely, most."""
 ERROR = 0.15
 """Share by which seconds of a timed machine may be off."""
+QUIET = 0.1
+"""Share of the processor that others may take while it is timed; with more, it is timed again."""
 STEP = 0.02
 """Seconds of a step that neither model nor optimizer takes: the trainer's."""
 
@@ -75,9 +80,9 @@ def speed(model: Any, device: Device) -> Speed:
     short, long = (statistics.median(seconds) for seconds in numbers["seconds"])
     flop = max((long - short) / (many - few), long / many / 4)
     block = max(0.0, (long - flop * many) / work.blocks)
-    return Speed(
-        block, flop, numbers["optimizer"] / numbers["trained"], 1 - ERROR, 1 + ERROR, False
-    )
+    undisturbed = 1 - min(numbers["others"], 0.7) if numbers["others"] > QUIET else 1.0
+    optimizer = numbers["optimizer"] / numbers["trained"]
+    return Speed(block, flop, optimizer, (1 - ERROR) * undisturbed, 1 + ERROR, False)
 
 
 def _four_rows(tokens: int) -> MicroBatch:
@@ -86,7 +91,11 @@ def _four_rows(tokens: int) -> MicroBatch:
 
 
 def _timed(model: Any) -> dict[str, Any]:
-    """Return what `micro_batch_seconds` returns, from the cache or timed now."""
+    """Return what `micro_batch_seconds` returns, from the cache or timed now, and `others`.
+
+    `others` is the share of the processor that other processes took meanwhile; what they disturbed is
+    not cached.
+    """
     config, bits, dtype = model.config.get_text_config(), bits_of(model), computes_in(model)
     machine = versions.processor(), torch.get_num_threads(), native.at_hand()
     what = CACHE_VERSION, sizes_of(config), config.model_type, bits, str(dtype)
@@ -98,6 +107,10 @@ def _timed(model: Any) -> dict[str, Any]:
         return cached
     from strop.models.timed_step import micro_batch_seconds  # with it come TRL and PEFT
 
+    began, others = time.perf_counter(), seconds_of_others()
     numbers = micro_batch_seconds(config, bits, dtype)
-    write_cached(file, numbers)
+    spent = (time.perf_counter() - began) * (os.cpu_count() or 1)
+    numbers["others"] = max(0.0, seconds_of_others() - others) / spent
+    if numbers["others"] <= QUIET:
+        write_cached(file, numbers)
     return numbers
