@@ -24,7 +24,7 @@ EXPORT = ("export", "run", "--to", "gguf", "--quant", "q8_0")
 MERGE = ("export", "run", "--to", "merged", "--no-certify")
 QUESTION = ("chat", "run", "--say", "The last word of rain hill?", "--max-tokens", "6")
 QUANTIZE = ("quantize", "model", "--out", "small")
-_CHANGING = ("seconds", "memory")
+_CHANGING = ("seconds", "memory", "disk")
 """Fields of a run's log that no two runs share."""
 
 
