@@ -15,6 +15,7 @@ from tests.tiny.saved import chats
                          ids=lambda kind: kind.__name__)  # fmt: skip
 def test_a_run_is_exported_and_certified(kind, tmp_path):
     settings = {"bits": 32, "max_steps": 2, "held_out": 4, "quiet": True, "out": tmp_path / "run"}
+    settings["learning_rate"] = 2e-4  # longer steps bring logits of these random weights into ties
     run = strop.train(chats(24), model=str(kind(tmp_path / "model")), **settings)
     targets = ("adapter", "merged", "gguf") if kind is gemma3_with_images else ("adapter", "merged")
     exports = export(run, *targets)

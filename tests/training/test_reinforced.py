@@ -143,6 +143,7 @@ def test_sampled_answers_are_learned_the_same_with_and_without_acceleration(
     tmp_path, tiny_model, method
 ):
     settings = {**SAMPLED, "method": method, "max_steps": 20, "beta": 0.1, "save_every": 20}
+    settings["learning_rate"] = 1e-3  # at 1e-2 rounding grows tenfold in five steps
     ours, plain = (
         strop.train(
             asked(),
@@ -164,7 +165,7 @@ def test_sampled_answers_are_learned_the_same_with_and_without_acceleration(
     assert {"reward", "equal_groups", "kl", "answer_length"} <= steps[0].keys()
     notes = " ".join(ours.record["data"]["notes"])
     assert "before training: mean" in notes
-    assert ours.settings["learning_rate"] == 1e-2
+    assert ours.settings["learning_rate"] == 1e-3
 
 
 @pytest.mark.slow
