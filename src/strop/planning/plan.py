@@ -20,7 +20,7 @@ import torch
 from strop.core.errors import UnsupportedError, spelt
 from strop.core.system.disk import format_size
 from strop.core.tokens import IGNORE_INDEX
-from strop.forward.compaction import compact_batch
+from strop.forward.compaction import CompactBatch, compact_batch
 from strop.forward.decoder.block_families import BLOCK_FAMILIES
 from strop.models.precision import described
 from strop.planning.machine import FreeMemory, free_memory, peak_resident
@@ -123,6 +123,17 @@ def plan_step(
     return _plan(kind, budget if cut else None, peak, growth, free)
 
 
+def micro_batches(rows: Sequence[TokenRow], budget: int | None) -> list[CompactBatch]:
+    """Return the micro-batches of a batch, as the forward computes them."""
+    shape = len(rows), max(len(ids) for ids, _ in rows)
+    ids, labels, mask = (torch.full(shape, x) for x in (0, IGNORE_INDEX, 0))
+    for b, (tokens, targets) in enumerate(rows):
+        ids[b, : len(tokens)] = torch.tensor(tokens)
+        labels[b, : len(tokens)] = torch.tensor(targets)
+        mask[b, : len(tokens)] = 1
+    return compact_batch(ids, labels, mask, budget=budget) or []
+
+
 class DrawnRows:
     """The batches that a run draws of its rows."""
 
@@ -153,13 +164,7 @@ class DrawnRows:
     def largest(self, budget: int | None) -> tuple[int, int]:
         """Return tokens and labels of the largest micro-batch, as the forward will compute it."""
         batch = max(self._batches, key=lambda numbers: sum(self.lengths[i] for i in numbers))
-        shape = len(batch), max(self.lengths[i] for i in batch)
-        ids, labels, mask = (torch.full(shape, x) for x in (0, IGNORE_INDEX, 0))
-        for b, i in enumerate(batch):
-            ids[b, : self.lengths[i]] = torch.tensor(self._rows[i][0])
-            labels[b, : self.lengths[i]] = torch.tensor(self._rows[i][1])
-            mask[b, : self.lengths[i]] = 1
-        parts = compact_batch(ids, labels, mask, budget=budget) or []
+        parts = micro_batches([self._rows[i] for i in batch], budget)
         return max(((len(x.tokens), len(x.rows)) for x in parts), default=(0, 0))
 
     def compiled(self, memory: StepMemory, budget: int | None) -> int:

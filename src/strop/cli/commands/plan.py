@@ -57,14 +57,14 @@ def show(result: dict[str, Any]) -> None:
     """Print the table, the cost, the alternatives and the models."""
     from strop.core.progress import duration
     from strop.core.system.disk import format_size
+    from strop.planning.forecast.run_plan import spoken
 
     console = Console()
     table = Table(box=None, pad_edge=False)
     for heading in ("setting", "value", "why", "changed by"):
         table.add_column(heading, overflow="fold", no_wrap=heading == "setting")
     for choice in result["choices"]:
-        value = choice["value"]
-        shown = "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+        shown = spoken(choice["value"])
         table.add_row(choice["setting"], shown, choice["reason"], choice["changed_by"])
     console.print(table, highlight=False, markup=False)
     console.print()

@@ -3,8 +3,6 @@
 import errno
 import sys
 
-import psutil
-
 from strop.core.errors import ConfigError
 
 LEAST = 256 * 2**20
@@ -44,16 +42,17 @@ def resource_limits() -> dict[str, int]:
         return {}
     import resource
 
+    limits = {
+        "ulimit -d": (resource.getrlimit(resource.RLIMIT_DATA)[0], "data"),
+        "ulimit -v": (resource.getrlimit(resource.RLIMIT_AS)[0], "vms"),
+    }
+    limits = {c: limit for c, limit in limits.items() if limit[0] != resource.RLIM_INFINITY}
+    if not limits:  # nearly always, and this is called before anything else
+        return {}
+    import psutil
+
     memory = psutil.Process().memory_info()
-    left = {}
-    for kind, used, command in (
-        (resource.RLIMIT_DATA, memory.data, "ulimit -d"),
-        (resource.RLIMIT_AS, memory.vms, "ulimit -v"),
-    ):
-        soft = resource.getrlimit(kind)[0]
-        if soft != resource.RLIM_INFINITY:
-            left[command] = max(0, soft - used)
-    return left
+    return {c: max(0, soft - getattr(memory, used)) for c, (soft, used) in limits.items()}
 
 
 def check_limits() -> None:

@@ -3,8 +3,6 @@
 import signal
 import sys
 
-import psutil
-
 from strop.core import env
 from strop.core.errors import UnsupportedError
 
@@ -53,6 +51,8 @@ def _process_group() -> str | None:
 
 def seconds_of_others() -> float:
     """Return the seconds for which cores have worked for other processes than this, since the start."""
+    import psutil  # where it is timed, not wherever a command begins
+
     of_all, of_this = psutil.cpu_times(), psutil.Process().cpu_times()
     return float(
         of_all.user + of_all.system + getattr(of_all, "nice", 0.0) - of_this.user - of_this.system

@@ -6,17 +6,13 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-
 from strop.core.errors import ConfigError, spelt
 from strop.core.progress import duration
-from strop.core.tokens import IGNORE_INDEX
 from strop.core.units import time_in_seconds
-from strop.forward.compaction import compact_batch
 from strop.planning.forecast.devices import Device
 from strop.planning.forecast.speed import Speed, speed
 from strop.planning.forecast.work import MicroBatch, Work
-from strop.planning.plan import Rows, StepPlan, TokenRow
+from strop.planning.plan import Rows, StepPlan, TokenRow, micro_batches
 from strop.planning.product_cache import batches
 from strop.planning.settings import Settings
 
@@ -151,11 +147,4 @@ def _evaluation_seconds(
 
 
 def _parts(rows: Sequence[TokenRow], budget: int | None) -> list[MicroBatch]:
-    """Return the micro-batches of a batch, as the forward computes them."""
-    shape = len(rows), max(len(ids) for ids, _ in rows)
-    ids, labels, mask = (torch.full(shape, x) for x in (0, IGNORE_INDEX, 0))
-    for b, (tokens, targets) in enumerate(rows):
-        ids[b, : len(tokens)] = torch.tensor(tokens)
-        labels[b, : len(tokens)] = torch.tensor(targets)
-        mask[b, : len(tokens)] = 1
-    return [MicroBatch.of(part) for part in compact_batch(ids, labels, mask, budget=budget) or []]
+    return [MicroBatch.of(part) for part in micro_batches(rows, budget)]
