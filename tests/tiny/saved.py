@@ -2,10 +2,12 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import torch
 import transformers
+from safetensors.torch import load_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, set_seed
 
@@ -182,3 +184,22 @@ def in_float32(folder: Path) -> dict:
     """Return model and tokenizer in the precision in which two ways can be seen to agree."""
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     return {"model": model, "tokenizer": transformers.AutoTokenizer.from_pretrained(folder)}
+
+
+def resumed_copy(run: strop.Run, folder: Path, *lost: int) -> strop.Run:
+    """Return a copy of a finished run that lost its adapter and some checkpoints, and was resumed."""
+    shutil.copytree(run.path, folder)
+    half = strop.Run.open(folder)
+    shutil.rmtree(half.adapter_folder)
+    for step in lost:
+        shutil.rmtree(half.checkpoints_folder / f"checkpoint-{step}", ignore_errors=True)
+    half.update(status="interrupted")
+    return strop.train(resume=half.path, quiet=True)
+
+
+def assert_same_adapter(one: strop.Run, other: strop.Run) -> None:
+    """Hold the adapters of two runs together, to the last bit."""
+    a, b = (load_file(run.adapter_folder / "adapter_model.safetensors") for run in (one, other))
+    assert a.keys() == b.keys()
+    for name, tensor in a.items():
+        assert torch.equal(tensor, b[name]), name

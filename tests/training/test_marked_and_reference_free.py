@@ -1,13 +1,10 @@
 """KTO, ORPO and SimPO: the losses of TRL's trainers on its own tokens, resumed to the same bytes."""
 
 import json
-import shutil
 
 import pytest
-import torch
 from datasets import Dataset
 from peft import LoraConfig
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import KTOConfig, KTOTrainer
 
@@ -15,11 +12,10 @@ import strop
 from strop.core.errors import ConfigError, DataError
 from strop.data.reading.columns import columns_of
 from strop.planning.settings import Settings
-from strop.runs.run import Run
 from strop.runs.run_data import read_and_split
 from strop.training.methods import kto
 from strop.training.trainer import RunTrainer
-from tests.tiny.saved import QUICK, in_float32
+from tests.tiny.saved import QUICK, assert_same_adapter, in_float32, resumed_copy
 from tests.training.test_preferences import pairs
 
 
@@ -84,21 +80,14 @@ def test_a_method_is_the_same_with_and_without_acceleration(tmp_path, tiny_model
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["kto", "orpo"])
+@pytest.mark.parametrize("method", ["kto", "orpo", "simpo"])
 def test_a_run_resumes_to_the_same_bytes_and_is_exported(tmp_path, tiny_model, method):
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows_for(method)))
     settings = {**QUICK, "max_steps": 4, "save_every": 2, "model": str(tiny_model)}
     whole = strop.train(file, out=tmp_path / "whole", **settings, method=method)
-    shutil.copytree(whole.path, tmp_path / "half")
-    half = Run.open(tmp_path / "half")
-    shutil.rmtree(half.adapter_folder)
-    shutil.rmtree(half.checkpoints_folder / "checkpoint-4")
-    half.update(status="interrupted")
-    resumed = strop.train(resume=half.path, quiet=True)
-    again = load_file(resumed.adapter_folder / "adapter_model.safetensors")
-    for name, tensor in load_file(whole.adapter_folder / "adapter_model.safetensors").items():
-        assert torch.equal(tensor, again[name])
+    resumed = resumed_copy(whole, tmp_path / "half", 4)
+    assert_same_adapter(whole, resumed)
     (exported,) = strop.export(resumed, "merged")
     assert exported.certificate.passed
 

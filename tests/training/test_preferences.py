@@ -1,13 +1,10 @@
 """Pairs of answers: encoded as TRL does, learned by DPO, the same with and without acceleration."""
 
 import json
-import shutil
 
 import pytest
-import torch
 from datasets import Dataset
 from peft import LoraConfig
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig, DPOTrainer
 
@@ -16,11 +13,10 @@ from strop.core.errors import ConfigError, DataError
 from strop.data.reading.columns import columns_of
 from strop.evaluation import compare
 from strop.planning.settings import Settings
-from strop.runs.run import Run
 from strop.runs.run_data import read_and_split
 from strop.training.methods import dpo
 from strop.training.trainer import RunTrainer
-from tests.tiny.saved import QUICK, in_float32
+from tests.tiny.saved import QUICK, assert_same_adapter, in_float32, resumed_copy
 
 
 class Plain(RunTrainer, DPOTrainer):
@@ -101,15 +97,7 @@ def test_a_preference_run_resumes_to_the_same_bytes(tmp_path, tiny_model):
     file.write_text("".join(json.dumps(row) + "\n" for row in pairs(12)))
     settings = {**QUICK, "max_steps": 4, "save_every": 2, "model": str(tiny_model)}
     whole = strop.train(file, out=tmp_path / "whole", **settings)
-    shutil.copytree(whole.path, tmp_path / "half")
-    half = Run.open(tmp_path / "half")
-    shutil.rmtree(half.adapter_folder)
-    shutil.rmtree(half.checkpoints_folder / "checkpoint-4")
-    half.update(status="interrupted")
-    resumed = strop.train(resume=half.path, quiet=True)
-    for name, tensor in load_file(whole.adapter_folder / "adapter_model.safetensors").items():
-        again = load_file(resumed.adapter_folder / "adapter_model.safetensors")[name]
-        assert torch.equal(tensor, again)
+    assert_same_adapter(whole, resumed_copy(whole, tmp_path / "half", 4))
 
 
 @pytest.mark.slow

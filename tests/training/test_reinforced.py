@@ -1,12 +1,10 @@
 """GRPO and RLOO by one command: rewards, sampling that is resumed, the policy that is trained samples."""
 
 import json
-import shutil
 import time
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import strop
 from strop.core.errors import ConfigError, DataError
@@ -14,9 +12,8 @@ from strop.planning.rewards import lasting
 from strop.planning.settings import Settings
 from strop.runs.diagnosis.history import History
 from strop.runs.diagnosis.rewards import check_drift
-from strop.runs.run import Run
 from strop.training.rewards import GuardedReward, RewardError, rewards_of
-from tests.tiny.saved import QUICK, in_float32
+from tests.tiny.saved import QUICK, assert_same_adapter, in_float32, resumed_copy
 from tests.trainers import runs
 
 RECORDS = {1: {"answer": "It is 42.", "level": 3}, 2: {"level": 5}}
@@ -169,28 +166,23 @@ def test_sampled_answers_are_learned_the_same_with_and_without_acceleration(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("save_every", [3, 4])
+@pytest.mark.parametrize(("method", "save_every"), [("grpo", 3), ("grpo", 4), ("rloo", 3)])
 def test_a_run_resumes_to_the_same_bytes_within_and_between_samplings(
-    tmp_path, tiny_model, save_every
+    tmp_path, tiny_model, method, save_every
 ):
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in asked(6)))
-    settings = {**SAMPLED, "model": str(tiny_model), "max_steps": 8, "save_every": save_every}
+    settings = {**SAMPLED, "method": method, "max_steps": 8, "save_every": save_every}
     settings |= {"reward": letters(tmp_path), "trainer": {"num_iterations": 2}}
-    whole = strop.train(file, out=tmp_path / "whole", **settings)
-    shutil.copytree(whole.path, tmp_path / "half")
-    half = Run.open(tmp_path / "half")
-    shutil.rmtree(half.adapter_folder)
-    for step in (2 * save_every, 8):
-        shutil.rmtree(half.checkpoints_folder / f"checkpoint-{step}", ignore_errors=True)
-    half.update(status="interrupted")
-    resumed = strop.train(resume=half.path, quiet=True)
-    again = load_file(resumed.adapter_folder / "adapter_model.safetensors")
-    for name, tensor in load_file(whole.adapter_folder / "adapter_model.safetensors").items():
-        assert torch.equal(tensor, again[name])
+    whole = strop.train(file, out=tmp_path / "whole", model=str(tiny_model), **settings)
+    resumed = resumed_copy(whole, tmp_path / "half", 2 * save_every, 8)
+    assert_same_adapter(whole, resumed)
     measured = {"seconds": 0, "memory": 0, "disk": 0}
     for one, other in zip(whole.log, resumed.log, strict=True):
         assert {**one, **measured} == {**other, **measured}
+    if method == "rloo":
+        (exported,) = strop.export(resumed, "merged")
+        assert exported.certificate.passed
 
 
 @pytest.mark.slow

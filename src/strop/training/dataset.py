@@ -202,11 +202,8 @@ def encode(
         "divided_lines": sorted(parts[0].line for parts in fitted if len(parts) > 1),
         "sha256": _fingerprint(first, second),
     }
-    shown = [
-        shortened(show(row, tokenizer, max_length=max_length, supervision=supervision))
-        for row in train[:5]
-    ]
-    return TokenizedDataset(first, second, facts, shown)
+    samples = shown_rows(train, tokenizer, max_length, supervision)
+    return TokenizedDataset(first, second, facts, samples)
 
 
 def _pair_note(rows: Sequence[Row]) -> str:
@@ -260,7 +257,17 @@ def _fingerprint(*parts: list[Example]) -> str:
     return digest.hexdigest()
 
 
-def shortened(pieces: list[Piece]) -> list[Piece]:
+def shown_rows(
+    rows: Sequence[Row], tokenizer: Any, max_length: int, supervision: Supervision
+) -> list[list[Piece]]:
+    """Return the first rows as `strop data show` shows them, few and short enough for a page."""
+    return [
+        _shortened(show(row, tokenizer, max_length=max_length, supervision=supervision))
+        for row in itertools.islice(rows, 5)
+    ]
+
+
+def _shortened(pieces: list[Piece]) -> list[Piece]:
     """Return the pieces up to `_SHOWN` characters, few enough for a page."""
     shown: list[Piece] = []
     room = _SHOWN

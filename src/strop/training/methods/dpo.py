@@ -4,20 +4,18 @@ DPO (arXiv:2305.18290) on TRL's trainer; IPO (arXiv:2310.12036) is another loss 
 """
 
 import dataclasses
-import hashlib
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from trl import DPOTrainer
 
-from strop.core.errors import ConfigError
 from strop.core.tokens import IGNORE_INDEX, common_prefix
-from strop.data import Example, Supervision, encode_all, show
+from strop.data import Example, Supervision, encode_all
 from strop.data.rows import BrokenRowsError, Fault
 from strop.planning.settings import Settings
 from strop.runs.run_data import SplitRows
-from strop.training.dataset import TrainingData, length_for, row_facts, shortened
+from strop.training.dataset import TrainingData, length_for, shown_rows
+from strop.training.methods.compared import check_reasoning, late_answer, split_with_facts
 from strop.training.trainer import RunTrainer
 
 if TYPE_CHECKING:
@@ -41,6 +39,16 @@ class Pair:
     """The line of its row."""
     cut: int = 0
     """Number of tokens cut off at the ends of both answers to meet `max_length`."""
+
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """Nothing."""
+        return ()
+
+    @property
+    def answers(self) -> tuple[list[int], ...]:
+        """Both."""
+        return self.chosen, self.rejected
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,11 +105,7 @@ def encode(rows: SplitRows, tokenizer: Any, settings: Settings, limit: int | Non
         ConfigError: a setting says what of an answer is learned, which pairs cannot.
         DataError: rows that have no two different answers, or none within max_length; all listed.
     """
-    if not settings.reasoning:
-        raise ConfigError(
-            "reasoning is false, but a pair of answers is compared whole; leave reasoning out, or "
-            "imitate the chosen answers alone with method sft"
-        )
+    check_reasoning(settings)
     single = [
         Fault(r.line, "it has one answer, and a pair needs two")
         for r in rows.both
@@ -126,24 +130,9 @@ def encode(rows: SplitRows, tokenizer: Any, settings: Settings, limit: int | Non
     lengths = [len(pair.prompt) + max(len(pair.chosen), len(pair.rejected)) for pair in whole]
     max_length = settings.max_length or length_for(lengths, limit)
     fitted = [_cut(pair, max_length) for pair in whole]
-    if faults := [pair for pair in fitted if isinstance(pair, Fault)]:
-        raise BrokenRowsError(rows.source, faults, len(fitted))
-    pairs = [pair for pair in fitted if isinstance(pair, Pair)]
-    train, held_out = pairs[: len(rows.train)], pairs[len(rows.train) :]
-    facts = row_facts(rows, better, _note(settings)) | {
-        "tokens": sum(len(p.prompt) + len(p.chosen) + len(p.rejected) for p in train),
-        "supervised_tokens": sum(len(p.chosen) + len(p.rejected) for p in train),
-        "longest_row": max(lengths),
-        "max_length": max_length,
-        "cut_lines": sorted(pair.line for pair in pairs if pair.cut),
-        "cut_tokens": sum(pair.cut for pair in pairs),
-        "divided_lines": [],
-        "sha256": _digest(train, held_out),
-    }
-    samples = [
-        shortened(show(row, tokenizer, max_length=max_length, supervision=supervision))
-        for row in rows.train[:5]
-    ]
+    train, held_out, facts = split_with_facts(rows, better, fitted, max(lengths), max_length)
+    facts["notes"].append(_note(settings))
+    samples = shown_rows(rows.train, tokenizer, max_length, supervision)
     return PairDataset(train, held_out, facts, samples)
 
 
@@ -180,11 +169,7 @@ def _answer_end(example: Example) -> int:
 def _cut(pair: Pair, max_length: int) -> Pair | Fault:
     room = max_length - len(pair.prompt)
     if room < 1:
-        reason = (
-            f"the answers begin after the first {max_length} tokens and the row is cut there; raise "
-            "max_length or shorten the prompt"
-        )
-        return Fault(pair.line, reason, "no_loss")
+        return late_answer(pair.line, max_length)
     chosen, rejected = pair.chosen[:room], pair.rejected[:room]
     if chosen == rejected:
         return Fault(
@@ -194,17 +179,6 @@ def _cut(pair: Pair, max_length: int) -> Pair | Fault:
         )
     cut = len(pair.chosen) + len(pair.rejected) - len(chosen) - len(rejected)
     return Pair(pair.prompt, chosen, rejected, pair.line, cut)
-
-
-def _digest(*parts: Sequence[Pair]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(f"part {len(part)} ".encode())
-        for pair in part:
-            for ids in (pair.prompt, pair.chosen, pair.rejected):
-                digest.update(f"{len(ids)} ".encode())
-                digest.update(array("q", ids).tobytes())
-    return digest.hexdigest()
 
 
 class Trainer(RunTrainer, DPOTrainer):

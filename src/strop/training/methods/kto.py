@@ -1,8 +1,6 @@
 """Training on single answers that are marked as desirable or not: KTO (arXiv:2402.01306)."""
 
 import dataclasses
-import hashlib
-from array import array
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +10,13 @@ from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
 from strop.core.errors import ConfigError
 from strop.core.tokens import IGNORE_INDEX
-from strop.data import Example, Row, Supervision, encode_all, show
+from strop.data import Example, Row, Supervision, encode_all
 from strop.data.rows import BrokenRowsError, Fault
 from strop.planning.settings import Settings
 from strop.runs.run_data import SplitRows
-from strop.training.dataset import TrainingData, length_for, row_facts, shortened
+from strop.training.dataset import TrainingData, length_for, shown_rows
 from strop.training.methods.adapted import adapted, padding
+from strop.training.methods.compared import check_reasoning, late_answer, split_with_facts
 from strop.training.trainer import RunTrainer
 
 if TYPE_CHECKING:
@@ -45,6 +44,16 @@ class MarkedAnswer:
     """The line of its row."""
     cut: int = 0
     """Number of tokens cut off at the end to meet `max_length`."""
+
+    @property
+    def answers(self) -> tuple[list[int], ...]:
+        """The one."""
+        return (self.completion,)
+
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """1 if it is desirable."""
+        return (int(self.desirable),)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -99,8 +108,7 @@ def encode(rows: SplitRows, tokenizer: Any, settings: Settings, limit: int | Non
             step has one row only.
         DataError: rows without a label, or none within max_length; all listed.
     """
-    if not settings.reasoning:
-        raise ConfigError("reasoning is false, but method kto takes an answer whole; leave it out")
+    check_reasoning(settings)
     if settings.batch_size < 2:
         raise ConfigError(
             "batch_size is 1; method kto estimates a divergence from answers to other prompts of the "
@@ -122,24 +130,9 @@ def encode(rows: SplitRows, tokenizer: Any, settings: Settings, limit: int | Non
         _marked(example, bool(row.label), max_length)
         for example, row in zip(whole, rows.both, strict=True)
     ]
-    if faults := [row for row in fitted if isinstance(row, Fault)]:
-        raise BrokenRowsError(rows.source, faults, len(fitted))
-    answers = [row for row in fitted if isinstance(row, MarkedAnswer)]
-    train, held_out = answers[: len(rows.train)], answers[len(rows.train) :]
-    facts = row_facts(rows, whole, _note(train, settings)) | {
-        "tokens": sum(len(row.prompt) + len(row.completion) for row in train),
-        "supervised_tokens": sum(len(row.completion) for row in train),
-        "longest_row": max(lengths),
-        "max_length": max_length,
-        "cut_lines": sorted(row.line for row in answers if row.cut),
-        "cut_tokens": sum(row.cut for row in answers),
-        "divided_lines": [],
-        "sha256": _digest(train, held_out),
-    }
-    samples = [
-        shortened(show(row, tokenizer, max_length=max_length, supervision=supervision))
-        for row in rows.train[:5]
-    ]
+    train, held_out, facts = split_with_facts(rows, whole, fitted, max(lengths), max_length)
+    facts["notes"].append(_note(train, settings))
+    samples = shown_rows(rows.train, tokenizer, max_length, supervision)
     return MarkedAnswers(train, held_out, facts, samples)
 
 
@@ -173,25 +166,11 @@ def _marked(example: Example, desirable: bool, max_length: int) -> MarkedAnswer 
     labelled = [i for i, label in enumerate(example.labels) if label != IGNORE_INDEX]
     begin, end = labelled[0], labelled[-1] + 1
     if begin >= max_length:
-        reason = (
-            f"the answer begins after the first {max_length} tokens and the row is cut there; raise "
-            "max_length or shorten the prompt"
-        )
-        return Fault(example.line, reason, "no_loss")
+        return late_answer(example.line, max_length)
     completion = example.ids[begin : min(end, max_length)]
     return MarkedAnswer(
         example.ids[:begin], completion, desirable, example.line, max(0, end - max_length)
     )
-
-
-def _digest(*parts: Sequence[MarkedAnswer]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(f"part {len(part)} ".encode())
-        for row in part:
-            digest.update(f"{len(row.prompt)} {len(row.completion)} {row.desirable} ".encode())
-            digest.update(array("q", [*row.prompt, *row.completion]).tobytes())
-    return digest.hexdigest()
 
 
 def build(
