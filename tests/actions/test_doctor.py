@@ -8,7 +8,7 @@ from strop.actions.doctor import _extra, extras
 from strop.cli.commands.doctor import _without_compiler
 from strop.core.files import read_json
 from strop.core.native.prebuilt import WITHOUT
-from strop.planning.fitting import fitting, model_sizes
+from strop.planning.fitting import fitting, known_models
 
 
 def test_extras_are_those_of_the_package():
@@ -31,7 +31,7 @@ def test_an_absent_extra_has_the_line_that_installs_what_it_lacks():
 
 
 def test_models_fit_in_memory_in_the_order_of_their_sizes():
-    assert "smollm2-135m-instruct" in model_sizes()
+    assert "smollm2-135m-instruct" in known_models()
     for model in fitting(8 * 2**30):
         assert model["bytes"][4] < model["bytes"][16]
         assert model["fits"] == [bits for bits in (4, 16) if model["bytes"][bits] <= 0.9 * 2**33]

@@ -10,7 +10,18 @@ from strop.cli import main
 from tests.tiny.saved import save_chats
 
 COMMANDS = (
-    *("doctor", "plan", "train", "eval", "predict", "report", "chat", "data check", "data show"),
+    *(
+        "doctor",
+        "models",
+        "plan",
+        "train",
+        "eval",
+        "predict",
+        "report",
+        "chat",
+        "data check",
+        "data show",
+    ),
     *("quantize", "export", "serve", "push"),
 )
 

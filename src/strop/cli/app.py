@@ -13,9 +13,9 @@ from strop.cli.commands.doctor import diagnose, doctor
 from strop.cli.commands.documents import answer, compare, index, raft, search
 from strop.cli.commands.evaluate import evaluate
 from strop.cli.commands.export import export, push
+from strop.cli.commands.models import models, quantize
 from strop.cli.commands.plan import plan
 from strop.cli.commands.predict import predict
-from strop.cli.commands.quantize import quantize
 from strop.cli.commands.report import report
 from strop.cli.commands.serve import serve
 from strop.cli.commands.sweep import sweep
@@ -97,6 +97,7 @@ def version(
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "doctor": (doctor, "strop doctor"),
     "diagnose": (diagnose, "strop diagnose runs/tone"),
+    "models": (models, "strop models models/ --json"),
     "plan": (plan, "strop plan rows.jsonl --memory 4GB --time 20m"),
     "train": (train, "strop train rows.jsonl --out runs/tone --epochs 2"),
     "sweep": (

@@ -84,6 +84,20 @@ def published_name(model: str) -> str:
     return path.name
 
 
+def license_of(model: str) -> str | None:
+    """Return the licence that is known of a model: by its package, else by the card in its folder."""
+    if (packaged := packaged_name(model)) is not None:
+        return PACKAGED[packaged].license
+    import yaml
+
+    try:
+        _, header, _ = (Path(model) / "README.md").read_text(encoding="utf-8").split("---", 2)
+        license = yaml.safe_load(header)["license"]
+    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
+        return None  # there is no card, or none with a licence
+    return license if isinstance(license, str) else None
+
+
 def nearest(name: str) -> str | None:
     """Return the packaged name that `name` was probably meant to be, or None."""
     close = difflib.get_close_matches(name.lower().split("/")[-1], PACKAGED, 1)

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from strop.core.files import written_whole
-from strop.models.packaged import PACKAGED, packaged_name, published_name
+from strop.models.packaged import license_of, published_name
 from strop.runs.command import train_command
 from strop.runs.outcome import outcome
 from strop.runs.run import Run
@@ -51,21 +51,9 @@ def _metadata(run: Run, kind: str) -> Iterator[str]:
         "pipeline_tag": "text-generation",
         "tags": ["lora", "strop", *(["gguf"] if kind in ("gguf", "ollama") else [])],
     }
-    if (license := _license(run.settings["model"])) is not None:
+    if (license := license_of(run.settings["model"])) is not None:
         header["license"] = license
     yield from ("---", yaml.safe_dump(header, sort_keys=False, allow_unicode=True).strip(), "---")
-
-
-def _license(model: str) -> str | None:
-    """Return the licence that is known of a model: by its package, else by the card in its folder."""
-    if (packaged := packaged_name(model)) is not None:
-        return PACKAGED[packaged].license
-    try:
-        _, header, _ = (Path(model) / FILE).read_text(encoding="utf-8").split("---", 2)
-        license = yaml.safe_load(header)["license"]
-    except (OSError, ValueError, LookupError, TypeError, yaml.YAMLError):
-        return None  # there is no card, or none with a licence
-    return license if isinstance(license, str) else None
 
 
 def _body(run: Run, kind: str, verdict: Mapping[str, Any] | None) -> Iterator[str]:

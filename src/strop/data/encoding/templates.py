@@ -74,12 +74,16 @@ def family_template(name: str) -> str:
 def family_of(tokenizer: Any) -> str | None:
     """Return the family that the tokenizer's added tokens or its name show, or None."""
     added = {token.content for token in tokenizer.added_tokens_decoder.values()}
+    return family_of_marks(added, str(tokenizer.name_or_path or ""))
+
+
+def family_of_marks(added: set[str], title: str) -> str | None:
+    """Return the family that added tokens show, else the name of a model, or None."""
     for name, family in CHAT_TEMPLATES.items():
         if family.marks and added.issuperset(family.marks):
             return name
-    title = str(tokenizer.name_or_path or "").lower()
     for name, family in CHAT_TEMPLATES.items():
-        if family.name_pattern and re.search(family.name_pattern, title):
+        if family.name_pattern and re.search(family.name_pattern, title.lower()):
             return name
     return None
 

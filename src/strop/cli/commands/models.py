@@ -1,4 +1,4 @@
-"""`strop quantize`: tables of what was chosen for each layer and what it costs."""
+"""`strop models` and `strop quantize`: models at hand, and one stored in few bits."""
 
 from collections import Counter
 from typing import Annotated, Any
@@ -10,6 +10,56 @@ from rich.table import Table
 from strop.cli.options import Json
 from strop.cli.output import respond
 from strop.core.system.terminal import bars
+
+
+def models(
+    folders: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FOLDER...]", help="Where to look for models. Default: this folder."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List models: packaged, cached, in folders, known to work; with licence and memory needed.
+
+    Memory is that of weights and a conversation or a training step of 1,024 tokens, LoRA of rank 16;
+    strop plan predicts it for rows of your own.
+    """
+    from strop.actions import models as action
+
+    respond(lambda: action.models(folders or ["."]), _show_models, as_json=as_json)
+
+
+def _show_models(result: dict[str, Any]) -> None:
+    """Print a table of the models, then what brings or mends those that cannot be used yet."""
+    console, free = Console(), result["free"]
+    table = Table(box=None, pad_edge=False)
+    table.add_column("model", overflow="fold")
+    for heading in ("from", "weights", "licence", "template"):
+        table.add_column(heading)
+    for heading in ("answers", "QLoRA", "LoRA"):
+        table.add_column(heading, justify="right")
+    for row in result["models"]:
+        needs = row["memory"] or {}
+        sizes = [_memory(needs.get(name), free) for name in ("inference", "qlora", "lora")]
+        weights = "" if row["parameters"] is None else f"{row['parameters'] / 1e9:.2g}B"
+        source = row["source"] if row["present"] else f"{row['source']}, absent"
+        words = (row["license"] or "–", row["template"] or "–")
+        table.add_row(row["name"], source, weights, *words, *sizes)
+    console.print(table, highlight=False, markup=False)
+    lines = [f"free here: {free / 1e9:.1f} GB; ! needs more"]
+    for row in result["models"]:
+        if row["obstacle"]:
+            lines.append(f"{row['name']}: {row['obstacle']}")
+        elif row["command"] and row["source"] != "hub":
+            lines.append(f"{row['name']}: {row['command']}")
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def _memory(size: int | None, free: int) -> str:
+    return "–" if size is None else f"{size / 1e9:.1f} GB" + ("!" if size > free else "")
 
 
 def quantize(
@@ -37,7 +87,7 @@ def quantize(
     as_json: Json = False,
 ) -> None:
     """Store a model in about 4 bits a weight, with more bits where they matter."""
-    from strop.actions import quantize as action
+    from strop.actions import models as action
 
     def work() -> dict[str, Any]:
         with bars(quiet=as_json) as progress:
@@ -51,10 +101,10 @@ def quantize(
                 progress=progress,
             )
 
-    respond(work, show, as_json=as_json)
+    respond(work, _show_quantized, as_json=as_json)
 
 
-def show(result: dict[str, Any]) -> None:
+def _show_quantized(result: dict[str, Any]) -> None:
     """Print the measurements beside plain NF4 and the formats chosen for each kind of layer."""
     from strop.quantization.report import summary
 
