@@ -50,6 +50,20 @@ def wrong_flags(
     return wrong
 
 
+WITH_SHARE = ("--replay",)
+"""Flags that take a file and a number behind it, `--replay general.txt 0.1`."""
+
+
+def joined(arguments: Sequence[str]) -> list[str]:
+    """Return a command line with `FILE:NUMBER` for FILE NUMBER behind a flag of `WITH_SHARE`."""
+    words = list(arguments)
+    for at in [i for i, word in enumerate(words[:-2]) if word in WITH_SHARE][::-1]:
+        file, number = words[at + 1 : at + 3]
+        if isinstance(_number(number, float), float):
+            words[at + 1 : at + 3] = [f"{file}:{number}"]
+    return words
+
+
 ELSEWHERE = {
     "--lr": "--learning-rate",
     "--r": "--rank",

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from strop.cli.flags import UsageError, wrong_flags
+from strop.cli.flags import UsageError, joined, wrong_flags
 from strop.core.errors import flag
 from strop.core.system.processes import check_single
 from strop.planning.settings import described
@@ -25,6 +25,7 @@ class Command(TyperCommand):
         Raises:
             UsageError: lists the wrong flags.
         """
+        args = joined(args)
         known = {
             name: not getattr(option, "is_flag", False)
             for option in self.get_params(ctx)

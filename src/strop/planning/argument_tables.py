@@ -211,6 +211,7 @@ _SAMPLED = {
 
 BY_METHOD = {
     "sft": {},
+    "text": {},
     "dpo": PREFERENCES,
     "ipo": PREFERENCES,
     "kto": {
@@ -244,6 +245,7 @@ BY_METHOD = {
 
 LOSSES = {
     "sft": ("nll", "dft", "chunked_nll"),
+    "text": ("nll",),
     "dpo": (
         "sigmoid", "hinge", "robust", "exo_pair", "nca_pair", "bco_pair", "sppo_hard", "aot",
         "aot_unpaired", "apo_zero", "apo_down", "discopop", "sigmoid_norm", "sft",

@@ -131,8 +131,11 @@ def _best_problems(settings: "Settings") -> Iterator[str]:
     best = best_model(settings)
     if metric is not None and _plain(metric) not in PAIRS:
         yield from _name_problems("metric_for_best_model", metric)
-    if metric is not None and _plain(metric) in PAIRS and settings.method == "sft":
-        yield f"metric_for_best_model is {metric}, which is measured of pairs, and the method is sft"
+    if metric is not None and _plain(metric) in PAIRS and settings.method in ("sft", "text"):
+        yield (
+            f"metric_for_best_model is {metric}, which is measured of pairs, and the method is "
+            f"{settings.method}"
+        )
     if best is not None and best.metric in _NO_SIDE:
         yield f"metric_for_best_model is {metric}, of which neither more nor less is better"
     if best is not None and settings.held_out == 0:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 
@@ -149,7 +150,7 @@ class DrawnRows:
     @cached_property
     def most_labels(self) -> int:
         """Labels of the rows with the most of them that can meet in a batch."""
-        labels = [sum(x != IGNORE_INDEX for x in labels) for _, labels in self._rows]
+        labels = [int((np.asarray(labels) != IGNORE_INDEX).sum()) for _, labels in self._rows]
         return sum(sorted(labels)[-self._batch_size :])
 
     def worst(self, budget: int | None) -> int:

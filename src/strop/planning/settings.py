@@ -13,6 +13,8 @@ from typing import Any, Literal
 from strop.core.config import Config
 from strop.core.units import size_in_bytes, time_in_seconds
 from strop.planning import evaluations, rewards, trainer_arguments
+from strop.planning.problems import adapters, texts
+from strop.planning.problems.adapters import ALL_LINEAR
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +33,12 @@ class Settings(Config):
     """What stands before each text of `text,label` rows; without it a sentence that names the labels."""
     encoding: str | None = None
     """Encoding of text files, as in cp1250; without it UTF-8, or what Excel writes if all of it fits."""
-    method: Literal["auto", "sft", "dpo", "ipo", "kto", "orpo", "simpo", "grpo", "rloo"] = "auto"
-    """sft imitates, dpo, ipo, orpo, simpo take pairs, kto marks, grpo, rloo rewards; auto: by the data."""
+    method: Literal["auto", "sft", "text", "dpo", "ipo", "kto", "orpo", "simpo", "grpo", "rloo"] = (
+        "auto"
+    )
+    """sft imitates, text reads on, dpo, ipo, orpo, simpo take pairs, kto marks, grpo, rloo rewards."""
+    replay: str | None = None
+    """Texts mixed in by method text against forgetting, with their share of tokens: general.txt:0.1."""
     beta: float = 0.1
     """How strongly a method holds to the first model, or orpo, simpo part answers; simpo 2, grpo 0."""
     reward: str | list[str] | None = None
@@ -175,13 +181,13 @@ class Settings(Config):
         if self.beta < 0 or (self.beta == 0 and not rewards.reinforced(self)):
             yield f"beta is {self.beta}; it must be above 0, and may be 0 with grpo and rloo"
         yield from rewards.problems(self)
+        yield from texts.problems(self)
         yield from trainer_arguments.problems(self.trainer, self.method)
-        yield from self._adapter_problems()
+        yield from adapters.problems(self)
         yield from evaluations.problems(self)
         if self.trainer.get("lr_scheduler_kwargs") and self.schedule == "constant":
             yield "trainer.lr_scheduler_kwargs has no effect while schedule is constant"
         yield from self._limit_problems()
-        yield from self._module_problems()
 
     def _limit_problems(self) -> Iterator[str]:
         """Yield what is no size or time."""
@@ -189,40 +195,6 @@ class Settings(Config):
             yield f"memory is {self.memory!r}; write a size such as 1500MB or 4GB"
         if self.time is not None and not time_in_seconds(self.time):
             yield f"time is {self.time!r}; write a time such as 90s, 20m or 1h30m"
-
-    def _adapter_problems(self) -> Iterator[str]:
-        """Yield what is wrong with the kind of adapter."""
-        for name in ("rank_pattern", "alpha_pattern"):
-            for layer, value in getattr(self, name).items():
-                if not isinstance(value, int | float) or value <= 0:
-                    yield f"{name} is {value!r} for {layer}; it must be a number above 0"
-        if self.loraplus_lr_ratio is not None and not self.loraplus_lr_ratio > 0:
-            yield f"loraplus_lr_ratio is {self.loraplus_lr_ratio}; it must be above 0"
-        if self.loraplus_lr_ratio is not None and self.trainer.get("optim"):
-            yield "loraplus_lr_ratio is of AdamW; leave trainer.optim out"
-        if self.continue_from is None:
-            return
-        by_reference = self.method in ("dpo", "ipo", "kto")
-        if by_reference or (self.method in rewards.REINFORCED and self.beta > 0):
-            yield (
-                f"continue_from with method {self.method} would compare with the model beneath the "
-                "adapter; merge it first (strop export RUN --to merged) and give that as model"
-            )
-        if self.lora_init != "zero":
-            yield "lora_init has no effect with continue_from; leave one of them out"
-
-    def _module_problems(self) -> Iterator[str]:
-        """Yield what is wrong with the names in target_modules, whatever the model."""
-        names = self.modules
-        if not names:
-            yield "target_modules is empty; name layers such as q_proj, or leave it out"
-        if isinstance(names, list) and ALL_LINEAR in names:
-            yield f"target_modules has {ALL_LINEAR} beside other names; give it alone"
-        if isinstance(names, str):
-            try:
-                re.compile(names)
-            except re.error as e:
-                yield f"target_modules is {names!r}, which is no regular expression: {e}"
 
     @property
     def modules(self) -> str | list[str]:
@@ -257,8 +229,6 @@ def without_auto(explicit: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in explicit.items() if not (k in AUTOMATIC and v == AUTO)}
 
 
-ALL_LINEAR = "all-linear"
-"""All linear layers but the one that gives the vocabulary's scores."""
 _NAMES = re.compile(r"[\w.\-\s]+(,[\w.\-\s]+)*,?|\s*")
 
 _AT_LEAST_ONE = (

@@ -10,6 +10,7 @@ from strop.data.reading.blend import Blend, files_of, read_blend, sources_of
 from strop.data.reading.columns import Columns, columns_of, format_values
 from strop.data.reading.sources import records
 from strop.data.rows import Fault
+from strop.data.texts import Texts, are_texts, read_texts
 from strop.planning.rewards import reinforced
 from strop.planning.settings import Settings
 
@@ -30,6 +31,8 @@ class SplitRows:
     """True if undesirable answers are among them, to be learned from (KTO)."""
     records: Mapping[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
     """What the source has for each line, where a run learns from rewards."""
+    texts: Texts | None = None
+    """Where whole texts are learned: all of them, of which `train` has only the first whole."""
 
     @property
     def source(self) -> str:
@@ -51,6 +54,10 @@ def read_and_split(source: Any, columns: Columns, settings: Settings) -> SplitRo
     Raises:
         DataError: columns with content would not be read; or rows are broken, all of them listed.
     """
+    if settings.method == "text" or (
+        settings.method == "auto" and not reinforced(settings) and are_texts(source)
+    ):
+        return _split_texts(read_texts(source, columns), settings)
     blend = read_blend(source, columns)
     if reinforced(settings):
         train, held_out = split(blend.rows, held_out=settings.held_out, seed=settings.seed)
@@ -62,6 +69,20 @@ def read_and_split(source: Any, columns: Columns, settings: Settings) -> SplitRo
     rows, undesirable = (blend.rows, []) if marked else _desirable(blend.rows)
     train, held_out = split(rows, held_out=settings.held_out, seed=settings.seed)
     return SplitRows(blend, undesirable, blend.weighed(train, settings.seed), held_out, marked)
+
+
+def _split_texts(texts: Texts, settings: Settings) -> SplitRows:
+    """Return the texts split, those to be held out in memory."""
+    blend = texts.blend
+    if blend.rows.unread:
+        raise DataError(_unread_message(blend.rows))
+    train, held_out = split(blend.rows, held_out=settings.held_out, seed=settings.seed)
+    lines = {row.line for row in held_out}
+    whole = [row for row in texts if row.line in lines] if lines else []
+    held_out = dataclasses.replace(held_out, rows=whole)
+    train = blend.weighed(train, settings.seed)
+    train = dataclasses.replace(train, rows=[texts.first.get(row.line, row) for row in train])
+    return SplitRows(blend, [], train, held_out, texts=texts)
 
 
 def _marked(rows: Rows, method: str) -> bool:

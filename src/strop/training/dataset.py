@@ -40,9 +40,9 @@ E = TypeVar("E")
 class TrainingData(abc.ABC, Generic[E]):
     """Tokens that a method trains on."""
 
-    train: list[E]
+    train: Sequence[E]
     """Rows that are trained on."""
-    held_out: list[E]
+    held_out: Sequence[E]
     """Rows on which only the loss is measured."""
     facts: dict[str, Any]
     """Counts and a SHA-256 for run.json."""
@@ -51,17 +51,17 @@ class TrainingData(abc.ABC, Generic[E]):
 
     @property
     @abc.abstractmethod
-    def token_ids(self) -> list[list[int]]:
+    def token_ids(self) -> Sequence[list[int]]:
         """Tokens that are computed for each training row."""
 
     @property
     @abc.abstractmethod
-    def labels(self) -> list[list[int]]:
+    def labels(self) -> Sequence[list[int]]:
         """Labels of these, `IGNORE_INDEX` where a token is not supervised."""
 
     @property
     @abc.abstractmethod
-    def texts(self) -> list[list[int]]:
+    def texts(self) -> Iterable[list[int]]:
         """Sequences that the model learns to write."""
 
     @property
@@ -89,7 +89,8 @@ class TrainingData(abc.ABC, Generic[E]):
 
     def sets(self) -> tuple["datasets.Dataset", "datasets.Dataset | None"]:
         """Return training and held-out rows as TRL takes them."""
-        return self.table(self.train), self.table(self.held_out) if self.held_out else None
+        held_out = self.table([*self.held_out]) if self.held_out else None
+        return self.table([*self.train]), held_out
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from strop.models.lora import target_modules
 from strop.models.precision import bits_of
 from strop.models.quantized.on_load import codes_identity
 from strop.models.special_tokens import settle
-from strop.planning.settings import ALL_LINEAR, Settings
+from strop.planning.problems.adapters import ALL_LINEAR
+from strop.planning.settings import Settings
 from strop.runs.run import Run
 from strop.training.dataset import TrainingData
 

@@ -65,6 +65,9 @@ def open_run(
     explicit = without_auto(explicit)
     if sources_named(explicit.get("data")):
         explicit["data"] = lasting(explicit["data"])
+    if isinstance(explicit.get("replay"), str):
+        explicit["replay"] = lasting(explicit["replay"])
+        check_files(explicit["replay"])
     if isinstance(explicit.get("reward"), str | list):
         explicit["reward"] = rewards.lasting(explicit["reward"])
     for name in ("model", "continue_from"):

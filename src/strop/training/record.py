@@ -122,7 +122,8 @@ def data_sentences(data: TrainingData[Any], settings: Settings) -> list[str]:
     facts = data.facts
     total = steps(settings, len(data.token_ids))[1]
     share = 100 * facts["supervised_tokens"] / max(1, facts["tokens"])
-    learned = "are answers, which is what is learned" if share < 100 else "are learned"
+    answers = share < 100 and settings.method != "text"
+    learned = "are answers, which is what is learned" if answers else "are learned"
     return [
         f"{facts['rows']:,} rows of {facts['source']} ({facts['format']}), "
         f"{facts['held_out_rows']:,} more held out",

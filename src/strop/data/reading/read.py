@@ -70,11 +70,39 @@ def stream(source: Any, *, mapping: Mapping[str, str] | None = None) -> Iterator
     Raises:
         DataError: as `read` does, before the first row.
     """
+    return iter(streamed(source, Columns(mapping or {})))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Streamed:
+    """A source that is gone through anew at each iteration, one row in memory at a time."""
+
+    source: Any
+    name: str
+    layout: Layout
+    encoding: str | None
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield the rows; all are usable."""
+        for line, item in records(self.source, self.encoding):
+            row = self.layout.row(line, item)
+            if isinstance(row, Row):
+                yield row
+
+
+def streamed(source: Any, columns: Columns) -> Streamed:
+    """Return a source whose rows are all usable; see `stream`.
+
+    Raises:
+        DataError: it can be gone through only once, or `read` would refuse it.
+    """
     name = source_name(source)
     if isinstance(source, Iterator):
         raise DataError(f"{name} can be gone through only once; give strop.data.read a list of it")
+    decoded: list[str] = []
     shapes: Shapes = Counter(
-        ("",) if isinstance(item, Fault) else tuple(item) for _, item in records(source)
+        ("",) if isinstance(item, Fault) else tuple(item)
+        for _, item in records(source, columns.encoding, decoded.append)
     )
     total = shapes.total()
     del shapes[("",)]
@@ -83,14 +111,12 @@ def stream(source: Any, *, mapping: Mapping[str, str] | None = None) -> Iterator
     if not shapes:
         broken = [item for _, item in records(source) if isinstance(item, Fault)]
         raise BrokenRowsError(name, broken, total, "No row could be read.")
-    layout = layout_of(shapes, lambda: records(source), Columns(mapping or {}), name)
-
-    def rows() -> Iterator[Row | Fault]:
-        return (layout.row(line, item) for line, item in records(source))
-
-    if faults := [row for row in rows() if isinstance(row, Fault)]:
-        raise BrokenRowsError(name, faults, total, "Correct these rows or take them out.")
-    return (row for row in rows() if isinstance(row, Row))
+    layout = layout_of(shapes, lambda: records(source, columns.encoding), columns, name)
+    layout.decoded = decoded
+    rows = (layout.row(line, item) for line, item in records(source, columns.encoding))
+    if faults := [row for row in rows if isinstance(row, Fault)]:
+        raise BrokenRowsError(name, faults, total, _REMEDY)
+    return Streamed(source, name, layout, columns.encoding)
 
 
 @dataclasses.dataclass(slots=True)

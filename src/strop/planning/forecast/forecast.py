@@ -14,6 +14,7 @@ from strop.planning.forecast.speed import Speed, speed
 from strop.planning.forecast.work import MicroBatch, Work
 from strop.planning.plan import Rows, StepPlan, TokenRow, micro_batches
 from strop.planning.product_cache import batches
+from strop.planning.rules import IMITATING
 from strop.planning.settings import Settings
 
 SAMPLED = 24
@@ -123,7 +124,7 @@ def _step_seconds(
     """Return the seconds of the first steps of the run."""
     recomputed = plan.activations != "keep"
     order = batches(len(rows), settings.batch_size, SAMPLED, settings.seed)
-    pairs = settings.method != "sft"  # the model at the start answers them, too
+    pairs = settings.method not in IMITATING  # the model at the start answers them, too
     seconds = []
     for numbers in order:
         parts = _parts([rows[i] for i in numbers], plan.micro_batch_tokens)

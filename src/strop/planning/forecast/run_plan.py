@@ -13,10 +13,10 @@ from strop.planning.forecast.devices import Device, local_device
 from strop.planning.forecast.forecast import Forecast, epochs_within, forecast
 from strop.planning.machine import FreeMemory, free_memory
 from strop.planning.plan import MemoryNow, Rows, StepPlan, plan_step
-from strop.planning.rules import Choice, Task, choose
+from strop.planning.rules import IMITATING, Choice, Task, choose
 from strop.planning.settings import Settings
 
-PREDICTED = ("sft", "dpo", "ipo")
+PREDICTED = (*IMITATING, "dpo", "ipo")
 """Methods whose steps only compute what the data has; others draw answers as well."""
 LEAN = {"activations": "offload", "micro_batch_tokens": 1024}
 """Settings of the leanest step that is not much slower than it has to be."""
@@ -219,7 +219,9 @@ def _length_reason(facts: Mapping[str, Any]) -> str:
     longest, most = facts["longest_row"], facts["max_length"]
     if longest <= most:
         return f"the longest row has {longest:,} tokens, and nothing is cut"
-    return f"the longest row has {longest:,} tokens; {len(facts['cut_lines']):,} rows are cut"
+    cut = len(facts["cut_lines"])
+    what = f"{cut:,} rows are cut" if cut else "longer texts are divided"
+    return f"the longest row has {longest:,} tokens; {what}"
 
 
 def spoken(value: Any) -> str:

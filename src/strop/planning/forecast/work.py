@@ -16,7 +16,7 @@ from typing import Any
 from strop.forward.compaction import CompactBatch
 from strop.models.dtype import VOCABULARY, parameters
 from strop.models.lora.target_modules import adapted_sides
-from strop.planning.settings import ALL_LINEAR
+from strop.planning.problems.adapters import ALL_LINEAR
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

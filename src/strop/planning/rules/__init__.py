@@ -2,6 +2,6 @@
 
 from strop.planning.rules.choice import Choice
 from strop.planning.rules.chosen import choose
-from strop.planning.rules.task import Task
+from strop.planning.rules.task import IMITATING, Task
 
-__all__ = ["Choice", "Task", "choose"]
+__all__ = ["IMITATING", "Choice", "Task", "choose"]

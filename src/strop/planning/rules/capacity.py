@@ -3,7 +3,7 @@
 import math
 
 from strop.planning.rules.choice import Choice, count
-from strop.planning.rules.task import Task
+from strop.planning.rules.task import IMITATING, Task
 
 FLOOR = 8
 """Least rank that the data may ask for."""
@@ -23,7 +23,7 @@ def needed_rank(task: Task) -> int:
     LoRA Without Regret, 2025; Allen-Zhu and Li, 2024); Tinker's safer rule, taken here, is one
     weight a token. Epochs add nothing. A judgement of answers teaches a bit, whatever their length.
     """
-    bits = task.supervised_tokens if task.method == "sft" else task.rows
+    bits = task.supervised_tokens if task.method in IMITATING else task.rows
     return max(1, math.ceil(bits / max(1, task.rank_parameters)))
 
 
@@ -38,8 +38,8 @@ def rank(task: Task) -> Choice:
     needed = needed_rank(task)
     most = max(1, int(SHARE * task.memory / (BYTES * max(1, task.rank_parameters))))
     chosen = min(2 ** math.ceil(math.log2(2 * max(needed, FLOOR))), LARGEST)
-    what = "supervised tokens" if task.method == "sft" else "judged rows"
-    amount = task.supervised_tokens if task.method == "sft" else task.rows
+    what = "supervised tokens" if task.method in IMITATING else "judged rows"
+    amount = task.supervised_tokens if task.method in IMITATING else task.rows
     floor = f", {FLOOR} is the floor" if needed < FLOOR else ""
     reason = f"{count(amount)} {what} need at least {needed}{floor}, and twice that costs little"
     if chosen > most:

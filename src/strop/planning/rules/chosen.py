@@ -7,7 +7,7 @@ from typing import Any
 
 from strop.planning.rules import capacity, duration, rate
 from strop.planning.rules.choice import Choice
-from strop.planning.rules.task import Task
+from strop.planning.rules.task import IMITATING, Task
 from strop.planning.settings import Settings
 
 
@@ -46,7 +46,7 @@ def choose(
         "learning_rate",
         lambda: (
             rate.method_rate(usual, method, strength)
-            if task.method != "sft"
+            if task.method not in IMITATING
             else rate.learning_rate(task, batch_size=batch, steps=steps, alpha=strength)
         ),
     )

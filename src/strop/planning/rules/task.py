@@ -7,6 +7,9 @@ from typing import Any
 
 from strop.models.lora.target_modules import adapted_sides
 
+IMITATING = ("sft", "text")
+"""Methods that learn from every supervised token."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
@@ -21,7 +24,7 @@ class Task:
     supervised_tokens: int
     """Tokens of an epoch that carry loss."""
     method: str
-    """sft, dpo or ipo."""
+    """Name of the method."""
     family: str
     """transformers' model_type."""
     hidden_size: int

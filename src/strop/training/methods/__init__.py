@@ -15,6 +15,7 @@ from strop.training import dataset
 from strop.training.methods import dpo, kto, prompts, reference_free, reinforced, sft
 from strop.training.methods.adapted import adapted
 from strop.training.methods.preview import preview
+from strop.training.text.encode import encode as encode_texts
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ _WITHOUT_REFERENCE = (reference_free.fields, reference_free.encode, reference_fr
 _SAMPLED = (reinforced.fields, prompts.encode, reinforced.build)
 METHODS = {
     "sft": Method(SFTConfig, sft.fields, dataset.encode, sft.build, Settings().learning_rate),
+    "text": Method(SFTConfig, sft.text_fields, encode_texts, sft.build, Settings().learning_rate),
     "dpo": _PREFERENCES,
     "ipo": _PREFERENCES,
     "kto": Method(KTOConfig, kto.fields, kto.encode, kto.build, 1e-5, whole=True),
@@ -65,7 +67,7 @@ def with_method(settings: Settings, explicit: Mapping[str, Any], rows: SplitRows
     """Return the settings with the method that suits the rows, and what it sets by itself.
 
     Rows with a chosen and a rejected answer each are learned by DPO, answers that are marked as
-    desirable or not by KTO, prompts with a reward by GRPO, all others by imitation.
+    desirable or not by KTO, prompts with a reward by GRPO, plain texts whole, all others by imitation.
 
     Args:
         settings: of a new run.
@@ -79,7 +81,7 @@ def with_method(settings: Settings, explicit: Mapping[str, Any], rows: SplitRows
     if name == "auto":
         pairs = all(row.rejected is not None for row in rows.both)
         name = "dpo" if pairs else "kto" if rows.marked else "sft"
-        name = "grpo" if rows.records else name
+        name = "grpo" if rows.records else "text" if rows.texts is not None else name
     defaults = {
         n: getattr(METHODS[name], n) for n in ("learning_rate", "beta") if n not in explicit
     }

@@ -15,6 +15,7 @@ from strop.core.tokens import IGNORE_INDEX
 from strop.planning.settings import Settings
 from strop.training.dataset import WEIGHTS, TokenizedDataset
 from strop.training.methods.adapted import adapted, padding
+from strop.training.text.blocks import TextData
 from strop.training.trainer import RunTrainer
 
 
@@ -23,12 +24,17 @@ def fields(_: Settings) -> dict[str, Any]:
     return {"max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
 
 
+def text_fields(settings: Settings) -> dict[str, Any]:
+    """Return what SFTConfig is given for blocks of texts: positions begin anew with each text."""
+    return {**fields(settings), "padding_free": True}
+
+
 def build(
     settings: Settings,
     args: SFTConfig,
     model: Any,
     tokenizer: Any,
-    data: TokenizedDataset,
+    data: TokenizedDataset | TextData,
     callbacks: list[TrainerCallback],
 ) -> "Trainer":
     """Return a trainer for `model`, which gets a new adapter.

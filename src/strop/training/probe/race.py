@@ -12,6 +12,7 @@ import torch
 from transformers import DefaultFlowCallback, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
+from strop.planning.rules import IMITATING
 from strop.planning.settings import Settings
 from strop.runs.run import Run
 from strop.training.interrupt import Interrupt
@@ -40,7 +41,7 @@ def planned_probe(settings: Settings, explicit: Mapping[str, Any], total: int) -
         total: steps of the run.
     """
     off = settings.probe is None and "learning_rate" in explicit
-    if settings.probe is False or off or settings.method != "sft":
+    if settings.probe is False or off or settings.method not in IMITATING:
         return {}
     steps = probe_steps(total, forced=settings.probe is True)
     return {"probe": {"steps": steps}} if steps else {}

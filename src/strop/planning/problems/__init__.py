@@ -1,0 +1,1 @@
+"""Values of settings that cannot work, by what they are about."""
