@@ -259,7 +259,7 @@ def _fingerprint(*parts: list[Example]) -> str:
 
 
 def shown_rows(
-    rows: Sequence[Row], tokenizer: Any, max_length: int, supervision: Supervision
+    rows: Iterable[Row], tokenizer: Any, max_length: int, supervision: Supervision
 ) -> list[list[Piece]]:
     """Return the first rows as `strop data show` shows them, few and short enough for a page."""
     return [

@@ -1,21 +1,21 @@
 """Whole texts of a run encoded, divided, packed, and mixed with earlier ones."""
 
 import dataclasses
-import itertools
 import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from strop.core.errors import ConfigError, DataError
-from strop.data import Row, show
+from strop.data import Row
 from strop.data.checking.checker import content_findings
+from strop.data.encoding.supervision import EVERYTHING
 from strop.data.reading.blend import format_parts, sources_of
 from strop.data.reading.columns import columns_of
 from strop.data.texts import Texts, read_texts
 from strop.planning.settings import Settings
 from strop.runs.run_data import SplitRows
-from strop.training.dataset import length_for, shortened
+from strop.training.dataset import length_for, shown_rows
 from strop.training.text.blocks import Blocks, TextData
 from strop.training.text.packing import Pieces, pieces
 from strop.training.text.tokens import TokenFile, token_file
@@ -71,8 +71,8 @@ def encode(rows: SplitRows, tokenizer: Any, settings: Settings, limit: int | Non
     facts["notes"] += [_packed_note(tokens, packed, facts["tokens"], room), *notes]
     lines = [[row.line for row in part] for part in (rows.train, rows.held_out)]
     facts["sha256"] = tokens.digest_with(room, lines, [file.sha256 for file in files[1:]])
-    shown = itertools.islice((row for row in rows.train if row.line in texts.first), 5)
-    samples = [_sample(row, tokenizer) for row in shown]
+    first = (_begun(row) for row in rows.train if row.line in texts.first)
+    samples = shown_rows(first, tokenizer, room, EVERYTHING)
     return TextData(packed, Blocks([tokens.ids], [held_out], room), facts, samples, folder)
 
 
@@ -86,9 +86,9 @@ def _pieces(tokens: TokenFile, texts: list[int], room: int) -> Pieces:
     return pieces([tokens.starts[i] for i in texts], [tokens.lengths[i] for i in texts], room)
 
 
-def _sample(row: Row, tokenizer: Any) -> Any:
-    short = dataclasses.replace(row, text=(row.text or "")[:_SHOWN])
-    return shortened(show(short, tokenizer))
+def _begun(row: Row) -> Row:
+    """Return as much of a text as a page shows."""
+    return dataclasses.replace(row, text=(row.text or "")[:_SHOWN])
 
 
 def _replayed(
