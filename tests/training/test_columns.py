@@ -137,3 +137,19 @@ def test_the_plan_says_what_the_data_check_finds_and_where_to_see_it(tiny_model,
         ]
         assert "duplicates in 1" in line
         assert f"{where} says which" in line
+
+
+def test_rows_of_another_file_are_held_out_and_not_trained_on(tmp_path, tiny_model):
+    head = ("prompt", "completion")
+    rows = [(f"Film {i}?", ("good", "bad")[i % 2]) for i in range(6)]
+    data = written(tmp_path / "rows.csv", head, rows)
+    test = written(tmp_path / "test.csv", head, [rows[0], ("Film 9?", "bad")])
+    run = strop.train(data, model=tiny_model, out=tmp_path / "run", **QUICK | {"held_out": test})
+    facts = run.record["data"]
+    assert (facts["rows"], facts["held_out_rows"]) == (5, 2)
+    assert any("1 rows are in" in note for note in facts["notes"])
+    assert evaluate(run).rows == 2
+    with pytest.raises(DataError, match="nowhere"):
+        strop.train(
+            data, model=tiny_model, out=tmp_path / "other", **QUICK | {"held_out": "nowhere.csv"}
+        )

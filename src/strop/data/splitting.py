@@ -48,5 +48,25 @@ def split(rows: Rows, *, held_out: float | int, seed: int) -> tuple[Rows, Rows]:
     return train, test
 
 
+def apart(rows: Rows, held_out: Rows) -> Rows:
+    """Return the rows that are not among those held out, with a note about the others.
+
+    Raises:
+        DataError: there are none.
+    """
+    outside = {_content(row) for row in held_out}
+    different = [row for row in rows if _content(row) not in outside]
+    if not different:
+        raise DataError(
+            f"every row of {rows.source} is in {held_out.source} too, so none would be left to "
+            "train on; hold out another file"
+        )
+    both = len(rows) - len(different)
+    note = f"{both:,} rows are in {held_out.source} too and are not trained on"
+    return dataclasses.replace(
+        rows, rows=different, notes=(*rows.notes, *((note,) if both else ()))
+    )
+
+
 def _content(row: Row) -> str:
     return row.text if row.messages is None else json.dumps(row.messages, sort_keys=True)  # type: ignore[return-value]

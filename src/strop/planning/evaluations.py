@@ -75,6 +75,7 @@ def trackers(settings: "Settings") -> tuple[str, ...]:
 
 def problems(settings: "Settings") -> Iterator[str]:
     """Yield a sentence for each setting of evaluations and trackers that cannot work."""
+    yield from _split_problems(settings.held_out)
     yield from _metric_problems(settings)
     yield from _best_problems(settings)
     for name in trackers(settings):
@@ -85,6 +86,15 @@ def problems(settings: "Settings") -> Iterator[str]:
     for name in TRACKED:
         if settings.trainer.get(name) is not None and not trackers(settings):
             yield f"trainer.{name} has no effect without report_to"
+
+
+def _split_problems(held_out: int | float | str) -> Iterator[str]:
+    if isinstance(held_out, str):
+        return
+    if not held_out >= 0:
+        yield f"held_out is {held_out}; it must not be below 0"
+    if isinstance(held_out, float) and held_out >= 1:
+        yield f"held_out is {held_out}; a share is below 1, a number of rows is whole"
 
 
 def _metric_problems(settings: "Settings") -> Iterator[str]:

@@ -63,8 +63,8 @@ class Settings(Config):
     """Whether the reasoning before an answer is learned."""
     out: str | None = None
     """Folder of the run; without it the next free one under runs/."""
-    held_out: int | float = 0.05
-    """Rows not trained on, to measure the loss: a share below 1, or a whole number of rows."""
+    held_out: int | float | str = 0.05
+    """Rows not trained on, to measure the loss: a share below 1, a number of rows, or a file of them."""
     seed: int = 0
     """Decides the split, the adapter's first weights and the order of the rows."""
     epochs: float = 1.0
@@ -151,14 +151,12 @@ class Settings(Config):
         for name in ("learning_rate", "epochs", "alpha", "reward_timeout"):
             if not getattr(self, name) > 0:
                 yield f"{name} is {getattr(self, name)}; it must be above 0"
-        for name in ("weight_decay", "max_grad_norm", "held_out", "seed"):
+        for name in ("weight_decay", "max_grad_norm", "seed"):
             if not getattr(self, name) >= 0:
                 yield f"{name} is {getattr(self, name)}; it must not be below 0"
         for name in ("warmup", "dropout"):
             if not 0 <= getattr(self, name) < 1:
                 yield f"{name} is {getattr(self, name)}; it is a share, from 0 to below 1"
-        if isinstance(self.held_out, float) and self.held_out >= 1:
-            yield f"held_out is {self.held_out}; a share is below 1, a number of rows is whole"
         if self.max_length is not None and self.max_length < 2:
             yield f"max_length is {self.max_length}; a row needs at least 2 tokens"
         if self.bits == 32 and self.dtype not in ("auto", "float32"):

@@ -10,6 +10,7 @@ from strop.data.reading.blend import Blend, files_of, read_blend, sources_of
 from strop.data.reading.columns import Columns, columns_of, format_values
 from strop.data.reading.sources import records
 from strop.data.rows import Fault
+from strop.data.splitting import apart
 from strop.data.texts import Texts, are_texts, read_texts
 from strop.planning.rewards import reinforced
 from strop.planning.settings import Settings
@@ -60,14 +61,16 @@ def read_and_split(source: Any, columns: Columns, settings: Settings) -> SplitRo
         return _split_texts(read_texts(source, columns), settings)
     blend = read_blend(source, columns)
     if reinforced(settings):
-        train, held_out = split(blend.rows, held_out=settings.held_out, seed=settings.seed)
+        train, held_out = _split(blend.rows, columns, settings)
         weighed = blend.weighed(train, settings.seed)
         return SplitRows(blend, [], weighed, held_out, records=_records(source, columns, blend))
     if blend.rows.unread:
         raise DataError(_unread_message(blend.rows))
     marked = _marked(blend.rows, settings.method)
     rows, undesirable = (blend.rows, []) if marked else _desirable(blend.rows)
-    train, held_out = split(rows, held_out=settings.held_out, seed=settings.seed)
+    train, held_out = _split(rows, columns, settings)
+    if not marked:
+        held_out = desirable(held_out)
     return SplitRows(blend, undesirable, blend.weighed(train, settings.seed), held_out, marked)
 
 
@@ -76,13 +79,38 @@ def _split_texts(texts: Texts, settings: Settings) -> SplitRows:
     blend = texts.blend
     if blend.rows.unread:
         raise DataError(_unread_message(blend.rows))
-    train, held_out = split(blend.rows, held_out=settings.held_out, seed=settings.seed)
+    train, held_out = split(blend.rows, held_out=_drawn(settings), seed=settings.seed)
     lines = {row.line for row in held_out}
     whole = [row for row in texts if row.line in lines] if lines else []
     held_out = dataclasses.replace(held_out, rows=whole)
     train = blend.weighed(train, settings.seed)
     train = dataclasses.replace(train, rows=[texts.first.get(row.line, row) for row in train])
     return SplitRows(blend, [], train, held_out, texts=texts)
+
+
+def _split(rows: Rows, columns: Columns, settings: Settings) -> tuple[Rows, Rows]:
+    """Return the rows to train on and those held out: drawn, or of the file that is named.
+
+    Lines of that file are counted on from the last of the data.
+    """
+    if not isinstance(settings.held_out, str) or reinforced(settings):
+        return split(rows, held_out=_drawn(settings), seed=settings.seed)
+    others = read_blend(settings.held_out, dataclasses.replace(columns, strict=False)).rows
+    if others.unread:
+        raise DataError(_unread_message(others))
+    last = rows.rows[-1].line
+    moved = [dataclasses.replace(row, line=row.line + last) for row in others]
+    return apart(rows, others), dataclasses.replace(others, rows=moved)
+
+
+def _drawn(settings: Settings) -> int | float:
+    """Return the share or number of rows to draw for methods that take no file of them."""
+    if isinstance(settings.held_out, str):
+        raise DataError(
+            f"held_out is {settings.held_out}; method {settings.method} draws what it holds out: give "
+            "a share or a number of rows, and measure a file afterwards: strop eval RUN FILE"
+        )
+    return settings.held_out
 
 
 def _marked(rows: Rows, method: str) -> bool:
@@ -131,7 +159,8 @@ def rows_of_run(record: Mapping[str, Any]) -> tuple[Rows, Rows] | None:
         DataError: its files can no longer be read.
     """
     settings = Settings.read(record["settings"])
-    if settings.data is None or not all(path.exists() for path in files_of(settings.data)):
+    named = [settings.data, *([settings.held_out] if isinstance(settings.held_out, str) else ())]
+    if settings.data is None or not all(p.exists() for data in named for p in files_of(data)):
         return None
     rows = read_and_split(settings.data, columns_of(settings.plain()), settings)
     return desirable(rows.train), desirable(rows.held_out)

@@ -227,7 +227,7 @@ def row_facts(rows: SplitRows, encoded: Sequence[Example], note: str = "") -> di
         "held_out_rows": len(rows.held_out),
         "sources": [dataclasses.asdict(part) for part in parts],
         "notes": [
-            *rows.blend.rows.notes,
+            *rows.train.notes,
             *(format_parts(parts, rows.train) if len(parts) > 1 else ()),
             *([note] if note else []),
         ],

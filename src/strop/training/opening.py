@@ -68,6 +68,8 @@ def open_run(
     if isinstance(explicit.get("replay"), str):
         explicit["replay"] = lasting(explicit["replay"])
         check_files(explicit["replay"])
+    if isinstance(explicit.get("held_out"), str | Path):
+        explicit["held_out"] = lasting(explicit["held_out"])
     if isinstance(explicit.get("reward"), str | list):
         explicit["reward"] = rewards.lasting(explicit["reward"])
     for name in ("model", "continue_from"):
@@ -78,6 +80,8 @@ def open_run(
         _check_trackers(settings)
         if settings.data is not None:
             check_files(settings.data)
+        if isinstance(settings.held_out, str):
+            check_files(settings.held_out)
         if not model_given:
             check_name(settings.model)
         return _new_run(settings, explicit, overwrite)
