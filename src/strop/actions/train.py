@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from strop.core.errors import ConfigError, MissingPackageError
 from strop.core.progress import Progress
-from strop.runs.command import train_command
 from strop.training.opening import open_run
 
 if TYPE_CHECKING:
@@ -99,6 +98,7 @@ def sweep(
             "sweeps need optuna, which is not installed: pip install 'strop[sweep]'"
         )
     started = time.perf_counter()
+    from strop.runs.report.facts import command
     from strop.runs.report.sweep import write_sweep
     from strop.runs.run import Run
     from strop.training.sweep.sweep import Sweep
@@ -124,16 +124,9 @@ def sweep(
         "metric": opened.by.key,
         "trials": trials,
         "best": None if best is None else dataclasses.asdict(best),
-        "command": None if best is None else _command(Run(Path(best.run))),
+        "command": None if best is None else command(Run(Path(best.run)).record, best.run),
         "seconds": round(time.perf_counter() - started, 1),
     }
-
-
-def _command(run: "Run") -> str:
-    """Return the command that trains the run again elsewhere."""
-    settings = run.settings
-    data = settings["data"] if isinstance(settings["data"], list) else [settings["data"]]
-    return train_command(settings, [str(source) for source in data], run.model)
 
 
 def _free_folder() -> Path:

@@ -46,7 +46,9 @@ class Pace:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as people read them: 8 s, 3 min 20 s, 2 h 5 min."""
+    """Return seconds as people read them: 40 ms, 8 s, 3 min 20 s, 2 h 5 min."""
+    if seconds < 0.095:
+        return f"{1000 * seconds:.0f} ms"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)

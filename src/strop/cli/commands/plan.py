@@ -57,6 +57,7 @@ def show(result: dict[str, Any]) -> None:
     """Print the table, the cost, the alternatives and the models."""
     from strop.core.progress import duration
     from strop.core.system.disk import format_size
+    from strop.planning.forecast.forecast import Forecast
     from strop.planning.forecast.run_plan import spoken
 
     console = Console()
@@ -71,13 +72,8 @@ def show(result: dict[str, Any]) -> None:
     lines = [f"{'model':9} {result['model']} on {result['device']}"]
     forecast = result["forecast"]
     if forecast:
-        kind = "estimated" if forecast["estimate"] else "predicted"
         lines += [f"{'memory':9} {_memory(forecast)}"] if forecast["peak"] else []
-        lines.append(
-            f"{'time':9} {kind} {duration(forecast['step_seconds'])} a step, "
-            f"{duration(forecast['seconds'])} for {forecast['steps']:,} steps "
-            f"({duration(forecast['seconds_low'])} to {duration(forecast['seconds_high'])})"
-        )
+        lines.append(f"{'time':9} {Forecast(**forecast).sentence}")
     for other in result["alternatives"]:
         flags = " ".join(f"--{k.replace('_', '-')} {v}" for k, v in other["settings"].items())
         size = format_size(other["peak"]) + ", " if other["peak"] else ""

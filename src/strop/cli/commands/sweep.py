@@ -16,11 +16,10 @@ from strop.cli.options import Json
 from strop.cli.output import respond
 from strop.cli.settings_command import with_settings
 from strop.core.progress import duration
+from strop.core.units import time_in_seconds
 from strop.planning.settings import described
 
 _OVER = re.compile(r"([a-z_-]+)=(.+)")
-_TIME = re.compile(r"(\d+(?:\.\d+)?)\s*(s|m|min|h|d|)")
-_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 @with_settings
@@ -132,10 +131,10 @@ def _seconds(text: str) -> float:
     Raises:
         UsageError: it is none.
     """
-    match = _TIME.fullmatch(text.strip().lower())
-    if match is None or not float(match[1]):
-        raise UsageError(f"--budget is {text!r}; write a time as 90s, 45m or 2h")
-    return float(match[1]) * _SECONDS[match[2]]
+    seconds = time_in_seconds(text)
+    if not seconds:
+        raise UsageError(f"--budget is {text!r}; write a time as 90s, 45m, 2h or 1h30m")
+    return seconds
 
 
 def _announce(console: Console, trial: Mapping[str, Any]) -> None:

@@ -62,13 +62,9 @@ def write_sweep(folder: Path, trials: Sequence[Trial], best: int | None, by: Bes
         head=["trial", *names, measure, "state", "time"],
         rows=[_row(trial, names) for trial in ordered],
         figures=[*_by_setting(trials, names, measure), *_curves(trials, by, measure)],
-        command="" if chosen is None else _command(Run(Path(chosen["run"]))),
+        command="" if chosen is None else command(Run(Path(chosen["run"])).record, chosen["run"]),
     )
     return path
-
-
-def _command(run: Run) -> str:
-    return command(run.record, str(run.path))
 
 
 def _row(trial: Trial, names: Sequence[str]) -> list[str]:
