@@ -10,6 +10,7 @@ import pytest
 
 from strop.core.errors import ConfigError
 from strop.runs.owner import Owner
+from strop.runs.run import Run
 from strop.training import train
 from tests.tiny.saved import save_chats, sums
 
@@ -122,3 +123,14 @@ def test_what_was_refused_leaves_no_folder(tmp_path, tiny_model):
 def test_overwrite_and_resume_exclude_one_another(tmp_path):
     with pytest.raises(ConfigError, match="exclude one another"):
         train(resume=tmp_path, overwrite=True)
+
+
+def test_a_run_that_is_begun_anew_leaves_nothing_half_written(tmp_path):
+    run = Run(tmp_path)
+    run.record_file.write_text("{}")
+    scratch = tmp_path / ".model_assets-3ykq"  # as a process leaves it that was killed as it wrote
+    (scratch / "model_assets").mkdir(parents=True)
+    (scratch / "writer.lock").touch()
+    (tmp_path / "notes.txt").write_text("mine")
+    run.clear()
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from strop.core.digest import changed_file, file_digest
 from strop.core.errors import ConfigError, DataError
-from strop.core.files import read_sealed, reading, write_sealed
+from strop.core.files import clear_leftovers, read_sealed, reading, write_sealed
 from strop.core.progress import Progress, silent
 from strop.core.quiet import quiet
 from strop.runs import checkpoints
@@ -160,7 +160,7 @@ class Run:
         return read_sealed(path, hint=hint) if path.is_file() else None
 
     def clear(self) -> None:
-        """Delete what training, evaluation and exports wrote; other files stay.
+        """Delete what training, evaluation and exports wrote, half-written files too; others stay.
 
         The record is deleted last: until then the folder is a run.
         """
@@ -170,11 +170,14 @@ class Run:
             self.assets_folder,
             self.base_folder,
         )
-        for folder in (*written, self.path / "export", self.path / "tensorboard"):
-            shutil.rmtree(folder, ignore_errors=True)
         evaluations = (self.evaluation_file, self.evaluation_rows_file)
         files = (self.log_file, self.activation_stats_file, self.report, *evaluations)
-        for file in (*files, self.record_file):
+        files = (*files, self.record_file)
+        for path in (*written, *files):
+            clear_leftovers(path)
+        for folder in (*written, self.path / "export", self.path / "tensorboard"):
+            shutil.rmtree(folder, ignore_errors=True)
+        for file in files:
             file.unlink(missing_ok=True)
 
     def update(self, **facts: Any) -> None:
