@@ -1,6 +1,7 @@
 """Every command as a user types it, in this process."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -195,3 +196,20 @@ def test_what_is_not_certified_is_not_pushed(command, tmp_path):
     code, out, _ = command("push", tmp_path, "me/tone", "--json")
     assert code == 1
     assert "has no certificate.json" in json.loads(out)["error"]
+
+
+def test_an_interruption_while_modules_are_imported_ends_with_130_and_no_traceback():
+    program = """
+import sys
+
+class Interrupted:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            raise KeyboardInterrupt
+
+sys.meta_path.insert(0, Interrupted())
+from strop.cli import main
+main()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
