@@ -171,8 +171,8 @@ class Run:
             self.base_folder,
         )
         evaluations = (self.evaluation_file, self.evaluation_rows_file)
-        files = (self.log_file, self.activation_stats_file, self.report, *evaluations)
-        files = (*files, self.record_file)
+        others = (self.log_file, self.activation_stats_file, self.report)
+        files = (*others, *evaluations, self.record_file)
         for path in (*written, *files):
             clear_leftovers(path)
         for folder in (*written, self.path / "export", self.path / "tensorboard"):
