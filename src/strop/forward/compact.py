@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from trl.trainer.utils import FusedCausalLMOutput
 
-from strop.core.errors import ConfigError, UnsupportedError
+from strop.core.errors import ConfigError
 from strop.core.tokens import IGNORE_INDEX
 from strop.forward.checks import check_batch, check_finite
 from strop.forward.compaction import CompactBatch, compact_batch
@@ -31,7 +31,7 @@ from strop.forward.guard.probe import Batch
 from strop.forward.guard.prove import Guard
 from strop.forward.guard.ways import COMPACT, Way
 from strop.forward.head import Head
-from strop.forward.micro_batches import Scores, score_micro_batches
+from strop.forward.micro_batches import Scores, WithoutGradient, score_micro_batches
 from strop.forward.obstacles import obstacle
 
 log = logging.getLogger("strop")
@@ -75,27 +75,32 @@ class CompactForward:
             extra = {} if labels is None else {"labels": labels}
             return self.previous(**inputs, **extra)
         self.calls += 1
+        prepared = self.prepared(labels, inputs)
+        if isinstance(prepared, str) or labels is None:
+            return self._pass_on(str(prepared), labels, inputs)
+        return self.answer(prepared[0], labels, inputs.get("num_items_in_batch"), prepared[1])
+
+    def prepared(
+        self, labels: Tensor | None, inputs: dict[str, Any]
+    ) -> tuple[list[CompactBatch], Way] | str:
+        """Return the tokens to compute and the way, or why a batch has no compact form."""
         why = obstacle(self.model, labels, inputs)
-        if why is not None or labels is None:
-            return self._pass_on(
-                f"a batch ran without strop's compact forward: {why}", labels, inputs
-            )
-        way = self.way(labels, inputs)
-        if way.name == "plain":
-            return self._pass_on(way.reason, labels, inputs)
-        if way.reason:
-            self._report(way.reason, about=way.name)
-        micro_batches = self.micro_batches(labels, inputs, way)
-        if micro_batches is None:
-            why = "its padding has holes, or a label follows a padding token"
-        else:
-            ids, places = inputs["input_ids"], inputs.get("position_ids")
-            why = positions.switched(self.model, ids, places, micro_batches, way)
-        if micro_batches is None or why is not None:
-            return self._pass_on(
-                f"a batch ran without strop's compact forward: {why}", labels, inputs
-            )
-        return self.answer(micro_batches, labels, inputs.get("num_items_in_batch"), way)
+        if why is None:
+            assert labels is not None
+            way = self.way(labels, inputs)
+            if way.name == "plain":
+                return way.reason
+            if way.reason:
+                self.report(way.reason, about=way.name)
+            micro_batches = self.micro_batches(labels, inputs, way)
+            if micro_batches is None:
+                why = "its padding has holes, or a label follows a padding token"
+            else:
+                ids, places = inputs["input_ids"], inputs.get("position_ids")
+                why = positions.switched(self.model, ids, places, micro_batches, way)
+                if why is None:
+                    return micro_batches, way
+        return f"a batch ran without strop's compact forward: {why}"
 
     def is_bound(self) -> bool:
         """Return whether the model's forward still leads here, through whatever wraps it."""
@@ -127,7 +132,7 @@ class CompactForward:
             places = torch.arange(ids.shape[1], device=ids.device).expand(ids.shape)
         share = way.share and self.backbone.shares_prefixes()
         if not share and way.name == "compact":
-            self._report("dropout draws for each row, so shared prefixes are computed per row")
+            self.report("dropout draws for each row, so shared prefixes are computed per row")
         return compact_batch(
             ids,
             labels,
@@ -154,7 +159,7 @@ class CompactForward:
         check_finite(self.model, scores.log_prob)
         log_probs, entropy = scores.log_prob, scores.entropy
         if log_probs.requires_grad and not self.options.entropy_gradient:
-            entropy = _WithoutGradient.apply(entropy, log_probs)
+            entropy = WithoutGradient.apply(entropy, log_probs)
         fields = {
             "entropy": entropy,
             "is_top1": scores.is_top1,
@@ -187,7 +192,7 @@ class CompactForward:
         lean = self.backbone.activations in ("checkpoint", "offload")
         if lean and hooks_of_a_call(self.model):
             lean, why = False, f"{why}; it cannot be computed again either, so all of it is kept"
-        self._report(why)
+        self.report(why)
         with self.backbone.checkpointing() if lean else contextlib.nullcontext():
             if self.has_fused_head or labels is None:
                 return self.previous(**inputs, labels=labels, fused_lm_head=True)
@@ -207,28 +212,11 @@ class CompactForward:
             return log_probs
         return log_probs_by_logits(self.previous, batch)
 
-    def _report(self, text: str, about: str | None = None) -> None:
+    def report(self, text: str, about: str | None = None) -> None:
         """Log a text once, or one text about a topic."""
         if (about or text) not in self.reported:
             self.reported |= {about or text, text}
             log.warning(text)
-
-
-class _WithoutGradient(torch.autograd.Function):
-    """Identity of the entropy; a loss that differentiates it fails rather than lose its gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, entropy: Tensor, beside: Tensor) -> Tensor:
-        return entropy.view_as(entropy)
-
-    @staticmethod
-    def backward(ctx: Any, *slope: Tensor) -> tuple[None, None]:
-        if slope[0].any():
-            raise UnsupportedError(
-                "this loss differentiates the entropy, which strop computes without a gradient here; "
-                "train it without strop.accelerate (TRL's own entropy_coef is served)"
-            )
-        return None, None
 
 
 def base_model(model: Any) -> Any:

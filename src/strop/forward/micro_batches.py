@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from strop.core.dataless import has_data
+from strop.core.errors import UnsupportedError
 from strop.forward.compaction import CompactBatch
 
 
@@ -132,6 +133,25 @@ class _MicroBatches(torch.autograd.Function):
                 part = plan.score(micro_batch)
             _collect(plan.differentiable(part), slope, ctx.trained, gradients)
         return None, *gradients
+
+
+class WithoutGradient(torch.autograd.Function):
+    """Identity of the entropy; a loss that differentiates it fails rather than lose its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, entropy: Tensor, beside: Tensor) -> Tensor:
+        """Return the entropy."""
+        return entropy.view_as(entropy)
+
+    @staticmethod
+    def backward(ctx: Any, *slope: Tensor) -> tuple[None, None]:
+        """Raise UnsupportedError if the loss differentiates the entropy."""
+        if slope[0].any():
+            raise UnsupportedError(
+                "this loss differentiates the entropy, which strop computes without a gradient here; "
+                "train it without strop.accelerate (TRL's own entropy_coef is served)"
+            )
+        return None, None
 
 
 def _all_are(first: Tensor, slopes: Sequence[Sequence[Tensor]]) -> bool:

@@ -226,6 +226,9 @@ BY_METHOD = {
         "label_smoothing": "share of pairs that may be labelled wrongly",
         "simpo_gamma": "lead that a chosen answer is to have, half of beta without it",
     },
+    "distill": {
+        "seq_kd": "where the student draws none, the teacher draws the answers of each step",
+    },
     "grpo": _SAMPLED
     | {
         "delta": "bound of the ratio of answers that are worse than their group",
@@ -254,6 +257,7 @@ LOSSES = {
     "kto": ("kto", "apo_zero_unpaired"),
     "orpo": (),
     "simpo": (),
+    "distill": (),
     "grpo": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
     "rloo": (),
 }  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from strop.core.config import Config
 from strop.core.units import size_in_bytes, time_in_seconds
 from strop.planning import evaluations, rewards, trainer_arguments
-from strop.planning.problems import adapters, texts
+from strop.planning.problems import adapters, distillation, texts
 from strop.planning.problems.adapters import ALL_LINEAR
 
 
@@ -33,14 +33,14 @@ class Settings(Config):
     """What stands before each text of `text,label` rows; without it a sentence that names the labels."""
     encoding: str | None = None
     """Encoding of text files, as in cp1250; without it UTF-8, or what Excel writes if all of it fits."""
-    method: Literal["auto", "sft", "text", "dpo", "ipo", "kto", "orpo", "simpo", "grpo", "rloo"] = (
-        "auto"
-    )
+    method: Literal[
+        "auto", "sft", "text", "dpo", "ipo", "kto", "orpo", "simpo", "grpo", "rloo", "distill"
+    ] = "auto"
     """sft imitates, text reads on, dpo, ipo, orpo, simpo take pairs, kto marks, grpo, rloo rewards."""
     replay: str | None = None
     """Texts mixed in by method text against forgetting, with their share of tokens: general.txt:0.1."""
     beta: float = 0.1
-    """How strongly a method holds to the first model, or orpo, simpo part answers; simpo 2, grpo 0."""
+    """How strongly a method holds to the first model, or parts answers; distill: which divergence."""
     reward: str | list[str] | None = None
     """What grpo and rloo reward: FILE.py:function, or number, exact, format=a/b …, each with :WEIGHT."""
     environment: str | None = None
@@ -55,6 +55,12 @@ class Settings(Config):
     """Of the drawn answers."""
     reward_timeout: float = 60.0
     """Seconds that one reward may take for the answers of a step."""
+    teacher: str | None = None
+    """What distill learns from: a run, one of its checkpoints, or a model."""
+    top_k: int | None = None
+    """Likeliest tokens of the teacher that are stored, once; without it all count, at each step anew."""
+    lmbda: float = 0.0
+    """Share of distill's steps on answers that the student draws; the others are on the data's (GKD)."""
     answers: Literal["all", "last"] = "all"
     """Which answers of a conversation are learned."""
     end_token: bool = True
@@ -176,8 +182,7 @@ class Settings(Config):
             yield "micro_batch_tokens has no effect while accelerate is false; leave one of them out"
         if not self.accelerate and self.activations == "offload":
             yield "activations is offload, which needs accelerate to be true"
-        if self.beta < 0 or (self.beta == 0 and not rewards.reinforced(self)):
-            yield f"beta is {self.beta}; it must be above 0, and may be 0 with grpo and rloo"
+        yield from distillation.problems(self)
         yield from rewards.problems(self)
         yield from texts.problems(self)
         yield from trainer_arguments.problems(self.trainer, self.method)
@@ -240,6 +245,7 @@ _AT_LEAST_ONE = (
     "micro_batch_tokens",
     "environment_rows",
     "max_completion_length",
+    "top_k",
 )
 
 

@@ -122,7 +122,8 @@ def accelerate(
     checkpointing = trainer.args.activation_checkpointing, trainer.args.gradient_checkpointing
     _set_checkpointing(trainer, False, False)  # strop's `activations` decide what is kept
     undos = [*(undo for _, undo in installed), *repacked]
-    if hasattr(trainer, "num_generations"):  # GRPO and RLOO draw answers by it
+    draws = hasattr(trainer, "num_generations") or getattr(trainer, "lmbda", 0) > 0
+    if draws:  # GRPO, RLOO and GKD draw answers by it
         undos.append(serve_generate(trainer.model))
     if linear_loss and prefix_batching.obstacle(trainer) is None:
         undos.append(prefix_batching.arrange(trainer))
@@ -133,6 +134,12 @@ def accelerate(
         _set_checkpointing(trainer, *checkpointing)
 
     trainer.add_callback(_Watch(installed[0][0], undo_all))
+
+
+def compact_forward(trainer: transformers.Trainer) -> CompactForward | None:
+    """Return the compact forward of an accelerated trainer's model; None without acceleration."""
+    watch = _watch(trainer)
+    return None if watch is None else watch.compact
 
 
 def restore(trainer: transformers.Trainer) -> None:

@@ -72,7 +72,7 @@ def open_run(
         explicit["held_out"] = lasting(explicit["held_out"])
     if isinstance(explicit.get("reward"), str | list):
         explicit["reward"] = rewards.lasting(explicit["reward"])
-    for name in ("model", "continue_from"):
+    for name in ("model", "continue_from", "teacher"):
         if isinstance(explicit.get(name), str | Path):
             explicit[name] = _absolute(str(explicit[name]))
     if resume is None:
@@ -84,10 +84,17 @@ def open_run(
             check_files(settings.held_out)
         if not model_given:
             check_name(settings.model)
+        if settings.teacher is not None and not _is_of_run(Path(settings.teacher)):
+            check_name(settings.teacher)
         return _new_run(settings, explicit, overwrite)
     if overwrite:
         raise ConfigError("overwrite and resume exclude one another; leave one of them out")
     return _resumed_run(Path(resume), explicit)
+
+
+def _is_of_run(path: Path) -> bool:
+    """Return True for the folder of a run, or of one of its checkpoints."""
+    return Run.is_at(path) or (path.parent.name == "checkpoints" and Run.is_at(path.parent.parent))
 
 
 def _new_run(settings: Settings, explicit: Mapping[str, Any], overwrite: bool) -> OpenRun:

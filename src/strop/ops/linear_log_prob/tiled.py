@@ -98,7 +98,7 @@ class _LinearLogProb(torch.autograd.Function):
         for rows in tiles.rows():
             dz = tiles.score(rows, scores, None, gradient=hidden_only)
             if dhidden is not None:
-                dhidden[rows] = _times_head(dz, weight, hidden.dtype, settings.slice_bytes)
+                dhidden[rows] = times_head(dz, weight, hidden.dtype, settings.slice_bytes)
         ctx.settings = settings
         if dhidden is not None:
             ctx.save_for_backward(dhidden)
@@ -130,7 +130,7 @@ def _trained_head_backward(
     for rows in tiles.rows():
         dz = tiles.score(rows, scores, dlog_prob[rows], gradient=True)
         if dhidden is not None:
-            dhidden[rows] = _times_head(dz, weight, hidden.dtype, ctx.settings.slice_bytes)
+            dhidden[rows] = times_head(dz, weight, hidden.dtype, ctx.settings.slice_bytes)
         if dweight is not None:
             inputs = hidden[rows].to(dz.dtype)
             if dz.dtype == dweight.dtype:
@@ -185,7 +185,7 @@ class _Tiles:
         hidden = self.hidden[rows]
         padded = self.buffer[: len(hidden)]
         hidden, V = hidden.to(padded.dtype), len(self.weight)
-        for tokens, dense in _slices(self.weight, padded.dtype, self.settings.slice_bytes):
+        for tokens, dense in slices(self.weight, padded.dtype, self.settings.slice_bytes):
             torch.mm(hidden, dense.T, out=padded[:, tokens])
         tile = Rows(self.targets[rows], self.bias, upstream, *(score[rows] for score in scores))
         return self.settings.score(padded, V, tile, self.settings, gradient=gradient)
@@ -201,7 +201,7 @@ def _scores(hidden: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return log_prob, entropy, log_prob.new_empty(len(hidden), dtype=torch.bool)
 
 
-def _slices(weight: Tensor, dtype: torch.dtype, slice_bytes: int) -> Iterator[tuple[slice, Tensor]]:
+def slices(weight: Tensor, dtype: torch.dtype, slice_bytes: int) -> Iterator[tuple[slice, Tensor]]:
     """Yield the head in `dtype`: as it is, or a slice of the vocabulary at a time."""
     V, D = weight.shape
     if weight.dtype == dtype:
@@ -214,12 +214,12 @@ def _slices(weight: Tensor, dtype: torch.dtype, slice_bytes: int) -> Iterator[tu
         yield slice(start, start + len(narrow)), buffer[: len(narrow)].copy_(narrow)
 
 
-def _times_head(dz: Tensor, weight: Tensor, dtype: torch.dtype, slice_bytes: int) -> Tensor:
+def times_head(dz: Tensor, weight: Tensor, dtype: torch.dtype, slice_bytes: int) -> Tensor:
     """Return dz [R, V] @ weight [V, D] in `dtype`."""
     product_dtype = torch.promote_types(dtype, weight.dtype)
     dz = dz.to(product_dtype)
     out: Tensor | None = None
-    for tokens, dense in _slices(weight, product_dtype, slice_bytes):
+    for tokens, dense in slices(weight, product_dtype, slice_bytes):
         if out is None:
             out = dz[:, tokens] @ dense
         else:

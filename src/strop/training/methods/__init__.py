@@ -12,7 +12,7 @@ from strop.core.errors import ConfigError
 from strop.planning.settings import Settings
 from strop.runs.run_data import SplitRows
 from strop.training import dataset
-from strop.training.methods import dpo, kto, prompts, reference_free, reinforced, sft
+from strop.training.methods import distill, dpo, kto, prompts, reference_free, reinforced, sft
 from strop.training.methods.adapted import adapted
 from strop.training.methods.preview import preview
 from strop.training.text.encode import encode as encode_texts
@@ -52,6 +52,9 @@ METHODS = {
     "ipo": _PREFERENCES,
     "kto": Method(KTOConfig, kto.fields, kto.encode, kto.build, 1e-5, whole=True),
     "orpo": Method(reference_free.CONFIGS["orpo"], *_WITHOUT_REFERENCE, 5e-5, whole=True),
+    "distill": Method(
+        distill.CONFIG, distill.fields, distill.encode, distill.build, 2e-4, beta=0.5
+    ),
     "grpo": Method(GRPOConfig, *_SAMPLED, 1e-5, 0.0, whole=True, preview=preview),
     "rloo": Method(RLOOConfig, *_SAMPLED, 1e-5, 0.05, whole=True, preview=preview),
     "simpo": Method(
@@ -60,7 +63,7 @@ METHODS = {
 }
 """By name. Learning rates are ten times those of full training, as adapters need (LoRA Without Regret,
 Schulman et al. 2025): TRL's of DPO, KTO, GRPO and RLOO, 5e-6 of ORPO's and 1e-6 of SimPO's paper. Betas
-are TRL's; SimPO's, and its gamma of half that, are its paper's."""
+are TRL's, distill's GKDConfig's; SimPO's, and its gamma of half that, are its paper's."""
 
 
 def with_method(settings: Settings, explicit: Mapping[str, Any], rows: SplitRows) -> Settings:
@@ -81,6 +84,7 @@ def with_method(settings: Settings, explicit: Mapping[str, Any], rows: SplitRows
     if name == "auto":
         pairs = all(row.rejected is not None for row in rows.both)
         name = "dpo" if pairs else "kto" if rows.marked else "sft"
+        name = "distill" if settings.teacher else name
         name = "grpo" if rows.records else "text" if rows.texts is not None else name
     defaults = {
         n: getattr(METHODS[name], n) for n in ("learning_rate", "beta") if n not in explicit
