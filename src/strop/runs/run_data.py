@@ -56,7 +56,10 @@ def read_and_split(source: Any, columns: Columns, settings: Settings) -> SplitRo
         DataError: columns with content would not be read; or rows are broken, all of them listed.
     """
     if settings.method == "text" or (
-        settings.method == "auto" and not reinforced(settings) and are_texts(source)
+        settings.method == "auto"
+        and not reinforced(settings)
+        and settings.teacher is None
+        and are_texts(source)
     ):
         return _split_texts(read_texts(source, columns), settings)
     blend = read_blend(source, columns)
