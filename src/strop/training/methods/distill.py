@@ -24,7 +24,6 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 from strop.core.errors import ConfigError
 from strop.core.system.terminal import bars
 from strop.core.tokens import IGNORE_INDEX
-from strop.data import Example
 from strop.forward.compaction import CompactBatch
 from strop.forward.head import Head
 from strop.forward.scored_rows import label_order, score_rows
@@ -72,11 +71,14 @@ class TaughtRows(TokenizedDataset):
     stored: StoredTopK | None
     """Its likeliest tokens; None computes all its probabilities at each step."""
 
-    def table(self, rows: list[Example]) -> "datasets.Dataset":
-        """Return rows as the collator takes them, numbered: training rows first."""
-        first = 0 if rows is self.train else len(self.train)
-        table = TokenizedDataset(rows, [], {}, []).table(rows)
-        return table.add_column(ROW, [*range(first, first + len(rows))])
+    def sets(self) -> tuple["datasets.Dataset", "datasets.Dataset | None"]:
+        """Return training and held-out rows as TRL takes them, numbered through both."""
+        train, held_out = TokenizedDataset.sets(self)
+        numbers = [*range(len(self.train) + len(self.held_out))]
+        train = train.add_column(ROW, numbers[: len(self.train)])
+        if held_out is not None:
+            held_out = held_out.add_column(ROW, numbers[len(self.train) :])
+        return train, held_out
 
 
 def encode(
