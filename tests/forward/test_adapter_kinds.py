@@ -27,6 +27,10 @@ FAST = {
     "both trained": {"modules_to_save": ["embed_tokens", "lm_head"]},
     "some tokens trained": {"trainable_token_indices": [5, 9, 77]},
     "the last norm trained": {"modules_to_save": ["model.norm"]},
+    "every norm trained": {
+        "modules_to_save": ["input_layernorm", "post_attention_layernorm", "norm"]
+    },
+    "a whole layer": {"target_modules": ALL[:4], "modules_to_save": ["up_proj"]},
 }
 """Nothing is switched off for these."""
 REPORTED = {
@@ -36,11 +40,6 @@ REPORTED = {
         "qwen2",
         {"lora_bias": True, "target_modules": ALL[:3]},
         "its adapter has a bias",
-    ),
-    "a whole layer": (
-        "llama",
-        {"target_modules": ALL[:4], "modules_to_save": ["up_proj"]},
-        "it is a ModulesToSaveWrapper",
     ),
 }
 """Family, settings, and the report about the blocks."""
@@ -80,9 +79,11 @@ def test_what_the_halves_do_not_serve_is_reported_once_and_exact(kind, caplog):
     assert sum(why in line for line in caplog.messages) == 1
 
 
-def test_a_norm_that_is_trained_is_reported_and_exact():
-    model = tiny.model("llama", modules_to_save=["input_layernorm"])
-    compare(model, tiny.batch(), fuse="always", reports=["its norms are trained"])
+@pytest.mark.parametrize("activations", ["keep", "checkpoint"])
+@pytest.mark.parametrize("family", ["llama", "llama3", "qwen3"])
+def test_every_weight_trained_is_exact(family, activations):
+    model = tiny.model(family, lora=False)
+    compare(model, tiny.batch(), activations=activations, fuse="always")
 
 
 @pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings")

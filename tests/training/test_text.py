@@ -3,12 +3,9 @@
 import itertools
 import json
 import random
-import shutil
 from collections import Counter
 
 import pytest
-import torch
-from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 import strop
@@ -19,11 +16,10 @@ from strop.data.reading.columns import columns_of
 from strop.data.texts import read_texts
 from strop.evaluation import evaluate
 from strop.planning.settings import Settings
-from strop.runs.run import Run
 from strop.runs.run_data import read_and_split
 from strop.training.text import encode as encoding
 from strop.training.text.packing import best_fit, pieces
-from tests.tiny.saved import QUICK, in_float32
+from tests.tiny.saved import QUICK, assert_same_adapter, in_float32, resumed_copy
 
 TEXT = {**QUICK, "max_length": 48}
 
@@ -103,15 +99,8 @@ def test_training_is_the_same_with_and_without_acceleration(tmp_path, texts, tin
 def test_a_run_resumes_to_the_same_bytes_and_is_exported(tmp_path, texts, earlier, tiny_model):
     settings = {**TEXT, "max_steps": 4, "save_every": 2, "model": str(tiny_model)}
     whole = strop.train(texts, out=tmp_path / "whole", replay=f"{earlier}:0.3", **settings)
-    shutil.copytree(whole.path, tmp_path / "half")
-    half = Run.open(tmp_path / "half")
-    shutil.rmtree(half.adapter_folder)
-    shutil.rmtree(half.checkpoints_folder / "checkpoint-4")
-    half.update(status="interrupted")
-    resumed = strop.train(resume=half.path, quiet=True)
-    again = load_file(resumed.adapter_folder / "adapter_model.safetensors")
-    for name, tensor in load_file(whole.adapter_folder / "adapter_model.safetensors").items():
-        assert torch.equal(tensor, again[name])
+    resumed = resumed_copy(whole, tmp_path / "half", 4)
+    assert_same_adapter(whole, resumed)
     (exported,) = strop.export(resumed, "merged")
     assert exported.certificate.passed
     assert evaluate(resumed).rows == 2

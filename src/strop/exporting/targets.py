@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
+from strop.core.errors import UnsupportedError
 from strop.core.progress import Written
 from strop.exporting.gguf.adapter import FILE, GgufAdapter
 from strop.exporting.gguf.base_file import GgufBase
@@ -22,6 +23,7 @@ from strop.exporting.safetensors.merged import Merged
 from strop.exporting.weights.sensitivity import Sensitivity
 from strop.exporting.weights.tuned import TunedWeights
 from strop.models.assets import ModelAssets
+from strop.models.lora import full_weights
 
 MODEL, BASE = "model.gguf", "base.gguf"
 
@@ -85,6 +87,12 @@ def jobs(
         UnsupportedError: a target cannot hold this model.
     """
     for target in dict.fromkeys(targets):
+        alone = target == "adapter" or (target != "bnb" and any(form.alone for form in forms))
+        if alone and target != "merged" and tuned.weights.adapter_config.get(full_weights.KIND):
+            raise UnsupportedError(
+                f"this run trained all weights (adapter none), so there is no adapter to write for "
+                f"{target}; export it with --to merged or --to gguf --quant q8_0"
+            )
         if target == "adapter":
             adapter = Adapter(tuned.weights, tuned.assets)
             yield Job(target, "", adapter.nbytes, adapter.write)

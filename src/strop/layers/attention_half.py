@@ -58,8 +58,9 @@ class AttentionHalf:
 
     @property
     def trained(self) -> tuple[Tensor, ...]:
-        """The adapters' tensors, in the order of `gradients`."""
-        return tuple(t for part in (*self.qkv, self.o) for t in part.trained)
+        """Tensors that may need a gradient, in the order of `gradients`."""
+        parts = (self.norm, *self.qkv, self.o, self.q_norm, self.k_norm, self.post_norm)
+        return tuple(t for part in parts if part is not None for t in part.trained)
 
     def masks(self, x: Tensor) -> tuple[linear.Masks, linear.Masks]:
         """Draw what the adapters do not see: of the block's input, and of the attention's output."""
@@ -102,9 +103,9 @@ class AttentionHalf:
     ) -> tuple[Tensor | None, Gradients]:
         """Return the gradient of x [N, D], or None, and those of `trained`."""
         scale, qkv, out, lse, *post = saved
-        above = dy
+        above, post_gradients = dy, Gradients()
         if self.post_norm is not None:
-            above = self.post_norm.backward(dy, *post)
+            above, post_gradients = self.post_norm.backward(dy, *post)
         o = (self.o,), masks[1], self.workspace
         lifted = linear.lift(above, *o[:2])
         o_gradients = linear.adapter_gradients(above, out.flatten(1), *o, lifted)
@@ -114,20 +115,21 @@ class AttentionHalf:
         parts = self._split(dqkv)
         attention.backward(dout.view(out.shape), q, k, v, out, lse, *self._settings(), into=parts)
         self._rotate(self._q_and_k(dqkv), inverse=True)
-        before = self._split(qkv)
+        before, head_gradients = self._split(qkv), Gradients()
         for i, head_scale in enumerate(scales):
             head_norm = self.q_norm if i == 0 else self.k_norm
             assert head_norm is not None
-            head_norm.backward(parts[i], before[i], head_scale, out=parts[i])
+            head_gradients += head_norm.backward(parts[i], before[i], head_scale, out=parts[i])[1]
         h, _ = self.norm.forward(x, out=self.workspace.take("normed", x.shape, x))
         qkv_parts = self.qkv, masks[0], self.workspace
         lifted = linear.lift(dqkv, *qkv_parts[:2])
         gradients = linear.adapter_gradients(dqkv, h, *qkv_parts, lifted)
-        gradients += o_gradients
-        if not x_needs_grad:
+        gradients += o_gradients + head_gradients + post_gradients
+        if not x_needs_grad and not self.norm.trained:
             return None, gradients
         dh = linear.input_gradient(dqkv, *qkv_parts, lifted)
-        return self.norm.backward(dh, x, scale, out=dh).add_(dy), gradients
+        dx, norm_gradients = self.norm.backward(dh, x, scale, out=dh)
+        return dx.add_(dy) if x_needs_grad else None, norm_gradients + gradients
 
     def keys_and_values(self, saved: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         """Return the rotated keys and the values [N, K, C] of what `run` saved."""

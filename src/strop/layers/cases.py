@@ -14,8 +14,8 @@ from strop.ops.segment_attention.segments import Segments
 
 N, D, H, K, C, F, R = 23, 12, 4, 2, 6, 10, 3
 SEGMENTS = Segments((11, 5, 1, 6), (None, 0, 1, 0))
-ADAPTERS = ("none", "lora", "some", "dora", "dropout")
-"""Kinds of adapter; "some" leaves layers without one."""
+ADAPTERS = ("none", "lora", "some", "dora", "dropout", "weights")
+"""Kinds of adapter; "some" leaves layers without one, "weights" trains those of layers and norms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,8 @@ class Case:
         return lambda *shape: torch.randn(shape, generator=rng, dtype=torch.float64).to(self.dtype)
 
     def _norm(self, random: Callable[..., Tensor], size: int) -> Norm:
-        return Norm(random(size), 1e-5, unit_offset=self.post_norm)  # both as Gemma has them
+        weight = random(size).requires_grad_(self.adapter == "weights")
+        return Norm(weight, 1e-5, unit_offset=self.post_norm)  # both as Gemma has them
 
     def _linear(
         self, random: Callable[..., Tensor], E: int, width: int, adapted: bool
@@ -86,6 +87,8 @@ class Case:
         weight, bias = random(E, width) / width**0.5, random(E)
         if self.adapter == "none" or (self.adapter == "some" and not adapted):
             return LinearParts(weight, bias)
+        if self.adapter == "weights":
+            return LinearParts(weight.requires_grad_(), bias.requires_grad_())
         dtype = self.adapter_dtype or self.dtype
         a = (random(R, width) / width**0.5).to(dtype).requires_grad_()
         b = random(E, R).to(dtype).requires_grad_()

@@ -34,8 +34,9 @@ class MlpHalf:
 
     @property
     def trained(self) -> tuple[Tensor, ...]:
-        """The adapters' tensors, in the order of `gradients`."""
-        return tuple(t for part in (*self.gate_up, self.down) for t in part.trained)
+        """Tensors that may need a gradient, in the order of `gradients`."""
+        parts = (self.norm, *self.gate_up, self.down, self.post_norm)
+        return tuple(t for part in parts if part is not None for t in part.trained)
 
     def masks(self, x: Tensor) -> tuple[linear.Masks, linear.Masks]:
         """Draw what the adapters do not see: of the half's input, and of the activation."""
@@ -69,24 +70,25 @@ class MlpHalf:
     ) -> tuple[Tensor | None, Gradients]:
         """Return the gradient of x [N, D], or None, and those of `trained`."""
         scale, gate_up, *post = saved
-        above = dy
+        above, post_gradients = dy, Gradients()
         if self.post_norm is not None:
-            above = self.post_norm.backward(dy, *post)
+            above, post_gradients = self.post_norm.backward(dy, *post)
         down = (self.down,), masks[1], self.workspace
         lifted = linear.lift(above, *down[:2])
         dact = linear.input_gradient(above, *down, lifted)
-        act = None if self.down.a is None else self._activations(gate_up)
+        act = self._activations(gate_up) if self.down.trained else None
         dgate_up = glu.passes(gate_up).backward(dact, gate_up, self.activation, act=act)
         down_gradients = [] if act is None else linear.adapter_gradients(above, act, *down, lifted)
         h, _ = self.norm.forward(x, out=self.workspace.take("normed", x.shape, x))
         gate_up_parts = self.gate_up, masks[0], self.workspace
         lifted = linear.lift(dgate_up, *gate_up_parts[:2])
         gradients = linear.adapter_gradients(dgate_up, h, *gate_up_parts, lifted)
-        gradients += down_gradients
-        if not x_needs_grad:
+        gradients += down_gradients + post_gradients
+        if not x_needs_grad and not self.norm.trained:
             return None, gradients
         dh = linear.input_gradient(dgate_up, *gate_up_parts, lifted)
-        return self.norm.backward(dh, x, scale, out=dh).add_(dy), gradients
+        dx, norm_gradients = self.norm.backward(dh, x, scale, out=dh)
+        return dx.add_(dy) if x_needs_grad else None, norm_gradients + gradients
 
     def _activations(self, gate_up: Tensor) -> Tensor:
         """Return where the activation [N, F] of gate and up is written, from layer to layer the same.

@@ -14,6 +14,7 @@ DTYPES = [torch.float64, torch.float32, torch.bfloat16]
 SHAPES = [
     Case(),
     Case("dora"),
+    Case("weights", post_norm=True, head_norms=True),
     Case("dropout", post_norm=True),
     Case(head_norms=True, post_norm=True, window=4, softcap=2.0),
 ]

@@ -33,6 +33,7 @@ FLOAT32 = [
     Case("dropout", dtype=torch.float32, head_norms=True),
     Case("dora", post_norm=True, head_norms=True, window=4, softcap=2.0, dtype=torch.float32),
     Case("lora", post_norm=True, dtype=torch.float32, one_product=True),
+    Case("weights", post_norm=True, head_norms=True, dtype=torch.float32),
 ]
 
 

@@ -28,7 +28,7 @@ def outline(
         config: of a transformers model: what config.json holds, or the folder where it lies.
         bits: the frozen weights are held in; see `strop.load`.
         dtype: products run in.
-        rank: of the adapter; 0 leaves it out.
+        rank: of the adapter; 0 leaves it out, and the weights are trained.
         targets: layers that get an adapter, as PEFT takes them.
     """
     from peft import get_peft_model
@@ -48,7 +48,7 @@ def outline(
         if narrow:
             store_narrow(model, dtype)
         if not rank:
-            return model
+            return model.train()
         with quiet():
             return get_peft_model(model, lora_config(rank, rank, targets)).train()
 

@@ -101,6 +101,7 @@ def plan_step(
     room = (1 - RESERVE) * free.bytes
     for kind in modes:
         rank = max(settings.rank, *settings.rank_pattern.values(), 1)
+        rank = 0 if settings.adapter == "none" else rank
         memory = step_memory(
             model, kind, rank=rank, targets=settings.modules, device=memory_now.device
         )

@@ -8,7 +8,7 @@ import re
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from strop.core.config import Config
 from strop.core.units import size_in_bytes, time_in_seconds
@@ -89,6 +89,12 @@ class Settings(Config):
     """Rows per optimizer step, by the data unless set; computed in parts where memory is short."""
     max_length: int | None = None
     """Tokens a row may have; without it the longest row, but above 4096 what covers 99 % of rows."""
+    adapter: Literal["lora", "none"] = "lora"
+    """lora trains an adapter on frozen weights; none all weights, held in 32 bits unless set."""
+    freeze: str | list[str] | None = None
+    """Weights that adapter none leaves alone, names or expressions, as in embed_tokens,layers.[0-9]."""
+    optimizer: str | None = None
+    """Optimizer by transformers' name, as adafactor; without it AdamW."""
     rank: int = 16
     """LoRA rank, the size of the adapter: what it can learn; by the supervised tokens unless set."""
     alpha: int | float = 32
@@ -148,6 +154,12 @@ class Settings(Config):
     trainer: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Further arguments of TRL's SFTConfig, as in optim=adafactor,adam_beta2=0.95; listed below."""
 
+    @classmethod
+    def read(cls, settings: Mapping[str, Any]) -> Self:
+        """Build from plain data, with weights of 32 bits where they are trained themselves."""
+        usual = {"bits": 32} if settings.get("adapter") == "none" else {}
+        return super(Settings, cls).read({**usual, **settings})
+
     def problems(self) -> Iterator[str]:
         """Yield one sentence for each value that cannot work."""
         for name in _AT_LEAST_ONE:
@@ -198,6 +210,12 @@ class Settings(Config):
             yield f"memory is {self.memory!r}; write a size such as 1500MB or 4GB"
         if self.time is not None and not time_in_seconds(self.time):
             yield f"time is {self.time!r}; write a time such as 90s, 20m or 1h30m"
+
+    @property
+    def frozen(self) -> list[str]:
+        """Patterns of `freeze`."""
+        given = self.freeze.split(",") if isinstance(self.freeze, str) else self.freeze or []
+        return [pattern.strip() for pattern in given if pattern.strip()]
 
     @property
     def modules(self) -> str | list[str]:

@@ -22,7 +22,7 @@ class Setup:
     dtype: str
     """Products run in: float32, bfloat16 or float16."""
     rank: int = 16
-    """Of the adapter."""
+    """Of the adapter; 0 trains all weights."""
     targets: str | tuple[str, ...] = "all-linear"
     """Layers that get an adapter, as PEFT takes them."""
     activations: str = "auto"

@@ -25,7 +25,7 @@ from strop.models.precision import bits_of, computes_in
 from strop.planning.memory import simulate
 from strop.planning.step import Setup
 
-CACHE_VERSION = 6
+CACHE_VERSION = 7
 """Counts up when the cached numbers mean something else."""
 LAYERS = (2, 3)
 ROWS = {"keep": (1, 2), "checkpoint": (4, 8), "offload": (4, 8)}
@@ -113,7 +113,7 @@ def step_memory(
     Args:
         model: a transformers model; its weights are not looked at.
         activations: what is kept for backward.
-        rank: of the adapter.
+        rank: of the adapter; 0 trains all weights.
         targets: layers that get one.
         device: cpu or cuda; None takes the model's.
     """
@@ -156,7 +156,9 @@ def _simulated(config: Mapping[str, Any], setup: Mapping[str, Any]) -> StepMemor
             for layers, rows, answers in [*grid, (LAYERS[0], few, LENGTH - 1)]
         )
     )
-    weights = [step.at_peak.get("weights", 0) for step in steps]
+    # Without an adapter what is trained are the weights.
+    kinds = ("weights",) if setup["rank"] else ("weights", "adapter")
+    weights = [sum(step.at_peak.get(kind, 0) for kind in kinds) for step in steps]
     # Small blocks that the heap keeps depend on the moment more than on size or depth.
     heap = sum(max(0, step.resident - step.peak) for step in steps) / len(steps)
     vocabulary = config["vocab_size"]

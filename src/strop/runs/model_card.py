@@ -63,7 +63,7 @@ def _body(run: Run, kind: str, verdict: Mapping[str, Any] | None) -> Iterator[st
     sources = ", ".join(_names(data))
     yield f"\n# {run.path.resolve().name}: {_WHAT.get(kind, kind)}"
     yield (
-        f"\n{base}, fine-tuned by LoRA (rank {settings['rank']}, alpha {settings['alpha']}) with "
+        f"\n{base}, fine-tuned {_way(settings)} with "
         f"strop {record['versions']['strop']} in "
         f"{record['steps_done']:,} steps on {sources}, started {record['started'][:10]}."
     )
@@ -83,9 +83,15 @@ def _body(run: Run, kind: str, verdict: Mapping[str, Any] | None) -> Iterator[st
     yield f"- base weights in {settings['bits']} bits while training, products in {settings['dtype']}"
     yield "\n## How to repeat it\n"
     yield f"```bash\n{train_command(settings, _names(data), base)}\n```"
-    if kind == "adapter":
+    if kind == "adapter" and settings.get("adapter") != "none":
         yield "\n## How to use it\n"
         yield _USE.format(base=json.dumps(base))
+
+
+def _way(settings: Mapping[str, Any]) -> str:
+    if settings.get("adapter") == "none":
+        return "in full, all of its weights"
+    return f"by LoRA (rank {settings['rank']}, alpha {settings['alpha']})"
 
 
 _USE = """```python

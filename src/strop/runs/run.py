@@ -253,13 +253,18 @@ class Run:
         return assets
 
     def load(self, checkpoint: Path | None = None) -> tuple[Any, Any]:
-        """Return the model with the adapter of this run in it, in eval mode, and the tokenizer.
+        """Return the model as this run trained it, in eval mode, and the tokenizer.
 
         Args:
-            checkpoint: take the adapter of this one; None takes the finished one.
+            checkpoint: take what was trained up to this one; None takes the finished run's.
         """
         weights = checkpoint or self.weights()
         model, tokenizer = self.load_base()
+        if self.settings.get("adapter") == "none":
+            from strop.models.lora import full_weights
+
+            full_weights.load_into(model, weights)
+            return model, tokenizer
         with quiet():
             from peft import PeftModel
 

@@ -177,9 +177,9 @@ class Session:
         """
         trainer.base_name = published_name(self.settings.model)
         trainer.measure = None if self._measures is None else self._measures.measure
-        for sentence in unmergeable(trainer.model):
+        for sentence in unmergeable(trainer.model) if trainer.has_adapter else ():
             self._print(f"plan    {sentence}")
-        trained, _ = trainer.model.get_nb_trainable_parameters()
+        trained = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
         if self._is_main:
             self.run.update(model={**self.run.record["model"], "trained_parameters": trained})
         undo = self._accelerated(trainer)

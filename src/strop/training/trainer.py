@@ -16,8 +16,10 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from strop.core.errors import ConfigError, StropError, UnsupportedError
 from strop.core.files import read_json, write_json, writing
+from strop.models.lora import full_weights
 from strop.models.precision import computes_in
 from strop.planning import trainer_arguments
+from strop.planning.problems.adapters import OPTIMIZERS
 from strop.planning.rewards import REINFORCED
 from strop.planning.settings import Settings
 from strop.runs import checkpoints
@@ -82,12 +84,15 @@ class RunTrainer(transformers.Trainer):
         """Write no card; run.json and report.html say more."""
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Save the adapter only: no tokenizer, no pickled arguments, no empty model card.
+        """Save what is trained only: no tokenizer, no pickled arguments, no empty model card.
 
         Its settings name the base as others find it, and layers in order, so that equal runs
         leave equal files.
         """
         folder = Path(output_dir or self.args.output_dir)
+        if not self.has_adapter:
+            full_weights.save(self.model, folder, self.base_name)
+            return
         # False: "auto" may ask the hub whether the vocabulary grew.
         self.model.save_pretrained(folder, save_embedding_layers=False)
         (folder / "README.md").unlink(missing_ok=True)
@@ -98,6 +103,17 @@ class RunTrainer(transformers.Trainer):
             if isinstance(config.get(name), list):
                 config[name].sort()
         write_json(folder / "adapter_config.json", config)
+
+    @property
+    def has_adapter(self) -> bool:
+        """False if the weights of the model itself are trained."""
+        return hasattr(self.model, "peft_config")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        if self.has_adapter:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            full_weights.load_into(self.model, Path(resume_from_checkpoint))
 
     def load_step(self, step: int) -> None:
         """Load the adapter of the checkpoint of a step into the model.
@@ -111,7 +127,10 @@ class RunTrainer(transformers.Trainer):
                 f"{folder}, of the best evaluation, is gone or damaged; the adapter of the last "
                 "step is in the newest checkpoint"
             )
-        set_peft_model_state_dict(self.model, load_peft_weights(str(folder), device="cpu"))
+        if self.has_adapter:
+            set_peft_model_state_dict(self.model, load_peft_weights(str(folder), device="cpu"))
+        else:
+            full_weights.load_into(self.model, folder)
 
     def load_finished(self, checkpoint: Path, stopped_early: bool = False) -> bool:
         """Load a checkpoint after which no step is left, and return True; else return False.
@@ -191,6 +210,7 @@ def arguments(
         # A float below 1 is a share to TrainingArguments, so a whole number is given.
         "warmup_steps": math.ceil(settings.warmup * total),
         "weight_decay": settings.weight_decay,
+        **({"optim": OPTIMIZERS.get(name, name)} if (name := settings.optimizer) else {}),
         "max_grad_norm": settings.max_grad_norm,
         "per_device_train_batch_size": rows_at_once,
         "per_device_eval_batch_size": rows_at_once,

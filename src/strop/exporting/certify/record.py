@@ -20,6 +20,7 @@ from strop.exporting.certify.reference import NEW_TOKENS, ReferenceOutputs
 from strop.exporting.gguf.architectures import GGUF_ARCHITECTURES, metadata
 from strop.exporting.gguf.channel_scaling import ChannelScaling
 from strop.exporting.weights.sketches import WeightSketch, adapted, sketch_of
+from strop.forward.compact import base_model
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.metrics.divergence import Answer, considered
 from strop.models.assets import ModelAssets
@@ -211,11 +212,11 @@ def _base_kind(run: Run, assets: ModelAssets) -> str:
 def _sketches(
     model: Any, scaling: ChannelScaling
 ) -> tuple[dict[str, WeightSketch], dict[str, WeightSketch]]:
-    """Return the print of every weight of a PEFT model in float32, under the base's names.
+    """Return the print of every weight of a tuned model in float32, under the base's names.
 
     The second are of the weights that `scaling` scales, as they are then.
     """
-    base = model.base_model.model
+    base = base_model(model)
     layers = adapted(base)
     packed = {n: m for n, m in base.named_modules() if isinstance(m, QuantizedLinear)}
     sketches: dict[str, WeightSketch] = {}

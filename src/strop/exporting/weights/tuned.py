@@ -170,6 +170,12 @@ class TunedWeights(BaseWeights):
                 f"({len(absent)} of {len(changed)} such)"
             )
 
+    def stored(self, name: str) -> torch.dtype:
+        """Return the format in which a tensor was trained, or else that of the base's files."""
+        if (replaced := self.replaced.get(name)) is not None:
+            return replaced.dtype
+        return super().stored(name)
+
     def update(self, name: str) -> Update | ExpertsUpdate | None:
         """Return what the adapter adds to a tensor, if it does."""
         return self.updates.get(name)

@@ -24,13 +24,28 @@ def is_lora(layer: Any) -> bool:
     return isinstance(layer, Linear)
 
 
+def in_use(module: Any) -> Any:
+    """Return the trained copy that PEFT's `modules_to_save` runs in place of a module, or itself."""
+    if not hasattr(module, "modules_to_save"):
+        return module
+    from peft.utils import ModulesToSaveWrapper
+
+    if not isinstance(module, ModulesToSaveWrapper):
+        return module
+    names = [n for n in module.active_adapters if n in module.modules_to_save]
+    if module.disable_adapters or len(names) != 1:
+        return module if names and not module.disable_adapters else module.original_module
+    return module.modules_to_save[names[0]]
+
+
 def obstacle(layer: nn.Module, *, trainable: bool = False) -> str | None:
     """Return why `read` cannot read this layer, or None if it can.
 
-    With `trainable` a weight or bias may be trained: nothing is differentiated.
+    With `trainable` the weight beneath an adapter may be trained: nothing is differentiated.
     """
+    layer = in_use(layer)
     if type(layer) in FROZEN:
-        return "its weight or bias is trained" if _trained(layer) and not trainable else None
+        return None
     if not is_lora(layer):
         return f"it is a {type(layer).__name__}"
     base: Any = layer.base_layer
@@ -64,6 +79,7 @@ def _trained(layer: nn.Module) -> bool:
 
 def read(layer: Any) -> LinearParts:
     """Return the parts of a layer as it is now, without a switched-off or merged adapter."""
+    layer = in_use(layer)
     if not is_lora(layer):
         return LinearParts(_weight(layer), layer.bias)
     base: Any = layer.base_layer

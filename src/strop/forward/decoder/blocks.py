@@ -28,15 +28,13 @@ def obstacle(block: Any, *, rebound_norms: bool = False, trainable: bool = False
     """Return why a decoder block runs as transformers wrote it, or None if strop's halves serve it.
 
     `rebound_norms` lets a norm count by its class although its forward was re-bound. `trainable` lets
-    norms and weights be trained, where nothing is differentiated.
+    weights beneath an adapter be trained, where nothing is differentiated.
     """
     family = BLOCK_FAMILIES.get(type(block).__name__)
     if family is None:
         return f"{type(block).__name__} is not a known kind of block"
     attention, mlp = _plain_attention(block, family), getattr(block, family.mlp)
     norms = _norms(block, family)
-    if not trainable and any(p.requires_grad for norm in norms for p in norm.parameters()):
-        return "its norms are trained"
     modules = [block, mlp] if attention is None else [block, attention, mlp]
     originals = [modified.is_original(module) for module in modules]
     originals += [modified.is_original(norm, rebound=rebound_norms) for norm in norms]
@@ -132,10 +130,10 @@ def last_norm(decoder: Any) -> nn.Module:
 
 def read_last_norm(decoder: Any) -> Norm | None:
     """Read the norm after the last block, or None where it is of another kind than the blocks' own."""
-    block, norm = decoder.layers[-1], last_norm(decoder)
+    block, norm = decoder.layers[-1], adapters.in_use(last_norm(decoder))
     family = BLOCK_FAMILIES[type(block).__name__]
     known = modified.is_original(norm) and type(norm).__name__.endswith("RMSNorm")
-    if not known or type(norm) is not type(getattr(block, family.input_norm)):
+    if not known or type(norm) is not type(adapters.in_use(getattr(block, family.input_norm))):
         return None
     return _norm(norm, family)
 
@@ -184,6 +182,7 @@ def _attention(
 
 def _norm(norm: Any, family: Family) -> Norm:
     """Read an RMS norm of transformers."""
+    norm = adapters.in_use(norm)
     eps = norm.eps if hasattr(norm, "eps") else norm.variance_epsilon
     return Norm(norm.weight, float(eps), family.unit_offset)
 
@@ -200,11 +199,11 @@ def _norms(block: Any, family: Family) -> list[Any]:
     """Return the norms whose weights are read in place of their forward."""
     names = [family.mlp_norm, family.post_mlp_norm]
     if _plain_attention(block, family) is None:
-        return [getattr(block, name) for name in names if name is not None]
+        return [adapters.in_use(getattr(block, name)) for name in names if name is not None]
     names += [family.input_norm, family.post_attention_norm]
     return [
-        *(getattr(block, name) for name in names if name is not None),
-        *_head_norms(block, family),
+        *(adapters.in_use(getattr(block, name)) for name in names if name is not None),
+        *map(adapters.in_use, _head_norms(block, family)),
     ]
 
 

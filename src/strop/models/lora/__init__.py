@@ -1,1 +1,1 @@
-"""Which layers get an adapter, how it starts, and what of it no export could merge."""
+"""Which layers get an adapter, how it starts, what no export could merge; and training without one."""

@@ -2,7 +2,7 @@
 
 In float32 and wider an adapter is folded into the dense weight, so that forward and the gradient of
 the input are one product each. In 16 bits it stays beside the weight: folding would round it away.
-The gradients of A and B never need the gradient of W.
+The gradients of A and B never need the gradient of W, which is made only where W itself is trained.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from strop.ops.add_low_rank import add_low_rank_
-from strop.ops.lora_linear.folded import folded, folded_gradients
+from strop.ops.lora_linear.folded import folded, folded_gradients, weight_gradients
 from strop.ops.lora_linear.parts import Gradients, LinearParts, Workspace, write_dense
 from strop.ops.mixed_product import mixed_product
 
@@ -272,7 +272,7 @@ def _separate_gradients(
     dy: Tensor, x: Tensor, part: LinearParts, mask: Tensor | None, workspace: Workspace
 ) -> Gradients:
     if part.a is None or part.b is None:
-        return []
+        return weight_gradients(dy, x, part)
     seen = x if mask is None else _seen(x, part, mask, part.a.dtype)
     narrow = mixed_product(_no_wider(seen, part.a), part.a.T)  # [N, R]
     above, extra = dy, Gradients()

@@ -46,6 +46,7 @@ def folded_gradients(
     places: list[tuple[int, LinearParts, slice]] = []
     for dy_part, part in zip(slices, parts, strict=True):
         if part.a is None or part.b is None:
+            gradients += weight_gradients(dy_part, x, part)
             continue
         if part.magnitude is not None:
             gradients += _dora_gradients(dy_part, x, part, workspace)
@@ -63,6 +64,17 @@ def folded_gradients(
             assert part.a is not None
             gradients[place] = da[ranks].mul_(part.scale).to(part.a.dtype)
     return gradients
+
+
+def weight_gradients(dy: Tensor, x: Tensor, part: LinearParts) -> Gradients:
+    """Return the gradients of a weight [E, D] and a bias [E], as far as they are trained.
+
+    dW = dy^T x        dbias = sum over tokens of dy
+    """
+    return [
+        (torch.mm(dy.T, x) if t is part.weight else dy.sum(0)).to(t.dtype)
+        for t in part.trained_weights
+    ]
 
 
 def _dora_gradients(dy: Tensor, x: Tensor, part: LinearParts, workspace: Workspace) -> Gradients:

@@ -1,4 +1,4 @@
-"""A linear layer taken apart: a frozen weight, and what an adapter adds to it."""
+"""A linear layer taken apart: a weight, and what an adapter adds to it."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,9 @@ class LinearParts:
     """One linear layer: y = x W^T + bias + scale * drop(x) A^T B^T, or DoRA's form of it."""
 
     weight: Tensor | Packed
-    """[E, D] frozen, in any dtype or packed."""
+    """[E, D] in any dtype or packed; trained only where there is no adapter."""
     bias: Tensor | None = None
-    """[E] frozen."""
+    """[E]"""
     a: Tensor | None = None
     """[R, D]; None without an adapter."""
     b: Tensor | None = None
@@ -33,8 +33,15 @@ class LinearParts:
 
     @property
     def trained(self) -> tuple[Tensor, ...]:
-        """Tensors that may need a gradient: A, B, magnitude."""
-        return tuple(t for t in (self.a, self.b, self.magnitude) if t is not None)
+        """Tensors that may need a gradient: A, B, magnitude, and a weight and bias that are trained."""
+        adapter = tuple(t for t in (self.a, self.b, self.magnitude) if t is not None)
+        return adapter + self.trained_weights
+
+    @property
+    def trained_weights(self) -> tuple[Tensor, ...]:
+        """Weight and bias, as far as they are trained."""
+        both = (self.weight, self.bias)
+        return tuple(t for t in both if isinstance(t, Tensor) and t.requires_grad)
 
 
 class Workspace:

@@ -71,7 +71,7 @@ def forecast(
         plan: of a step.
         device: where it runs.
     """
-    work = Work.of(model, settings.modules, settings.rank)
+    work = Work.of(model, settings.modules, settings.rank if settings.adapter == "lora" else 0)
     pace = speed(model, device)
     step = statistics.fmean(_step_seconds(pace, work, rows.train, settings, plan))
     per_epoch = math.ceil(len(rows.train) / settings.batch_size)

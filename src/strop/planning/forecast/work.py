@@ -3,8 +3,9 @@
 Of N tokens, M of them labelled, through L blocks of P weights each, with adapters of p weights:
 
     4 P N + 6 p N   a block, forward and backward of inputs; + 2 P N + 2 p N where it is recomputed
+    6 P N           a block whose own weights are trained; + 2 P N where it is recomputed
     14 C S          attention, C being the heads' width and S the pairs that see each other; + 4 C S
-    4 M D V         the head, whose weight is frozen
+    4 M D V         the head, whose weight is frozen; 6 M D V where it is trained
 
 The last block computes the labelled tokens only.
 """
@@ -54,13 +55,13 @@ class Work:
     blocks: int
     block_weights: int
     adapter: int
-    """Weights of the adapter on a block."""
+    """Weights that are trained in a block: the adapter's, or all."""
     heads_width: int
     head_weights: int
 
     @classmethod
     def of(cls, model: Any, modules: Any, rank: int) -> "Work":
-        """Return the sizes of a transformers model without an adapter."""
+        """Return the sizes of a transformers model without an adapter; rank 0 trains its weights."""
         config = model.config.get_text_config()
         weights = sum(inputs * outputs for inputs, outputs in adapted_sides(model, ALL_LINEAR))
         blocks = config.num_hidden_layers
@@ -69,7 +70,11 @@ class Work:
         return cls(
             blocks=blocks,
             block_weights=weights // blocks,
-            adapter=rank * sum(map(sum, adapted_sides(model, modules))) // blocks,
+            adapter=(
+                rank * sum(map(sum, adapted_sides(model, modules))) // blocks
+                if rank
+                else weights // blocks
+            ),
             heads_width=heads * width,
             head_weights=config.hidden_size * config.vocab_size,
         )
@@ -89,10 +94,13 @@ class Work:
     def training(self, batch: MicroBatch, *, recomputed: bool) -> float:
         """Return the operations of forward and backward."""
         dense, low, pairs = (6, 8, 18) if recomputed else (4, 6, 14)
+        head = 4
+        if self.adapter == self.block_weights:  # no adapter: its products are those of the weights
+            low, head = 2, 6
         tokens = (self.blocks - 1) * batch.tokens + min(batch.tokens, batch.labels)
         blocks = tokens * (dense * self.block_weights + low * self.adapter)
         attention = pairs * self.heads_width * batch.pairs * self.blocks
-        return blocks + attention + 4 * batch.labels * self.head_weights
+        return blocks + attention + head * batch.labels * self.head_weights
 
     def evaluation(self, batch: MicroBatch) -> float:
         """Return the operations of a forward pass."""

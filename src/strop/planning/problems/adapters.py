@@ -1,5 +1,6 @@
 """What is wrong with the settings of an adapter."""
 
+import difflib
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ ALL_LINEAR = "all-linear"
 def problems(settings: "Settings") -> Iterator[str]:
     """Yield what is wrong with the kind of adapter and with the layers that get one."""
     yield from _kind_problems(settings)
+    yield from _full_problems(settings)
     yield from _module_problems(settings.modules)
 
 
@@ -38,6 +40,64 @@ def _kind_problems(settings: "Settings") -> Iterator[str]:
         )
     if settings.lora_init != "zero":
         yield "lora_init has no effect with continue_from; leave one of them out"
+
+
+OPTIMIZERS = {"adamw": "adamw_torch"}
+"""Short names, with transformers' own."""
+FULL_METHODS = ("auto", "sft", "text", "orpo", "simpo")
+"""Methods that train all weights; the others compare with the first model, which is then gone."""
+_OF_ADAPTERS = (
+    "rank_pattern",
+    "alpha_pattern",
+    "use_rslora",
+    "use_dora",
+    "loraplus_lr_ratio",
+    "continue_from",
+)
+
+
+def _full_problems(settings: "Settings") -> Iterator[str]:
+    for pattern in settings.frozen:
+        try:
+            re.compile(pattern)
+        except re.error as e:
+            yield f"freeze has {pattern!r}, which is no regular expression: {e}"
+    if settings.optimizer and settings.trainer.get("optim"):
+        yield "optimizer and trainer.optim are both given; leave one of them out"
+    yield from _optimizer_problems(settings.optimizer)
+    if settings.adapter == "lora":
+        if settings.frozen:
+            yield (
+                "freeze is of adapter none; an adapter leaves all weights alone, and target_modules says "
+                "which layers get one"
+            )
+        return
+    if settings.bits == 4:
+        yield (
+            "bits is 4 and adapter none, which trains the weights themselves; take bits 32, or 16 "
+            "with less memory, or an adapter on the 4-bit weights"
+        )
+    if settings.method not in FULL_METHODS:
+        yield (
+            f"method {settings.method} compares with the first model, of which full training keeps no "
+            "copy; leave adapter out, and an adapter on it is trained"
+        )
+    given = [name for name in _OF_ADAPTERS if getattr(settings, name)]
+    if given or settings.lora_init != "zero":
+        names = ", ".join([*given, *(["lora_init"] if settings.lora_init != "zero" else [])])
+        yield f"{names} and adapter none exclude one another; leave one of them out"
+
+
+def _optimizer_problems(name: str | None) -> Iterator[str]:
+    if name is None:
+        return
+    from transformers.training_args import OptimizerNames
+
+    known = [*OPTIMIZERS, *(kind.value for kind in OptimizerNames)]
+    if name not in known:
+        near = difflib.get_close_matches(name, known, 3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
+        yield f"optimizer is {name!r}, which transformers does not know; {hint}"
 
 
 def _module_problems(names: str | list[str]) -> Iterator[str]:

@@ -36,24 +36,26 @@ def choose(
     batch = take("batch_size", lambda: duration.batch_size(task, passes))
     per_epoch = math.ceil(task.rows / batch)
     steps = settings.max_steps or math.ceil(passes * per_epoch)
-    if starts_elsewhere:  # its rank is that of the stored correction
-        take("rank", lambda: Choice("rank", settings.rank, "of the stored start", "another start"))
-    else:
-        take("rank", lambda: capacity.rank(task))
-    strength = take("alpha", capacity.alpha)
     usual, method = settings.learning_rate, task.method
-    take(
-        "learning_rate",
-        lambda: (
-            rate.method_rate(usual, method, strength)
-            if task.method not in IMITATING
-            else rate.learning_rate(task, batch_size=batch, steps=steps, alpha=strength)
-        ),
-    )
+    full, strength = settings.adapter == "none", float(rate.ALPHA)
+    if not full:
+        of_start = Choice("rank", settings.rank, "of the stored start", "another start")
+        take("rank", lambda: of_start if starts_elsewhere else capacity.rank(task))
+        strength = take("alpha", capacity.alpha)
+
+    def learning_rate() -> Choice:
+        if full:
+            return rate.full_learning_rate(task, usual, batch_size=batch)
+        if method in IMITATING:
+            return rate.learning_rate(task, batch_size=batch, steps=steps, alpha=strength)
+        return rate.method_rate(usual, method, strength)
+
+    take("learning_rate", learning_rate)
     take("warmup", lambda: rate.warmup(steps))
     take("schedule", rate.schedule)
-    take("dropout", capacity.dropout)
-    take("target_modules", capacity.target_modules)
+    if not full:
+        take("dropout", capacity.dropout)
+        take("target_modules", capacity.target_modules)
     take(
         "eval_every",
         lambda: duration.evaluation_interval(task, steps=steps, per_epoch=per_epoch),

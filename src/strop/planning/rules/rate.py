@@ -3,7 +3,7 @@
 import math
 
 from strop.planning.rules.choice import Choice
-from strop.planning.rules.task import Task
+from strop.planning.rules.task import IMITATING, Task
 
 FULL, MULTIPLIER, WIDTH = 5e-5, 10, 2000
 """Of full fine-tuning at width 2000, and the factor from it to LoRA (tinker-cookbook)."""
@@ -53,6 +53,29 @@ def learning_rate(task: Task, *, batch_size: int, steps: int, alpha: float) -> C
         reason += f"; times {ALPHA}/{alpha:g} for alpha {alpha:g}"
     if rate > MOST:
         rate, reason = MOST, f"{reason}; at most {MOST:g}"
+    return Choice("learning_rate", float(f"{rate:.2g}"), reason, "another width, batch or family")
+
+
+def full_learning_rate(task: Task, usual: float, *, batch_size: int) -> Choice:
+    """Return the highest learning rate where all weights are trained: a tenth of an adapter's.
+
+        5e-5 * (2000 / width)^p * sqrt(batch / 128),   p as in `learning_rate`
+
+    The best rate of LoRA was ten times that of full training for every model of 14, whatever the rank
+    and the task (LoRA Without Regret, Schulman et al. 2025); full training's needs no time for B to
+    grow and has no alpha. Of a method that does not imitate it is a tenth of its `usual` one.
+    """
+    if task.method not in IMITATING:
+        tenth = float(f"{usual / MULTIPLIER:.2g}")
+        reason = f"a tenth of what is usual for an adapter by {task.method}"
+        return Choice("learning_rate", tenth, reason, "another method")
+    power = width_power(task.family)
+    base = FULL * (WIDTH / task.hidden_size) ** (UNKNOWN if power is None else power)
+    rate = base * math.sqrt(min(1.0, max(batch_size, 8) / BATCH))
+    reason = (
+        f"a tenth of an adapter's: {base:.2g} for a {task.family} {task.hidden_size:,} wide in batches "
+        f"of {BATCH}, by the root of the batch"
+    )
     return Choice("learning_rate", float(f"{rate:.2g}"), reason, "another width, batch or family")
 
 

@@ -10,6 +10,7 @@ from strop.core.quiet import quiet
 from strop.models.lora import initialisation as lora_init
 from strop.models.lora.config import lora_config
 from strop.models.lora.continued import begin_with, config_of
+from strop.models.lora.full_weights import train_all
 from strop.planning.settings import Settings
 from strop.training.dataset import TrainingData
 from strop.training.trainer import RunTrainer
@@ -27,7 +28,7 @@ def adapted(
     callbacks: list[TrainerCallback],
     **more: Any,
 ) -> T:
-    """Return a trainer of this class; PEFT puts a new adapter into the model.
+    """Return a trainer of this class; PEFT puts a new adapter into the model, unless all is trained.
 
     Args:
         trainer_class: of the method.
@@ -42,7 +43,9 @@ def adapted(
     Raises:
         ConfigError: TRL or PEFT refuses the settings for this model.
     """
-    adapter = adapter_config(settings)
+    adapter = adapter_config(settings) if settings.adapter == "lora" else None
+    if adapter is None:
+        train_all(model, settings.frozen)
     train, held_out = data.sets()
     try:
         with quiet():
