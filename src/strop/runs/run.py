@@ -260,16 +260,10 @@ class Run:
         """
         weights = checkpoint or self.weights()
         model, tokenizer = self.load_base()
-        if self.settings.get("adapter") == "none":
-            from strop.models.lora import full_weights
-
-            full_weights.load_into(model, weights)
-            return model, tokenizer
         with quiet():
-            from peft import PeftModel
+            from strop.models.lora.full_weights import as_trained
 
-            with reading(weights, "put the folder back from a copy of the run"):
-                return PeftModel.from_pretrained(model, weights).eval(), tokenizer
+            return as_trained(model, weights), tokenizer
 
     def load_base(self, progress: Progress = silent) -> tuple[Any, Any]:
         """Return the model this run was trained on, in eval mode, and the tokenizer of training.

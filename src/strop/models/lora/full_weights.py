@@ -17,6 +17,7 @@ from strop.models.precision import bits_of
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
+_AGAIN = "put the folder back from a copy of the run"
 KIND = "full_weights"
 """Name in the settings of such a file."""
 
@@ -98,6 +99,21 @@ def save(model: Any, folder: Path, base: str | None) -> None:
     write_json(folder / CONFIG, config)
 
 
+def as_trained(model: Any, folder: Path) -> Any:
+    """Return a model with the adapter of a folder in it, or with its weights, in eval mode.
+
+    Raises:
+        DataError: the folder is of another model, or damaged.
+    """
+    if is_full(folder):
+        load_into(model, folder)
+        return model.eval()
+    from peft import PeftModel
+
+    with reading(folder, _AGAIN):
+        return PeftModel.from_pretrained(model, folder).eval()
+
+
 @torch.no_grad()
 def load_into(model: Any, folder: Path) -> None:
     """Replace weights of a model by those in a folder.
@@ -107,15 +123,14 @@ def load_into(model: Any, folder: Path) -> None:
     """
     from safetensors import safe_open
 
-    remedy = "put the folder back from a copy of the run"
     parameters = dict(model.named_parameters())
     file = folder / WEIGHTS
-    with reading(file, remedy), safe_open(file, framework="pt") as tensors:
+    with reading(file, _AGAIN), safe_open(file, framework="pt") as tensors:
         for key in tensors.keys():  # noqa: SIM118 - it is no dict
             name = key.removeprefix(_PREFIX)
             tensor = tensors.get_tensor(key)
             if name not in parameters or parameters[name].shape != tensor.shape:
                 raise DataError(
-                    f"{file} has {name}, which the model has not in this shape; {remedy}"
+                    f"{file} has {name}, which the model has not in this shape; {_AGAIN}"
                 )
             parameters[name].data = tensor.to(parameters[name].device, copy=True)
