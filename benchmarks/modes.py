@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, Literal
 
 RANK = 16
-"""Of the adapter that every mode trains, on all linear layers."""
+"""Of the adapter that modes train, on all linear layers."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Mode:
     """Who opens the model's folder; strop holds in 16 bits what is not quantised."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """What products run in."""
+    adapter: bool = True
+    """Whether an adapter is trained, or all weights."""
     library: Literal["trl", "unsloth"] = "trl"
     """Whose trainer it is; Unsloth's runs in an environment of its own."""
 
@@ -53,6 +55,13 @@ MODES = {
     "strop-held-bfloat16": Mode(accelerate={}, weights="strop", dtype="bfloat16"),
     "strop-checkpoint": Mode(accelerate={"activations": "checkpoint"}),
     "strop-checkpoint-bfloat16": Mode(accelerate={"activations": "checkpoint"}, dtype="bfloat16"),
+    "trl-full-default": Mode(adapter=False),
+    "trl-full-rows": Mode(batch=1, checkpointing=False, adapter=False),
+    "trl-full-rows-checkpoint": Mode(batch=1, checkpointing=True, adapter=False),
+    "strop-full": Mode(accelerate={}, adapter=False),
+    "strop-full-lean": Mode(
+        accelerate={"activations": "checkpoint", "micro_batch_tokens": 1024}, adapter=False
+    ),
     "unsloth-cpu": Mode(batch=1, checkpointing=False, dtype="bfloat16", library="unsloth"),
     "unsloth-cpu-checkpoint": Mode(
         batch=1, checkpointing=True, dtype="bfloat16", library="unsloth"

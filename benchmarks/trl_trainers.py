@@ -61,7 +61,7 @@ def common_settings(workload: dict[str, Any], mode: Mode, folder: str) -> dict[s
         "per_device_train_batch_size": batch,
         "gradient_accumulation_steps": workload["rows_per_step"] // batch,
         "max_steps": workload["steps"],
-        "learning_rate": 2e-4,
+        "learning_rate": 2e-4 if mode.adapter else 2e-5,
         "bf16": mode.dtype == "bfloat16",
         "use_cpu": True,
         "seed": 0,

@@ -68,7 +68,11 @@ def built(
         task_type="CAUSAL_LM",
     )
     trainer = build(
-        workload, settings, model=model, processing_class=tokenizer, peft_config=adapter
+        workload,
+        settings,
+        model=model,
+        processing_class=tokenizer,
+        peft_config=adapter if mode.adapter else None,
     )
     if mode.weights != "strop" and mode.dtype == "float32":
         compute_in_float32(trainer.model)

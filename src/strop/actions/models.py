@@ -1,4 +1,4 @@
-"""Models at hand with what each needs, and quantisation of one into a folder."""
+"""Models at hand with what each needs, quantisation of one, and runs on one merged."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -132,3 +132,46 @@ def _size(config: Mapping[str, Any], known: "KnownModel | None") -> dict[str, An
         "lora": training[16],
     }
     return {**facts, "parameters": size.parameters, "memory": memory}
+
+
+def merge(
+    runs: Sequence[str],
+    out: str,
+    *,
+    weights: Sequence[float] | None = None,
+    method: str = "cat",
+    density: float = 0.5,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Join the adapters of several runs on one model into one; return where it is and what it is of.
+
+    Args:
+        runs: folders of finished runs.
+        out: folder of the result, a run itself, which evaluates, chats and exports.
+        weights: of each run; None weighs all alike, 1 together.
+        method: PEFT's `combination_type`; cat adds the updates exactly.
+        density: share of values that ties, dare and magnitude_prune keep.
+        seed: decides which values dare drops.
+        overwrite: replace what is in `out`.
+
+    Raises:
+        ConfigError: runs on different models, or numbers that do not fit.
+        UnsupportedError: an adapter that does more than add to weights.
+    """
+    from strop.runs import merging
+
+    start = time.perf_counter()
+    equal = [1 / len(runs)] * len(runs) if weights is None else weights
+    run = merging.merge(
+        [Path(run) for run in runs],
+        Path(out),
+        merging.Recipe(tuple(equal), method, density, seed),
+        overwrite=overwrite,
+    )
+    return {
+        "run": str(run.path),
+        "adapter": str(run.adapter_folder),
+        **run.record["merged"],
+        "seconds": round(time.perf_counter() - start, 1),
+    }

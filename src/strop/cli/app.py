@@ -13,7 +13,7 @@ from strop.cli.commands.doctor import diagnose, doctor
 from strop.cli.commands.documents import answer, compare, index, raft, search
 from strop.cli.commands.evaluate import evaluate
 from strop.cli.commands.export import export, push
-from strop.cli.commands.models import models, quantize
+from strop.cli.commands.models import merge, models, quantize
 from strop.cli.commands.plan import plan
 from strop.cli.commands.predict import predict
 from strop.cli.commands.report import report
@@ -114,6 +114,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "chat": (chat, 'strop chat runs/tone --say "Shares rose sharply."'),
     "serve": (serve, "strop serve runs/tone runs/style --port 8080"),
     "export": (export, "strop export runs/tone --to merged,gguf --quant q8_0"),
+    "merge": (merge, "strop merge runs/tone runs/style --weights 0.5,0.5 --out runs/both"),
     "index": (index, "strop index handbook/ --out handbook.index"),
     "search": (search, 'strop search handbook.index "How long is the notice period?" --k 3'),
     "ask": (answer, 'strop ask runs/tone --index handbook.index "How long is the notice period?"'),

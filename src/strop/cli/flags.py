@@ -129,6 +129,18 @@ def _number(text: str, kind: type[int] | type[float]) -> int | float | str:
         return text
 
 
+def numbers_of(text: str, option: str) -> list[float]:
+    """Return the numbers of `0.5,0.5`.
+
+    Raises:
+        UsageError: one is no number.
+    """
+    try:
+        return [float(number) for number in text.split(",")]
+    except ValueError as e:
+        raise UsageError(f"{option} is {text!r}; write numbers joined by commas, as 0.5,0.5") from e
+
+
 def bounds_of(conditions: Sequence[str], option: str) -> dict[str, float]:
     """Return the numbers of conditions such as `accuracy=0.7`, by measure.
 

@@ -7,6 +7,7 @@ Gao et al. 2021, arXiv:2101.06983).
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -125,7 +126,8 @@ class _MicroBatches(torch.autograd.Function):
         ]
         first = slopes[0][0][0]
         if ctx.collected is not None and _all_are(first, slopes):
-            return None, *(None if g is None else g * first.to(g.dtype) for g in ctx.collected)
+            collected, ctx.collected = ctx.collected, None  # gradients of whole weights are large
+            return None, *_scaled(collected, first)
         gradients: list[Tensor | None] = [None] * len(ctx.trained)
         for micro_batch, slope, state in zip(plan.micro_batches, slopes, ctx.random, strict=True):
             again = _drawing_again(state, micro_batch.tokens.device)
@@ -159,6 +161,13 @@ def _all_are(first: Tensor, slopes: Sequence[Sequence[Tensor]]) -> bool:
     return not has_data(first) or all((s == first).all() for s, *_ in slopes)
 
 
+def _scaled(gradients: list[Tensor | None], factor: Tensor) -> Iterator[Tensor | None]:
+    """Yield each gradient times a number, in its own place, and let go of it."""
+    for i, gradient in enumerate(gradients):
+        gradients[i] = None
+        yield None if gradient is None else gradient.mul_(factor.to(gradient.dtype))
+
+
 def _random_state(device: torch.device) -> list[Tensor]:
     """Return the states of the random generators of the CPU and of `device`."""
     states = [torch.get_rng_state()]
@@ -183,14 +192,29 @@ def _collect(
     trained: Sequence[Tensor],
     into: list[Tensor | None],
 ) -> None:
-    """Add the gradient of <slopes, outputs> to `into`; a tensor without one stays None."""
-    gradients = torch.autograd.grad(outputs, trained, slopes, allow_unused=True)
+    """Add the gradient of <slopes, outputs> to `into`; a tensor without one stays None.
+
+    Each is added as soon as it is there, so that those of whole weights do not stand twice.
+    """
+    hooks = [
+        tensor.register_hook(functools.partial(_added, total))
+        for tensor, total in zip(trained, into, strict=True)
+        if total is not None
+    ]
+    try:
+        gradients = torch.autograd.grad(outputs, trained, slopes, allow_unused=True)
+    finally:
+        for hook in hooks:
+            hook.remove()
     for i, gradient in enumerate(gradients):
-        total = into[i]
-        if total is None:
+        if into[i] is None:
             into[i] = gradient
-        elif gradient is not None:
-            total += gradient
+
+
+def _added(total: Tensor, gradient: Tensor) -> Tensor:
+    """Add a gradient to a total, and return something of its shape that takes no memory."""
+    total += gradient
+    return gradient.new_zeros(()).expand_as(gradient)
 
 
 def _spread(

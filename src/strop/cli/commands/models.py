@@ -1,4 +1,4 @@
-"""`strop models` and `strop quantize`: models at hand, and one stored in few bits."""
+"""`strop models`, `quantize` and `merge`: models at hand, one in few bits, several runs as one."""
 
 from collections import Counter
 from typing import Annotated, Any
@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from strop.cli.flags import numbers_of
 from strop.cli.options import Json
 from strop.cli.output import respond
 from strop.core.system.terminal import bars
@@ -142,3 +143,56 @@ def _choices(groups: list[dict[str, Any]]) -> Table:
     counts = Counter(group["format"] for group in groups)
     table.caption = ", ".join(f"{count} × {name}" for name, count in sorted(counts.items()))
     return table
+
+
+def merge(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Finished runs on one model.")
+    ],
+    out: Annotated[str, typer.Option(help="Folder of the result, which is a run itself.")],
+    weights: Annotated[
+        str | None,
+        typer.Option(help="One number a run, joined by commas. Default: all alike, 1 together."),
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="cat adds the updates exactly, with all their ranks; linear, svd, ties, dare_linear, "
+            "dare_ties, magnitude_prune and their _svd forms as PEFT has them."
+        ),
+    ] = "cat",
+    density: Annotated[
+        float, typer.Option(help="Share of values that ties, dare and magnitude_prune keep.")
+    ] = 0.5,
+    seed: Annotated[int, typer.Option(help="Decides which values dare drops.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is in --out.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Merge the adapters of several runs into one, which strop eval, chat and export take."""
+    from strop.actions import models as action
+
+    numbers = None if weights is None else numbers_of(weights, "--weights")
+
+    def work() -> dict[str, Any]:
+        return action.merge(
+            runs,
+            out,
+            weights=numbers,
+            method=method,
+            density=density,
+            seed=seed,
+            overwrite=overwrite,
+        )
+
+    respond(work, _show_merged, as_json=as_json)
+
+
+def _show_merged(result: dict[str, Any]) -> None:
+    """Print where the result is, and what to do with it."""
+    console = Console()
+    run = result["run"]
+    steps = f"strop eval {run} test.jsonl, strop chat {run}, strop export {run} --to merged"
+    for name, what in (("run", run), ("adapter", result["adapter"]), ("next", steps)):
+        console.print(f"{name:8} {what}", soft_wrap=True, highlight=False)

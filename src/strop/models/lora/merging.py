@@ -132,7 +132,11 @@ def join(model: Any, folders: Sequence[Path], recipe: Recipe, out: Path) -> None
             torch.manual_seed(recipe.seed)
             try:
                 tuned.add_weighted_adapter(
-                    names, [*recipe.weights], _JOINED, combination_type=recipe.method, density=density
+                    names,
+                    [*recipe.weights],
+                    _JOINED,
+                    combination_type=recipe.method,
+                    density=density,
                 )
             except ValueError as e:
                 raise DataError(f"PEFT does not merge these adapters: {e}") from e
