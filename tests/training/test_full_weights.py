@@ -44,7 +44,8 @@ def test_training_is_the_same_with_and_without_acceleration(tmp_path, tiny_model
     before = in_float32(tiny_model)["model"].state_dict()
     names = {key.removeprefix("base_model.model.") for key in trained}
     assert ("model.embed_tokens.weight" in names) == (freeze is None)
-    assert ("model.layers.0.input_layernorm.weight" in names) == (freeze is None)
+    assert ("model.norm.weight" in names) == (freeze is None)
+    assert "model.layers.0.input_layernorm.weight" in names
     assert "model.layers.1.mlp.up_proj.weight" in names
     for name in names:
         assert not torch.equal(trained[f"base_model.model.{name}"], before[name])
