@@ -30,7 +30,7 @@ def updates(run):
 def test_by_cat_the_update_is_the_weighted_sum(tmp_path, runs):
     result = merge([str(r.path) for r in runs], str(tmp_path / "both"), weights=[0.25, -1.5])
     run = strop.Run.open(result["run"])
-    assert result["weights"] == (0.25, -1.5)
+    assert result["weights"] == [0.25, -1.5]
     one, two = map(updates, runs)
     for name, delta in updates(run).items():
         torch.testing.assert_close(delta, 0.25 * one[name] - 1.5 * two[name])

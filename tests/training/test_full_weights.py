@@ -102,7 +102,7 @@ def test_weights_of_32_bits_are_trained_unless_set(tmp_path, tiny_model):
         ({"freeze": "model,lm_head"}, "leaves nothing to train"),
         ({"freeze": "("}, "no regular expression"),
         ({"adapter": "lora", "freeze": "norm"}, "freeze is of adapter none"),
-        ({"optimizer": "adamww"}, "did you mean adamw"),
+        ({"optimizer": "adamww"}, "transformers has adamw"),
         ({"optimizer": "adamw", "trainer": {"optim": "sgd"}}, "are both given"),
     ],
 )

@@ -1,5 +1,6 @@
 """Trainers of all methods: arguments from settings, and what is saved."""
 
+import difflib
 import logging
 import math
 import shutil
@@ -13,13 +14,13 @@ from peft.optimizers import create_loraplus_optimizer
 from peft.utils import load_peft_weights, set_peft_model_state_dict
 from transformers import TrainerState, TrainingArguments, get_scheduler
 from transformers.trainer_utils import EvalLoopOutput
+from transformers.training_args import OptimizerNames
 
 from strop.core.errors import ConfigError, StropError, UnsupportedError
 from strop.core.files import read_json, write_json, writing
 from strop.models.lora import full_weights
 from strop.models.precision import computes_in
 from strop.planning import trainer_arguments
-from strop.planning.problems.adapters import OPTIMIZERS
 from strop.planning.rewards import REINFORCED
 from strop.planning.settings import Settings
 from strop.runs import checkpoints
@@ -210,7 +211,7 @@ def arguments(
         # A float below 1 is a share to TrainingArguments, so a whole number is given.
         "warmup_steps": math.ceil(settings.warmup * total),
         "weight_decay": settings.weight_decay,
-        **({"optim": OPTIMIZERS.get(name, name)} if (name := settings.optimizer) else {}),
+        **({"optim": _optimizer(settings.optimizer)} if settings.optimizer else {}),
         "max_grad_norm": settings.max_grad_norm,
         "per_device_train_batch_size": rows_at_once,
         "per_device_eval_batch_size": rows_at_once,
@@ -247,6 +248,15 @@ def arguments(
             raise
         raise ConfigError(f"trainer: a run does not take {given}: {e}") from e
     return args
+
+
+def _optimizer(name: str) -> str:
+    """Return transformers' name of an optimizer, or raise ConfigError if there is none of this name."""
+    names = {"adamw": "adamw_torch", **{kind.value: kind.value for kind in OptimizerNames}}
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 3) or names
+        raise ConfigError(f"optimizer is {name!r}; transformers has {', '.join(near)}")
+    return names[name]
 
 
 _OPTIM = ("adam_beta1", "adam_beta2", "adam_epsilon", "optim_args")

@@ -1,6 +1,5 @@
 """What is wrong with the settings of an adapter."""
 
-import difflib
 import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -42,8 +41,6 @@ def _kind_problems(settings: "Settings") -> Iterator[str]:
         yield "lora_init has no effect with continue_from; leave one of them out"
 
 
-OPTIMIZERS = {"adamw": "adamw_torch"}
-"""Short names, with transformers' own."""
 FULL_METHODS = ("auto", "sft", "text", "orpo", "simpo")
 """Methods that train all weights; the others compare with the first model, which is then gone."""
 _OF_ADAPTERS = (
@@ -64,7 +61,6 @@ def _full_problems(settings: "Settings") -> Iterator[str]:
             yield f"freeze has {pattern!r}, which is no regular expression: {e}"
     if settings.optimizer and settings.trainer.get("optim"):
         yield "optimizer and trainer.optim are both given; leave one of them out"
-    yield from _optimizer_problems(settings.optimizer)
     if settings.adapter == "lora":
         if settings.frozen:
             yield (
@@ -86,18 +82,6 @@ def _full_problems(settings: "Settings") -> Iterator[str]:
     if given or settings.lora_init != "zero":
         names = ", ".join([*given, *(["lora_init"] if settings.lora_init != "zero" else [])])
         yield f"{names} and adapter none exclude one another; leave one of them out"
-
-
-def _optimizer_problems(name: str | None) -> Iterator[str]:
-    if name is None:
-        return
-    from transformers.training_args import OptimizerNames
-
-    known = [*OPTIMIZERS, *(kind.value for kind in OptimizerNames)]
-    if name not in known:
-        near = difflib.get_close_matches(name, known, 3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
-        yield f"optimizer is {name!r}, which transformers does not know; {hint}"
 
 
 def _module_problems(names: str | list[str]) -> Iterator[str]:
