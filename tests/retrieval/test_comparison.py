@@ -1,8 +1,10 @@
 """Measures of answers with and without documents."""
 
+from xml.etree import ElementTree
+
 import pytest
 
-from strop.retrieval.comparison import measures
+from strop.retrieval.comparison import draw_arms, measures
 from strop.retrieval.prompts import REFUSAL, Shown, parsed, quoting
 from strop.retrieval.raft.questions import QuestionAnswer
 
@@ -38,3 +40,14 @@ def test_a_question_without_an_answer_is_right_where_it_is_refused():
     pair = QuestionAnswer(1, "How long is a mile?", ())
     assert measured(REFUSAL, pair=pair)["exact_match"] == 1
     assert measured("1.6 km", pair=pair)["exact_match"] == 0
+
+
+def test_arms_are_drawn_with_their_numbers_as_text(tmp_path):
+    arms = {
+        name: {"contains": {"value": value, "low": value - 0.1, "high": value + 0.1}}
+        for name, value in (("base", 0.2), ("base + works", 0.7))
+    }
+    draw_arms(tmp_path / "arms.svg", {"rows": 40, "arms": arms})
+    svg = ElementTree.fromstring((tmp_path / "arms.svg").read_text())
+    assert svg.get("aria-label") == "Right answers to 40 questions: base 20 %; base + works 70 %"
+    assert len(svg.findall("{http://www.w3.org/2000/svg}circle")) == 2

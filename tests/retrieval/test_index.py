@@ -11,6 +11,7 @@ import pytest
 from strop.core.errors import ConfigError, DataError
 from strop.retrieval.building import Indexing, build_index
 from strop.retrieval.index import Index, best, fuse
+from tests.tiny.pdf import pdf
 
 HANDBOOK = """# Handbook
 
@@ -140,6 +141,14 @@ def test_a_folder_without_documents_is_refused(tmp_path):
     (tmp_path / "docs").mkdir()
     with pytest.raises(DataError, match="holds no files"):
         built(tmp_path / "docs")
+
+
+def test_a_page_of_a_pdf_is_found_by_its_text(docs):
+    (docs / "manual.pdf").write_bytes(pdf("The pump is red.", "The valve opens at noon."))
+    summary, path = built(docs)
+    assert summary["skipped"] == {}
+    hit = Index(path).search("When does the valve open?", 1)[0]
+    assert (hit.text, hit.source) == ("The valve opens at noon.", "manual.pdf#page=2")
 
 
 def test_a_scanned_pdf_is_named_and_the_rest_is_indexed(docs):

@@ -1,5 +1,7 @@
 """Indexing documents, searching them, asking about them."""
 
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +179,7 @@ def compare(
     source: Path,
     *,
     raft: str | None = None,
+    picture: Path | None = None,
     progress: Progress = silent,
     **options: Any,
 ) -> dict[str, Any]:
@@ -187,6 +190,7 @@ def compare(
         folder: of an index of the documents.
         source: file of questions with answers.
         raft: folder of a run that was trained on rows of `strop raft`.
+        picture: SVG file to write: right answers of each arm.
         progress: called while models answer.
         options: fields of `strop.retrieval.comparison.Comparing`, and `k`, `threshold`, `timeout`.
 
@@ -194,7 +198,8 @@ def compare(
         StropError: a run, the index or the questions cannot be used.
     """
     from strop.core.errors import ConfigError
-    from strop.retrieval.comparison import Comparing, compare_retrieval
+    from strop.core.files import check_new
+    from strop.retrieval.comparison import Comparing, compare_retrieval, draw_arms
     from strop.retrieval.evidence import Retrieving
     from strop.retrieval.index import Index
     from strop.retrieval.raft.questions import question_answers
@@ -202,10 +207,66 @@ def compare(
 
     if raft is not None and not Run.is_at(Path(raft)):
         raise ConfigError(f"--raft {raft} is no run folder; train one on the rows of strop raft")
+    if picture is not None:
+        check_new(picture, overwrite=True)
     names = ("k", "threshold", "timeout")
     retrieving = Retrieving(**{name: options.pop(name) for name in names if name in options})
     how = Comparing(retrieving, progress=progress, **options)
     questions, notes = question_answers(source)
     index = Index(folder)
     result = compare_retrieval(run, index, questions, how, raft)
+    if picture is not None:
+        draw_arms(picture, result)
     return {**result, "notes": [*notes, *index.notes]}
+
+
+def teach(
+    docs: Path,
+    out: Path,
+    settings: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    composition: Mapping[str, int] | None = None,
+    shown: Callable[[], AbstractContextManager[Progress]] = lambda: nullcontext(silent),
+    **options: Any,
+) -> dict[str, Any]:
+    """Train a model on documents and what is written about them, and measure what it learned.
+
+    The files that it is trained on lie in OUT.teach; a stopped command goes on where it was.
+
+    Args:
+        docs: a file or folder.
+        out: folder of the run.
+        settings: fields of `Settings` that are set, `model` among them.
+        overwrite: train anew; what the writer wrote stays.
+        composition: fields of `strop.retrieval.teach.writing.Composition` that are set.
+        shown: gives a progress while documents are read and written about, and while the model is
+            measured; training shows its own.
+        options: fields of `strop.retrieval.teach.course.Teaching`.
+
+    Raises:
+        StropError: documents, questions, the writer, the settings or the model cannot be used.
+    """
+    from strop.actions.train import train
+    from strop.models.loading import load_tokenizer
+    from strop.planning.settings import Settings
+    from strop.retrieval.teach import course
+    from strop.retrieval.teach.material import HELD_OUT
+    from strop.retrieval.teach.writing import Composition
+    from strop.runs.run import Run
+
+    how = course.Teaching(**options, composition=Composition(**(composition or {})))
+    explicit = course.settings_of(settings)
+    defaults = Settings.read(explicit)
+    run, folder = Run(out), out.with_name(f"{out.name}.teach")
+    tokenizer = load_tokenizer(defaults.model)
+    with shown() as progress:
+        prepared = course.prepare(docs, folder, how, tokenizer, defaults.seed, progress)
+    course.check_same_material(run, folder, overwrite=overwrite)
+    begun = Run.is_at(out) and run.began and not overwrite
+    if not begun or not run.finished:
+        explicit |= {"data": prepared.material.sources, "out": str(out)}
+        explicit |= {"held_out": str(folder / HELD_OUT)}
+        train(explicit, resume=out if begun else None, overwrite=overwrite)
+    with shown() as progress:
+        return course.taught(run, prepared, progress)

@@ -19,7 +19,7 @@ from strop.cli.commands.predict import predict
 from strop.cli.commands.report import report
 from strop.cli.commands.serve import serve
 from strop.cli.commands.sweep import sweep
-from strop.cli.commands.train import DIVERGED, train
+from strop.cli.commands.train import DIVERGED, teach, train
 from strop.cli.flags import UsageError
 from strop.cli.options import Json
 from strop.cli.output import fail, replace_unknown_characters, respond
@@ -119,6 +119,10 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "search": (search, 'strop search handbook.index "How long is the notice period?" --k 3'),
     "ask": (answer, 'strop ask runs/tone --index handbook.index "How long is the notice period?"'),
     "raft": (raft, "strop raft questions.jsonl --index handbook.index --out rows.jsonl"),
+    "teach": (
+        teach,
+        "strop teach handbook/ --model smollm2-135m-instruct --questions facts.jsonl --out runs/book",
+    ),
     "compare": (
         compare,
         "strop compare runs/tone questions.jsonl --index handbook.index --raft runs/raft",

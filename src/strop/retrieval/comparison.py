@@ -21,6 +21,8 @@ from strop.retrieval.evidence import Evidence, Retrieving, evidence
 from strop.retrieval.index import Hit, Index
 from strop.retrieval.prompts import Parsed, Shown, has_answer, parsed, prompt_text
 from strop.retrieval.raft.questions import QuestionAnswer
+from strop.runs.report.page import write_picture
+from strop.runs.report.plots import shares_plot
 from strop.runs.run import Run
 
 WORKS, IRRELEVANT, DOWN = "works", "irrelevant", "down"
@@ -115,6 +117,13 @@ def compare_retrieval(
             "threshold": how.retrieving.threshold,
         },
     }
+
+
+def draw_arms(file: Path, result: Mapping[str, Any]) -> None:
+    """Write a picture of the share of each arm's answers that have the right one, with intervals."""
+    shares = {arm: measures["contains"] for arm, measures in result["arms"].items()}
+    title = f"Right answers to {result['rows']:,} questions"
+    write_picture(file, shares_plot(title, {}, shares, left=150))
 
 
 def _drawn(questions: Sequence[QuestionAnswer], how: Comparing) -> list[QuestionAnswer]:

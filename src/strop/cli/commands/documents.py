@@ -162,6 +162,9 @@ def compare(
     ] = 0.5,
     max_tokens: Annotated[int, typer.Option(help="Most tokens of an answer.")] = 96,
     seed: Annotated[int, typer.Option(help="Of questions, irrelevant passages, intervals.")] = 0,
+    picture: Annotated[
+        Path | None, typer.Option(help="SVG file to write: right answers of each arm.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure base and tuned with retrieval that works, misleads or is down, and without."""
@@ -174,6 +177,7 @@ def compare(
                 folder,
                 source,
                 raft=raft_run,
+                picture=picture,
                 limit=limit,
                 k=k,
                 threshold=threshold,

@@ -1,4 +1,4 @@
-"""`strop train`: gathers the settings of a run, and shows where the run is."""
+"""`strop train`, `strop teach`: gather the settings of a run, and show where the run is."""
 
 import functools
 from collections.abc import Mapping
@@ -12,6 +12,9 @@ from strop.cli.flags import UsageError, from_text, read_yaml
 from strop.cli.options import Json
 from strop.cli.output import respond
 from strop.cli.settings_command import with_settings
+from strop.core.system.terminal import bars
+from strop.core.system.visible import visible
+from strop.metrics.names import format_measure
 from strop.planning.settings import described
 
 STOPPED = 130
@@ -103,3 +106,100 @@ def show(result: dict[str, Any]) -> None:
         steps = f"strop train --resume {run}"
     for name, what in (("run", run), ("report", result["report"]), ("next", steps)):
         console.print(f"{name:7} {what}", soft_wrap=True, highlight=False)
+
+
+@with_settings
+def teach(
+    docs: Annotated[
+        Path, typer.Argument(help="A file or folder of text, Markdown, HTML, PDF, DOCX, JSONL.")
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Run folder; the same command again goes on where it stopped.")
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="A packaged model, a folder, a GGUF file or a hub name.")
+    ] = None,
+    writer: Annotated[
+        str | None,
+        typer.Option(help="Model or OpenAI-style address that writes about the documents."),
+    ] = None,
+    writer_model: Annotated[str | None, typer.Option(help="Its name at that address.")] = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(help='Questions in several wordings: {"questions": ["…"], "answer": "…"}.'),
+    ] = None,
+    replay: Annotated[
+        str | None,
+        typer.Option(
+            help="General text mixed in against forgetting, with its share of the tokens, as "
+            "general.txt:0.1; 0: none. Default: packaged text, 0.2."
+        ),
+    ] = None,
+    each: Annotated[int, typer.Option(help="Questions the writer tries for each chunk.")] = 4,
+    wordings: Annotated[int, typer.Option(help="Further wordings of each question.")] = 3,
+    paraphrases: Annotated[int, typer.Option(help="Paraphrases of each chunk.")] = 2,
+    implications: Annotated[int, typer.Option(help="Sentences that follow from each.")] = 2,
+    chunks: Annotated[int | None, typer.Option(help="Write about so many chunks only.")] = None,
+    chunk_tokens: Annotated[int, typer.Option(help="Most tokens of a chunk.")] = 256,
+    config: Annotated[
+        Path | None, typer.Option(help="Settings in YAML; flags override them.")
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Train anew; what was written stays.")
+    ] = False,
+    as_json: Json = False,
+    **given: Any,
+) -> None:
+    """Train a model on documents so that it knows them, and measure what it learned and forgot.
+
+    It is trained on the documents, on questions in several wordings (of a writer or a file), and
+    on general text; wordings that are not trained on measure what it learned. Exit code 130: it
+    was interrupted, and the same command goes on.
+    """
+    given.update({} if model is None else {"model": model})
+
+    def work() -> dict[str, Any]:
+        from strop.actions.documents import teach as action
+
+        counts = {"wordings": wordings, "paraphrases": paraphrases, "implications": implications}
+        return action(
+            docs,
+            out,
+            settings_from(given, config),
+            overwrite=overwrite,
+            composition={"questions": each, **counts},
+            writer=writer,
+            writer_model=writer_model,
+            questions=questions,
+            replay=replay,
+            chunk_tokens=chunk_tokens,
+            chunks=chunks,
+            shown=functools.partial(bars, quiet=as_json),
+        )
+
+    if not respond(work, _show_taught, as_json=as_json)["finished"]:
+        raise typer.Exit(STOPPED)
+
+
+def _show_taught(result: dict[str, Any]) -> None:
+    """Print what was trained on, what was learned, and what was forgotten."""
+    lines = [
+        f"{result['facts']:,} facts in {result['wordings']:,} wordings, {result['held_out']:,} more "
+        f"held out; {result['synthetic_tokens']:,} synthetic tokens beside "
+        f"{result['document_tokens']:,} of the documents",
+        *(f"dropped: {count:,} because {why}" for why, count in result["dropped"].items()),
+        *result["notes"],
+    ]
+    if result["finished"]:
+        for name in ("recall", "exact_match", "token_f1"):
+            before, after = (result[name][side] for side in ("before", "after"))
+            lines.append(
+                f"{name:12} {format_measure(before, True)} -> {format_measure(after, True)}"
+            )
+        lines.append(f"perplexity of general text {100 * result['forgetting']:+.1f} %")
+    if "picture" in result:
+        lines.append(f"picture {result['picture']}")
+    lines.append(f"run     {result['run']}")
+    console = Console()
+    for line in lines:
+        console.print(visible(line), soft_wrap=True, highlight=False, markup=False)

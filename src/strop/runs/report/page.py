@@ -36,6 +36,15 @@ def write_page(file: Path, template: str, **context: Any) -> None:
         scratch.write_text(text, encoding="utf-8")
 
 
+def write_picture(file: Path, svg: Markup) -> None:
+    """Write a picture as an SVG file that has its own style sheet, whole or not at all."""
+    style = (_FOLDER / "style.css").read_text(encoding="utf-8")
+    start, rest = str.split(svg, ">", 1)  # as text, which is not escaped again
+    head = start.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"', 1) + ">"
+    with written_whole(file) as scratch:
+        scratch.write_text(f"{head}><style><![CDATA[{style}]]></style>{rest}", encoding="utf-8")
+
+
 @functools.cache
 def _environment() -> Environment:
     return Environment(

@@ -37,13 +37,15 @@ def shares_plot(
 
     Args:
         title: what the shares are.
-        before: measures by name; names without one have no square.
+        before: measures by name; names without one have no square. Empty draws one value of each.
         after: measures by name.
         left: width of the names.
     """
     height, right = 26 * len(after) + 34, 610
     summary = "; ".join(
         f"{name} {_percent(before.get(name))} before, {_percent(of)} after"
+        if before
+        else f"{name} {_percent(of)}"
         for name, of in after.items()
     )
     svg = picture(640, height, f"{title}: {summary}", "shares")
