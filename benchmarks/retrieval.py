@@ -6,12 +6,15 @@ over the 2,067 passages of SQuAD's development set, by words, by meaning, and fu
 with a title and a text. `size`: chunks of about 120 words put together from the sentences of these
 passages, indexed and searched in one process; bm25s alone is given the same texts, tokenised by itself.
 `peers`: PYTHON is an interpreter with sentence-transformers and faiss-cpu, which embeds the same passages.
+`weights`: the weight of meaning in fusion and the logistic of relevance, chosen anew on one half of the
+questions and compared with the shipped ones on the other. `file`: one text file of 100 MB, to its end.
 """
 
 import argparse
 import json
 import random
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -24,8 +27,8 @@ from compare import HERE, RESULTS, circumstances
 
 from strop.core.files import read_json, write_json
 from strop.retrieval.building import Indexing, build_index
-from strop.retrieval.index import Index
-from strop.retrieval.relevance import THRESHOLD, relevances
+from strop.retrieval.index import Index, fuse
+from strop.retrieval.relevance import THRESHOLD, WITH_MEANING, coverage, relevances
 
 SQUAD = HERE.parent / ".cache" / "data" / "squad.json"
 MODEL = "all-minilm-l6-v2"
@@ -50,6 +53,10 @@ def main() -> None:
             results["recall"] = recall(work) | circumstances()
         if "size" in options.parts:
             results["size"] = size(work, options.chunks) | circumstances()
+        if "weights" in options.parts:
+            results["weights"] = weights(work) | circumstances()
+        if "file" in options.parts:
+            results["file"] = one_file(work) | circumstances()
     if "peers" in options.parts:
         words = [options.peers, str(HERE / "retrieval_peer.py"), str(SQUAD)]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
@@ -122,12 +129,117 @@ def separation(
     }
 
 
+FUSION_WEIGHTS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+def weights(work: Path) -> dict[str, Any]:
+    """Return recall and separation on half of the questions, by weights chosen on the other half."""
+    passages, questions = squad()
+    half = len(questions) // 2
+    table: dict[str, Any] = {"questions": half}
+    for folder in ("sentence", "static"):
+        index = Index(work / folder)
+        assert index.embedder is not None
+        ranks = [index.rankings(question) for question, _ in questions]
+
+        def recall_by(weight: float, part: slice) -> float:
+            first = [
+                list(fuse([np.array(r["words"]), np.array(r["meaning"])], [1.0, weight]))[:50]
+                for r in ranks[part]  # noqa: B023 (called inside the loop)
+            ]
+            return share([rows(index, numbers) for numbers in first], questions[part])  # noqa: B023
+
+        chosen = max(FUSION_WEIGHTS, key=lambda weight: recall_by(weight, slice(0, half)))
+        shipped = index.embedder.trust
+        rest = slice(half, None)
+        table[folder] = {
+            "shipped": shipped,
+            "chosen": chosen,
+            "recall_shipped": recall_by(shipped, rest),
+            "recall_chosen": recall_by(chosen, rest),
+        }
+        print(folder, table[folder], flush=True)
+    table["relevance"] = relevance_weights(Index(work / "sentence"), passages, questions)
+    return table
+
+
+def relevance_weights(
+    index: Index, passages: list[tuple[str, str]], questions: list[tuple[str, int]]
+) -> dict[str, Any]:
+    """Return how well two logistics tell questions apart on the second half: shipped, and refitted."""
+    inside, outside = [], []
+    for question, right in questions:
+        hits = index.search(question, 100)
+        titles = [passages[int(hit.source.rsplit(":", 1)[1]) - 1][0] for hit in hits]
+        others = [h for h, title in zip(hits, titles, strict=True) if title != passages[right][0]]
+        for features, some in ((inside, hits), (outside, others)):
+            features.append(
+                [(1.0, coverage(index, question, h), h.dense or 0.0) for h in some[:SHOWN]]
+            )
+    half = len(questions) // 2
+    x = np.array([rows[0] for part in (inside, outside) for rows in part[:half] if rows])
+    y = np.array([1.0] * half + [0.0] * (len(x) - half))
+    fitted = np.zeros(3)
+    for _ in range(50):  # Newton's method
+        p = 1 / (1 + np.exp(-x @ fitted))
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + 1e-6 * np.eye(3)
+        fitted += np.linalg.solve(hessian, x.T @ (y - p))
+    shipped = np.array([WITH_MEANING.bias, WITH_MEANING.words, WITH_MEANING.meaning])
+
+    def ranked_right(logistic: Any) -> float:
+        first, second = (
+            np.array(
+                [
+                    max((float(np.array(row) @ logistic) for row in rows), default=-1e9)
+                    for rows in part
+                ]
+            )
+            for part in (inside[half:], outside[half:])
+        )
+        return float(np.mean(first[:, None] > second[None]))
+
+    return {
+        "shipped": shipped.tolist(),
+        "fitted": fitted.tolist(),
+        "ranked_right_shipped": ranked_right(shipped),
+        "ranked_right_fitted": ranked_right(fitted),
+    }
+
+
+def one_file(work: Path) -> dict[str, Any]:
+    """Return seconds and peak memory of indexing one text file of 100 MB by words, to its last line."""
+    passages, _ = squad()
+    folder = work / "one"
+    folder.mkdir(exist_ok=True)
+    with (folder / "large.txt").open("w") as file:
+        size, number = 0, 0
+        while size < 100_000_000:
+            size += file.write(f"{passages[number % len(passages)][1]} Mark {number}.\n\n")
+            number += 1
+    start = time.perf_counter()
+    summary = build_index(folder, work / "one.index", Indexing(embedder="none"))
+    seconds = time.perf_counter() - start
+    (hit,) = Index(work / "one.index").search(f"Mark {number - 1}", 1)
+    return {
+        "bytes": (folder / "large.txt").stat().st_size,
+        "chunks": summary["chunks"],
+        "seconds": seconds,
+        "peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        "last_found": f"Mark {number - 1}." in hit.text,
+    }
+
+
+def rows(index: Index, numbers: list[int]) -> list[int]:
+    """Return the rows of the first chunks, each once."""
+    of_chunks = [int(index.chunks[i]["source"].rsplit(":", 1)[1]) - 1 for i in numbers]
+    return list(dict.fromkeys(of_chunks))[:K]
+
+
 def ranked(index: Index, question: str) -> dict[str, list[int]]:
     """Return the rows of the first five hits by each ranking and fused."""
     ways: dict[str, list[int]] = {}
     for way, rankings in index.rankings(question).items():
-        numbers = [int(index.chunks[i]["source"].rsplit(":", 1)[1]) - 1 for i in rankings[:50]]
-        ways[way] = list(dict.fromkeys(numbers))[:K]
+        ways[way] = rows(index, rankings[:50])
     return ways
 
 

@@ -18,6 +18,10 @@ def page() -> str:
     texts = [
         part(results) for name, part in (("recall", recall), ("size", size)) if name in results
     ]
+    parts = {"question_generation": question_generation, "teach": teach, "raft": raft}
+    for name, part in parts.items():
+        if measured := read(f"cpu/{name}.json"):
+            texts.append(part(measured))
     block = "\n\n".join(texts) or "No results have been recorded yet."
     text = PAGE.read_text(encoding="utf-8")
     return BLOCK.sub(lambda match: f"{match[1]}\n{block}\n\n{match[2]}", text)
@@ -73,6 +77,78 @@ def size(results: dict[str, Any]) -> str:
         f"{results['index_bytes'] / 1e6:,.0f} MB; one more row is taken in within "
         f"{results['update_seconds']:.0f} s.\n\n{rows_of(cells)}"
     )
+
+
+def question_generation(results: dict[str, Any]) -> str:
+    """Return how fast questions about documents are drawn."""
+    seconds = results["median_seconds"]
+    return (
+        f"{results['each']} questions about each of {results['rows'] // results['each']} passages, "
+        f"{results['tokens']} tokens each, by {results['model']} in bfloat16 ({machine(results)}): "
+        f"{seconds['sampler']:.1f} s by the sampler, {seconds['generate']:.1f} s by `generate` row by "
+        f"row, {results['times_as_fast']:.1f} times as long."
+    )
+
+
+ARMS = {
+    "raw": "raw text",
+    "teach-1": "`strop teach`, 1 wording",
+    "teach-3": "`strop teach`, 3 wordings",
+    "teach": "`strop teach`, 6 wordings",
+    "retrieval": "base, documents retrieved",
+}
+
+
+def teach(results: dict[str, Any]) -> str:
+    """Return what a handbook taught."""
+    texts = []
+    for model, arms in results.items():
+        cells = [
+            ["", "right before", "right after", "95 %", "perplexity of general text", "minutes"]
+        ]
+        for name, arm in ((name, arms[name]) for name in ARMS if name in arms):
+            before, after = arm["recall"]["before"], arm["recall"]["after"]
+            forgetting = f"{100 * arm['forgetting']:+.1f} %" if "forgetting" in arm else ""
+            cells.append(
+                [
+                    ARMS[name],
+                    f"{before['value']:.0%}",
+                    f"{after['value']:.0%}",
+                    f"{after['low']:.0%} to {after['high']:.0%}",
+                    forgetting,
+                    f"{arm['seconds'] / 60:.0f}",
+                ]
+            )
+        texts.append(
+            f"A fictional handbook of 60 facts, asked in 120 wordings that are not trained on, {model} "
+            f"({machine(next(iter(arms.values())))}).\n\n{rows_of(cells)}"
+        )
+    return "\n\n".join(texts)
+
+
+def raft(results: dict[str, Any]) -> str:
+    """Return the arms of retrieval and training together."""
+    texts = []
+    for model, parts in results.items():
+        if "compare" not in parts:
+            continue
+        compared = parts["compare"]
+        cells = [["", "has the right answer", "cites it", "refuses", "unsupported"]]
+        for name, arm in compared["arms"].items():
+            shares = (arm.get(m) for m in ("contains", "cited", "refused", "hallucinated"))
+            cells.append([name, *("" if of is None else interval(of) for of in shares)])
+        texts.append(
+            f"{compared['rows']} questions about articles of the Constitution of India that no model "
+            f"was trained on, {model} ({machine(compared)}); the right document is shown for "
+            f"{compared['retrieval']['answer_shown']:.0%}.\n\n{rows_of(cells)}"
+        )
+    return "\n\n".join(texts)
+
+
+def interval(of: dict[str, Any]) -> str:
+    """Return a share with its interval."""
+    ends = "" if of["low"] is None else f" ({100 * of['low']:.0f} to {100 * of['high']:.0f})"
+    return f"{100 * of['value']:.0f} %{ends}"
 
 
 if __name__ == "__main__":

