@@ -1,6 +1,7 @@
 """Documents behind a server: what a chat is shown, what is searched, what an answer carries."""
 
 import asyncio
+import base64
 import json
 import signal
 import subprocess
@@ -9,13 +10,17 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import numpy as np
 import openai
 import pytest
+import torch
 
+import strop
 from strop.core.errors import MissingPackageError
 from strop.models.packaged import PACKAGED, find_parts
 from strop.retrieval.building import Indexing, build_index
 from strop.retrieval.evidence import Retrieving
+from strop.retrieval.index import Index
 from strop.retrieval.prompts import INSTRUCTION
 from strop.serving.documents import Documents
 from strop.serving.requests import RequestError
@@ -96,6 +101,26 @@ def test_a_search_that_cannot_be_read_is_refused(docs, body):
 
 
 @pytest.mark.slow
+def test_embeddings_are_the_vectors_of_the_model_that_indexed(docs, tiny_model, tmp_path):
+    """The last resort: mean hidden states of a language model, in floats and in base64."""
+    build_index(docs, tmp_path / "index", Indexing(embedder=str(tiny_model)))
+    index = Index(tmp_path / "index")
+    model, tokenizer = strop.load(tiny_model)
+    documents = Documents(tmp_path / "index", Retrieving())
+    reply = asyncio.run(documents.embeddings({"input": ["the limit", "lunch"]}))
+    first = np.array(reply["data"][0]["embedding"], np.float32)
+    ids = torch.tensor([tokenizer("the limit")["input_ids"]])
+    with torch.inference_mode():
+        mean = model.base_model(input_ids=ids).last_hidden_state[0].float().mean(0)
+    assert np.allclose(first, mean / mean.norm(), atol=1e-5)
+    packed = asyncio.run(documents.embeddings({"input": "lunch", "encoding_format": "base64"}))
+    second = np.frombuffer(base64.b64decode(packed["data"][0]["embedding"]), "<f4")
+    assert np.allclose(second, reply["data"][1]["embedding"], atol=1e-6)
+    hits = index.search("The limit for lunch is 9 units.", 8)
+    assert hits[0].document == "lunch.txt"
+    assert all(hit.dense is not None for hit in hits)
+
+
 def test_a_server_cites_searches_and_answers_by_itself(docs):
     try:
         find_parts(NAME, PACKAGED[NAME])
