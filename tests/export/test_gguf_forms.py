@@ -18,7 +18,7 @@ from strop.exporting.certify.open_llama_cpp import look
 from strop.exporting.certify.record import record_reference
 from strop.exporting.gguf.base_file import GgufBase
 from strop.exporting.gguf.quant_spec import forms
-from strop.exporting.gguf.types import FILE_TYPES, decode, encode, fitting
+from strop.exporting.gguf.types import FILE_TYPES, decode, encode, fitting, with_more_bits
 from strop.exporting.weights.sketches import ROUNDING
 from strop.training import Run
 from tests.tiny.saved import trained
@@ -56,6 +56,17 @@ def test_rows_that_no_large_block_divides_get_the_format_of_small_blocks():
     assert fitting(Type.Q4_K, (8,)) == Type.F32
 
 
+def test_the_medium_formats_give_more_bits_where_llama_cpp_does():
+    parts = ("attn_v.weight", "ffn_down.weight", "attn_q.weight")
+    names = [f"blk.{block}.{part}" for block in range(16) for part in parts]
+    chosen = [name for name in names if with_more_bits("q4_k_m", name, 16, tied=True)]
+    blocks = (0, 1, 4, 7, 10, 13, 14, 15)
+    assert chosen == [f"blk.{block}.{part}" for block in blocks for part in parts[:2]]
+    assert with_more_bits("q5_k_m", "token_embd.weight", 16, tied=True)
+    assert not with_more_bits("q5_k_m", "token_embd.weight", 16, tied=False)
+    assert not with_more_bits("q4_k", "output.weight", 16, tied=False)
+
+
 @pytest.fixture(autouse=True)
 def separate_cache(tmp_path, monkeypatch):
     """Keep the bases of tiny models out of the user's cache."""
@@ -85,9 +96,10 @@ def updated_weights(run):
 @pytest.mark.slow
 def test_k_quants_are_certified(tmp_path):
     run = trained("llama3", tmp_path, sizes={"hidden_size": 256, "intermediate_size": 512})
-    for exported in export(run, "gguf", quant="q6_k,q5_k,q4_k", out=tmp_path):
+    for exported in export(run, "gguf", quant="q6_k,q5_k,q4_k_m", out=tmp_path):
         kinds = {t.tensor_type.name for t in GGUFReader(exported.path / "model.gguf").tensors}
-        assert exported.format.upper() in kinds
+        assert kinds >= {exported.format.removesuffix("_m").upper()}
+        assert "Q6_K" in kinds or not exported.format.endswith("_m")
         assert exported.certificate.passed, exported.certificate.faults
 
 

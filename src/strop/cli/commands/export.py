@@ -20,7 +20,7 @@ def export(
     quant: Annotated[
         str,
         typer.Option(
-            help="Variants of gguf and ollama: formats such as q8_0,q4_k; dynamic-1.10, formats by "
+            help="Variants of gguf and ollama: formats such as q8_0,q4_k_m; dynamic-1.10, formats by "
             "sensitivity in 1.10 times the bytes of q4_0; adapter, the adapter alone."
         ),
     ] = "f16",

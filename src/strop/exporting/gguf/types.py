@@ -13,9 +13,11 @@ FILE_TYPES = {
     "bf16": (Type.BF16, LlamaFileType.MOSTLY_BF16),
     "q8_0": (Type.Q8_0, LlamaFileType.MOSTLY_Q8_0),
     "q6_k": (Type.Q6_K, LlamaFileType.MOSTLY_Q6_K),
+    "q5_k_m": (Type.Q5_K, LlamaFileType.MOSTLY_Q5_K_M),
     "q5_1": (Type.Q5_1, LlamaFileType.MOSTLY_Q5_1),
     "q5_k": (Type.Q5_K, LlamaFileType.MOSTLY_Q5_K_S),
     "q5_0": (Type.Q5_0, LlamaFileType.MOSTLY_Q5_0),
+    "q4_k_m": (Type.Q4_K, LlamaFileType.MOSTLY_Q4_K_M),
     "q4_1": (Type.Q4_1, LlamaFileType.MOSTLY_Q4_1),
     "q4_k": (Type.Q4_K, LlamaFileType.MOSTLY_Q4_K_S),
     "q4_0": (Type.Q4_0, LlamaFileType.MOSTLY_Q4_0),
@@ -55,6 +57,30 @@ def fitting(preferred: Type, shape: tuple[int, ...]) -> Type:
         if shape[-1] % GGML_QUANT_SIZES[kind][0] == 0:
             return kind
     return Type.F16
+
+
+def with_more_bits(quant: str, name: str, depth: int, *, tied: bool) -> bool:
+    """Return whether a tensor gets Q6_K in a file of a format that ends in `_m`.
+
+    llama.cpp's rule: the head, and of the values of attention and the last matrices of MLPs those of
+    the first eighth of the blocks, of the last, and of every third between.
+
+    Args:
+        quant: a name of `FILE_TYPES`.
+        name: GGUF's, of the tensor.
+        depth: blocks of the model.
+        tied: the embedding is the head.
+    """
+    if not quant.endswith("_m"):
+        return False
+    if name == ("token_embd.weight" if tied else "output.weight"):
+        return True
+    _, _, place = name.partition("blk.")
+    index, _, part = place.partition(".")
+    if part not in ("attn_v.weight", "ffn_down.weight"):
+        return False
+    block, eighth = int(index), depth // 8
+    return block < eighth or block >= 7 * depth // 8 or (block - eighth) % 3 == 2
 
 
 def row_bytes(kind: Type, width: int) -> int:

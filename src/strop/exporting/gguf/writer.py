@@ -74,9 +74,18 @@ class GgufFile:
         self._scaling = scaling if kind == Type.Q8_0 and not mixed else None
         activation_stats = {} if scaling is None else scaling.activation_stats
         self._importance = mixed.importance if mixed else activation_stats
+        tensors, depth = list(self._named()), assets.text_config.num_hidden_layers
+        tied = not any(named == "output.weight" for _, named, _ in tensors)
+
+        def type_of(name: str, named: str, shape: tuple[int, ...]) -> Type:
+            if name in types:
+                return types[name]
+            more = gguf_types.with_more_bits(quant, named, depth, tied=tied)
+            return gguf_types.fitting(Type.Q6_K if more else kind, shape)
+
         self.tensors = [
-            Planned(named, name, shape, types.get(name) or gguf_types.fitting(kind, shape))
-            for name, named, shape in self._named()
+            Planned(named, name, shape, type_of(name, named, shape))
+            for name, named, shape in tensors
         ]
         self.rotary = dict(architectures.rotary_tensors(assets.text_config))
 

@@ -1,0 +1,1 @@
+"""The way over from other tools: their calls, done by strop."""
