@@ -14,7 +14,7 @@ from strop.cli.commands.documents import answer, compare, index, raft, search
 from strop.cli.commands.evaluate import evaluate
 from strop.cli.commands.export import export, push
 from strop.cli.commands.models import merge, models, quantize
-from strop.cli.commands.plan import plan
+from strop.cli.commands.plan import import_config, plan
 from strop.cli.commands.predict import predict
 from strop.cli.commands.report import report
 from strop.cli.commands.serve import serve
@@ -99,6 +99,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "diagnose": (diagnose, "strop diagnose runs/tone"),
     "models": (models, "strop models models/ --json"),
     "plan": (plan, "strop plan rows.jsonl --memory 4GB --time 20m"),
+    "import-config": (import_config, "strop import-config axolotl.yml --out settings.yaml"),
     "train": (train, "strop train rows.jsonl --out runs/tone --epochs 2"),
     "sweep": (
         sweep,

@@ -1,1 +1,1 @@
-"""The way over from other tools: their calls, done by strop."""
+"""The way over from other tools: their calls, and their configurations read as settings."""

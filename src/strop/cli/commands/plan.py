@@ -1,4 +1,4 @@
-"""`strop plan`: a table of what a training would do, why, and what it would take."""
+"""`strop plan` and `strop import-config`: what a training would do, and settings of other tools."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -98,3 +98,58 @@ def _size(row: dict[str, Any]) -> str:
     from strop.core.system.disk import format_size
 
     return f"{format_size(row['peak'])}, " if row["peak"] else ""
+
+
+def import_config(
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="Of Axolotl, LLaMA-Factory or Unsloth, YAML or JSON."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="YAML file to write. Default: it is printed.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn a training configuration of another tool into settings for strop train --config.
+
+    Each key that has no counterpart is named, with why and with the way that strop has.
+    """
+    from strop.core.files import check_new, written_whole
+
+    def work() -> dict[str, Any]:
+        import dataclasses
+
+        import yaml
+
+        from strop.compat.configs import import_config as imported
+
+        if out is not None:
+            check_new(out, overwrite=overwrite)
+        config = imported(file)
+        text = yaml.safe_dump(config.settings, sort_keys=False, allow_unicode=True)
+        if out is not None:
+            with written_whole(out) as scratch:
+                scratch.write_text(text, encoding="utf-8")
+        return {
+            **dataclasses.asdict(config),
+            "out": None if out is None else str(out),
+            "yaml": text,
+        }
+
+    respond(work, _show_imported, as_json=as_json)
+
+
+def _show_imported(result: dict[str, Any]) -> None:
+    """Print the settings or where they are, and on standard error what is not in them."""
+    console = Console(stderr=True)
+    lines = [f"# {len(result['settings'])} settings from a configuration of {result['source']}"]
+    lines += [f"# without counterpart: {one['key']}: {one['reason']}" for one in result["left_out"]]
+    lines += [f"# not needed: {one['key']}: {one['reason']}" for one in result["unneeded"]]
+    for line in lines:
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    if result["out"] is None:
+        typer.echo(result["yaml"], nl=False)
+    else:
+        named = "" if "data" in result["settings"] else "rows.jsonl "
+        typer.echo(f"strop train {named}--config {result['out']}")
