@@ -99,6 +99,7 @@ def plan_step(
     budgets = BUDGETS if micro_batch_tokens is None else (micro_batch_tokens,)
     memory_now, layers = now or _memory_now(model), len(model.base_model.layers)
     room = (1 - RESERVE) * free.bytes
+    whole = _embedding_bytes(model) if settings.train_embeddings else 0
     for kind in modes:
         rank = max(settings.rank, *settings.rank_pattern.values(), 1)
         rank = 0 if settings.adapter == "none" else rank
@@ -108,7 +109,7 @@ def plan_step(
         for budget in budgets:
             worst = drawn.worst(budget)
             cut = worst < drawn.most
-            shared = memory_now.missing + drawn.compiled(memory, budget)
+            shared = memory_now.missing + drawn.compiled(memory, budget) + whole
             most = memory(layers, worst, min(worst, drawn.most_labels), several=cut)
             growth = shared + most
             # Without a budget the heap keeps freed blocks, and those of one batch size do not fit
@@ -123,6 +124,12 @@ def plan_step(
     if free.strict and growth > free.bytes:
         raise UnsupportedError(_too_little(growth, memory_now, free, max(drawn.lengths)))
     return _plan(kind, budget if cut else None, peak, growth, free)
+
+
+def _embedding_bytes(model: Any) -> int:
+    """Return the bytes of embedding and head trained in 32 bits: a copy, gradients, AdamW's means."""
+    layers = (model.get_input_embeddings(), model.get_output_embeddings())
+    return 16 * sum(w.numel() for w in {id(x.weight): x.weight for x in layers if x}.values())
 
 
 def micro_batches(rows: Sequence[TokenRow], budget: int | None) -> list[CompactBatch]:

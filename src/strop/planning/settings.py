@@ -93,6 +93,10 @@ class Settings(Config):
     """lora trains an adapter on frozen weights; none all weights, held in 32 bits unless set."""
     freeze: str | list[str] | None = None
     """Weights that adapter none leaves alone, names or expressions, as in embed_tokens,layers.[0-9]."""
+    train_embeddings: bool = False
+    """Whether embeddings and head are trained whole beside an adapter, as new words or languages need."""
+    embedding_learning_rate: float | None = None
+    """Learning rate of embeddings and head where they are trained; without it as the rest."""
     optimizer: str | None = None
     """Optimizer by transformers' name, as adafactor; without it AdamW."""
     rank: int = 16

@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 import torch
 import transformers
-from peft.optimizers import create_loraplus_optimizer
 from peft.utils import load_peft_weights, set_peft_model_state_dict
 from transformers import TrainerState, TrainingArguments, get_scheduler
 from transformers.trainer_utils import EvalLoopOutput
@@ -40,8 +39,8 @@ class RunTrainer(transformers.Trainer):
 
     base_name: str | None = None
     """Name of the base model in what is saved."""
-    loraplus_lr_ratio: float | None = None
-    """How many times faster B learns than A; None is equally fast."""
+    optimizer_of: Callable[[Any], Any] | None = None
+    """Returns an optimizer of this trainer with several learning rates; None takes transformers' own."""
     measure: Callable[[Any, Any, int], dict[str, float]] | None = None
     """Returns what is measured at an evaluation beside the loss, of model, tokenizer and step."""
 
@@ -49,16 +48,9 @@ class RunTrainer(transformers.Trainer):
         """Send nothing; TRL would report model family and device to the hub once per trainer."""
 
     def create_optimizer(self, *args: Any, **named: Any) -> Any:
-        """Return transformers' optimizer, or AdamW with two learning rates (LoRA+, arXiv:2402.12354)."""
-        if self.loraplus_lr_ratio is not None and getattr(self, "optimizer", None) is None:
-            kind, options = self.get_optimizer_cls_and_kwargs(self.args)
-            self.optimizer = create_loraplus_optimizer(
-                self.model,
-                optimizer_cls=kind,
-                loraplus_lr_ratio=self.loraplus_lr_ratio,
-                loraplus_weight_decay=self.args.weight_decay,
-                **options,
-            )
+        """Return transformers' optimizer, or what `optimizer_of` makes."""
+        if self.optimizer_of is not None and getattr(self, "optimizer", None) is None:
+            self.optimizer = self.optimizer_of(self)
         return super().create_optimizer(*args, **named)
 
     def log(self, logs: dict[str, float], *args: Any, **named: Any) -> None:

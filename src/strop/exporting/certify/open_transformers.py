@@ -18,7 +18,7 @@ from strop.data.encoding.templates import render_on, templates_of
 from strop.exporting.certify.findings import Findings, report
 from strop.exporting.certify.reference import NEW_TOKENS, ReferenceOutputs
 from strop.exporting.weights.rotary import head_size
-from strop.exporting.weights.sketches import adapted, fault, projection
+from strop.exporting.weights.sketches import adapted, fault, projection, trained_name
 from strop.metrics.divergence import agreement
 from strop.models.files.opening import conversion
 from strop.models.files.weight_files import stored_tensors
@@ -163,9 +163,9 @@ def _weights(model: Any) -> Any:
         layers = adapted(base)
     packed = {f"{n}.weight": m for n, m in base.named_modules() if hasattr(m, "quant_state")}
     for key, value in base.state_dict().items():
-        if ".lora_" in key:
+        if ".lora_" in key or ".original_module." in key:
             continue
-        name = key.replace(".base_layer.", ".")
+        name = trained_name(key)
         if (layer := layers.get(name)) is not None:
             layer.merge()
             yield name, getattr(layer.get_base_layer(), name.rpartition(".")[2])

@@ -19,7 +19,7 @@ from strop.exporting.certify.prompts import prompts
 from strop.exporting.certify.reference import NEW_TOKENS, ReferenceOutputs
 from strop.exporting.gguf.architectures import GGUF_ARCHITECTURES, metadata
 from strop.exporting.gguf.channel_scaling import ChannelScaling
-from strop.exporting.weights.sketches import WeightSketch, adapted, sketch_of
+from strop.exporting.weights.sketches import WeightSketch, adapted, sketch_of, trained_name
 from strop.forward.compact import base_model
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.metrics.divergence import Answer, considered
@@ -223,12 +223,16 @@ def _sketches(
     scaled: dict[str, WeightSketch] = {}
     for key, value in base.state_dict().items():
         module, _, parameter = key.rpartition(".")
-        if ".lora_" in key or (module in packed and parameter not in ("weight", "bias")):
+        if (
+            ".lora_" in key
+            or ".original_module." in key
+            or (module in packed and parameter not in ("weight", "bias"))
+        ):
             continue
         if module in packed and parameter == "weight":
             layer = packed[module]
             value = layer.dense(torch.empty(layer.shape, device=value.device))
-        name = key.replace(".base_layer.", ".")
+        name = trained_name(key)
         changed = layers.get(name)
         update = None if changed is None else _update(changed, value)
         weight = value.float().cpu()

@@ -5,6 +5,7 @@ so that the share of the adapter's update in an exported weight can be read off 
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -99,6 +100,11 @@ def adapted(base: Any) -> dict[str, Any]:
         for name, module in base.named_modules()
         if hasattr(module, "get_base_layer")
     }
+
+
+def trained_name(key: str) -> str:
+    """Return the base's name of a weight that PEFT has beneath an adapter, or a trained copy of."""
+    return re.sub(r"\.modules_to_save\.[^.]+\.", ".", key.replace(".base_layer.", "."))
 
 
 def sketch_of(weight: Tensor, update: Tensor | None) -> WeightSketch:

@@ -160,7 +160,9 @@ class TunedWeights(BaseWeights):
         super().__init__(base)
         self.adapter = adapter
         self.adapter_config = read_json(adapter / "adapter_config.json", hint=_AGAIN)
-        modules, self.replaced = _read_adapter(adapter, self.adapter_config)
+        modules, replaced = _read_adapter(adapter, self.adapter_config)
+        of_tied = base.layout.tied
+        self.replaced = {n: t for n, t in replaced.items() if of_tied.get(n) not in replaced}
         self.updates = dict(updates(modules, self.adapter_config, base))
         changed = {*self.updates, *self.replaced}
         tied = {*base.layout.tied, *base.layout.tied.values()} & set(self.updates)

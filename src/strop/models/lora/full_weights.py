@@ -13,6 +13,7 @@ import torch
 
 from strop.core.errors import ConfigError, DataError
 from strop.core.files import read_json, reading, write_json
+from strop.models.lora.embeddings import widen_copies
 from strop.models.precision import bits_of
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -109,9 +110,13 @@ def as_trained(model: Any, folder: Path) -> Any:
         load_into(model, folder)
         return model.eval()
     from peft import PeftModel
+    from peft.utils import load_peft_weights, set_peft_model_state_dict
 
     with reading(folder, _AGAIN):
-        return PeftModel.from_pretrained(model, folder).eval()
+        tuned = PeftModel.from_pretrained(model, folder).eval()
+        if widen_copies(tuned):  # PEFT rounded them to the base's format
+            set_peft_model_state_dict(tuned, load_peft_weights(str(folder), device="cpu"))
+        return tuned
 
 
 @torch.no_grad()

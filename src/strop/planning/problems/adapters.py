@@ -17,6 +17,7 @@ def problems(settings: "Settings") -> Iterator[str]:
     """Yield what is wrong with the kind of adapter and with the layers that get one."""
     yield from _kind_problems(settings)
     yield from _full_problems(settings)
+    yield from _embedding_problems(settings)
     yield from _module_problems(settings.modules)
 
 
@@ -82,6 +83,27 @@ def _full_problems(settings: "Settings") -> Iterator[str]:
     if given or settings.lora_init != "zero":
         names = ", ".join([*given, *(["lora_init"] if settings.lora_init != "zero" else [])])
         yield f"{names} and adapter none exclude one another; leave one of them out"
+
+
+def _embedding_problems(settings: "Settings") -> Iterator[str]:
+    rate, trained = settings.embedding_learning_rate, settings.train_embeddings
+    if rate is not None and not rate > 0:
+        yield f"embedding_learning_rate is {rate}; it must be above 0"
+    if rate is not None and not trained and settings.adapter == "lora":
+        yield (
+            "embedding_learning_rate is given, and embeddings are not trained; add --train-embeddings true "
+            "or leave it out"
+        )
+    if rate is not None and settings.loraplus_lr_ratio is not None:
+        yield "embedding_learning_rate and loraplus_lr_ratio exclude one another; leave one out"
+    if not trained:
+        return
+    if settings.adapter == "none":
+        yield "train_embeddings has no effect with adapter none, which trains all; leave it out"
+    if settings.continue_from is not None:
+        yield "train_embeddings and continue_from exclude one another; leave one of them out"
+    if settings.method not in FULL_METHODS:
+        yield f"train_embeddings is of methods {', '.join(FULL_METHODS[1:])}; leave it out"
 
 
 def _module_problems(names: str | list[str]) -> Iterator[str]:

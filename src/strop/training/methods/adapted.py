@@ -10,9 +10,11 @@ from strop.core.quiet import quiet
 from strop.models.lora import initialisation as lora_init
 from strop.models.lora.config import lora_config
 from strop.models.lora.continued import begin_with, config_of
+from strop.models.lora.embeddings import embedding_modules, widen_copies
 from strop.models.lora.full_weights import train_all
 from strop.planning.settings import Settings
 from strop.training.dataset import TrainingData
+from strop.training.methods.optimizers import optimizer_of
 from strop.training.trainer import RunTrainer
 
 T = TypeVar("T", bound=RunTrainer)
@@ -43,7 +45,7 @@ def adapted(
     Raises:
         ConfigError: TRL or PEFT refuses the settings for this model.
     """
-    adapter = adapter_config(settings) if settings.adapter == "lora" else None
+    adapter = adapter_config(settings, model) if settings.adapter == "lora" else None
     if adapter is None:
         train_all(model, settings.frozen)
     train, held_out = data.sets()
@@ -62,7 +64,9 @@ def adapted(
     except ValueError as e:
         raise ConfigError(f"TRL's trainer does not take these settings: {e}") from e
     trainer.remove_callback(PrinterCallback)
-    trainer.loraplus_lr_ratio = settings.loraplus_lr_ratio
+    trainer.optimizer_of = optimizer_of(settings)
+    if settings.train_embeddings:
+        widen_copies(trainer.model)
     if settings.continue_from is not None:
         begin_with(trainer.model, Path(settings.continue_from))
     if settings.lora_init == "quantization_error":
@@ -70,8 +74,8 @@ def adapted(
     return trainer
 
 
-def adapter_config(settings: Settings) -> Any:
-    """Return PEFT's configuration of the adapter: that of another one, or by the settings.
+def adapter_config(settings: Settings, model: Any) -> Any:
+    """Return PEFT's configuration of the adapter of a model: that of another one, or by the settings.
 
     Raises:
         DataError: the adapter to begin with cannot be read.
@@ -85,8 +89,15 @@ def adapter_config(settings: Settings) -> Any:
         for name in ("rank_pattern", "alpha_pattern")
         if (pattern := getattr(settings, name))
     }
+    whole = embedding_modules(model) if settings.train_embeddings else {}
     return lora_config(
-        settings.rank, settings.alpha, settings.modules, settings.dropout, **kinds, **patterns
+        settings.rank,
+        settings.alpha,
+        settings.modules,
+        settings.dropout,
+        **kinds,
+        **patterns,
+        **whole,
     )
 
 
