@@ -6,8 +6,9 @@ STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum
 # Real data sets that the checks of data must find no error in.
 CLEAN := nyt alpaca alpaca-zh c4 dpo dpo-short dpo-zh glaive glaive-zh identity kto tools chats wiki
 SOURCES := src tests scripts examples benchmarks conftest.py hatch_build.py
-# Fast tests share nothing, so each core runs some; the others start processes of several threads.
+# Tests share nothing, so each core runs some; slow ones in the order of their files, which share fixtures.
 FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical -m "not slow and not gpu" --durations=20
+SLOW := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal -m "slow or gpu" --durations=20
 
 .PHONY: help install demo check coverage check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora bench-unsloth bench-export wheel numbers pages clean
 
@@ -49,7 +50,7 @@ check-gpu: $(STAMP) ## the GPU kernels, interpreted and compiled for six cards; 
 
 test: fetch ## every test, those with the real model too
 	$(BIN)/python scripts/fetch.py $(CLEAN)
-	@failed=0; $(FAST) || failed=1; $(BIN)/python -m pytest -m "slow or gpu" --durations=20 || failed=1; exit $$failed
+	@failed=0; $(FAST) || failed=1; $(SLOW) || failed=1; exit $$failed
 
 bench-sft: fetch ## strop beside transformers + PEFT + TRL
 	$(BIN)/python scripts/fetch.py alpaca glaive dpo
