@@ -12,6 +12,11 @@ from strop.cli.options import Json
 from strop.cli.output import respond
 from strop.core.system.terminal import bars
 
+WIDE = 110
+"""Columns of a terminal from which licences and templates are shown, too."""
+_NAME = 36
+"""Characters up to which a name is never divided."""
+
 
 def models(
     folders: Annotated[
@@ -36,8 +41,10 @@ def _show_models(result: dict[str, Any]) -> None:
     """Print a table of the models, then what brings or mends those that cannot be used yet."""
     console, free = Console(), result["free"]
     table = Table(box=None, pad_edge=False)
-    table.add_column("model", overflow="fold")
-    for heading in ("from", "weights", "licence", "template"):
+    longest = max(len(row["name"]) for row in result["models"])
+    table.add_column("model", overflow="fold", min_width=min(_NAME, longest))
+    columns = ("from", "weights", "licence", "template")[: 4 if console.width >= WIDE else 2]
+    for heading in columns:
         table.add_column(heading)
     for heading in ("answers", "QLoRA", "LoRA"):
         table.add_column(heading, justify="right")
@@ -45,11 +52,11 @@ def _show_models(result: dict[str, Any]) -> None:
         needs = row["memory"] or {}
         sizes = [_memory(needs.get(name), free) for name in ("inference", "qlora", "lora")]
         weights = "" if row["parameters"] is None else f"{row['parameters'] / 1e9:.2g}B"
-        source = row["source"] if row["present"] else f"{row['source']}, absent"
-        words = (row["license"] or "–", row["template"] or "–")
-        table.add_row(row["name"], source, weights, *words, *sizes)
+        source = row["source"] if row["present"] else "absent"
+        words = (source, weights, row["license"] or "–", row["template"] or "–")
+        table.add_row(row["name"], *words[: len(columns)], *sizes)
     console.print(table, highlight=False, markup=False)
-    lines = [f"free here: {free / 1e9:.1f} GB; ! needs more"]
+    lines = [f"in GB, of which {free / 1e9:.1f} are free here; ! needs more"]
     for row in result["models"]:
         if row["obstacle"]:
             lines.append(f"{row['name']}: {row['obstacle']}")
@@ -60,7 +67,7 @@ def _show_models(result: dict[str, Any]) -> None:
 
 
 def _memory(size: int | None, free: int) -> str:
-    return "–" if size is None else f"{size / 1e9:.1f} GB" + ("!" if size > free else "")
+    return "–" if size is None else f"{size / 1e9:.1f}" + ("!" if size > free else "")
 
 
 def quantize(
