@@ -285,4 +285,6 @@ def draw_recall(file: Path, points: Sequence[tuple[float, float]]) -> None:
         f"{recall:.0f} % at {tokens:,.0f} synthetic tokens" for tokens, recall in shares
     )
     line = Series("recall", shares, "train", dots=True)
-    write_picture(file, line_chart([line], f"Recall of wordings not trained on: {label}."))
+    caption = "% of wordings not trained on that are answered right, by synthetic tokens trained on"
+    label = f"Recall of wordings not trained on: {label}."
+    write_picture(file, line_chart([line], label, caption=caption))

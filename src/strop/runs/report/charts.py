@@ -39,13 +39,16 @@ class Figure:
     """A sample of each line, and its meaning."""
 
 
-def line_chart(series: Sequence[Series], label: str, marked: float | None = None) -> Markup:
+def line_chart(
+    series: Sequence[Series], label: str, marked: float | None = None, caption: str = ""
+) -> Markup:
     """Draw lines over steps.
 
     Args:
         series: the lines; values that are no numbers are left out.
         label: what the picture shows, for who does not see it.
         marked: step of a vertical line.
+        caption: what the axes are, written below the picture.
     """
     thinned = [_thinned(s) for s in series]
     values = [v for s in thinned for _, v in s.points if math.isfinite(v)] or [0.0, 1.0]
@@ -78,6 +81,9 @@ def line_chart(series: Sequence[Series], label: str, marked: float | None = None
         add(svg, "polyline", {"class": f"line {s.style}", "points": points})
         for a, b in places if s.dots else ():
             add(svg, "circle", {"class": f"dot {s.style}", "cx": a, "cy": b, "r": 4})
+    if caption:
+        middle = {"x": (LEFT + WIDTH - RIGHT) / 2, "y": HEIGHT - 1, "text-anchor": "middle"}
+        add(svg, "text", middle, caption)
     return markup(svg)
 
 
