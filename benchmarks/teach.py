@@ -104,7 +104,7 @@ def retrieved(options: Any) -> dict[str, Any]:
     build_index(folder / "handbook", folder / "index", Indexing(chunk_tokens=64))
     questions, _ = question_answers(folder / "test.jsonl")
     compared = compare_retrieval(
-        options.model, Index(folder / "index"), questions, Comparing(max_new_tokens=48)
+        options.model, Index(folder / "index"), questions, Comparing(limit=60, max_new_tokens=32)
     )
     return {
         "recall": {

@@ -119,9 +119,15 @@ def teach(results: dict[str, Any]) -> str:
                     f"{arm['seconds'] / 60:.0f}",
                 ]
             )
+        stopped = [
+            f"`{name}` was stopped after {arm['epochs_trained']:.0f} of {arm['epochs_planned']:.0f} "
+            f"passes, at a rate of {arm['learning_rate']:g}"
+            for name, arm in arms.items()
+            if arm.get("epochs_trained", 0) < arm.get("epochs_planned", 0)
+        ]
         texts.append(
             f"A fictional handbook of 60 facts, asked in 120 wordings that are not trained on, {model} "
-            f"({machine(next(iter(arms.values())))}).\n\n{rows_of(cells)}"
+            f"({'; '.join([machine(next(iter(arms.values()))), *stopped])}).\n\n{rows_of(cells)}"
         )
     return "\n\n".join(texts)
 
