@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import strop
-from strop.core.errors import ConfigError
+from strop.core.errors import ConfigError, DataError
 from strop.evaluation import evaluate
 from strop.models.lora.full_weights import WEIGHTS
 from tests.tiny.saved import (
@@ -85,6 +85,23 @@ def test_embeddings_learn_at_their_own_rate(tmp_path, model):
     assert moved[1] == pytest.approx(1e-5, rel=1e-2)
 
 
+@pytest.mark.slow
+def test_tokens_are_added_trained_and_exported(tmp_path, model):
+    file = tmp_path / "tokens.txt"
+    file.write_text("<|think|>\nkilowatt\n\nkilowatt\n")
+    rows = [{"prompt": f"{i} <|think|>?", "completion": f"kilowatt {i}"} for i in range(8)]
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {**WHOLE, "max_steps": 2, "save_every": 1, "model": str(model), "bits": 32}
+    run = strop.train(data, out=tmp_path / "run", add_tokens=str(file), **settings)
+    assert_same_adapter(run, resumed_copy(run, tmp_path / "half", 2))
+    (exported,) = strop.export(run, "merged")
+    assert exported.certificate.passed
+    tokenizer = AutoTokenizer.from_pretrained(exported.path)
+    assert [len(tokenizer(word)["input_ids"]) for word in ("<|think|>", "kilowatt")] == [1, 1]
+    assert len(tokenizer) == len(AutoTokenizer.from_pretrained(model)) + 2
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -92,6 +109,8 @@ def test_embeddings_learn_at_their_own_rate(tmp_path, model):
             {"train_embeddings": False, "embedding_learning_rate": 1e-5},
             "embeddings are not trained",
         ),
+        ({"train_embeddings": False, "add_tokens": "no.txt"}, "embeddings must be trained"),
+        ({"add_tokens": "no.txt"}, "no.txt"),
         ({"adapter": "none"}, "train_embeddings has no effect with adapter none"),
         ({"method": "dpo"}, "train_embeddings is of methods sft, text"),
         ({"embedding_learning_rate": 0.0}, "it must be above 0"),
@@ -99,5 +118,5 @@ def test_embeddings_learn_at_their_own_rate(tmp_path, model):
 )
 def test_what_does_not_fit_is_refused(tmp_path, tiny_model, settings, message):
     given = {**WHOLE, "model": str(tiny_model), "out": tmp_path / "r", **settings}
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises((ConfigError, DataError), match=message):
         strop.train(chats(8), **given)

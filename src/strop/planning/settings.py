@@ -95,6 +95,8 @@ class Settings(Config):
     """Weights that adapter none leaves alone, names or expressions, as in embed_tokens,layers.[0-9]."""
     train_embeddings: bool = False
     """Whether embeddings and head are trained whole beside an adapter, as new words or languages need."""
+    add_tokens: str | None = None
+    """Text file of tokens to add to the vocabulary, one a line; their embeddings are then trained."""
     embedding_learning_rate: float | None = None
     """Learning rate of embeddings and head where they are trained; without it as the rest."""
     optimizer: str | None = None

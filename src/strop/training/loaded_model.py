@@ -18,6 +18,7 @@ from strop.models.given_weights import differences, save, spoken
 from strop.models.identity import SHOWN, base_identity, tokenizer_identity
 from strop.models.loading import located
 from strop.models.lora import target_modules
+from strop.models.lora.embeddings import add_tokens, read_tokens
 from strop.models.precision import bits_of
 from strop.models.quantized.on_load import codes_identity
 from strop.models.special_tokens import settle
@@ -38,6 +39,22 @@ class LoadedModel:
 
 
 def fresh(settings: Settings, model: Any, tokenizer: Any, progress: Progress) -> LoadedModel:
+    """Return the model and tokenizer of a new run, with the tokens that are to be added.
+
+    Raises:
+        ConfigError: see `_fresh`; or the model cannot take tokens.
+        StropError: the model or the tokens cannot be read.
+    """
+    tokens = [] if settings.add_tokens is None else read_tokens(Path(settings.add_tokens))
+    loaded = _fresh(settings, model, tokenizer, progress)
+    if not tokens or not (count := add_tokens(loaded.model, loaded.tokenizer, tokens)):
+        return loaded
+    added = f"{count:,} tokens were added to it"
+    difference = f"{loaded.difference}; {added}" if loaded.difference else added
+    return LoadedModel(loaded.model, loaded.tokenizer, difference)
+
+
+def _fresh(settings: Settings, model: Any, tokenizer: Any, progress: Progress) -> LoadedModel:
     """Return the model and tokenizer of a new run.
 
     A given tokenizer is copied, so that later changes do not reach the run; it gets a pad token

@@ -72,7 +72,7 @@ def open_run(
         explicit["held_out"] = lasting(explicit["held_out"])
     if isinstance(explicit.get("reward"), str | list):
         explicit["reward"] = rewards.lasting(explicit["reward"])
-    for name in ("model", "continue_from", "teacher"):
+    for name in ("model", "continue_from", "add_tokens", "teacher"):
         if isinstance(explicit.get(name), str | Path):
             explicit[name] = _absolute(str(explicit[name]))
     if resume is None:

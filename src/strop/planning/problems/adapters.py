@@ -96,6 +96,11 @@ def _embedding_problems(settings: "Settings") -> Iterator[str]:
         )
     if rate is not None and settings.loraplus_lr_ratio is not None:
         yield "embedding_learning_rate and loraplus_lr_ratio exclude one another; leave one out"
+    if settings.add_tokens is not None and not trained and settings.adapter == "lora":
+        yield (
+            "add_tokens adds tokens whose embeddings must be trained; add --train-embeddings true, or "
+            "--adapter none"
+        )
     if not trained:
         return
     if settings.adapter == "none":
