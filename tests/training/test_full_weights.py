@@ -96,7 +96,7 @@ def test_weights_of_32_bits_are_trained_unless_set(tmp_path, tiny_model):
     ("settings", "message"),
     [
         ({"bits": 4}, "take bits 32, or 16"),
-        ({"method": "dpo"}, "compares with the first model"),
+        ({"method": "dpo"}, "dpo compares with the first model"),
         ({"use_dora": True}, "use_dora and adapter none exclude"),
         ({"freeze": "layers.9"}, "freeze has layers.9, which stands for no weight"),
         ({"freeze": "model,lm_head"}, "leaves nothing to train"),

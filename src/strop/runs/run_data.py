@@ -59,6 +59,7 @@ def read_and_split(source: Any, columns: Columns, settings: Settings) -> SplitRo
         settings.method == "auto"
         and not reinforced(settings)
         and settings.teacher is None
+        and not isinstance(settings.held_out, str)
         and are_texts(source)
     ):
         return _split_texts(read_texts(source, columns), settings)

@@ -43,7 +43,7 @@ def _kind_problems(settings: "Settings") -> Iterator[str]:
 
 
 FULL_METHODS = ("auto", "sft", "text", "orpo", "simpo")
-"""Methods that train all weights; the others compare with the first model, which is then gone."""
+"""Methods that train all weights, or embeddings whole; the others compare with another model."""
 _OF_ADAPTERS = (
     "rank_pattern",
     "alpha_pattern",
@@ -76,8 +76,8 @@ def _full_problems(settings: "Settings") -> Iterator[str]:
         )
     if settings.method not in FULL_METHODS:
         yield (
-            f"method {settings.method} compares with the first model, of which full training keeps no "
-            "copy; leave adapter out, and an adapter on it is trained"
+            f"adapter none is of methods {', '.join(FULL_METHODS[1:])}; {settings.method} compares with "
+            "the first model or a teacher, and trains an adapter: leave adapter out"
         )
     given = [name for name in _OF_ADAPTERS if getattr(settings, name)]
     if given or settings.lora_init != "zero":
