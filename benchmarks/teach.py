@@ -79,17 +79,12 @@ def trained(arm: str, options: Any) -> dict[str, Any]:
     )
     material = prepared.material
     share = course.REPLAY_SHARE
-    weight = share / (1 - share) * material.document_tokens / material.replay_tokens
-    texts, replay = material.sources[0], material.sources[-1] | {"weight": weight}
+    passes = 2 * options.epochs
+    weight = passes * share / (1 - share) * material.document_tokens / material.replay_tokens
+    texts, replay = material.sources(passes)[0], material.sources(passes)[-1] | {"weight": weight}
     settings |= {"data": [texts, replay], "held_out": str(material.folder / "held_out.jsonl")}
-    settings |= {
-        **course.DEFAULTS,
-        **settings,
-        "epochs": 2 * options.epochs,
-        "batch_size": 2,
-        "eval_every": 40,
-        "out": str(out),
-    }
+    settings = {**course.DEFAULTS, **settings, "epochs": 1, "batch_size": 2, "eval_every": 40}
+    settings["out"] = str(out)
     run = Run(out)
     if not (Run.is_at(out) and run.finished):
         train(settings, resume=out if Run.is_at(out) and run.began else None)

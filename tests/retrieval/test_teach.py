@@ -4,6 +4,7 @@ import http.server
 import json
 import re
 import threading
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -13,9 +14,10 @@ from strop.core.errors import ConfigError, DataError, UnsupportedError
 from strop.retrieval.building import Indexing, build_index
 from strop.retrieval.index import Index
 from strop.retrieval.raft.writer import RemoteWriter
-from strop.retrieval.teach.course import slope
 from strop.retrieval.teach.facts import Fact, facts_of, with_test_wordings
+from strop.retrieval.teach.recall import slope
 from strop.retrieval.teach.writing import Composition, facts_in, write_about
+from strop.runs.run import Run
 from tests.tiny.saved import QUICK
 
 TOPICS = ("leave", "parking", "laptops", "travel")
@@ -167,6 +169,10 @@ def test_a_taught_run_is_measured_before_and_after_and_not_trained_twice(
     assert {"before", "after", "difference"} == set(result["recall"])
     assert result["perplexity"]["before"]["value"] > 0
     assert result["curve"][0][0] == 0
+    weights = {Path(of["path"]).name: of["weight"] for of in Run(tmp_path / "run").settings["data"]}
+    assert weights["texts.jsonl"] == weights["questions.jsonl"] == 10
+    least = 1 / result["replay_rows"]
+    assert weights["replay.jsonl"] == max(10 * result["replay_weight"], least)
     ElementTree.fromstring((tmp_path / "run.teach" / "recall.svg").read_text())
     trained = (tmp_path / "run" / "adapter" / "adapter_model.safetensors").stat().st_mtime_ns
     again = teach(docs, tmp_path / "run", settings, questions=questions)

@@ -265,7 +265,7 @@ def teach(
     course.check_same_material(run, folder, overwrite=overwrite)
     begun = Run.is_at(out) and run.began and not overwrite
     if not begun or not run.finished:
-        explicit |= {"data": prepared.material.sources, "out": str(out)}
+        explicit |= {**course.schedule(explicit, prepared.material), "out": str(out)}
         explicit |= {"held_out": str(folder / HELD_OUT)}
         train(explicit, resume=out if begun else None, overwrite=overwrite)
     with shown() as progress:

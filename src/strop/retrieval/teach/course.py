@@ -1,7 +1,7 @@
 """Teaching a model documents: what is written about them, the training, and the proof."""
 
 import dataclasses
-import statistics
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,16 +26,12 @@ from strop.retrieval.teach.material import (
     replay_rows,
     write_material,
 )
+from strop.retrieval.teach.recall import MEASURE, draw_recall, recall_curve, slope
 from strop.retrieval.teach.writing import Composition, facts_in, write_about
-from strop.runs.report.charts import Series, line_chart
-from strop.runs.report.page import write_picture
 from strop.runs.run import Run
 
 WRITTEN, MATERIAL = "written.jsonl", "material.json"
 SUMMARY, PICTURE = "teach.json", "recall.svg"
-MEASURE = "contains"
-"""Recall: the share of wordings that were not trained on whose answer has the right one."""
-CURVE = f"eval_{MEASURE}"
 REPLAY_SHARE = 0.2
 """Of general text in the tokens of an epoch, where none is named."""
 DEFAULTS: dict[str, Any] = {
@@ -202,22 +198,16 @@ def check_same_material(run: Run, folder: Path, *, overwrite: bool) -> None:
     write_json(folder / MATERIAL, now)
 
 
-def recall_curve(run: Run, material: Material) -> list[tuple[float, float]]:
-    """Return at each evaluation how many synthetic tokens were trained on, and the recall then."""
-    epochs = {line["step"]: line["epoch"] for line in run.log if "epoch" in line} | {0: 0.0}
-    return [
-        (epochs[line["step"]] * material.synthetic_tokens, line[CURVE])
-        for line in run.log
-        if line.get(CURVE) is not None and line["step"] in epochs
-    ]
-
-
-def slope(points: Sequence[tuple[float, float]]) -> float | None:
-    """Return the recall that a thousand synthetic tokens add, by least squares; None for one point."""
-    if len({tokens for tokens, _ in points}) < 2:
-        return None
-    tokens, recall = zip(*points, strict=True)
-    return 1000 * statistics.linear_regression(tokens, recall).slope
+def schedule(explicit: Mapping[str, Any], material: Material) -> dict[str, Any]:
+    """Return settings by which `epochs` passes over what is taught are one over weighed files."""
+    passes = float(explicit["epochs"])
+    if material.replay_weight == 0:
+        return {"data": material.sources(1.0)}
+    texts = material.folder / TEXTS
+    rows = material.wordings + len(texts.read_text(encoding="utf-8").splitlines())
+    steps = (rows + material.replay_weight * material.replay_rows) / explicit["batch_size"]
+    every = explicit.get("eval_every") or max(1, math.ceil(steps))
+    return {"data": material.sources(passes), "epochs": 1.0, "eval_every": every}
 
 
 def taught(run: Run, prepared: Prepared, progress: Progress) -> dict[str, Any]:
@@ -276,15 +266,3 @@ def measured(run: Run, material: Material, progress: Progress) -> dict[str, Any]
     }
     before, after = (table["perplexity"][name]["value"] for name in ("before", "after"))
     return {**table, "forgetting": after / before - 1}
-
-
-def draw_recall(file: Path, points: Sequence[tuple[float, float]]) -> None:
-    """Write a picture of recall by the synthetic tokens that were trained on."""
-    shares = [(tokens, 100 * recall) for tokens, recall in points]
-    label = "; ".join(
-        f"{recall:.0f} % at {tokens:,.0f} synthetic tokens" for tokens, recall in shares
-    )
-    line = Series("recall", shares, "train", dots=True)
-    caption = "% of wordings not trained on that are answered right, by synthetic tokens trained on"
-    label = f"Recall of wordings not trained on: {label}."
-    write_picture(file, line_chart([line], label, caption=caption))

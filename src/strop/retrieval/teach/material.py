@@ -1,6 +1,5 @@
 """Files that a model is taught with: texts, questions, replay, and what is held out of training."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,23 +37,21 @@ class Material:
     """Of questions with answers, paraphrases and implications, each once."""
     replay_tokens: int
     """Of the replay text, each once; 0 where nothing is replayed."""
+    replay_rows: int
     replay_weight: float
+    """Share of the replay text that belongs to one pass over the rest."""
 
-    @property
-    def sources(self) -> list[dict[str, Any]]:
-        """Files to train on, with their weights, as `data` names them."""
+    def sources(self, passes: float) -> list[dict[str, Any]]:
+        """Return the files to train on as `data` names them, weighed to be gone through once.
+
+        Passes over the documents and questions are weights, so that each takes other rows of the
+        replay text: the same few again and again would be learned by heart and guard nothing.
+        """
         names = [name for name in (TEXTS, QUESTIONS) if (self.folder / name).is_file()]
-        sources: list[dict[str, Any]] = [{"path": str(self.folder / name)} for name in names]
+        weights: dict[str, float] = dict.fromkeys(names, passes)
         if self.replay_weight:
-            replay = {"path": str(self.folder / REPLAY), "weight": self.replay_weight}
-            sources.append(replay)
-        return sources
-
-    @property
-    def epoch_tokens(self) -> float:
-        """Tokens of an epoch, chat templates left out."""
-        taught = self.document_tokens + self.synthetic_tokens
-        return taught + self.replay_weight * self.replay_tokens
+            weights[REPLAY] = max(passes * self.replay_weight, 1 / self.replay_rows)
+        return [{"path": str(self.folder / n), "weight": w} for n, w in weights.items()]
 
 
 def write_material(
@@ -103,9 +100,7 @@ def write_material(
     document_tokens = tokens(documents)
     general = tokens([_text(row) for row in trained]) if share else 0
     taught = document_tokens + synthetic
-    # at least one row, which a weight must take
-    least = 1 / max(1, len(trained))
-    weight = max(least, share / (1 - share) * taught / max(1, general)) if general else 0.0
+    weight = share / (1 - share) * taught / general if general else 0.0
     return Material(
         folder,
         len(facts),
@@ -114,7 +109,8 @@ def write_material(
         document_tokens,
         synthetic,
         general,
-        math.ceil(1000 * weight) / 1000,
+        len(trained),
+        weight,
     )
 
 
