@@ -15,6 +15,7 @@ COMMANDS = (
         "doctor",
         "models",
         "plan",
+        "import-config",
         "train",
         "eval",
         "predict",
@@ -72,6 +73,16 @@ def test_every_setting_is_a_flag_with_its_meaning(command):
 def test_the_version_is_printed_as_text_and_in_json(command):
     assert command("--version")[:2] == (0, f"strop {strop.__version__}\n")
     assert json.loads(command("--version", "--json")[1]) == {"version": strop.__version__}
+
+
+def test_the_shell_completes_commands(monkeypatch):
+    monkeypatch.setenv("_STROP_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "strop imp")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    code = "import sys; sys.argv = ['strop']; from strop.cli import main; main()"
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["import-config"]
 
 
 def test_all_misspelt_flags_are_named_at_once(command):

@@ -31,7 +31,6 @@ from strop.core.system.output import ReaderGoneError, lasting_output
 
 app = typer.Typer(
     name="strop",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Fine-tune open language models on the hardware people have.",
