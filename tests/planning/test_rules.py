@@ -75,6 +75,15 @@ def test_a_method_that_does_not_imitate_keeps_its_usual_rate():
     )
 
 
+def test_steps_of_drawn_answers_count_the_answers_and_not_the_prompts():
+    task = dataclasses.replace(HEADLINES, method="grpo", rows=400)
+    explicit = {"method": "grpo", "reward": "number"}
+    settings, choices = choose(Settings(**explicit), explicit, task)
+    (warmup,) = [choice for choice in choices if choice.setting == "warmup"]
+    assert settings.batch_size == 16  # answers, of two prompts
+    assert "of 200 steps" in warmup.reason
+
+
 def test_a_family_that_nobody_measured_is_called_so():
     choice = rate.learning_rate(
         dataclasses.replace(HEADLINES, family="gpt2"), batch_size=16, steps=200, alpha=32

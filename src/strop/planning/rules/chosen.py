@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from strop.planning.rewards import reinforced
 from strop.planning.rules import capacity, duration, rate
 from strop.planning.rules.choice import Choice
 from strop.planning.rules.task import IMITATING, Task
@@ -34,7 +35,8 @@ def choose(
     starts_elsewhere = settings.lora_init == "quantization_error"
     passes = take("epochs", lambda: duration.epochs(task))
     batch = take("batch_size", lambda: duration.batch_size(task, passes))
-    per_epoch = math.ceil(task.rows / batch)
+    drawn = settings.num_generations if reinforced(settings) else 1  # a batch counts answers
+    per_epoch = math.ceil(task.rows * drawn / batch)
     steps = settings.max_steps or math.ceil(passes * per_epoch)
     usual, method = settings.learning_rate, task.method
     full, strength = settings.adapter == "none", float(rate.ALPHA)
