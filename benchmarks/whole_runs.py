@@ -1,6 +1,8 @@
-"""Whole runs of a method, with strop's acceleration and the plain TRL way, each in a process of its own.
+r"""Whole runs of a method, with strop's acceleration and the plain TRL way, each in a process of its own.
 
-    python benchmarks/whole_runs.py DATA --method dpo --rows 48 --out benchmarks/results/cpu/whole_dpo.json
+    python benchmarks/whole_runs.py .cache/data/dpo.json --rows 64 --out results.json
+    python benchmarks/whole_runs.py .cache/data/alpaca.json --method distill --rows 64 \
+        --setting teacher=smollm2-135m-instruct
 
 Both read the same rows, draw the same batches and log the losses of TRL's trainer; `trl` is `strop train
 --accelerate false`, row by row without padding. Seconds and the process's peak memory are of the whole
@@ -47,6 +49,15 @@ def run_once(data: str, method: str, accelerate: bool, settings: dict[str, objec
     )
 
 
+def setting(text: str) -> tuple[str, object]:
+    """Return name and value of a setting; what is no JSON is a text."""
+    name, _, value = text.partition("=")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
 def main() -> None:
     """Measure both ways in turns and print, or write, what they took."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -55,14 +66,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=48)
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--setting", action="append", default=[], help="NAME=JSON of both ways")
+    parser.add_argument("--setting", action="append", default=[], help="NAME=VALUE of both ways")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--way", choices=["strop", "trl"])
     given = parser.parse_args()
-    settings = {"model": given.model, "bits": 32, "held_out": 0, "epochs": 1}
-    settings |= {
-        name: json.loads(value) for name, value in (s.split("=", 1) for s in given.setting)
-    }
+    settings = {"model": given.model, "bits": 32, "held_out": 0, "epochs": 1, "batch_size": 16}
+    settings |= dict(map(setting, given.setting))
     if given.way:
         run_once(given.data, given.method, given.way == "strop", settings)
         return
@@ -76,7 +85,9 @@ def main() -> None:
                 command = [sys.executable, __file__, str(part), "--method", given.method]
                 command += ["--model", given.model, "--way", way]
                 command += [word for s in given.setting for word in ("--setting", s)]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                done = subprocess.run(command, capture_output=True, text=True, check=False)
+                if done.returncode:
+                    parser.exit(1, f"{way} ended with {done.returncode}:\n{done.stderr}\n")
                 runs.append(json.loads(done.stdout.splitlines()[-1]))
                 print(way, {k: v for k, v in runs[-1].items() if k != "losses"}, flush=True)
     ratio = {

@@ -1,10 +1,13 @@
 """GRPO and RLOO by one command: rewards, sampling that is resumed, the policy that is trained samples."""
 
+import io
 import json
 import time
+import types
 
 import pytest
 import torch
+from rich.console import Console
 
 import strop
 from strop.core.errors import ConfigError, DataError
@@ -12,6 +15,9 @@ from strop.planning.rewards import lasting
 from strop.planning.settings import Settings
 from strop.runs.diagnosis.history import History
 from strop.runs.diagnosis.rewards import check_drift
+from strop.runs.log import read_drawn_answers
+from strop.runs.report.answers import drawn_rows
+from strop.training.callbacks.shown import StepLines
 from strop.training.rewards import GuardedReward, RewardError, rewards_of
 from tests.tiny.saved import QUICK, assert_same_adapter, in_float32, resumed_copy
 from tests.trainers import runs
@@ -238,6 +244,9 @@ def test_a_rewarded_run_is_measured_and_exported_as_any_other(tmp_path, tiny_mod
     assert {"reward.number", "reward.length=3"} <= run.log[1].keys()
     drawn = (run.path / "drawn_answers.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in drawn] == [1, 1, 2, 2, 3, 3]
+    page = run.report.read_text()
+    assert "Drawn answers" in page
+    assert "mean reward of drawn answers" in page
     assert strop.evaluation.compare(run).tuned.rows == run.record["data"]["held_out_rows"]
     (exported,) = strop.export(run, "merged")
     assert exported.certificate.passed
@@ -260,3 +269,26 @@ def test_what_drifts_in_drawn_answers_is_named(name, first, last, sentence):
 
 def test_a_guarded_reward_is_named_as_written():
     assert GuardedReward("number", 1.0, print, RECORDS, 1.0).__name__ == "number"
+
+
+def test_a_sample_of_drawn_answers_is_shown_with_its_reward(tmp_path):
+    lines = [
+        {"step": step, "line": 3, "reward": reward, "answer": "so  many words " * 40}
+        for step in range(1, 31)
+        for reward in (1.0, 0.25)
+    ]
+    (tmp_path / "drawn_answers.jsonl").write_text("".join(json.dumps(x) + "\n" for x in lines))
+    rows = drawn_rows(read_drawn_answers(tmp_path))
+    assert len(rows) == 20
+    assert [rows[0][0], rows[-1][0]] == ["1", "30"]
+    assert rows[0][1:3] == ["3", "1"]
+    assert len(rows[0][3]) == 301
+    shown = io.StringIO()
+    lines_of_run = StepLines(Console(file=shown, width=400))
+    args = types.SimpleNamespace(output_dir=str(tmp_path / "checkpoints"))
+    state = types.SimpleNamespace(global_step=20, max_steps=30)
+    lines_of_run.on_train_begin(args, state, None)
+    lines_of_run.on_step_begin(args, state, None)
+    logs = {"loss": 0.1, "reward": 0.5, "num_tokens": 9}
+    lines_of_run.on_log(args, state, None, logs=logs)
+    assert "step 20, to line 3, the best answer earned 1: so many words" in shown.getvalue()

@@ -60,7 +60,8 @@ def _planned(
     settings = with_method(settings, explicit, split)
     limit = length_limit(settings, read_config(folder))
     tokenizer = load_tokenizer(settings.model)
-    data = METHODS[settings.method].encode(split, tokenizer, settings, limit)
+    method = METHODS[settings.method]
+    data = (method.outline or method.encode)(split, tokenizer, settings, limit)
     del tokenizer
     rows = data.rows
     progress("models", 0, 1)

@@ -15,6 +15,9 @@ from strop.core.errors import flag
 from strop.core.system.processes import check_single
 from strop.planning.settings import described
 
+SHORT = {"lora_init": ("--init",)}
+"""Second names of flags."""
+
 
 class Command(TyperCommand):
     """Command that reports all flags that are unknown or given twice at once."""
@@ -78,6 +81,7 @@ def _option(name: str, hint: Any, default: Any, doc: str) -> inspect.Parameter:
     usual = "" if default in (None, "", {}) else f" Default: {_plain(default)}."
     option = typer.Option(
         flag(name),
+        *SHORT.get(name, ()),
         help=f"{doc}{known}{usual}",
         metavar=f"<{_metavar(hint)}>",
         rich_help_panel="Settings",

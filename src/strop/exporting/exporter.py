@@ -25,6 +25,7 @@ from strop.exporting.weights.base_weights import bases
 from strop.exporting.weights.sensitivity import Sensitivity
 from strop.exporting.weights.tuned import TunedWeights
 from strop.models.loading import located
+from strop.planning.rewards import check_writes
 from strop.runs import model_card, report
 from strop.training import Run
 
@@ -75,6 +76,7 @@ def export(
         DataError: a file of the run or of its base is missing or damaged.
     """
     run = run if isinstance(run, Run) else Run.open(run)
+    check_writes(run.path, run.settings.get("method"))
     check(targets, dtype)
     if certified:
         check_loaders(targets)

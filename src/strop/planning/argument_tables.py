@@ -226,6 +226,9 @@ BY_METHOD = {
         "label_smoothing": "share of pairs that may be labelled wrongly",
         "simpo_gamma": "lead that a chosen answer is to have, half of beta without it",
     },
+    "reward": {
+        "center_rewards_coefficient": "pulls rewards towards a mean of 0, 0.01 in its paper",
+    },
     "distill": {
         "seq_kd": "where the student draws none, the teacher draws the answers of each step",
     },
@@ -257,6 +260,7 @@ LOSSES = {
     "kto": ("kto", "apo_zero_unpaired"),
     "orpo": (),
     "simpo": (),
+    "reward": (),
     "distill": (),
     "grpo": ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo", "luspo", "vespo"),
     "rloo": (),

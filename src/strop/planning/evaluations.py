@@ -141,7 +141,11 @@ def _best_problems(settings: "Settings") -> Iterator[str]:
     best = best_model(settings)
     if metric is not None and _plain(metric) not in PAIRS:
         yield from _name_problems("metric_for_best_model", metric)
-    if metric is not None and _plain(metric) in PAIRS and settings.method in ("sft", "text"):
+    if (
+        metric is not None
+        and _plain(metric) in PAIRS
+        and settings.method in ("sft", "text", "distill")
+    ):
         yield (
             f"metric_for_best_model is {metric}, which is measured of pairs, and the method is "
             f"{settings.method}"

@@ -14,7 +14,8 @@ from strop.core.config import Config
 from strop.core.units import size_in_bytes, time_in_seconds
 from strop.planning import evaluations, rewards, trainer_arguments
 from strop.planning.problems import adapters, distillation, texts
-from strop.planning.problems.adapters import ALL_LINEAR
+from strop.planning.problems.adapters import ALL_LINEAR, Start
+from strop.planning.problems.distillation import MethodName
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +34,8 @@ class Settings(Config):
     """What stands before each text of `text,label` rows; without it a sentence that names the labels."""
     encoding: str | None = None
     """Encoding of text files, as in cp1250; without it UTF-8, or what Excel writes if all of it fits."""
-    method: Literal[
-        "auto", "sft", "text", "dpo", "ipo", "kto", "orpo", "simpo", "grpo", "rloo", "distill"
-    ] = "auto"
-    """sft imitates, text reads on, dpo, ipo, orpo, simpo take pairs, kto marks, grpo, rloo rewards."""
+    method: MethodName = "auto"
+    """sft imitates, text reads on, dpo … reward take pairs, kto marks, grpo, rloo rewards, distill asks."""
     replay: str | None = None
     """Texts mixed in by method text against forgetting, with their share of tokens: general.txt:0.1."""
     beta: float = 0.1
@@ -121,8 +120,8 @@ class Settings(Config):
     """LoRA+: B learns so many times faster than A, 16 in its paper; without it equally fast."""
     continue_from: str | None = None
     """Adapter to begin with, of a run, PEFT or Unsloth; its rank, alpha and layers are taken."""
-    lora_init: Literal["zero", "quantization_error"] = "zero"
-    """Where the adapter starts: at no change, or at a correction of part of the quantisation error."""
+    lora_init: Start = "zero"
+    """Where the adapter starts: at no change, by PEFT's names, or at part of the quantisation error."""
     weight_decay: float = 0.0
     """How strongly AdamW pulls the adapter towards 0."""
     max_grad_norm: float = 1.0

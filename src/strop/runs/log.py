@@ -1,4 +1,4 @@
-"""log.jsonl and evaluation_rows.jsonl of a run, read again: a line a step, a line a row."""
+"""log.jsonl, evaluation_rows.jsonl and drawn_answers.jsonl of a run, read again, line by line."""
 
 import json
 from pathlib import Path
@@ -36,6 +36,23 @@ def read_evaluation_rows(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         return []
     with reading(file, "remove it, and evaluate the run again"):
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+DRAWN_ANSWERS = "drawn_answers.jsonl"
+"""In the folder of a run that learns from rewards: of each step its best and its worst answer."""
+
+
+def read_drawn_answers(folder: Path) -> list[dict[str, Any]]:
+    """Return the lines of drawn_answers.jsonl in the folder of a run; none where it draws none.
+
+    Raises:
+        DataError: a line is not one that training wrote.
+    """
+    file = folder / DRAWN_ANSWERS
+    if not file.is_file():
+        return []
+    with reading(file, _HINT):
         return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
 
 

@@ -44,11 +44,12 @@ def write(
 def _metadata(run: Run, kind: str) -> Iterator[str]:
     """Yield the YAML header that the hub reads."""
     base = published_name(run.settings["model"])
+    scores = run.settings.get("method") == "reward"
     header: dict[str, Any] = {
         "base_model": base,
         "base_model_relation": _RELATION.get(kind, "quantized"),
         "library_name": _LIBRARY.get(kind, "gguf"),
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": "text-classification" if scores else "text-generation",
         "tags": ["lora", "strop", *(["gguf"] if kind in ("gguf", "ollama") else [])],
     }
     if (license := license_of(run.settings["model"])) is not None:
@@ -85,7 +86,8 @@ def _body(run: Run, kind: str, verdict: Mapping[str, Any] | None) -> Iterator[st
     yield f"```bash\n{train_command(settings, _names(data), base)}\n```"
     if kind == "adapter" and settings.get("adapter") != "none":
         yield "\n## How to use it\n"
-        yield _USE.format(base=json.dumps(base))
+        scores = settings.get("method") == "reward"
+        yield (_SCORE if scores else _USE).format(base=json.dumps(base))
 
 
 def _way(settings: Mapping[str, Any]) -> str:
@@ -100,6 +102,14 @@ from transformers import AutoModelForCausalLM
 
 model = AutoModelForCausalLM.from_pretrained({base})
 model = PeftModel.from_pretrained(model, "this/folder")
+```"""
+
+_SCORE = """```python
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification
+
+model = AutoModelForSequenceClassification.from_pretrained({base}, num_labels=1)
+model = PeftModel.from_pretrained(model, "this/folder")  # its one logit is the reward of a chat
 ```"""
 
 

@@ -12,6 +12,7 @@ from strop.core.errors import ConfigError, DataError
 from strop.core.files import clear_leftovers, read_sealed, reading, write_sealed
 from strop.core.progress import Progress, silent
 from strop.core.quiet import quiet
+from strop.planning import rewards
 from strop.runs import checkpoints
 from strop.runs.log import read_log
 
@@ -164,12 +165,8 @@ class Run:
 
         The record is deleted last: until then the folder is a run.
         """
-        written = (
-            self.checkpoints_folder,
-            self.adapter_folder,
-            self.assets_folder,
-            self.base_folder,
-        )
+        written = [self.checkpoints_folder, self.adapter_folder]
+        written += [self.assets_folder, self.base_folder]
         evaluations = (self.evaluation_file, self.evaluation_rows_file)
         others = (self.log_file, self.activation_stats_file, self.report)
         files = (*others, *evaluations, self.record_file)
@@ -258,6 +255,7 @@ class Run:
         Args:
             checkpoint: take what was trained up to this one; None takes the finished run's.
         """
+        rewards.check_writes(self.path, self.settings.get("method"))
         weights = checkpoint or self.weights()
         model, tokenizer = self.load_base()
         with quiet():

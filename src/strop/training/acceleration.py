@@ -90,13 +90,15 @@ def accelerate(
         raise UnsupportedError(
             "this trainer is already accelerated; strop.restore(trainer) undoes it"
         )
-    models = [trainer.model]
+    scored = getattr(trainer, "scored_model", None)  # a reward's: its hidden rows are all it takes
+    models = [trainer.model if scored is None else scored]
     if getattr(trainer, "ref_model", None) is not None:  # only the preference trainers have one
         models.append(trainer.ref_model)
     for model in models:
         base = base_model(model)
         if (
-            FusedHeadOptions.of(base.forward) is None
+            scored is None
+            and FusedHeadOptions.of(base.forward) is None
             and FusedHeadOptions.of(_unprepared(base)) is None
         ):
             raise UnsupportedError(
@@ -170,7 +172,7 @@ def _install(
     """
     base = base_model(model)
     outer = vars(base).get("forward")
-    if FusedHeadOptions.of(base.forward) is not None:
+    if FusedHeadOptions.of(base.forward) is not None or base is not base_model(trainer.model):
         return install(model, **settings)
     base.forward = _unprepared(base)
     compact, _ = install(model, **settings)

@@ -262,7 +262,7 @@ class Session:
             with written_whole(run.adapter_folder) as path:
                 trainer.save_model(str(path))
                 run.assets().save_tokenizer(path)
-            save_activation_stats(run, trainer.model, self._data.texts)
+            save_activation_stats(run, self.model, self._data.texts)
             self._record_end(
                 state.global_step,
                 "finished",

@@ -16,11 +16,13 @@ from strop.data.reading.columns import Columns
 from strop.data.rows import Fault, Row
 from strop.data.writing import check_writable, write_records
 from strop.evaluation.answers.generate import MOST_TOKENS, Generated, generated
+from strop.evaluation.answers.rewarded import rewarded
 from strop.evaluation.answers.unanswered import rows_to_answer
 from strop.evaluation.labels import with_answer
 from strop.evaluation.opening import columns_for, opened, run_of, trained_labels
 from strop.evaluation.outcomes import scores_of
 from strop.evaluation.rows import EvaluationRows, content, unused
+from strop.runs.reward_model import METHOD, RewardModel
 
 CHUNK = 64
 """Rows that are answered at once, and after which a killed process goes on."""
@@ -80,7 +82,8 @@ def predict(
 
     Where a run was trained on labels, the likeliest label is the answer, and each label has a
     column with its probability; elsewhere the answer is generated. `confidence` is the probability
-    of the label, or the geometric mean of the probabilities of the answer's tokens. A process
+    of the label, or the geometric mean of the probabilities of the answer's tokens. A run that learned to
+    reward gives the rows' answers a `reward`, pairs one for each answer. A process
     that is killed leaves `OUT.partial`; the same call goes on from there and ends with the same file.
 
     Args:
@@ -133,6 +136,13 @@ def _answer(
     labels: Sequence[str] | None,
     answering: Answering,
 ) -> None:
+    run = run_of(run_or_model)
+    if run is not None and run.settings.get("method") == METHOD:
+        judge = RewardModel.of(run)
+        for start in range(len(began.answers), len(rows.rows), CHUNK):
+            answering.progress("rewarding", start, len(rows.rows))
+            began.add(rewarded(judge, rows.rows[start : start + CHUNK]))
+        return
     model, tokenizer = opened(run_or_model)
     for start in range(len(began.answers), len(rows.rows), CHUNK):
         answering.progress("answering", start, len(rows.rows))

@@ -81,6 +81,7 @@ class RemoteModel:
             with urllib.request.urlopen(request, timeout=self.timeout) as response:
                 return json.loads(response.read())
         except urllib.error.HTTPError as e:
+            e.close()
             if e.code in (401, 403, 404):
                 raise UnreachableError(f"refuses: {e.code} {e.reason}") from e
             raise ValueError(f"fails: {e.code} {e.reason}") from e

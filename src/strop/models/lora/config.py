@@ -23,6 +23,5 @@ def lora_config(
         lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules=targets if isinstance(targets, str) else list(targets),
-        task_type="CAUSAL_LM",
-        **fields,
+        **({"task_type": "CAUSAL_LM"} | fields),
     )

@@ -87,7 +87,7 @@ def test_a_head_in_another_dtype_is_widened_a_slice_at_a_time(head_dtype, monkey
     )
 
 
-def test_docstrings_tell_the_shapes():
+def test_docstrings_have_the_shapes():
     given = heads(3, 4, 5, 6, torch.float32)
     names = ("hidden", "weight", "teacher_hidden", "teacher_weight")
     out = linear_divergence(*given)
@@ -95,7 +95,7 @@ def test_docstrings_tell_the_shapes():
     assert out.shape == (3,)
 
 
-def test_neither_model_s_logits_are_held(monkeypatch):
+def test_the_logits_of_neither_model_exist_whole(monkeypatch):
     M, V = 600, 2_000
     hidden, weight, *teacher = heads(M, 16, V, 16, torch.float32)
     hidden.requires_grad_()

@@ -124,7 +124,8 @@ def _step_seconds(
     """Return the seconds of the first steps of the run."""
     recomputed = plan.activations != "keep"
     order = batches(len(rows), settings.batch_size, SAMPLED, settings.seed)
-    pairs = settings.method not in IMITATING  # the model at the start answers them, too
+    # the model at the start, or a teacher, answers them too
+    pairs = settings.method not in IMITATING or settings.method == "distill"
     seconds = []
     for numbers in order:
         parts = _parts([rows[i] for i in numbers], plan.micro_batch_tokens)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from strop.planning import rewards
 
@@ -11,6 +11,18 @@ if TYPE_CHECKING:
 
 ALL_LINEAR = "all-linear"
 """All linear layers but the one that gives the vocabulary's scores."""
+
+Start = Literal[
+    "zero",
+    "gaussian",
+    "orthogonal",
+    "pissa",
+    "pissa_niter_16",
+    "olora",
+    "eva",
+    "quantization_error",
+]
+"""Where an adapter starts."""
 
 
 def problems(settings: "Settings") -> Iterator[str]:
@@ -30,8 +42,17 @@ def _kind_problems(settings: "Settings") -> Iterator[str]:
         yield f"loraplus_lr_ratio is {settings.loraplus_lr_ratio}; it must be above 0"
     if settings.loraplus_lr_ratio is not None and settings.trainer.get("optim"):
         yield "loraplus_lr_ratio is of AdamW; leave trainer.optim out"
+    if settings.lora_init in ("pissa", "pissa_niter_16", "olora") and settings.weight_decay:
+        yield (
+            f"lora_init {settings.lora_init} holds a part of the weights in the adapter, which "
+            "weight_decay would take away; leave one of them out"
+        )
+    if settings.train_embeddings and settings.method == "reward":
+        yield "train_embeddings trains embeddings and head to write, which method reward does not do"
     if settings.continue_from is None:
         return
+    if settings.method == "reward":
+        yield "continue_from begins with an adapter without a head, which method reward needs"
     by_reference = settings.method in ("dpo", "ipo", "kto")
     if by_reference or (settings.method in rewards.REINFORCED and settings.beta > 0):
         yield (

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from strop.core.errors import UnsupportedError
+
 if TYPE_CHECKING:
     from strop.planning.settings import Settings
 
@@ -20,12 +22,15 @@ READY = {
     "json_schema=FILE": "1 if it is JSON that follows the schema",
     "length=WORDS": "1 up to so many words, less in proportion beyond",
     "format=TAG/TAG": "1 if it is <TAG>...</TAG> of each tag in turn, and nothing else",
+    "unit_tests=COLUMN": "share of the tests in that column that its Python code passes, within limits",
+    "judge=FILE": "grade by a judge model, from 0 to 1; the YAML file has its url and instruction",
     "rules=FILE": "share of the rules of voice that it follows, as of strop eval --rules",
 }
 """Ready rewards, each with what an answer earns."""
 
 _WITH_ARGUMENT = {name.partition("=")[0]: "=" in name for name in READY}
-_FILE = re.compile(r"(?<=^json_schema=)[^:]+|(?<=^rules=)[^:]+|^[^=]+\.py(?=:)")
+_FILE = re.compile(r"(?<=^json_schema=)[^:]+|(?<=^rules=)[^:]+|(?<=^judge=)[^:]+|^[^=]+\.py(?=:)")
+_RUN = re.compile(r"^[^:=]+")
 _WEIGHT = re.compile(r"(.+):([-+]?\d*\.?\d+)")
 
 
@@ -36,7 +41,7 @@ class RewardName:
     text: str
     """Without its weight."""
     kind: str
-    """A ready one, or `file` for a function of one's own."""
+    """A ready one, `file` for a function of one's own, or `run` for a reward model."""
     argument: str
     weight: float
 
@@ -46,9 +51,27 @@ def reward_names(settings: "Settings") -> list[RewardName]:
     return [_read(text) for text in _listed(settings.reward)]
 
 
+def check_writes(run: Path, method: str | None) -> None:
+    """Raise UnsupportedError if a run scores answers and writes none."""
+    if method == "reward":
+        raise UnsupportedError(
+            f"{run} learned to reward answers and writes none: train with it (strop train PROMPTS "
+            f"--reward {run}), score a file (strop predict {run} FILE --out OUT); PEFT "
+            f"opens {run / 'adapter'} on AutoModelForSequenceClassification"
+        )
+
+
 def lasting(given: str | list[str]) -> list[str]:
     """Return rewards with their files as absolute paths, so that a run resumes from anywhere."""
-    return [_FILE.sub(lambda file: str(Path(file[0]).absolute()), text) for text in _listed(given)]
+    return [_FILE.sub(_absolute, _RUN.sub(_absolute, text)) for text in _listed(given)]
+
+
+def _absolute(match: re.Match[str]) -> str:
+    return str(Path(match[0]).absolute()) if match.re is _FILE or _is_run(match[0]) else match[0]
+
+
+def _is_run(name: str) -> bool:
+    return (Path(name) / "run.json").is_file()
 
 
 def _listed(given: str | list[str] | None) -> list[str]:
@@ -61,8 +84,10 @@ def _read(text: str) -> RewardName:
     weighed = _WEIGHT.fullmatch(text)
     bare, weight = (weighed[1], float(weighed[2])) if weighed else (text, 1.0)
     kind, _, argument = bare.partition("=")
-    if ".py:" in bare and kind not in _WITH_ARGUMENT:
+    if kind not in _WITH_ARGUMENT and ".py:" in bare:
         return RewardName(bare, "file", "", weight)
+    if kind not in _WITH_ARGUMENT and _is_run(bare):
+        return RewardName(bare, "run", "", weight)
     return RewardName(bare, kind, argument, weight)
 
 
@@ -98,10 +123,12 @@ def problems(settings: "Settings") -> Iterator[str]:
 
 
 def _name_problems(name: RewardName) -> Iterator[str]:
-    known = f"known: FILE.py:function, {', '.join(READY)}"
-    if name.kind != "file" and name.kind not in _WITH_ARGUMENT:
+    known = f"known: FILE.py:function, a run of method reward, {', '.join(READY)}"
+    if name.kind in ("file", "run"):
+        pass
+    elif name.kind not in _WITH_ARGUMENT:
         yield f"reward is {name.text!r}, which is no ready reward; {known}"
-    elif name.kind != "file" and _WITH_ARGUMENT[name.kind] != bool(name.argument):
+    elif _WITH_ARGUMENT[name.kind] != bool(name.argument):
         full = next(ready for ready in READY if ready.partition("=")[0] == name.kind)
         yield f"reward is {name.text!r}; write it as {full}"
     if name.kind == "length" and name.argument and not name.argument.isdigit():

@@ -10,7 +10,7 @@ EPOCHS = ((200, 5), (5_000, 3), (20_000, 2))
 TEXT_EPOCHS = ((200, 4), (2_000, 2))
 """The same for blocks of whole texts."""
 PAIR_EPOCHS = ((1_000, 2),)
-PAIRS = ("dpo", "ipo")
+PAIRS = ("dpo", "ipo", "reward")
 USUAL = 16
 """Rows of a step of other methods, whose batches count something else."""
 STEPS = 200
@@ -32,9 +32,8 @@ def epochs(task: Task) -> Choice:
     Texts repeated up to 4 times teach nearly as much as new ones (Muennighoff et al. 2023,
     arXiv:2305.16264): 4 below 200 blocks, 2 below 2,000.
     """
-    table = {"sft": EPOCHS, "text": TEXT_EPOCHS, **dict.fromkeys(PAIRS, PAIR_EPOCHS)}.get(
-        task.method, ()
-    )
+    tables = dict.fromkeys(IMITATING, EPOCHS) | dict.fromkeys(PAIRS, PAIR_EPOCHS)
+    table = (tables | {"text": TEXT_EPOCHS}).get(task.method, ())
     bound, number = next(((b, n) for b, n in table if task.rows < b), (None, 1))
     what = "pairs" if task.method in PAIRS else "blocks" if task.method == "text" else "rows"
     reason = f"{task.rows:,} {what}" + (f", fewer than {bound:,}" if bound else ", which suffice")

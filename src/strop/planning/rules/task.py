@@ -7,7 +7,7 @@ from typing import Any
 
 from strop.models.lora.target_modules import adapted_sides
 
-IMITATING = ("sft", "text")
+IMITATING = ("sft", "text", "distill")
 """Methods that learn from every supervised token."""
 
 

@@ -11,9 +11,9 @@ from strop.data.preview import Piece, as_html
 from strop.planning.evaluations import BestModel
 from strop.runs import model_card
 from strop.runs.diagnosis.finding import Finding
-from strop.runs.log import read_evaluation_rows
+from strop.runs.log import read_drawn_answers, read_evaluation_rows
 from strop.runs.report import facts
-from strop.runs.report.answers import changed_answers
+from strop.runs.report.answers import changed_answers, drawn_rows
 from strop.runs.report.curves import figures, probe_figure
 from strop.runs.report.measured import evaluation_facts
 from strop.runs.report.page import write_page
@@ -50,6 +50,7 @@ def write(run: Run, path: Path | None = None) -> Path:
         probe=probe.get("sentence", ""),
         evaluation=evaluation_facts(evaluation),
         answers=_answers(run, evaluation),
+        drawn=drawn_rows(read_drawn_answers(run.path)),
         plan=facts.plan_beside_fact(record),
         sentence=(record.get("planned") or {}).get("sentence", ""),
         data=facts.data_facts(record["data"]),

@@ -12,6 +12,10 @@ MOST = 10
 """Answers of each kind."""
 _LONGEST = 1000
 """Characters of a text that are shown and compared."""
+_STEPS = 10
+"""Steps of which drawn answers are shown."""
+_CHARACTERS = 300
+"""Of a drawn answer that are shown."""
 
 Words = list[tuple[str, bool]]
 """Parts of an answer, and whether the other answer lacks them."""
@@ -193,3 +197,20 @@ def cut(text: str) -> str:
     if len(text) <= _LONGEST:
         return text
     return f"{text[:_LONGEST]} … ({len(text) - _LONGEST:,} more characters)"
+
+
+def drawn_rows(lines: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Return the drawn answers of at most ten steps, evenly spread, as rows of a table."""
+    steps = sorted({line["step"] for line in lines})
+    places = {round(i * (len(steps) - 1) / (_STEPS - 1)) for i in range(_STEPS)}
+    some = {*steps} if len(steps) <= _STEPS else {steps[place] for place in places}
+    return [
+        [f"{line['step']:,}", f"{line['line']:,}", f"{line['reward']:.3g}", _short(line["answer"])]
+        for line in lines
+        if line["step"] in some
+    ]
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _CHARACTERS else f"{text[:_CHARACTERS]}…"

@@ -12,6 +12,14 @@ _PREFIXES = ("held_out_", "eval_")
 _ROWS = 12
 """Most steps of a table of a curve without evaluations."""
 
+_OF_REWARDS = {
+    "reward": "mean reward of drawn answers",
+    "answer_length": "tokens of drawn answers",
+    "kl": "nats a token from the first model",
+    "entropy": "entropy of a drawn token in nats",
+}
+"""Entries of the log of a run that learns from rewards, and how they are called."""
+
 
 def series_of(log: Iterable[Mapping[str, Any]], name: str) -> list[tuple[float, float]]:
     """Return the steps and values of an entry of the log."""
@@ -43,6 +51,9 @@ def figures(log: Sequence[Mapping[str, Any]], best: int | None) -> list[Figure]:
     for name, points in measured.items():
         title = f"{name.replace('_', ' ')} on the held-out rows"
         charts.append(_single(title, Series(title, points, "held", dots=True), best))
+    for name, title in _OF_REWARDS.items():
+        if points := series_of(log, name):
+            charts.append(_single(title, Series(title, points, "train"), None))
     if rates := series_of(log, "learning_rate"):
         charts.append(_single("learning rate", Series("learning rate", rates, "rate"), None))
     return charts

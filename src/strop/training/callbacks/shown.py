@@ -2,6 +2,7 @@
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -10,9 +11,13 @@ from transformers import TrainerCallback
 
 from strop.core.progress import Pace, duration
 from strop.core.progress import Progress as Report
+from strop.runs.log import read_drawn_answers
 from strop.runs.loss_curve import RunningMean
 from strop.training import memory
 from strop.training.callbacks.log import measures
+
+_SHOWN = 160
+"""Characters of an answer on a line."""
 
 
 class StepProgress(TrainerCallback):
@@ -62,14 +67,29 @@ class _Facts(TrainerCallback):
                 f"{(n1 - n0) / max(t1 - t0, 1e-9):,.0f} tokens/s  {memory.used() / 1e9:.1f} GB"
             )
             self.show(state, facts)
+            if (
+                "reward" in logs
+                and state.global_step % max(1, math.ceil(state.max_steps / 10)) == 0
+            ):
+                self._announce_answer(Path(args.output_dir).parent, state.global_step)
+
+    def _announce_answer(self, folder: Path, step: int) -> None:
+        """Print the best answer of a step with what it earned."""
+        for line in read_drawn_answers(folder):
+            if line["step"] == step:
+                text = " ".join(line["answer"].split())
+                text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+                where = f"step {step:,}, to line {line['line']}"
+                self.announce(f"{where}, the best answer earned {line['reward']:.3g}: {text}")
+                return
 
     def show(self, state: Any, facts: str) -> None:
         """Show the facts of a step."""
         raise NotImplementedError
 
     def announce(self, sentence: str) -> None:
-        """Print what an evaluation measured, on a line that stays."""
-        self._console.print(sentence, soft_wrap=True, highlight=False)
+        """Print a sentence on a line that stays."""
+        self._console.print(sentence, soft_wrap=True, highlight=False, markup=False)
 
 
 class ProgressBar(_Facts):

@@ -6,13 +6,22 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from transformers import TrainingArguments
-from trl import DPOConfig, GRPOConfig, KTOConfig, RLOOConfig, SFTConfig
+from trl import DPOConfig, GRPOConfig, KTOConfig, RewardConfig, RLOOConfig, SFTConfig
 
 from strop.core.errors import ConfigError
 from strop.planning.settings import Settings
 from strop.runs.run_data import SplitRows
 from strop.training import dataset
-from strop.training.methods import distill, dpo, kto, prompts, reference_free, reinforced, sft
+from strop.training.methods import (
+    distill,
+    dpo,
+    kto,
+    prompts,
+    reference_free,
+    reinforced,
+    reward,
+    sft,
+)
 from strop.training.methods.adapted import adapted
 from strop.training.methods.preview import preview
 from strop.training.text.encode import encode as encode_texts
@@ -36,6 +45,8 @@ class Method:
     """Where the settings have none."""
     whole: bool = False
     """True if the loss compares rows of a batch, so that a batch cannot be divided."""
+    outline: Callable[..., Any] | None = None
+    """As `encode`, for a plan, where that would compute; None stands for `encode`."""
     preview: Callable[..., list[str]] | None = None
     """Returns sentences on what the model does before a new run."""
 
@@ -53,8 +64,15 @@ METHODS = {
     "kto": Method(KTOConfig, kto.fields, kto.encode, kto.build, 1e-5, whole=True),
     "orpo": Method(reference_free.CONFIGS["orpo"], *_WITHOUT_REFERENCE, 5e-5, whole=True),
     "distill": Method(
-        distill.CONFIG, distill.fields, distill.encode, distill.build, 2e-4, beta=0.5
+        distill.CONFIG,
+        distill.fields,
+        distill.encode,
+        distill.build,
+        2e-4,
+        beta=0.5,
+        outline=dataset.encode,
     ),
+    "reward": Method(RewardConfig, reward.fields, reward.encode, reward.build, 1e-4),
     "grpo": Method(GRPOConfig, *_SAMPLED, 1e-5, 0.0, whole=True, preview=preview),
     "rloo": Method(RLOOConfig, *_SAMPLED, 1e-5, 0.05, whole=True, preview=preview),
     "simpo": Method(

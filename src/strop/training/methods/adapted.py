@@ -12,7 +12,15 @@ from strop.models.lora.config import lora_config
 from strop.models.lora.continued import begin_with, config_of
 from strop.models.lora.embeddings import embedding_modules, widen_copies
 from strop.models.lora.full_weights import train_all
+from strop.models.lora.starts import (
+    MIRRORED,
+    begin_by_eva,
+    begin_mirrored,
+    begin_orthogonal,
+    mirrored_fields,
+)
 from strop.planning.settings import Settings
+from strop.runs.reward_model import HEAD, METHOD
 from strop.training.dataset import TrainingData
 from strop.training.methods.optimizers import optimizer_of
 from strop.training.trainer import RunTrainer
@@ -69,6 +77,13 @@ def adapted(
         widen_copies(trainer.model)
     if settings.continue_from is not None:
         begin_with(trainer.model, Path(settings.continue_from))
+    if settings.lora_init in MIRRORED:
+        begin_mirrored(trainer.model, settings.lora_init)
+    if settings.lora_init == "orthogonal":
+        begin_orthogonal(trainer.model)
+    if settings.lora_init == "eva":
+        with quiet():
+            begin_by_eva(trainer.model, data.texts)
     if settings.lora_init == "quantization_error":
         lora_init.begin(trainer.model, Path(model.name_or_path) / lora_init.FOLDER)
     return trainer
@@ -83,22 +98,28 @@ def adapter_config(settings: Settings, model: Any) -> Any:
     """
     if settings.continue_from is not None:
         return config_of(Path(settings.continue_from), settings.dropout)
+    head = {"task_type": "SEQ_CLS", "modules_to_save": [HEAD]} if settings.method == METHOD else {}
     kinds = {name: True for name in ("use_rslora", "use_dora") if getattr(settings, name)}
     patterns = {
         name: dict(pattern)
         for name in ("rank_pattern", "alpha_pattern")
         if (pattern := getattr(settings, name))
     }
-    whole = embedding_modules(model) if settings.train_embeddings else {}
-    return lora_config(
-        settings.rank,
-        settings.alpha,
-        settings.modules,
-        settings.dropout,
+    fields: dict[str, Any] = {
+        "r": settings.rank,
+        "lora_alpha": settings.alpha,
+        **head,
         **kinds,
         **patterns,
-        **whole,
-    )
+        **(embedding_modules(model) if settings.train_embeddings else {}),
+    }
+    if settings.lora_init in MIRRORED:
+        rslora = settings.use_rslora
+        fields |= mirrored_fields(settings.rank, settings.alpha, patterns, rslora=rslora)
+    if settings.lora_init == "gaussian":
+        fields["init_lora_weights"] = "gaussian"
+    rank, alpha = fields.pop("r"), fields.pop("lora_alpha")
+    return lora_config(rank, alpha, settings.modules, settings.dropout, **fields)
 
 
 def padding(tokenizer: Any) -> int:

@@ -12,6 +12,8 @@ another vocabulary gives answers in place of probabilities (Kim & Rush 2016, arX
 """
 
 import dataclasses
+import hashlib
+import json
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,6 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 from transformers import TrainerCallback
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 from strop.core.errors import ConfigError
 from strop.core.system.terminal import bars
@@ -34,6 +35,7 @@ from strop.training import dataset
 from strop.training.acceleration import compact_forward
 from strop.training.dataset import TokenizedDataset
 from strop.training.distillation.answers import answered_by
+from strop.training.distillation.collator import ROW, NumberedRows
 from strop.training.distillation.stored import StoredTopK, top_k_of
 from strop.training.distillation.teacher import Teacher
 from strop.training.methods import sft
@@ -47,8 +49,6 @@ with warnings.catch_warnings():
     from trl.experimental.gkd import GKDConfig, GKDTrainer
 
 CONFIG = GKDConfig
-ROW = "row"
-"""Column of a batch: which row of the data each one is."""
 
 
 def fields(settings: Settings) -> dict[str, Any]:
@@ -119,7 +119,9 @@ def encode(
             every = [*data.train, *data.held_out]
             stored = top_k_of(teacher, every, settings.top_k, data.facts["sha256"], shown)
     data.facts["notes"].append(_note(settings))
-    data.facts["teacher"] = teacher.identity()
+    taught = {"rows": data.facts["sha256"], "teacher": teacher.identity()}
+    digest = hashlib.sha256(json.dumps(taught, sort_keys=True).encode()).hexdigest()
+    data.facts["sha256"] = digest  # a resumed run has the same teacher
     return TaughtRows(data.train, data.held_out, data.facts, data.samples, teacher, stored)
 
 
@@ -145,7 +147,7 @@ def build(
     """Return a trainer for `model`, which gets a new adapter; arguments are those of `adapted`."""
     if not isinstance(data, TaughtRows):
         return sft.build(settings, args, model, tokenizer, data, callbacks)
-    collator = _Collator(padding(tokenizer))
+    collator = NumberedRows(padding(tokenizer))
     collator.prompts = settings.lmbda > 0
     trainer = adapted(
         Trainer,
@@ -160,33 +162,6 @@ def build(
     )
     trainer.teacher, trainer.stored = data.teacher, data.stored
     return trainer
-
-
-class _Collator(DataCollatorForLanguageModeling):
-    """TRL's collator, with the number of each row, and prompts where answers are drawn."""
-
-    prompts = False
-
-    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        batch = {**super().torch_call(examples), ROW: torch.tensor([e[ROW] for e in examples])}
-        if not self.prompts:
-            return batch
-        prompts = [_prompt(example) for example in examples]
-        ids = torch.full((len(prompts), max(map(len, prompts))), self.pad_token_id)
-        mask = torch.zeros_like(ids)
-        for i, prompt in enumerate(prompts):
-            ids[i, -len(prompt) :] = torch.tensor(prompt)
-            mask[i, -len(prompt) :] = 1
-        return {**batch, "prompts": ids, "prompt_attention_mask": mask}
-
-
-def _prompt(example: dict[str, Any]) -> list[int]:
-    """Return the tokens before the last answer."""
-    labels = example["labels"]
-    end = max(i for i, label in enumerate(labels) if label != IGNORE_INDEX)
-    while end and labels[end - 1] != IGNORE_INDEX:
-        end -= 1
-    return list(example["input_ids"][: max(1, end)])
 
 
 class _Taught(GKDTrainer):

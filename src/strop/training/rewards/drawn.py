@@ -8,10 +8,8 @@ from typing import Any
 from transformers import TrainerCallback
 
 from strop.core.files import writing
+from strop.runs.log import DRAWN_ANSWERS
 from strop.training.rewards.guarded import GuardedReward
-
-FILE = "drawn_answers.jsonl"
-"""In the folder of a run."""
 
 
 class DrawnAnswers(TrainerCallback):
@@ -24,7 +22,7 @@ class DrawnAnswers(TrainerCallback):
 
     def __init__(self, rewards: Sequence[GuardedReward], folder: Path) -> None:
         self._rewards = rewards
-        self._file = folder / FILE
+        self._file = folder / DRAWN_ANSWERS
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Remove answers of steps that are repeated."""

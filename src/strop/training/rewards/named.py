@@ -15,7 +15,11 @@ from strop.evaluation.answers.rules import Rules
 from strop.metrics import text
 from strop.planning.rewards import RewardName, reward_names
 from strop.planning.settings import Settings
+from strop.runs.reward_model import RewardModel
+from strop.runs.run import Run
 from strop.training.rewards.guarded import GuardedReward, RewardFunction
+from strop.training.rewards.judged import judged
+from strop.training.rewards.unit_tests import by_unit_tests
 
 
 def rewards_of(settings: Settings, records: Mapping[int, Mapping[str, Any]]) -> list[GuardedReward]:
@@ -60,7 +64,19 @@ def _function(name: RewardName) -> RewardFunction:
     """
     if name.kind == "file":
         return function_of(name.text, "--reward")[1]
+    if name.kind == "run":
+        return _scored_by(RewardModel.of(Run.open(name.text)))
     return _READY[name.kind](name.argument)
+
+
+def _scored_by(model: RewardModel) -> RewardFunction:
+    """Return the reward of a model that learned from pairs."""
+
+    def reward(prompts: Any, completions: Any, **_: Any) -> list[float | None]:
+        whole = zip(prompts, completions, strict=True)
+        return [*model.rewards([[*prompt, *completion] for prompt, completion in whole])]
+
+    return reward
 
 
 def _beside_reference(measure: Callable[[str, str], float]) -> Callable[[str], RewardFunction]:
@@ -123,4 +139,6 @@ _READY: dict[str, Callable[[str], RewardFunction]] = {
     "length": _length,
     "format": _format,
     "rules": _rules,
+    "unit_tests": by_unit_tests,
+    "judge": judged,
 }
