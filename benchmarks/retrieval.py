@@ -49,6 +49,7 @@ def main() -> None:
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         work = options.work or Path(scratch)
+        work.mkdir(parents=True, exist_ok=True)
         if "recall" in options.parts:
             results["recall"] = recall(work) | circumstances()
         if "size" in options.parts:
