@@ -3,7 +3,8 @@
 import torch
 from trl.trainer.utils import FusedCausalLMOutput, add_fused_lm_head
 
-from strop.forward.compact import base_model, install
+from strop.forward.base_model import base_model
+from strop.forward.compact import install
 from strop.testing import check_error
 
 KEYS = ("input_ids", "attention_mask", "labels")

@@ -6,7 +6,8 @@ import pytest
 import torch
 from trl.trainer.utils import add_fused_lm_head
 
-from strop.forward.compact import base_model, install
+from strop.forward.base_model import base_model
+from strop.forward.compact import install
 from tests import tiny
 from tests.forward.plain import OUTPUTS, compare, gradients_of, plain, step
 

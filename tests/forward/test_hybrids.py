@@ -5,7 +5,8 @@ import torch
 from trl.trainer.utils import add_fused_lm_head
 
 from strop.evaluation.scoring import score
-from strop.forward.compact import base_model, install
+from strop.forward.base_model import base_model
+from strop.forward.compact import install
 from strop.forward.compaction import compact_batch
 from strop.forward.decoder import blocks
 from strop.forward.decoder.mixers import MixerHalf

@@ -6,7 +6,8 @@ import transformers
 from peft import LoraConfig, get_peft_model
 from trl.trainer.utils import add_fused_lm_head
 
-from strop.forward.compact import base_model, install
+from strop.forward.base_model import base_model
+from strop.forward.compact import install
 from strop.testing import peak_bytes, saved_bytes
 from tests import tiny
 from tests.forward.plain import OUTPUTS

@@ -7,7 +7,8 @@ from transformers import AttentionInterface
 from trl.trainer.utils import add_fused_lm_head
 
 from strop.core.errors import MissingPackageError
-from strop.forward.compact import base_model, install
+from strop.forward.base_model import base_model
+from strop.forward.compact import install
 from strop.models import load
 from strop.models.packaged import PACKAGED, find_parts
 from tests import tiny

@@ -20,6 +20,7 @@ from trl.trainer.utils import FusedCausalLMOutput
 
 from strop.core.errors import ConfigError
 from strop.core.tokens import IGNORE_INDEX
+from strop.forward.base_model import base_model
 from strop.forward.checks import check_batch, check_finite
 from strop.forward.compaction import CompactBatch, compact_batch
 from strop.forward.decoder.backbone import Backbone, attach
@@ -217,14 +218,6 @@ class CompactForward:
         if (about or text) not in self.reported:
             self.reported |= {about or text, text}
             log.warning(text)
-
-
-def base_model(model: Any) -> Any:
-    """Return the transformers model inside PEFT's wrapper, or the model itself.
-
-    A model that got its adapter by transformers' own `add_adapter` has no wrapper.
-    """
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def install(

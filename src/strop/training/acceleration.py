@@ -12,7 +12,8 @@ from transformers import TrainerCallback
 
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.core.system.heap import return_large_blocks
-from strop.forward.compact import CompactForward, Undo, base_model, install
+from strop.forward.base_model import base_model
+from strop.forward.compact import CompactForward, Undo, install
 from strop.forward.fused_head import FusedHeadOptions
 from strop.models.quantized.inference_layout import keep_layout, packed_for_inference
 from strop.models.sampling.generate import serve_generate

@@ -20,7 +20,7 @@ from strop.exporting.certify.reference import NEW_TOKENS, ReferenceOutputs
 from strop.exporting.gguf.architectures import GGUF_ARCHITECTURES, metadata
 from strop.exporting.gguf.channel_scaling import ChannelScaling
 from strop.exporting.weights.sketches import WeightSketch, adapted, sketch_of, trained_name
-from strop.forward.compact import base_model
+from strop.forward.base_model import base_model
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.metrics.divergence import Answer, considered
 from strop.models.assets import ModelAssets

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop.forward.compact import base_model
+from strop.forward.base_model import base_model
 from strop.quantization.linear_layers import linear_layers, watching_inputs
 
 TOKENS = 1024

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from strop.core.system.pages import use_large_pages
 from strop.core.tokens import IGNORE_INDEX
-from strop.forward.compact import base_model
+from strop.forward.base_model import base_model
 from strop.forward.compaction import CompactBatch, compact_batch
 from strop.forward.decoder import blocks, modified
 from strop.forward.decoder.block_families import BLOCK_FAMILIES

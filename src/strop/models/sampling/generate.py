@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop.forward.compact import base_model
+from strop.forward.base_model import base_model
 from strop.models.sampling.batching import chosen_tokens
 from strop.models.sampling.block_cache import obstacle
 from strop.models.sampling.choice import choose_as_transformers

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from strop.core.errors import UnsupportedError
-from strop.forward.compact import base_model
+from strop.forward.base_model import base_model
 from strop.forward.decoder.mixers import mixers
 from strop.models.sampling.rows import Row
 
