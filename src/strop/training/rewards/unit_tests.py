@@ -22,6 +22,8 @@ from strop.training.rewards.guarded import RewardFunction
 
 logger = logging.getLogger("strop")
 
+_ENDING = 1.0
+"""Seconds in which killed children are gone."""
 _CODE = regex.compile(r"(?s)```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)")
 
 
@@ -135,11 +137,15 @@ def run(code: str, tests: Sequence[str], limits: Limits = Limits()) -> Outcome:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """End a process with all its children, and wait until none of them is left."""
+    """End a process with all its children, and wait until none of them is left.
+
+    The dead ones stay in containers whose first process does not collect them; they are not waited for.
+    """
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        while True:  # a child is gone a moment after its parent, and the kernel lets none stay
+        end = time.monotonic() + _ENDING
+        while time.monotonic() < end:  # a child is gone a moment after its parent
             os.killpg(process.pid, signal.SIGKILL)
             time.sleep(0.001)
     process.wait()
