@@ -144,11 +144,23 @@ def test_a_training_configuration_of_unsloth(tmp_path):
 
 def test_what_strop_has_not_is_named_with_its_value_and_the_way(tmp_path):
     text = "base_model: m\nadapter:\nload_in_8bit: true\nrl: ebft\nlr_scheduler: polynomial\n"
-    left = reasons(import_config(write(tmp_path, text)))
-    assert left["adapter"].startswith("every weight trained: strop trains adapters")
+    imported = import_config(write(tmp_path, text))
+    left = reasons(imported)
+    assert imported.settings["adapter"] == "none"  # no adapter is named, so all weights are trained
     assert "--bits 16" in left["load_in_8bit"]
     assert left["rl"].startswith("ebft is none of strop's methods: dpo")
     assert left["lr_scheduler"] == "polynomial is none of linear, cosine, constant"
+
+
+def test_pre_training_and_reward_models_keep_their_methods(tmp_path):
+    for stage, method in (("pt", "text"), ("rm", "reward")):
+        text = f"model_name_or_path: m\nstage: {stage}\nfinetuning_type: lora\n"
+        assert import_config(write(tmp_path, text)).settings["method"] == method
+
+
+def test_parts_of_weights_are_named_with_the_flag(tmp_path):
+    text = "model_name_or_path: m\nstage: sft\nfinetuning_type: freeze\n"
+    assert "--freeze" in reasons(import_config(write(tmp_path, text)))["finetuning_type"]
 
 
 def test_a_value_that_a_run_does_not_take_is_left_out_with_why(tmp_path):

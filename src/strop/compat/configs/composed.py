@@ -61,13 +61,14 @@ def bits(config: Config, composed: Composed) -> None:
     four = config.get("load_in_4bit") or kind == "qlora" or config.get("quantization_bit") == 4
     composed.settings["bits"] = 4 if four else 16
     full = kind in ("full", "freeze", "oft") or (kind is None and "base_model" in config)
-    if full:
+    if full and kind in (None, "full") and not four:
+        composed.settings["adapter"] = "none"
+    elif full:
         key = next(
             (k for k in ("adapter", "finetuning_type", "training_type") if k in config), "adapter"
         )
-        what = "every weight trained" if kind in (None, "full") else kind
         composed.left[key] = (
-            f"{what}: strop trains adapters; --rank 256 on all layers learns as much"
+            f"{kind}: strop trains adapters, or with --adapter none all weights but those of --freeze"
         )
 
 
@@ -79,7 +80,8 @@ METHODS = {
     "simpo": "simpo",
     "grpo": "grpo",
     "sft": "sft",
-    "pt": "sft",
+    "pt": "text",
+    "rm": "reward",
     "sigmoid": "dpo",
 }
 

@@ -17,6 +17,7 @@ from strop.core.quiet import quiet
 from strop.models import load
 from strop.models.files.weight_files import ADAPTER
 from strop.models.lora.config import lora_config
+from strop.models.lora.full_weights import train_all
 
 log = logging.getLogger("strop")
 
@@ -66,7 +67,7 @@ class FastLanguageModel:
         length = _length(model, max_seq_length)
         origin = Origin(name, length, tokenizer, full=full_finetuning)
         if full_finetuning:
-            model.requires_grad_(True)
+            train_all(model)
         remember(model, origin)
         if adapter:
             from peft import PeftModel
