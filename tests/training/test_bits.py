@@ -42,7 +42,7 @@ def test_the_first_fit_of_four_bits_says_what_it_does_how_long_and_how_to_skip_i
         else:
             assert "bits=16 skips it" in fitting[0]
             assert re.search(
-                r"fitting takes about [\d.]+ s: the first of 2 blocks took", fitting[1]
+                r"fitting takes about [\d.]+ m?s: the first of 2 blocks took", fitting[1]
             )
 
 

@@ -286,9 +286,9 @@ def test_a_sample_of_drawn_answers_is_shown_with_its_reward(tmp_path):
     shown = io.StringIO()
     lines_of_run = StepLines(Console(file=shown, width=400))
     args = types.SimpleNamespace(output_dir=str(tmp_path / "checkpoints"))
-    state = types.SimpleNamespace(global_step=20, max_steps=30)
+    state = types.SimpleNamespace(global_step=21, max_steps=30)
     lines_of_run.on_train_begin(args, state, None)
     lines_of_run.on_step_begin(args, state, None)
     logs = {"loss": 0.1, "reward": 0.5, "num_tokens": 9}
     lines_of_run.on_log(args, state, None, logs=logs)
-    assert "step 20, to line 3, the best answer earned 1: so many words" in shown.getvalue()
+    assert "step 21, to line 3, the best answer earned 1: so many words" in shown.getvalue()
