@@ -98,7 +98,7 @@ wheel: $(STAMP) ## a wheel in dist/ with the C++ compiled for the usual processo
 numbers: $(STAMP) ## write the newest results into README.md
 	$(BIN)/python scripts/readme_numbers.py
 
-pages: $(STAMP) ## write docs/settings.md, data.md, gpu.md, memory.md, four_bits.md, certificates.md, templates.md, trainers.md, architectures.md, durability.md, evaluation.md, sampling.md, documents.md, way_over.md
+pages: $(STAMP) ## write docs/settings.md, data.md, gpu.md, memory.md, four_bits.md, certificates.md, templates.md, trainers.md, architectures.md, durability.md, evaluation.md, sampling.md, documents.md, methods.md, way_over.md
 	$(BIN)/python scripts/settings_page.py
 	$(BIN)/python scripts/data_page.py
 	$(BIN)/python scripts/gpu_page.py
@@ -112,6 +112,7 @@ pages: $(STAMP) ## write docs/settings.md, data.md, gpu.md, memory.md, four_bits
 	$(BIN)/python scripts/evaluation_page.py
 	$(BIN)/python scripts/sampling_page.py
 	$(BIN)/python scripts/documents_page.py
+	$(BIN)/python scripts/methods_page.py
 	$(BIN)/python scripts/way_over_page.py
 
 clean: ## remove .venv and what was built

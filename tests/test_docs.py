@@ -16,7 +16,7 @@ PAGES_OF_SCRIPTS = [
     *("settings_page", "data_page", "gpu_page", "memory_page", "four_bits_page"),
     *("certificates_page", "templates_page", "trainers_page"),
     *("architectures_page", "durability_page", "evaluation_page", "sampling_page"),
-    *("documents_page", "way_over_page"),
+    *("documents_page", "methods_page", "way_over_page"),
 ]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
