@@ -10,10 +10,10 @@ from strop.core.errors import ConfigError, DataError
 from strop.ops.linear_log_prob.divergence import linear_divergence
 from strop.planning.settings import Settings
 from strop.training.methods import distill
+from tests.tiny.both_ways import trained_both_ways
 from tests.tiny.saved import (
     QUICK,
     assert_same_adapter,
-    in_float32,
     resumed_copy,
     save_model,
     sums,
@@ -51,19 +51,7 @@ def test_a_teacher_is_learned_the_same_with_and_without_acceleration(
     tmp_path, tiny_model, taught, more
 ):
     settings = {**TAUGHT, "max_steps": 8, "teacher": str(taught.path), **more}
-    ours, plain = (
-        strop.train(
-            sums(16),
-            **in_float32(tiny_model),
-            out=tmp_path / str(accelerate),
-            accelerate=accelerate,
-            **settings,
-        )
-        for accelerate in (True, False)
-    )
-    for line, reference in zip(ours.log, plain.log, strict=True):
-        for name in ("loss", "held_out_loss", "grad_norm", "tokens"):
-            assert line.get(name, 0) == pytest.approx(reference.get(name, 0), rel=1e-4, abs=1e-4)
+    ours = trained_both_ways(sums(16), tiny_model, tmp_path, **settings)
     held_out = [line["held_out_loss"] for line in ours.log if "held_out_loss" in line]
     assert held_out[-1] < held_out[0]
 

@@ -15,7 +15,8 @@ from strop.planning.settings import Settings
 from strop.runs.run_data import read_and_split
 from strop.training.methods import kto
 from strop.training.trainer import RunTrainer
-from tests.tiny.saved import QUICK, assert_same_adapter, in_float32, resumed_copy
+from tests.tiny.both_ways import trained_both_ways
+from tests.tiny.saved import QUICK, assert_same_adapter, resumed_copy
 from tests.training.test_preferences import pairs
 
 
@@ -59,21 +60,7 @@ def test_marked_answers_have_the_tokens_that_trl_gives_them(tiny_model, tmp_path
 @pytest.mark.parametrize("method", ["kto", "orpo", "simpo"])
 def test_a_method_is_the_same_with_and_without_acceleration(tmp_path, tiny_model, method):
     settings = {**QUICK, "max_steps": 20, "learning_rate": 1e-3, "method": method}
-    ours, plain = (
-        strop.train(
-            rows_for(method),
-            **in_float32(tiny_model),
-            out=tmp_path / str(accelerate),
-            accelerate=accelerate,
-            **settings,
-        )
-        for accelerate in (True, False)
-    )
-    assert len(ours.log) == len(plain.log)
-    for line, reference in zip(ours.log, plain.log, strict=True):
-        assert line.keys() == reference.keys()
-        for name in line.keys() - {"seconds", "memory", "disk", "accuracy"}:
-            assert line[name] == pytest.approx(reference[name], rel=1e-4, abs=1e-4)
+    ours = trained_both_ways(rows_for(method), tiny_model, tmp_path, **settings)
     held_out = [line["held_out_loss"] for line in ours.log if "held_out_loss" in line]
     assert held_out[-1] < held_out[0] or method == "kto"  # both held-out answers are of one prompt
     assert ours.log[-2]["loss"] < ours.log[1]["loss"]

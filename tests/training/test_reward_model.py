@@ -11,6 +11,7 @@ import strop
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.evaluation.answers.predict import predict
 from strop.runs.reward_model import RewardModel
+from tests.tiny.both_ways import trained_both_ways
 from tests.tiny.saved import QUICK, assert_same_adapter, in_float32, resumed_copy
 from tests.training.test_preferences import pairs
 from tests.training.test_reinforced import SAMPLED, asked
@@ -26,20 +27,7 @@ def saved_pairs(folder, count=16):
 
 @pytest.mark.slow
 def test_pairs_are_ranked_the_same_with_and_without_acceleration(tmp_path, tiny_model):
-    ours, plain = (
-        strop.train(
-            pairs(20),
-            **in_float32(tiny_model),
-            out=tmp_path / str(accelerate),
-            accelerate=accelerate,
-            **(RANKED | {"max_steps": 12}),
-        )
-        for accelerate in (True, False)
-    )
-    for line, reference in zip(ours.log, plain.log, strict=True):
-        assert line.keys() == reference.keys()
-        for name in line.keys() - {"seconds", "memory", "disk", "accuracy", "epoch"}:
-            assert line[name] == pytest.approx(reference[name], rel=1e-4, abs=1e-4)
+    ours = trained_both_ways(pairs(20), tiny_model, tmp_path, **(RANKED | {"max_steps": 12}))
     assert ours.log[-2]["reward_margin"] > ours.log[1]["reward_margin"]
     assert "gets the higher reward" in " ".join(ours.record["data"]["notes"])
 

@@ -11,6 +11,7 @@ import strop
 from strop.core.errors import ConfigError, DataError
 from strop.evaluation import evaluate
 from strop.models.lora.full_weights import WEIGHTS
+from tests.tiny.both_ways import trained_both_ways
 from tests.tiny.saved import (
     QUICK,
     assert_same_adapter,
@@ -31,21 +32,9 @@ def model(request, tmp_path_factory):
 
 @pytest.mark.slow
 def test_training_is_the_same_with_and_without_acceleration(tmp_path, model):
-    ours, plain = (
-        strop.train(
-            chats(18),
-            **in_float32(model),
-            out=tmp_path / str(accelerate),
-            accelerate=accelerate,
-            **{**WHOLE, "max_steps": 20, "embedding_learning_rate": 1e-4},
-        )
-        for accelerate in (True, False)
+    trained_both_ways(
+        chats(18), model, tmp_path, **{**WHOLE, "max_steps": 20, "embedding_learning_rate": 1e-4}
     )
-    assert len(ours.log) == len(plain.log)
-    for line, reference in zip(ours.log, plain.log, strict=True):
-        assert line.keys() == reference.keys()
-        for name in line.keys() - {"seconds", "memory", "disk", "accuracy"}:
-            assert line[name] == pytest.approx(reference[name], rel=1e-4, abs=1e-4)
 
 
 @pytest.mark.slow
