@@ -33,6 +33,8 @@ OUT = RESULTS / "teach.json"
 ARMS = ("raw", "teach", "teach-3", "teach-1", "retrieval")
 RATE = 1e-3
 EPOCHS = 6
+PLACES = ("run", "folder", "picture")
+"""Of a summary, where things lie on this machine."""
 FORMAT: dict[str, Any] = {"bits": 16, "dtype": "bfloat16"}
 
 
@@ -49,6 +51,7 @@ def main() -> None:
     for arm in options.arms:
         started = time.perf_counter()
         of_arm = retrieved(options) if arm == "retrieval" else trained(arm, options)
+        of_arm = {k: v for k, v in of_arm.items() if k not in PLACES}
         of_arm |= {"seconds": round(time.perf_counter() - started, 1)} | circumstances()
         results = read_json(options.out) if options.out.is_file() else {}
         results.setdefault(options.model, {})[arm] = of_arm
