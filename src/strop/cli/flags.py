@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from strop.core.errors import ConfigError
-from strop.core.files import reading
+from strop.core.files import reading, yaml_value
 
 _PAIRS = re.compile(r"\s*\w+=")
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -178,15 +178,7 @@ def read_yaml(path: Path, option: str = "--config") -> dict[str, Any]:
 def _yaml(text: str) -> Any:
     import yaml
 
-    class Loader(yaml.SafeLoader):
-        """YAML 1.1 as PyYAML reads it, but 5e-4 is a number, as in YAML 1.2."""
-
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:float",
-        re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-        list("-+0123456789."),
-    )
     try:
-        return yaml.load(text, Loader=Loader)
+        return yaml_value(text)
     except yaml.YAMLError as e:
         raise ConfigError(f"the settings are not YAML: {e}") from e

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from strop.metrics.names import LOWER_IS_BETTER, METRICS, WHILE_TRAINING
 from strop.planning.argument_tables import TRACKED, TRACKERS
+from strop.planning.problems.methods import IMITATING
 
 if TYPE_CHECKING:
     from strop.planning.settings import Settings
@@ -141,11 +142,7 @@ def _best_problems(settings: "Settings") -> Iterator[str]:
     best = best_model(settings)
     if metric is not None and _plain(metric) not in PAIRS:
         yield from _name_problems("metric_for_best_model", metric)
-    if (
-        metric is not None
-        and _plain(metric) in PAIRS
-        and settings.method in ("sft", "text", "distill")
-    ):
+    if metric is not None and _plain(metric) in PAIRS and settings.method in IMITATING:
         yield (
             f"metric_for_best_model is {metric}, which is measured of pairs, and the method is "
             f"{settings.method}"

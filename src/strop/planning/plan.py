@@ -23,6 +23,7 @@ from strop.core.system.disk import format_size
 from strop.core.tokens import IGNORE_INDEX
 from strop.forward.compaction import CompactBatch, compact_batch
 from strop.forward.decoder.block_families import BLOCK_FAMILIES
+from strop.models.lora.embeddings import embedding_weights
 from strop.models.precision import described
 from strop.planning.machine import FreeMemory, free_memory, peak_resident
 from strop.planning.product_cache import batches, cache_bytes, micro_batch_sizes
@@ -128,8 +129,7 @@ def plan_step(
 
 def _embedding_bytes(model: Any) -> int:
     """Return the bytes of embedding and head trained in 32 bits: a copy, gradients, AdamW's means."""
-    layers = (model.get_input_embeddings(), model.get_output_embeddings())
-    return 16 * sum(w.numel() for w in {id(x.weight): x.weight for x in layers if x}.values())
+    return 16 * sum(weight.numel() for weight in embedding_weights(model))
 
 
 def micro_batches(rows: Sequence[TokenRow], budget: int | None) -> list[CompactBatch]:

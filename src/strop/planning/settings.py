@@ -15,7 +15,7 @@ from strop.core.units import size_in_bytes, time_in_seconds
 from strop.planning import evaluations, rewards, trainer_arguments
 from strop.planning.problems import adapters, distillation, texts
 from strop.planning.problems.adapters import ALL_LINEAR, Start
-from strop.planning.problems.distillation import MethodName
+from strop.planning.problems.methods import MethodName
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from strop.core.files.plain import (
     write_cached,
     write_json,
     write_sealed,
+    yaml_value,
 )
 from strop.core.files.whole import check_new, clear_leftovers, sync, written_whole
 
@@ -25,4 +26,5 @@ __all__ = [
     "write_sealed",
     "writing",
     "written_whole",
+    "yaml_value",
 ]

@@ -1,8 +1,9 @@
-"""JSON files: whole or absent, read under the guard; and those of the cache, which may be lost."""
+"""JSON files: whole or absent, read under the guard; those of the cache; and values in YAML."""
 
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -76,3 +77,22 @@ def _digest(value: Mapping[str, Any]) -> str:
     """Return the digest of an object as it is once it is read again."""
     plain = json.loads(json.dumps(value))
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def yaml_value(text: str) -> Any:
+    """Return what a text says in YAML 1.1, but 5e-4 is a number, as in YAML 1.2.
+
+    Raises:
+        yaml.YAMLError: it is no YAML.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """PyYAML's, with these numbers."""
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+        list("-+0123456789."),
+    )
+    return yaml.load(text, Loader=Loader)

@@ -12,11 +12,11 @@ from strop.runs.reward_model import RewardModel
 def rewarded(model: RewardModel, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return the reward of each row's answer, and of its rejected one where it has two."""
     pairs = any(row.rejected is not None for row in rows)
-    chats = [chat for row in rows for chat in _chats(row)]
-    rewards = iter(model.rewards(chats))
+    chats = [_chats(row) for row in rows]
+    rewards = iter(model.rewards([chat for of_row in chats for chat in of_row]))
     columns: list[dict[str, Any]] = []
-    for row in rows:
-        if not _chats(row):
+    for row, of_chats in zip(rows, chats, strict=True):
+        if not of_chats:
             empty = {"reward": None, **({"reward_rejected": None} if pairs else {})}
             columns.append(empty | {"error": "it has no answer to reward"})
             continue

@@ -44,6 +44,12 @@ def widen_copies(model: Any) -> bool:
     return widened
 
 
+def embedding_weights(model: Any) -> list[torch.Tensor]:
+    """Return the weights of embedding and head, once where they are tied."""
+    layers = (model.get_input_embeddings(), model.get_output_embeddings())
+    return [*{id(x.weight): x.weight for x in layers if x is not None}.values()]
+
+
 def embedding_parameters(model: Any) -> Iterator[torch.nn.Parameter]:
     """Yield the trained weights of embedding and head."""
     for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
@@ -92,8 +98,7 @@ def add_tokens(model: Any, tokenizer: Any, tokens: Sequence[str]) -> int:
     tokenizer.add_tokens(new)
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:
         model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
-    layers = (model.get_input_embeddings(), model.get_output_embeddings())
-    for weight in {id(x.weight): x.weight for x in layers if x is not None}.values():
+    for weight in embedding_weights(model):
         for token, ids in zip(new, pieces, strict=True):
             weight[tokenizer.convert_tokens_to_ids(token)] = weight[ids].mean(0)
     return len(new)

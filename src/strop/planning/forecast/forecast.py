@@ -13,8 +13,8 @@ from strop.planning.forecast.devices import Device
 from strop.planning.forecast.speed import Speed, speed
 from strop.planning.forecast.work import MicroBatch, Work
 from strop.planning.plan import Rows, StepPlan, TokenRow, micro_batches
+from strop.planning.problems.methods import IMITATING
 from strop.planning.product_cache import batches
-from strop.planning.rules import IMITATING
 from strop.planning.settings import Settings
 
 SAMPLED = 24

@@ -13,7 +13,8 @@ from strop.planning.forecast.devices import Device, local_device
 from strop.planning.forecast.forecast import Forecast, epochs_within, forecast
 from strop.planning.machine import FreeMemory, free_memory
 from strop.planning.plan import MemoryNow, Rows, StepPlan, plan_step
-from strop.planning.rules import IMITATING, Choice, Task, choose
+from strop.planning.problems.methods import IMITATING
+from strop.planning.rules import Choice, Task, choose
 from strop.planning.settings import Settings
 
 PREDICTED = (*IMITATING, "dpo", "ipo")

@@ -1,28 +1,12 @@
 """What is wrong with beta, and with the settings of distillation."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from strop.planning import rewards
 
 if TYPE_CHECKING:
     from strop.planning.settings import Settings
-
-MethodName = Literal[
-    "auto",
-    "sft",
-    "text",
-    "dpo",
-    "ipo",
-    "kto",
-    "orpo",
-    "simpo",
-    "reward",
-    "grpo",
-    "rloo",
-    "distill",
-]
-"""Ways of training."""
 
 
 def problems(settings: "Settings") -> Iterator[str]:

@@ -2,6 +2,6 @@
 
 from strop.planning.rules.choice import Choice
 from strop.planning.rules.chosen import choose
-from strop.planning.rules.task import IMITATING, Task
+from strop.planning.rules.task import Task
 
-__all__ = ["IMITATING", "Choice", "Task", "choose"]
+__all__ = ["Choice", "Task", "choose"]

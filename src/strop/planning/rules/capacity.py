@@ -2,8 +2,9 @@
 
 import math
 
+from strop.planning.problems.methods import IMITATING
 from strop.planning.rules.choice import Choice, count
-from strop.planning.rules.task import IMITATING, Task
+from strop.planning.rules.task import Task
 
 FLOOR = 8
 """Least rank that the data may ask for."""

@@ -5,10 +5,11 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from strop.planning.problems.methods import IMITATING
 from strop.planning.rewards import reinforced
 from strop.planning.rules import capacity, duration, rate
 from strop.planning.rules.choice import Choice
-from strop.planning.rules.task import IMITATING, Task
+from strop.planning.rules.task import Task
 from strop.planning.settings import Settings
 
 

@@ -2,8 +2,9 @@
 
 import math
 
+from strop.planning.problems.methods import IMITATING
 from strop.planning.rules.choice import Choice
-from strop.planning.rules.task import IMITATING, Task
+from strop.planning.rules.task import Task
 
 EPOCHS = ((200, 5), (5_000, 3), (20_000, 2))
 """Rows below which a run takes so many epochs; above all of them it takes one."""

@@ -2,8 +2,9 @@
 
 import math
 
+from strop.planning.problems.methods import IMITATING
 from strop.planning.rules.choice import Choice
-from strop.planning.rules.task import IMITATING, Task
+from strop.planning.rules.task import Task
 
 FULL, MULTIPLIER, WIDTH = 5e-5, 10, 2000
 """Of full fine-tuning at width 2000, and the factor from it to LoRA (tinker-cookbook)."""

@@ -7,9 +7,6 @@ from typing import Any
 
 from strop.models.lora.target_modules import adapted_sides
 
-IMITATING = ("sft", "text", "distill")
-"""Methods that learn from every supervised token."""
-
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Task:

@@ -14,7 +14,7 @@ def optimizer_of(settings: Settings) -> Callable[[Any], Any] | None:
     if (ratio := settings.loraplus_lr_ratio) is not None:
         return lambda trainer: _loraplus(trainer, ratio)
     if (rate := settings.embedding_learning_rate) is not None:
-        return lambda trainer: _apart(trainer, rate)
+        return lambda trainer: with_embedding_rate(trainer, rate)
     return None
 
 
@@ -30,7 +30,7 @@ def _loraplus(trainer: Any, ratio: float) -> Any:
     )
 
 
-def _apart(trainer: Any, rate: float) -> Any:
+def with_embedding_rate(trainer: Any, rate: float) -> Any:
     """Return transformers' optimizer with a learning rate of its own for embedding and head."""
     kind, options = trainer.get_optimizer_cls_and_kwargs(trainer.args)
     apart = {id(p) for p in embedding_parameters(trainer.model)}

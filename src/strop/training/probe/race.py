@@ -12,7 +12,7 @@ import torch
 from transformers import DefaultFlowCallback, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from strop.planning.rules import IMITATING
+from strop.planning.problems.methods import IMITATING
 from strop.planning.settings import Settings
 from strop.runs.run import Run
 from strop.training.interrupt import Interrupt

@@ -8,11 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from strop.core.config import Config
 from strop.core.env import judge_key
-from strop.core.files import reading
+from strop.core.files import reading, yaml_value
 from strop.evaluation.answers.remote import RemoteModel, UnreachableError
 from strop.metrics.text import number_in
 from strop.training.rewards.guarded import RewardFunction
@@ -70,7 +68,7 @@ def judged(file: str) -> RewardFunction:
     """
     path = Path(file)
     with reading(path, "--reward judge=FILE takes a YAML file"):
-        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+        written = yaml_value(path.read_text(encoding="utf-8"))
     settings = JudgeSettings.read(written or {})
     remote = RemoteModel(settings.url, settings.model, judge_key(), settings.timeout, "judge")
 

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import regex
-import yaml
 
 from strop.core.errors import ConfigError
-from strop.core.files import read_json, reading
+from strop.core.files import read_json, reading, yaml_value
 from strop.evaluation.answers.function import function_of
 from strop.evaluation.answers.named import follows, matches
 from strop.evaluation.answers.rules import Rules
@@ -126,7 +125,7 @@ def _format(argument: str) -> RewardFunction:
 def _rules(argument: str) -> RewardFunction:
     path = Path(argument)
     with reading(path, "--reward rules=FILE takes a YAML file"):
-        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+        written = yaml_value(path.read_text(encoding="utf-8"))
     checks = Rules.read(written or {}).checks().values()
     return _alone(lambda answer: sum(check(answer) for check in checks) / len(checks))
 

@@ -53,7 +53,7 @@ def encode(rows: SplitRows, tokenizer: Any, settings: Settings, limit: int | Non
     folder = _folder(settings)
     tokens = token_file(texts, tokenizer, rows.source, folder)
     room = settings.max_length or length_for(tokens.lengths, min(limit or LONGEST, LONGEST))
-    place = {line: i for i, line in enumerate(tokens.lines)}
+    place = tokens.places
     train, held_out = (
         _pieces(tokens, [place[row.line] for row in part], room)
         for part in (rows.train, rows.held_out)
@@ -104,7 +104,7 @@ def _replayed(
     near = _enough(texts, order, MARGIN * target * _characters_a_token(rows, tokens))
     some = (row for row in texts if row.line in near)
     earlier = token_file(some, tokenizer, path, _folder(settings))
-    place = {line: i for i, line in enumerate(earlier.lines)}
+    place = earlier.places
     drawn: list[int] = []
     count = 0
     for line in order:
@@ -123,7 +123,7 @@ def _replayed(
 
 def _characters_a_token(rows: SplitRows, tokens: TokenFile) -> float:
     assert rows.texts is not None
-    place = {line: i for i, line in enumerate(tokens.lines)}
+    place = tokens.places
     first = rows.texts.first
     characters = sum(len(row.text or "") for row in first.values())
     return characters / max(1, sum(tokens.lengths[place[line]] for line in first))

@@ -31,6 +31,11 @@ class TokenFile:
     """Tokens of each text."""
     sha256: str
 
+    @property
+    def places(self) -> dict[int, int]:
+        """Number of each text by its line."""
+        return {line: i for i, line in enumerate(self.lines)}
+
     def digest_with(self, *more: Any) -> str:
         """Return the SHA-256 of the tokens and of what else decides what is trained on."""
         digest = hashlib.sha256(self.sha256.encode())
