@@ -158,6 +158,13 @@ def test_pre_training_and_reward_models_keep_their_methods(tmp_path):
         assert import_config(write(tmp_path, text)).settings["method"] == method
 
 
+def test_pairs_train_an_adapter_where_all_weights_were_trained(tmp_path):
+    imported = import_config(write(tmp_path, "base_model: m\nadapter:\nrl: dpo\n"))
+    assert "adapter" not in imported.settings
+    assert "dpo trains an adapter" in reasons(imported)["adapter"]
+    Settings.read(imported.settings)
+
+
 def test_parts_of_weights_are_named_with_the_flag(tmp_path):
     text = "model_name_or_path: m\nstage: sft\nfinetuning_type: freeze\n"
     assert "--freeze" in reasons(import_config(write(tmp_path, text)))["finetuning_type"]

@@ -81,8 +81,8 @@ def test_a_folder_that_is_not_there_is_named(cache, tmp_path):
 
 
 def test_weights_counted_from_a_configuration_are_those_of_the_model():
-    transformers = pytest.importorskip("transformers")
     import torch
+    import transformers
 
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(transformers.LlamaConfig(**CONFIG))

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from strop.planning.problems.adapters import FULL_METHODS
+
 Config = Mapping[str, Any]
 
 
@@ -60,16 +62,6 @@ def bits(config: Config, composed: Composed) -> None:
     kind = config.get("adapter") or config.get("finetuning_type") or config.get("training_type")
     four = config.get("load_in_4bit") or kind == "qlora" or config.get("quantization_bit") == 4
     composed.settings["bits"] = 4 if four else 16
-    full = kind in ("full", "freeze", "oft") or (kind is None and "base_model" in config)
-    if full and kind in (None, "full") and not four:
-        composed.settings["adapter"] = "none"
-    elif full:
-        key = next(
-            (k for k in ("adapter", "finetuning_type", "training_type") if k in config), "adapter"
-        )
-        composed.left[key] = (
-            f"{kind}: strop trains adapters, or with --adapter none all weights but those of --freeze"
-        )
 
 
 METHODS = {
@@ -100,6 +92,24 @@ def method(config: Config, composed: Composed) -> None:
         composed.left[key] = (
             f"{name} is none of strop's methods: {', '.join(sorted(set(METHODS.values())))}"
         )
+
+
+def adapter(config: Config, composed: Composed) -> None:
+    """Whether all weights are trained, which not every method does; called behind `method`."""
+    keys = ("adapter", "finetuning_type", "training_type")
+    kind = next((config[key] for key in keys if config.get(key)), None)
+    if kind not in ("full", "freeze", "oft") and not (kind is None and "base_model" in config):
+        return
+    of_method = composed.settings.get("method", "sft")
+    is_full = kind in (None, "full") and composed.settings["bits"] != 4
+    if is_full and of_method in FULL_METHODS:
+        composed.settings["adapter"] = "none"
+        return
+    why = f"; {of_method} trains an adapter" if is_full else ""
+    composed.left[next((key for key in keys if key in config), "adapter")] = (
+        f"{kind or 'every weight trained'}: strop trains adapters, or with --adapter none all weights but "
+        f"those of --freeze{why}"
+    )
 
 
 SCHEDULES = {

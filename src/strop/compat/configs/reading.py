@@ -9,10 +9,13 @@ from strop.compat.configs import composed as rules
 from strop.compat.configs.composed import DATA, Composed
 from strop.compat.configs.tables import ABSENT, RENAMED, TO_TRAINER, UNNEEDED, ZERO_IS_NONE
 from strop.core.errors import ConfigError, StropError
-from strop.core.files import reading
+from strop.core.files import reading, yaml_value
 from strop.planning.settings import Settings
 
-_RULES = (rules.batch, rules.bits, rules.method, rules.schedule, rules.layers, rules.rates)
+_RULES = (
+    *(rules.batch, rules.bits, rules.method, rules.adapter, rules.schedule, rules.layers),
+    rules.rates,
+)
 _OPTIMIZERS = {
     "adamw_8bit": "adamw_torch",
     "adamw_bnb_8bit": "adamw_torch",
@@ -118,24 +121,12 @@ def _read(file: Path) -> dict[str, Any]:
     with reading(file, "give a YAML or JSON file"):
         text = file.read_text(encoding="utf-8")
     try:
-        config = yaml.safe_load(text)
+        config = yaml_value(text)
     except yaml.YAMLError as e:
         raise ConfigError(f"{file} is no YAML: {e}") from e
     if not isinstance(config, dict):
         raise ConfigError(f"{file} holds no keys with values")
-    return {str(key): _number(value) for key, value in config.items()}
-
-
-def _number(value: Any) -> Any:
-    """Return a text such as 5e-4, which YAML 1.1 does not take for a number, as one."""
-    if isinstance(value, dict):
-        return {key: _number(inner) for key, inner in value.items()}
-    if isinstance(value, str) and value[:1].isdigit() and "e" in value.lower():
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    return {str(key): value for key, value in config.items()}
 
 
 def _source(config: Mapping[str, Any], file: Path) -> str:

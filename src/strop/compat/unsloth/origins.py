@@ -4,6 +4,8 @@ import weakref
 from dataclasses import dataclass, field
 from typing import Any
 
+from strop.forward.base_model import base_model
+
 
 @dataclass(slots=True)
 class Origin:
@@ -26,14 +28,9 @@ _ORIGINS: "weakref.WeakKeyDictionary[Any, Origin]" = weakref.WeakKeyDictionary()
 
 def remember(model: Any, origin: Origin) -> None:
     """Keep the origin of a transformers model, as long as it lives."""
-    _ORIGINS[beneath(model)] = origin
+    _ORIGINS[base_model(model)] = origin
 
 
 def origin_of(model: Any) -> Origin | None:
     """Return the origin of a model or of the one beneath its adapter; None for another's."""
-    return _ORIGINS.get(beneath(model))
-
-
-def beneath(model: Any) -> Any:
-    """Return the transformers model beneath PEFT's."""
-    return model.get_base_model() if hasattr(model, "peft_config") else model
+    return _ORIGINS.get(base_model(model))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from strop.compat.unsloth.origins import beneath, origin_of
+from strop.compat.unsloth.origins import origin_of
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.core.files import written_whole
 from strop.core.progress import silent
@@ -21,6 +21,7 @@ from strop.exporting.targets import Job, Tuned, jobs
 from strop.exporting.weights.base_weights import bases
 from strop.exporting.weights.sensitivity import Sensitivity
 from strop.exporting.weights.tuned import TunedWeights
+from strop.forward.base_model import base_model
 from strop.models.assets import trained_assets
 from strop.models.precision import bits_of, dtype_name
 
@@ -175,7 +176,7 @@ def _tuned(model: Any, tokenizer: Any) -> Iterator[Tuned]:
     """Yield the model as exporters take it, its adapter in a folder of its own meanwhile."""
     origin = origin_of(model)
     assert origin is not None, "bound to models opened here"
-    base = beneath(model)
+    base = base_model(model)
     settings = {"model": origin.name, "bits": bits_of(base), "dtype": dtype_name(base)}
     assets = trained_assets(origin.name, base, tokenizer or origin.tokenizer)
     with tempfile.TemporaryDirectory(prefix="strop-adapter-") as scratch:

@@ -10,7 +10,8 @@ from transformers import DataCollatorForLanguageModeling, DataCollatorForSeq2Seq
 
 from strop.compat.unsloth.origins import origin_of
 from strop.core.errors import UnsupportedError
-from strop.training.acceleration import accelerate
+from strop.training.acceleration import accelerate, compact_forward
+from strop.training.methods.optimizers import with_embedding_rate
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*trl.experimental")
@@ -67,10 +68,10 @@ class AcceleratedTrainer:
         """Train with only what the loss needs computed."""
         self.model.train()  # type: ignore[attr-defined]
         try:
-            accelerate(self, activations=self.activations)
+            if compact_forward(self) is None:
+                accelerate(self, activations=self.activations)
         except UnsupportedError as e:
-            if "already accelerated" not in str(e):
-                log.warning("training runs as TRL runs it: %s", e)
+            log.warning("training runs as TRL runs it: %s", e)
         return super().train(*args, **named)  # type: ignore[misc]
 
 
@@ -141,16 +142,7 @@ class UnslothTrainer(SFTTrainer):
         rate = getattr(self.args, "embedding_learning_rate", None)
         if rate is None or self.optimizer is not None:
             return super().create_optimizer(*args, **named)
-        kind, options = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-        trained = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad]
-        tables = [p for n, p in trained if "modules_to_save" in n]
-        rest = [p for n, p in trained if "modules_to_save" not in n]
-        decay = self.args.weight_decay
-        groups = [
-            {"params": rest, "weight_decay": decay},
-            {"params": tables, "weight_decay": decay, "lr": rate},
-        ]
-        self.optimizer = kind([group for group in groups if group["params"]], **options)
+        self.optimizer = with_embedding_rate(self, rate)
         return self.optimizer
 
 
