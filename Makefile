@@ -10,7 +10,7 @@ SOURCES := src tests scripts examples benchmarks conftest.py hatch_build.py
 FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical -m "not slow and not gpu" --durations=20
 SLOW := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal -m "slow or gpu" --durations=20
 
-.PHONY: help install demo check coverage check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora bench-unsloth bench-export wheel numbers pages clean
+.PHONY: help install demo check coverage check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora bench-unsloth bench-export wheel numbers pages site clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -114,6 +114,10 @@ pages: $(STAMP) ## write docs/settings.md, data.md, gpu.md, memory.md, four_bits
 	$(BIN)/python scripts/documents_page.py
 	$(BIN)/python scripts/methods_page.py
 	$(BIN)/python scripts/way_over_page.py
+
+site: $(STAMP) ## the documents as a site in build/site, built strictly
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "read it with: $(BIN)/python -m http.server --directory build/site"
 
 clean: ## remove .venv and what was built
 	rm -rf .venv build dist

@@ -18,7 +18,7 @@ PAGES_OF_SCRIPTS = [
     *("architectures_page", "durability_page", "evaluation_page", "sampling_page"),
     *("documents_page", "methods_page", "way_over_page"),
 ]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def blocks(language):
