@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,8 +46,11 @@ def cache_folder() -> Path:
         return Path(base) / "strop"
     home = Path(os.path.expanduser("~"))
     if not home.is_absolute():  # a user id without a name, as in containers, and HOME is not set
+        number = ""
+        if sys.platform != "win32":
+            number = f" (id {os.getuid()})"
         raise ConfigError(
-            f"this user (id {os.getuid()}) has no home folder, so there is no place for the cache; "
+            f"this user{number} has no home folder, so there is no place for the cache; "
             "set STROP_CACHE, or HOME, to a folder that can be written"
         )
     return home / ".cache" / "strop"

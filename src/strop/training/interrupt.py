@@ -36,7 +36,8 @@ class Interrupt:
         def hang_up(number: int, _: FrameType | None) -> None:
             self.requested = True  # shell and kernel may send one each, so two are no haste
             drop_output(terminals)
-            before[signal.SIGHUP] = signal.SIG_IGN
+            if sys.platform != "win32":  # which has no such signal
+                before[signal.SIGHUP] = signal.SIG_IGN
 
         if threading.current_thread() is not threading.main_thread():
             yield

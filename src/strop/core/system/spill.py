@@ -4,7 +4,6 @@ Tensors of the machine's memory go to a file. Tensors of a card go to the machin
 page-locked pages: neither copy is waited for, and each is done before the card's next operation.
 """
 
-import os
 import tempfile
 import weakref
 from dataclasses import dataclass, replace
@@ -40,9 +39,8 @@ class Spill:
         self, user: str = "activations='offload'", instead: str = "use activations='checkpoint'"
     ) -> None:
         self._user, self._instead = user, instead
-        self._file, name = tempfile.mkstemp(prefix="strop-")
-        os.unlink(name)  # the file lives as long as its descriptor
-        weakref.finalize(self, os.close, self._file)
+        self._file = tempfile.TemporaryFile(prefix="strop-", buffering=0)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
         self._end = 0
 
     def put(self, tensor: Tensor) -> Place:
@@ -61,8 +59,9 @@ class Spill:
             return place
         raw, at = flat.view(torch.uint8).numpy().data, self._end
         try:
+            self._file.seek(at)
             while raw:
-                written = os.pwrite(self._file, raw, at)
+                written = self._file.write(raw)
                 raw, at = raw[written:], at + written
         except OSError as e:
             raise UnsupportedError(
@@ -79,9 +78,9 @@ class Spill:
         tensor = torch.empty(place.shape, dtype=place.dtype)
         if not has_data(tensor):
             return tensor
-        raw, at = tensor.flatten().view(torch.uint8).numpy().data, place.offset
+        raw = tensor.flatten().view(torch.uint8).numpy().data
+        self._file.seek(place.offset)
         while raw:
-            read = os.preadv(self._file, [raw], at)
-            raw, at = raw[read:], at + read
+            raw = raw[self._file.readinto(raw) :]
         self._end = place.offset
         return tensor

@@ -17,6 +17,7 @@ from typing import Any
 
 import regex
 
+from strop.core.errors import UnsupportedError
 from strop.training.rewards import bounded_program
 from strop.training.rewards.guarded import RewardFunction
 
@@ -58,7 +59,15 @@ def by_unit_tests(column: str) -> RewardFunction:
 
     Args:
         column: of the data that has the tests; None of a row: the reward does not apply.
+
+    Raises:
+        UnsupportedError: this is Windows, which has no limits for processes.
     """
+    if sys.platform == "win32":
+        raise UnsupportedError(
+            "--reward unit_tests runs code within limits of time, memory and files, which Windows "
+            "does not have; train under Linux (WSL), or write the reward as a function of your own"
+        )
     named: set[str] = set()
 
     def reward(completions: Any, **columns: Any) -> list[float | None]:
@@ -141,6 +150,10 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
     The dead ones stay in containers whose first process does not collect them; they are not waited for.
     """
+    if sys.platform == "win32":
+        process.kill()
+        process.wait()
+        return
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
@@ -181,6 +194,8 @@ def _fault(code: int, errors_text: str) -> str:
         return f"{errors_text.rstrip().rpartition('refused: ')[2]} is refused"
     if "MemoryError" in errors_text:
         return "it took too much memory"
+    if sys.platform == "win32":
+        return ""
     if code in (-signal.SIGXFSZ, 128 + signal.SIGXFSZ) or "File too large" in errors_text:
         return "it wrote too large a file"
     if code in (-signal.SIGXCPU, 128 + signal.SIGXCPU, -signal.SIGKILL, 128 + signal.SIGKILL):
