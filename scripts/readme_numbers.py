@@ -1,6 +1,6 @@
-"""Write the measured numbers into README.md, between its markers, from benchmarks/results.
+"""Write the measured numbers: five rows into README.md and its twin, all into docs/benchmarks.md.
 
-Every number there comes from here; without results the block says that there are none.
+Every number there comes from benchmarks/results; without results the block says that there are none.
 """
 
 import json
@@ -10,10 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from results import rows_of
 from wrap import write_page
 
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
+CHINESE = ROOT / "README.zh.md"
+PAGE = ROOT / "docs" / "benchmarks.md"
 RESULTS = ROOT / "benchmarks" / "results" / "cpu"
 BLOCK = re.compile(r"(<!-- numbers: [^\n]* -->\n).*?(<!-- end of numbers -->)", re.DOTALL)
 NONE = (
@@ -22,27 +25,75 @@ NONE = (
 )
 
 
+ROWS = {
+    "sft": ("LoRA, chats of very different lengths", "LoRA，长短不一的对话"),
+    "qlora": ("QLoRA, the same chats in 4 bits", "QLoRA，同样的对话，4 位权重"),
+    "dpo": ("DPO, prompt 512, answers 256", "DPO，提示 512，回答 256 个词元"),
+    "grpo": ("GRPO, prompt 1,024, 8 answers of 128", "GRPO，提示 1,024，8 个 128 词元的回答"),
+    "row-8192": ("one row of 8,192 tokens, recomputed", "一行 8,192 个词元，重计算"),
+}
+"""Workloads that README shows, by their results file, in English and in Chinese."""
+HEADS = (
+    ("", "TRL at its best", "strop", "times as fast", "GB, TRL's leanest", "GB, strop's"),
+    ("", "TRL 最佳设置", "strop", "快多少倍", "GB，TRL 最省", "GB，strop 最省"),
+)
+HEAD = """# Measured trainings
+
+strop beside transformers, PEFT and TRL at their defaults and at their best settings for the machine, on the
+same model (smollm2-135m-instruct), rows, order, seed and batch; where the curves of losses disagree a
+comparison is void. `make bench` measures, `make numbers` writes this page. What a name means is in
+`benchmarks/modes.py`.
+
+"""
+
+
 def main() -> int:
-    """Rewrite the block; exit code 1 if the README has lost its markers."""
-    text = README.read_text(encoding="utf-8")
-    files = sorted(RESULTS.glob("*.json"))
-    measured = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    results = [result for result in measured if "workload" in result]  # what the table shows
-    updated, blocks = BLOCK.subn(lambda m: f"{m[1]}{block(results)}\n{m[2]}", text)
-    if blocks != 1:
-        print(f"{README.name} has {blocks} blocks between number markers, expected one")
-        return 1
-    write_page(README, updated)
+    """Rewrite the blocks; exit code 1 if one has lost its markers."""
+    results = recorded()
+    for file, language in ((README, 0), (CHINESE, 1)):
+        text = file.read_text(encoding="utf-8")
+        updated, blocks = BLOCK.subn(lambda m: f"{m[1]}{short(results, language)}\n{m[2]}", text)  # noqa: B023
+        if blocks != 1:
+            print(f"{file.name} has {blocks} blocks between number markers, expected one")
+            return 1
+        write_page(file, updated)
+    write_page(PAGE, page())
     return 0
 
 
-def block(results: list[dict[str, Any]]) -> str:
-    """Return what stands between the markers."""
+def recorded() -> list[dict[str, Any]]:
+    """Return the comparisons on file."""
+    files = sorted(RESULTS.glob("*.json"))
+    measured = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    return [result for result in measured if "workload" in result]  # what the table shows
+
+
+def short(results: list[dict[str, Any]], language: int) -> str:
+    """Return the five rows of README, in English (0) or Chinese (1)."""
     if not results:
         return NONE
+    cells = [list(HEADS[language])]
+    for name, titles in ROWS.items():
+        result = max((r for r in results if r["name"] == name), key=lambda r: str(r["date"]))
+        modes = result["modes"]
+        ours = [modes[mode] for mode in modes if mode.startswith("strop")]
+        theirs = [modes[mode] for mode in modes if mode.startswith("trl")]
+        best, fastest = (min(of, key=lambda m: m["seconds"])["seconds"] for of in (theirs, ours))
+        lean, leanest = (min(m["rss"] for m in of) / 1e9 for of in (theirs, ours))
+        times = [f"{best:.1f} s", f"{fastest:.1f} s", f"**{best / fastest:.1f}**"]
+        cells.append([titles[language], *times, f"{lean:.2f}", f"{leanest:.2f}"])
+    return rows_of(cells)
+
+
+def page() -> str:
+    """Return the page of all numbers."""
+    results = recorded()
+    if not results:
+        return HEAD + NONE + "\n"
     whole = [r for r in results if "clock" not in r]  # the table says which are of one core
     newest = max(whole or results, key=lambda r: str(r["date"]))
-    return "\n\n".join([*headline(results), circumstances(newest), *unsloth(results), table()])
+    parts = [*headline(results), circumstances(newest), *unsloth(results), table()]
+    return HEAD + "\n\n".join(parts) + "\n"
 
 
 def headline(results: list[dict[str, Any]]) -> list[str]:

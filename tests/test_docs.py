@@ -16,14 +16,20 @@ PAGES_OF_SCRIPTS = [
     *("settings_page", "data_page", "gpu_page", "memory_page", "four_bits_page"),
     *("certificates_page", "templates_page", "trainers_page"),
     *("architectures_page", "durability_page", "evaluation_page", "sampling_page"),
-    *("documents_page", "methods_page", "way_over_page"),
+    *("documents_page", "methods_page", "way_over_page", "readme_numbers"),
+    *("commands_page", "errors_page"),
 ]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "README.zh.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 
 
-def blocks(language):
+def blocks(language, file="README.md"):
     """Return the code blocks of the README in a language."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = (ROOT / file).read_text(encoding="utf-8")
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
@@ -33,15 +39,47 @@ def test_every_public_name_is_in_the_docs():
     assert not missing
 
 
-@pytest.mark.parametrize("name", PAGES_OF_SCRIPTS)
-def test_a_page_made_by_a_script_is_what_the_code_declares(name, monkeypatch):
+@pytest.fixture
+def script(monkeypatch):
+    """Return a function that imports a script by its name."""
     monkeypatch.syspath_prepend(ROOT / "scripts")
-    place = ROOT / "scripts" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, place)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    text = sys.modules["wrap"].wrapped(script.page())
-    assert script.PAGE.read_text(encoding="utf-8") == text, "run: make pages"
+
+    def imported(name):
+        spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return imported
+
+
+@pytest.mark.parametrize("name", PAGES_OF_SCRIPTS)
+def test_a_page_made_by_a_script_is_what_the_code_declares(name, script):
+    module = script(name)
+    text = sys.modules["wrap"].wrapped(module.page())
+    assert module.PAGE.read_text(encoding="utf-8") == text, "run: make pages"
+
+
+def test_what_scripts_write_beside_whole_pages_is_up_to_date(script):
+    for path, text in script("explanation_pages").pages().items():
+        assert path.read_text(encoding="utf-8") == text, "run: make pages"
+    picture = script("packages_picture")
+    assert picture.PICTURE.read_text(encoding="utf-8") == picture.picture(), "run: make pages"
+    numbers = script("readme_numbers")
+    for file, language in ((numbers.README, 0), (numbers.CHINESE, 1)):
+        short = numbers.short(numbers.recorded(), language)
+        assert short in file.read_text(encoding="utf-8"), "run: make numbers"
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 110
+
+
+@pytest.mark.parametrize("language", ["console", "bash", "json", "python"])
+def test_the_chinese_readme_has_the_commands_of_the_english_one(language):
+    plain = [re.sub(r"\s*#.*", "", block) for block in blocks(language)]
+    assert plain
+    assert [re.sub(r"\s*#.*", "", block) for block in blocks(language, "README.zh.md")] == plain
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

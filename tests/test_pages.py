@@ -1,0 +1,67 @@
+"""The code blocks of the pages for users run, top to bottom, on a tiny model and few steps."""
+
+import json
+import re
+import runpy
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from strop.cli import main
+from tests.tiny.saved import save_model
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = sorted(
+    file for kind in ("start", "guides", "explanation") for file in DOCS.glob(f"{kind}/*.md")
+)
+BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+WITH_BLOCKS = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
+SMALL = "--bits 16 --max-steps 2"
+"""What every training of these tests takes besides what the page says."""
+
+
+def in_this_process(line, monkeypatch):
+    """Run a command line of a page, as a shell would start it."""
+    words = shlex.split(line, comments=True)
+    assert words[0] == "strop", line
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code, line
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory):
+    return save_model("llama", tmp_path_factory.mktemp("model") / "small-llama")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", WITH_BLOCKS, ids=lambda page: page.stem)
+def test_the_blocks_of_a_page_run(page, small_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tones = ("negative", "positive", "neutral")
+    rows = [{"prompt": f"Tone of: row {n}", "completion": tones[n % 3]} for n in range(15)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for number, (language, block) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8"))):
+        if language == "python":
+            program = tmp_path / f"block_{number}.py"
+            program.write_text(block.replace("smollm2-135m-instruct", str(small_model)))
+            runpy.run_path(str(program), run_name="__main__")
+            continue
+        for line in block.strip().splitlines():
+            small = (
+                f" --model {small_model} {SMALL}" if re.match("strop (plan|train) ", line) else ""
+            )
+            in_this_process(line + small, monkeypatch)
+
+
+def test_a_block_that_is_not_run_says_so_by_its_language():
+    text = {page: page.read_text(encoding="utf-8") for page in PAGES}
+    languages = {
+        page: set(re.findall(r"^```(\w*)$", text[page], re.MULTILINE)) - {""} for page in PAGES
+    }
+    assert not {
+        page: found for page, found in languages.items() if found - {"python", "bash", "console"}
+    }
