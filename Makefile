@@ -10,7 +10,7 @@ SOURCES := src tests scripts examples benchmarks conftest.py hatch_build.py
 FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical -m "not slow and not gpu" --durations=20
 SLOW := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal -m "slow or gpu" --durations=20
 
-.PHONY: help install demo demo-quick check coverage check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora bench-unsloth bench-export wheel test-package numbers pages site clean
+.PHONY: help install demo demo-quick check coverage check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora bench-unsloth bench-export wheel test-package test-lowest numbers pages site clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,6 +101,15 @@ wheel: $(STAMP) ## a wheel in dist/ with the C++ compiled for the usual processo
 
 test-package: $(STAMP) ## wheel and sdist, installed into an empty environment: train, evaluate, export
 	scripts/package_trial.sh $(CURDIR)/$(BIN)/python
+
+LOWEST := .cache/lowest
+TORCH ?= $(shell sed -n 's/.*"torch>=\([0-9.]*\)".*/\1/p' pyproject.toml)
+
+test-lowest: $(STAMP) ## fast tests at the lowest versions that pyproject.toml allows; TORCH=2.13.0 takes another PyTorch
+	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(LOWEST)
+	echo "torch==$(TORCH)" >$(LOWEST)/torch.txt
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --override $(LOWEST)/torch.txt '.[data,eval,gguf,rag,serve,sweep]' 'pytest>=8.4' 'hypothesis>=6.130'
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -m "not slow and not gpu" tests/cli tests/core tests/data tests/metrics tests/planning
 
 numbers: $(STAMP) ## write the newest results into README.md and docs/benchmarks.md
 	$(BIN)/python scripts/readme_numbers.py
