@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from strop.cli import main
+from strop.cli.app import app
 from tests.tiny.saved import save_model
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -65,3 +67,31 @@ def test_a_block_that_is_not_run_says_so_by_its_language():
     assert not {
         page: found for page, found in languages.items() if found - {"python", "bash", "console"}
     }
+
+
+def flags_of(command, words):
+    """Return the flags of the command that a line calls."""
+    for word in words:
+        if not hasattr(command, "commands"):
+            break
+        command = command.commands[word]
+    return {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
+
+
+def test_every_command_line_of_the_documents_has_a_command_and_flags_that_exist():
+    lines = [
+        (page.name, line)
+        for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]
+        for block in re.findall(r"^```(?:bash|console|)\n(.*?)^```$", page.read_text(), re.M | re.S)
+        for line in block.replace("\\\n", " ").splitlines()
+        if line.startswith("strop ")
+    ]
+    assert len(lines) > 60
+    wrong, strop = [], typer.main.get_command(app)
+    for page, line in lines:
+        words = shlex.split(line.partition("  #")[0])[1:]
+        flags = {word.partition("=")[0] for word in words if word.startswith("--")}
+        wrong += [
+            (page, line, flag) for flag in flags - flags_of(strop, words) - {"--version", "--help"}
+        ]
+    assert not wrong
