@@ -95,3 +95,16 @@ def test_every_command_line_of_the_documents_has_a_command_and_flags_that_exist(
             (page, line, flag) for flag in flags - flags_of(strop, words) - {"--version", "--help"}
         ]
     assert not wrong
+
+
+def test_every_flag_that_a_guide_mentions_exists():
+    commands, todo = [], [typer.main.get_command(app)]
+    while todo:
+        command = todo.pop()
+        commands.append(command)
+        todo += getattr(command, "commands", {}).values()
+    known = {name for c in commands for option in c.params for name in option.opts}
+    known |= {"--version", "--help", "--install-completion", "--gpus", "--num_processes"}
+    for page in PAGES:
+        flags = set(re.findall(r"`(--[a-z][a-z_-]+)", page.read_text(encoding="utf-8")))
+        assert flags <= known, f"{page.name}: {flags - known}"
