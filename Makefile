@@ -109,7 +109,7 @@ test-lowest: $(STAMP) ## fast tests at the lowest versions that pyproject.toml a
 	$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(LOWEST)
 	echo "torch==$(TORCH)" >$(LOWEST)/torch.txt
 	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --override $(LOWEST)/torch.txt '.[data,eval,gguf,rag,serve,sweep]' 'pytest>=8.4' 'hypothesis>=6.130'
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -m "not slow and not gpu" tests/cli tests/core tests/data tests/metrics tests/planning
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -m "not slow and not gpu" -W ignore::DeprecationWarning tests/cli tests/core tests/data tests/metrics tests/planning
 
 numbers: $(STAMP) ## write the newest results into README.md and docs/benchmarks.md
 	$(BIN)/python scripts/readme_numbers.py
