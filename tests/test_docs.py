@@ -17,7 +17,7 @@ PAGES_OF_SCRIPTS = [
     *("certificates_page", "templates_page", "trainers_page"),
     *("architectures_page", "durability_page", "evaluation_page", "sampling_page"),
     *("documents_page", "methods_page", "way_over_page", "readme_numbers"),
-    *("commands_page", "errors_page"),
+    *("commands_page", "errors_page", "examples_page"),
 ]
 PAGES = [
     ROOT / "README.md",
