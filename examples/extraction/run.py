@@ -12,7 +12,7 @@ from uses import Use, real_rows
 
 use = Use("extraction")
 
-use.write_rows(real_rows.loans(), train=240, test=80)
+use.write_rows(real_rows.loans(), train=150, test=60)
 run = use.train(epochs=2, batch_size=8, learning_rate=5e-4)
-measured = use.evaluate(run, "--max-tokens", "96")
+measured = use.evaluate(run, "--max-tokens", "64")
 use.write_results(measured, ["json_valid", "json_fields", "exact_match"])

@@ -12,14 +12,14 @@ from uses import Use, real_rows
 
 use = Use("rewards")
 
-use.write_rows(real_rows.sums(500), train=300, test=100)
+use.write_rows(real_rows.sums(500), train=300, test=80)
 run = use.train(
     method="grpo",
     reward="number",
     num_generations=8,
     batch_size=32,
     max_completion_length=16,
-    max_steps=40,
+    max_steps=24,
     learning_rate=1e-4,
 )
 measured = use.evaluate(run, "--metrics", "number", "--max-tokens", "16")

@@ -18,11 +18,11 @@ write_jsonl(
     [{"text": f"{d['title']}\n\n{d['content']}"} for d in real_rows.bank_documents()],
 )
 index, rows = use.folder / "bank.index", use.folder / "rows.jsonl"
-use.write_rows(real_rows.bank_questions(), train=80, test=60)
+use.write_rows(real_rows.bank_questions(), train=48, test=48)
 command("index", str(documents), "--out", str(index), "--embedder", "none", "--chunk-tokens", "96")
 flags = ("--out", str(rows), "--distractors", "2", "--overwrite")
 command("raft", str(use.train_file), "--index", str(index), *flags)
-run = use.train(rows, epochs=2, batch_size=8, learning_rate=5e-4)
+run = use.train(rows, epochs=1, batch_size=8, learning_rate=5e-4)
 compared = command(
     "compare",
     str(run.path),
