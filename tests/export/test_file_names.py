@@ -28,6 +28,10 @@ def qwen3_moe(folder):
     return save_kind("Qwen3MoeConfig", folder, **EXPERTS)
 
 
+def olmoe(folder):
+    return save_kind("OlmoeConfig", folder, num_experts=4, num_experts_per_tok=2)
+
+
 def gpt_oss(folder):
     sizes = {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 16}
     return save_kind("GptOssConfig", folder, **sizes, intermediate_size=64)
@@ -85,7 +89,7 @@ def with_untied_head(folder):
     return folder
 
 
-KINDS = (mixtral, qwen3_moe, gpt_oss, granite_moe, gpt2, gpt2_of_the_hub, without_prefix,
+KINDS = (mixtral, qwen3_moe, olmoe, gpt_oss, granite_moe, gpt2, gpt2_of_the_hub, without_prefix,
          gemma3_with_images, with_untied_head)  # fmt: skip
 
 

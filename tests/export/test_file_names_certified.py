@@ -5,13 +5,20 @@ import pytest
 import strop
 from strop.core.errors import UnsupportedError
 from strop.exporting import export
-from tests.export.test_file_names import gemma3_with_images, gpt2_of_the_hub, mixtral, qwen3_moe
+from tests.export.test_file_names import (
+    gemma3_with_images,
+    gpt2_of_the_hub,
+    gpt_oss,
+    mixtral,
+    olmoe,
+    qwen3_moe,
+)
 from tests.tiny.saved import chats
 
 
 @pytest.mark.slow  # they train, export and open models
 @pytest.mark.filterwarnings("ignore")  # PEFT says of patterns it used that it did not
-@pytest.mark.parametrize("kind", [mixtral, qwen3_moe, gpt2_of_the_hub, gemma3_with_images],
+@pytest.mark.parametrize("kind", [mixtral, qwen3_moe, olmoe, gpt_oss, gpt2_of_the_hub, gemma3_with_images],
                          ids=lambda kind: kind.__name__)  # fmt: skip
 def test_a_run_is_exported_and_certified(kind, tmp_path):
     settings = {"bits": 32, "max_steps": 2, "held_out": 4, "quiet": True, "out": tmp_path / "run"}

@@ -76,6 +76,32 @@ FAMILIES = {
 }
 HYBRID = ("qwen3.5", "lfm2")
 """Families with blocks that carry a state from token to token."""
+MIXTURES = {
+    "qwen3_moe": (
+        "Qwen3MoeConfig",
+        {
+            "head_dim": 16,
+            "moe_intermediate_size": 24,
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "mlp_only_layers": [1],
+        },
+    ),
+    "mixtral": ("MixtralConfig", {"num_local_experts": 4, "num_experts_per_tok": 2}),
+    "olmoe": ("OlmoeConfig", {"num_experts": 4, "num_experts_per_tok": 2}),
+    "gpt_oss": (
+        "GptOssConfig",
+        {
+            "head_dim": 16,
+            "num_local_experts": 4,
+            "num_experts_per_tok": 2,
+            "sliding_window": 24,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    ),
+}
+"""Families with experts in each block, or in most."""
 UNKNOWN = {
     "olmo2": ("Olmo2Config", {}),  # norms after the blocks; strop has no row for it
     "granite": ("GraniteConfig", {"logits_scaling": 4.0, "residual_multiplier": 0.7}),
@@ -86,7 +112,7 @@ def model(family, *, dtype=torch.float64, lora=True, attention="exact", sizes=No
     """Build the family's causal language model with random weights and a LoRA adapter not at zero."""
     transformers.AttentionInterface.register("exact", exact_attention)
     AttentionMaskInterface.register("exact", sdpa_mask)
-    name, special = (FAMILIES | UNKNOWN)[family]
+    name, special = (FAMILIES | MIXTURES | UNKNOWN)[family]
     torch.manual_seed(0)
     config = getattr(transformers, name)(**(COMMON | special | (sizes or {})))
     base = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention).to(
@@ -184,7 +210,8 @@ def _angles(module, x, position_ids, layer_type=None):
     frequencies = getattr(module, f"{prefix}inv_freq").double()
     scaling = getattr(module, f"{prefix}attention_scaling")
     angles = position_ids[..., None].double() * frequencies
-    both = torch.cat([angles, angles], -1)
+    half = type(module).__name__.startswith("GptOss")
+    both = angles if half else torch.cat([angles, angles], -1)
     return (both.cos() * scaling).to(x.dtype), (both.sin() * scaling).to(x.dtype)
 
 

@@ -14,6 +14,8 @@ from strop.models.files.places import check_name
 from strop.planning.settings import Settings, without_auto
 
 if TYPE_CHECKING:
+    import torch
+
     from strop.planning.forecast.run_plan import Place, RunPlan
 
 
@@ -110,7 +112,7 @@ def _outlined(folder: str, settings: Settings, device: Any) -> "tuple[Any, Place
     )
     dtype = torch.float32 if settings.bits == 32 else given or usual
     model = outline(folder, bits=settings.bits, dtype=dtype, rank=0)
-    weights = described(model)["bytes"]
+    weights = described(model)["bytes"] + _teacher_bytes(settings, dtype)
     if device.kind == "cuda":
         budget = size_in_bytes(settings.memory or "") or device.memory
         size, bound = min((device.memory, device.name), (budget, f"memory {settings.memory}"))
@@ -122,6 +124,23 @@ def _outlined(folder: str, settings: Settings, device: Any) -> "tuple[Any, Place
         left = FreeMemory(max(0, device.memory - process), device.name, strict=True)
         free = min(free, left, key=lambda bound: bound.bytes)
     return model, Place(device, free, MemoryNow(process, weights, process))
+
+
+def _teacher_bytes(settings: Settings, dtype: "torch.dtype") -> int:
+    """Return the bytes of a teacher's weights, a run's as recorded, a model's as they would be loaded."""
+    from strop.models.loading import resolve
+    from strop.models.meta_model import outline
+    from strop.models.precision import described
+    from strop.planning.rewards import weights_of_run
+
+    if settings.teacher is None:
+        return 0
+    folder = Path(settings.teacher)
+    for run in (folder, folder.parent.parent):  # or one of its checkpoints
+        if (run / "run.json").is_file():
+            return weights_of_run(run)
+    teacher = outline(str(resolve(settings.teacher)), bits=16, dtype=dtype, rank=0)
+    return int(described(teacher)["bytes"])
 
 
 def _at_hand(chosen: str) -> list[str]:

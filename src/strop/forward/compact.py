@@ -33,7 +33,8 @@ from strop.forward.guard.prove import Guard
 from strop.forward.guard.ways import COMPACT, Way
 from strop.forward.head import Head
 from strop.forward.micro_batches import Scores, WithoutGradient, score_micro_batches
-from strop.forward.obstacles import obstacle
+from strop.forward.obstacles import obstacle, routes
+from strop.forward.router_loss import coefficient, router_loss
 
 log = logging.getLogger("strop")
 Undo = Callable[[], None]
@@ -79,7 +80,8 @@ class CompactForward:
         prepared = self.prepared(labels, inputs)
         if isinstance(prepared, str) or labels is None:
             return self._pass_on(str(prepared), labels, inputs)
-        return self.answer(prepared[0], labels, inputs.get("num_items_in_batch"), prepared[1])
+        items, routed = inputs.get("num_items_in_batch"), routes(self.model, inputs)
+        return self.answer(prepared[0], labels, items, prepared[1], routed=routed)
 
     def prepared(
         self, labels: Tensor | None, inputs: dict[str, Any]
@@ -141,20 +143,27 @@ class CompactForward:
             places,
             budget=self.micro_batch_tokens,
             share=share,
+            whole=routes(self.model, inputs),
         )
 
     def answer(
-        self, micro_batches: list[CompactBatch], labels: Tensor, items: Any, way: Way = COMPACT
+        self,
+        micro_batches: list[CompactBatch],
+        labels: Tensor,
+        items: Any,
+        way: Way = COMPACT,
+        *,
+        routed: bool = False,
     ) -> Any:
-        """Return TRL's output for the micro-batches of a batch with these labels."""
+        """Return TRL's output for the micro-batches of a batch, with its routers' loss if `routed`."""
         mask = labels[:, 1:] != IGNORE_INDEX
         trained = [p for p in self.model.parameters() if p.requires_grad]
         scores = score_micro_batches(
-            functools.partial(self._score, way=way),
+            functools.partial(self._score, way=way, routed=routed),
             micro_batches,
             mask.numel(),
             trained,
-            linear_loss=self.linear_loss,
+            linear_loss=self.linear_loss and not routed,
             entropy_gradient=self.options.entropy_gradient,
         )
         check_finite(self.model, scores.log_prob)
@@ -174,16 +183,25 @@ class CompactForward:
             for name, tensor in fields.items()
         }
         count = mask.sum().clamp(min=1) if items is None else items
+        loss, routing = -log_probs.sum() / count, {}
+        if routed:
+            copies = torch.cat([batch.copies for batch in micro_batches])
+            routing["aux_loss"] = router_loss(self.model, scores.router_logits, copies)
+            loss = loss + coefficient(self.model) * routing["aux_loss"]
         return FusedCausalLMOutput(
-            loss=-log_probs.sum() / count,
+            loss=loss,
+            **routing,
             log_probs=log_probs.view(mask.shape),
             label_mask=mask,
             **outputs,
         )
 
-    def _score(self, batch: CompactBatch, way: Way) -> Scores:
-        hidden = self.backbone(batch, one_by_one=way.name == "rows")
-        return Head.of(self.model).score(hidden, batch.targets, self.options)
+    def _score(self, batch: CompactBatch, way: Way, *, routed: bool = False) -> Scores:
+        """Return the scores of a micro-batch, with the logits of its routers if it is `routed`."""
+        logits: list[Tensor] | None = [] if routed else None
+        hidden = self.backbone(batch, one_by_one=way.name == "rows", router_logits=logits)
+        scores = Head.of(self.model).score(hidden, batch.targets, self.options)
+        return replace(scores, router_logits=torch.stack(logits)) if logits else scores
 
     def _log_probs(self, batch: CompactBatch, way: Way) -> Tensor:
         return self._score(batch, way).log_prob

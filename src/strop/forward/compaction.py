@@ -1,7 +1,7 @@
 """Token compaction: the tokens of a batch that its loss needs, and each label's row among them.
 
 Integers only. Dropped are padding, every token after the last one that predicts a label, rows without
-labels, and all but one copy of a prefix that rows share.
+labels, and all but one copy of a prefix that rows share; of a whole batch, padding and copies only.
 """
 
 import itertools
@@ -42,6 +42,8 @@ class CompactBatch:
     """[M] labels."""
     slots: Tensor
     """[M] index of each label in the flattened [B, T - 1] grid of shifted labels."""
+    copies: Tensor
+    """[N] rows that have each token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ def compact_batch(
     *,
     budget: int | None = None,
     share: bool = True,
+    whole: bool = False,
 ) -> list[CompactBatch] | None:
     """Return the tokens that the loss of a padded or packed batch needs, in micro-batches.
 
@@ -72,6 +75,7 @@ def compact_batch(
         position_ids: [B, T] positions; inside a row they restart where packed documents meet.
         budget: largest number of tokens in a micro-batch of more than one row.
         share: compute a prefix that rows have in common once.
+        whole: keep every token that is not padding, of a row with a label or not.
 
     Returns:
         The micro-batches, none at all if no token is supervised. None if the batch has no such
@@ -86,7 +90,7 @@ def compact_batch(
                 f"the batch needs {name} of the shape of input_ids {list(input_ids.shape)}; "
                 f"got {list(tensor.shape)}"
             )
-    rows = _rows(input_ids, labels, attention_mask, position_ids)
+    rows = _rows(input_ids, labels, attention_mask, position_ids, whole)
     if rows is None:
         return None
     if share:
@@ -98,7 +102,11 @@ def compact_batch(
 
 
 def _rows(
-    input_ids: Tensor, labels: Tensor, mask: Tensor | None, position_ids: Tensor | None
+    input_ids: Tensor,
+    labels: Tensor,
+    mask: Tensor | None,
+    position_ids: Tensor | None,
+    whole: bool,
 ) -> list[_Row] | None:
     ids, targets = input_ids.cpu().numpy(), labels.cpu().numpy()
     B, T = ids.shape
@@ -108,7 +116,7 @@ def _rows(
     for b in range(B):
         at_tokens = np.flatnonzero(present[b])
         scored = np.flatnonzero(targets[b, 1:] != IGNORE_INDEX) + 1
-        if not scored.size:
+        if not scored.size and not (whole and at_tokens.size):
             continue
         hole = at_tokens.size and np.ptp(at_tokens) != at_tokens.size - 1
         if not at_tokens.size or hole or not present[b, scored - 1].all():
@@ -119,9 +127,9 @@ def _rows(
             starts += [int(t) for t in at_tokens[1:] if places[b, t] != places[b, t - 1] + 1]
         for start, end in zip(starts, [*starts[1:], int(at_tokens[-1]) + 1], strict=True):
             at = scored[(scored > start) & (scored <= end)]
-            if not at.size:
+            if not at.size and not whole:
                 continue
-            stop = int(at[-1])
+            stop = end if whole else int(at[-1])
             positions = np.arange(stop - start) if places is None else places[b, start:stop]
             slots = b * (T - 1) + at - 1
             tokens, sources = ids[b, start:stop], at - 1 - start
@@ -208,4 +216,5 @@ def _joined(rows: Sequence[_Row], common: Sequence[int], device: torch.device) -
         tensor([among]),
         tensor([r.targets for r in rows]),
         tensor([r.slots for r in rows]),
+        tensor([np.full(s.reach - s.depth, s.high - s.low) for s in segments]),
     )

@@ -29,6 +29,8 @@ class Scores:
     is_top1: Tensor
     log_sum_sq_probs: Tensor | None = None
     mean_logits: Tensor | None = None
+    router_logits: Tensor | None = None
+    """[L, N, E] of every token of each layer with experts, micro-batches in their order."""
 
     def fields(self) -> tuple[Tensor | None, ...]:
         """Return the tensors in the order in which they are declared."""
@@ -38,6 +40,7 @@ class Scores:
             self.is_top1,
             self.log_sum_sq_probs,
             self.mean_logits,
+            self.router_logits,
         )
 
 
@@ -89,7 +92,21 @@ class _Plan:
     entropy_gradient: bool
 
     def differentiable(self, part: Scores) -> list[Tensor]:
-        return [part.log_prob, part.entropy] if self.entropy_gradient else [part.log_prob]
+        entropy = [part.entropy] if self.entropy_gradient else []
+        return [
+            part.log_prob,
+            *entropy,
+            *([] if part.router_logits is None else [part.router_logits]),
+        ]
+
+    def slopes(self, upstream: Sequence[Tensor]) -> list[list[Tensor]]:
+        """Return what each micro-batch's share of the gradients of `fields` is."""
+        scores = upstream[: 2 if self.entropy_gradient else 1]
+        shares = [[t.index_select(0, batch.slots) for t in scores] for batch in self.micro_batches]
+        if (router := upstream[-1]) is not None:
+            pieces = router.split([len(batch.tokens) for batch in self.micro_batches], 1)
+            shares = [[*share, piece] for share, piece in zip(shares, pieces, strict=True)]
+        return shares
 
 
 class _MicroBatches(torch.autograd.Function):
@@ -119,11 +136,7 @@ class _MicroBatches(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         plan: _Plan = ctx.plan
-        used = upstream[: 2 if plan.entropy_gradient else 1]
-        slopes = [
-            [t.index_select(0, micro_batch.slots) for t in used]
-            for micro_batch in plan.micro_batches
-        ]
+        slopes = plan.slopes(upstream)
         first = slopes[0][0][0]
         if ctx.collected is not None and _all_are(first, slopes):
             collected, ctx.collected = ctx.collected, None  # gradients of whole weights are large
@@ -238,5 +251,7 @@ def _spread(
         flat = torch.cat(present)
         return flat.new_zeros(size).index_copy(0, slots, flat)
 
-    columns = zip(*(part.fields() for part in parts), strict=True)
-    return Scores(*(spread(column) for column in columns))  # type: ignore[arg-type]
+    columns = zip(*(part.fields()[:-1] for part in parts), strict=True)
+    router = [part.router_logits for part in parts if part.router_logits is not None]
+    fields = [*(spread(column) for column in columns), torch.cat(router, 1) if router else None]
+    return Scores(*fields)  # type: ignore[arg-type]

@@ -8,7 +8,8 @@ import torch
 
 from strop.core.quiet import quiet
 from strop.models.files.opening import read_config
-from strop.models.lora.config import lora_config
+from strop.models.lora.config import config_for
+from strop.models.lora.target_modules import adapted_sides, stacked_experts
 from strop.models.precision import Bits, store_narrow
 from strop.models.quantized.hf_quantizer import empty_layer
 from strop.models.quantized.on_load import quantisable
@@ -50,7 +51,16 @@ def outline(
         if not rank:
             return model.train()
         with quiet():
-            return get_peft_model(model, lora_config(rank, rank, targets)).train()
+            return get_peft_model(model, config_for(model, rank, rank, targets)).train()
+
+
+def rank_parameters(model: Any, targets: str | Sequence[str]) -> int:
+    """Return the parameters that an adapter of a model has for each rank, as PEFT builds it."""
+    if not stacked_experts(model):
+        return sum(map(sum, adapted_sides(model, targets)))
+    config = model.config.to_dict()
+    meta = outline(config, bits=16, dtype=torch.bfloat16, rank=1, targets=targets)
+    return sum(p.numel() for p in meta.parameters() if p.requires_grad)
 
 
 def shapes(folder: Path, first: Collection[str]) -> dict[str, tuple[int, ...]]:

@@ -27,6 +27,7 @@ from strop.models.lora.embeddings import embedding_weights
 from strop.models.precision import described
 from strop.planning.machine import FreeMemory, free_memory, peak_resident
 from strop.planning.product_cache import batches, cache_bytes, micro_batch_sizes
+from strop.planning.rewards import models_beside
 from strop.planning.settings import Settings
 from strop.planning.step_memory import StepMemory, step_memory
 
@@ -99,6 +100,7 @@ def plan_step(
     modes = ACTIVATIONS if activations == "auto" else (activations,)
     budgets = BUDGETS if micro_batch_tokens is None else (micro_batch_tokens,)
     memory_now, layers = now or _memory_now(model), len(model.base_model.layers)
+    beside = models_beside(settings) if memory_now.device == "cpu" else 0
     room = (1 - RESERVE) * free.bytes
     whole = _embedding_bytes(model) if settings.train_embeddings else 0
     for kind in modes:
@@ -110,7 +112,7 @@ def plan_step(
         for budget in budgets:
             worst = drawn.worst(budget)
             cut = worst < drawn.most
-            shared = memory_now.missing + drawn.compiled(memory, budget) + whole
+            shared = memory_now.missing + drawn.compiled(memory, budget) + whole + beside
             most = memory(layers, worst, min(worst, drawn.most_labels), several=cut)
             growth = shared + most
             # Without a budget the heap keeps freed blocks, and those of one batch size do not fit

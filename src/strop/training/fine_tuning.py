@@ -13,6 +13,7 @@ from strop.core.system.output import lasting_output
 from strop.core.system.processes import check_single
 from strop.data.reading.blend import sources_named
 from strop.data.reading.columns import columns_of
+from strop.forward.router_loss import has_router_loss
 from strop.runs.run import Run
 from strop.runs.run_data import read_and_split
 from strop.training.dataset import length_limit
@@ -132,7 +133,7 @@ def fine_tune(
         folder=session.run.checkpoints_folder,
         rows=len(data.train),
         evaluate=data.evaluates,
-        whole=method.whole,
+        whole=method.whole or has_router_loss(session.model, settings.trainer),
         **method.fields(settings),
     )
     measures = eval_metrics(split, data, settings)

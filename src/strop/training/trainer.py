@@ -92,7 +92,8 @@ class RunTrainer(transformers.Trainer):
         config = read_json(folder / "adapter_config.json")
         if self.base_name is not None:
             config["base_model_name_or_path"] = self.base_name
-        for name in ("target_modules", "exclude_modules", "modules_to_save"):  # sets in PEFT
+        sets = ("target_modules", "target_parameters", "exclude_modules", "modules_to_save")
+        for name in sets:  # in PEFT
             if isinstance(config.get(name), list):
                 config[name].sort()
         write_json(folder / "adapter_config.json", config)
@@ -243,11 +244,11 @@ def arguments(
 
 
 def _optimizer(name: str) -> str:
-    """Return transformers' name of an optimizer, or raise ConfigError if there is none of this name."""
+    """Return transformers' name of an optimizer, or raise ConfigError if it is not known."""
     names = {"adamw": "adamw_torch", **{kind.value: kind.value for kind in OptimizerNames}}
     if name not in names:
         near = difflib.get_close_matches(name, names, 3) or names
-        raise ConfigError(f"optimizer is {name!r}; transformers has {', '.join(near)}")
+        raise ConfigError(f"optimizer is {name!r}; known are {', '.join(near)}")
     return names[name]
 
 

@@ -17,14 +17,19 @@ from torch import Tensor, nn
 from strop.core.errors import ConfigError
 from strop.core.system.spill import Spill
 from strop.forward.compaction import CompactBatch
-from strop.forward.decoder import attention, blocks, mixers, modified
+from strop.forward.decoder import attention, blocks, experts, mixers, modified
 from strop.forward.decoder.adapters import drops_out
 from strop.forward.decoder.block_families import BLOCK_FAMILIES
+from strop.forward.decoder.checkpoints import (
+    checkpoint,
+    checkpoint_among_segments,
+    checkpoint_grouped,
+    checkpointing,
+)
 from strop.forward.decoder.mixers import MixerHalf
 from strop.layers.block import CHUNK, Block, run_block, run_half, run_mlp
 from strop.ops.lora_linear.parts import Workspace
 from strop.ops.rms_norm import rms_norm
-from strop.ops.segment_attention.segments import Segments
 
 log = logging.getLogger("strop")
 ACTIVATIONS = ("auto", "keep", "checkpoint", "offload")
@@ -59,7 +64,12 @@ class Backbone:
         return not drops_out(self.model)
 
     def __call__(
-        self, batch: CompactBatch, *, one_by_one: bool = False, embedded: Tensor | None = None
+        self,
+        batch: CompactBatch,
+        *,
+        one_by_one: bool = False,
+        embedded: Tensor | None = None,
+        router_logits: list[Tensor] | None = None,
     ) -> Tensor:
         """Return the hidden rows [M, D] that predict the labels.
 
@@ -67,9 +77,10 @@ class Backbone:
             batch: tokens and labels.
             one_by_one: each row through the decoder's own forward; `batch` shares no prefixes then.
             embedded: [N, D] in place of the tokens' embeddings.
+            router_logits: those of each layer with experts are added to it, [N, E] each.
         """
         if one_by_one:
-            return self._row_by_row(batch)
+            return self._row_by_row(batch, router_logits)
         if embedded is None:
             embedded = self.embed(batch)
         decoder = self.model.base_model
@@ -82,7 +93,10 @@ class Backbone:
                 attention_mask=attention.no_mask(embedded),
                 use_cache=False,
                 segments=batch.segments,
+                **_routing(router_logits),
             )
+        if router_logits is not None:
+            router_logits += decoded.router_logits
         hidden: Tensor = decoded.last_hidden_state[0].index_select(0, batch.rows)
         return hidden
 
@@ -94,26 +108,32 @@ class Backbone:
             return embedded
         return embedded.detach()  # nothing below the lowest adapter needs a gradient
 
-    def _row_by_row(self, batch: CompactBatch) -> Tensor:
-        segments, rows = batch.segments, []
+    def _row_by_row(self, batch: CompactBatch, router_logits: list[Tensor] | None) -> Tensor:
+        segments, rows, routed = batch.segments, [], []
+        again = functools.partial(checkpoint_grouped, self.model)
         for start, length in zip(segments.starts, segments.lengths, strict=True):
             tokens = batch.tokens[None, start : start + length]
             positions = batch.positions[None, start : start + length]
             # a model counts from 0 by itself, each in its way
             extra = {"position_ids": positions} if int(positions[0, 0]) else {}
-            with self.checkpointing():
+            with experts.grouped(self.model), checkpointing(self.model, self._lean, again):
                 decoded = self.model.base_model(
                     input_ids=tokens,
                     attention_mask=torch.ones_like(tokens),
                     use_cache=False,
                     **extra,
+                    **_routing(router_logits),
                 )
             rows.append(decoded.last_hidden_state[0])
+            if router_logits is not None:
+                routed.append(decoded.router_logits)
+        if router_logits is not None:
+            router_logits += map(torch.cat, zip(*routed, strict=True))
         return torch.cat(rows).index_select(0, batch.rows)
 
     def checkpointing(self) -> contextlib.AbstractContextManager[None]:
         """Let blocks that run through their own forward keep what `activations` says."""
-        return _checkpointing(self.model, self._lean, _checkpoint)
+        return checkpointing(self.model, self._lean, checkpoint)
 
     @property
     def _lean(self) -> bool:
@@ -194,11 +214,12 @@ class Backbone:
 
     @contextlib.contextmanager
     def _as_written(self, batch: CompactBatch) -> Iterator[None]:
-        again = functools.partial(_checkpoint_among_segments, self.model, batch.segments)
+        again = functools.partial(checkpoint_among_segments, self.model, batch.segments)
         with (
             attention.in_use(self.model),
             mixers.by_segments(self.model, batch.segments),
-            _checkpointing(self.model, self._lean, again),
+            experts.grouped(self.model),
+            checkpointing(self.model, self._lean, again),
         ):
             yield
 
@@ -206,6 +227,10 @@ class Backbone:
         if why not in self.reported and not self.silent:
             self.reported.add(why)
             log.warning("strop's fused blocks are off for %s: %s", type(self.model).__name__, why)
+
+
+def _routing(router_logits: list[Tensor] | None) -> dict[str, bool]:
+    return {} if router_logits is None else {"output_router_logits": True}
 
 
 def attach(model: nn.Module, *, activations: str, fuse: str) -> Backbone:
@@ -242,37 +267,3 @@ def _angles(
         return computed[kind]
 
     return angles
-
-
-@contextlib.contextmanager
-def _checkpointing(model: nn.Module, enabled: bool, function: Callable[..., Any]) -> Iterator[None]:
-    """Let every block keep only its input, or everything, whatever the trainer switched on."""
-    switches: list[Any] = [m for m in model.modules() if hasattr(m, "gradient_checkpointing")]
-    names = ("gradient_checkpointing", "_gradient_checkpointing_func")
-    before = [{n: vars(m)[n] for n in names if n in vars(m)} for m in switches]
-    for block in switches:
-        block.gradient_checkpointing = enabled
-        if enabled:
-            block._gradient_checkpointing_func = function
-    try:
-        yield
-    finally:
-        for block, was in zip(switches, before, strict=True):
-            for name in names:
-                vars(block).pop(name, None)
-            vars(block).update(was)
-
-
-def _checkpoint(function: Callable[..., Tensor], *args: Any) -> Any:
-    return torch.utils.checkpoint.checkpoint(function, *args, use_reentrant=False)
-
-
-def _checkpoint_among_segments(
-    model: nn.Module, segments: Segments, function: Callable[..., Tensor], *args: Any
-) -> Any:
-    def again(*inputs: Any) -> Tensor:
-        # runs a second time during backward
-        with attention.in_use(model), mixers.by_segments(model, segments):
-            return function(*inputs)
-
-    return _checkpoint(again, *args)

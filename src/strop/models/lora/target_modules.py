@@ -1,4 +1,4 @@
-"""The check that the layers named for an adapter are linear layers which the model has."""
+"""The layers that get an adapter: which a model has, and which of them are stacked experts."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,44 @@ import torch
 from torch import nn
 
 from strop.core.errors import ConfigError
+from strop.forward.decoder.experts import is_mixture
 from strop.models.files.opening import read_config
+
+
+def peft_targets(model: Any, targets: str | Sequence[str]) -> dict[str, Any]:
+    """Return `target_modules` and, where there are any, `target_parameters` of PEFT's configuration.
+
+    Of mixtures of experts PEFT takes the stacked weights by itself for families that it converts from
+    the names of before transformers 5; for the others they are named here.
+
+    Args:
+        model: a transformers model without an adapter.
+        targets: `all-linear`, or as `check_model` takes them.
+    """
+    stacks = stacked_experts(model)
+    if isinstance(targets, str):
+        chosen = sorted(
+            {".".join(p.split(".")[-2:]) for p in stacks} if targets == "all-linear" else ()
+        )
+        modules: Any = targets
+    else:
+        chosen = [t for t in targets if any(_matches(targets, t, path) for path in stacks)]
+        modules = [t for t in targets if t not in chosen]
+    return {"target_modules": modules} | ({"target_parameters": chosen} if chosen else {})
+
+
+def stacked_experts(model: Any) -> dict[str, tuple[int, int, int]]:
+    """Return the weights of stacked experts of a model by path: experts, inputs and outputs of each."""
+    stacks = {}
+    for path, module in model.named_modules():
+        if not is_mixture(module):
+            continue
+        for name, weight in module.named_parameters(recurse=False):
+            if weight.ndim == 3:
+                experts, *sides = weight.shape
+                inputs, outputs = sides if module.is_transposed else reversed(sides)
+                stacks[f"{path}.{name}"] = experts, inputs, outputs
+    return stacks
 
 
 def check_folder(folder: Path, targets: str | Sequence[str]) -> None:
@@ -33,7 +70,7 @@ def check_model(model: Any, targets: str | Sequence[str]) -> None:
         ConfigError: names the wrong ones, and those that the model has.
     """
     paths = {path: module for path, module in model.named_modules() if path}
-    experts = [path for path, tensor in model.named_parameters() if tensor.ndim == 3]
+    experts = stacked_experts(model)
     ends = {
         id(
             model.get_output_embeddings()
@@ -60,14 +97,16 @@ def check_model(model: Any, targets: str | Sequence[str]) -> None:
                 if _is_linear(module) and id(module) not in ends
             }
         )
+        stacks = sorted({".".join(path.split(".")[-2:]) for path in experts})
         raise ConfigError(
             f"target_modules cannot be used: {'; '.join(wrong)}. The model's linear layers are "
             f"{', '.join(known)}"
+            + (f", and its stacked experts {', '.join(stacks)}" if stacks else "")
         )
 
 
 def adapted_sides(model: Any, targets: str | Sequence[str]) -> list[tuple[int, int]]:
-    """Return inputs and outputs of each linear layer that gets an adapter.
+    """Return inputs and outputs of each linear layer with an adapter that a token goes through.
 
     Args:
         model: a transformers model without an adapter.
@@ -76,12 +115,20 @@ def adapted_sides(model: Any, targets: str | Sequence[str]) -> list[tuple[int, i
     head = model.get_output_embeddings()
     every = targets == "all-linear"
     names = [targets] if isinstance(targets, str) else targets
+
+    def chosen(path: str) -> bool:
+        return every or any(_matches(targets, n, path) for n in names)
+
+    of_each = getattr(model.config.get_text_config(), "num_experts_per_tok", None) or 1
     return [
         _sides(module)
         for path, module in model.named_modules()
-        if path
-        and _is_linear(module)
-        and (module is not head if every else any(_matches(targets, n, path) for n in names))
+        if path and _is_linear(module) and chosen(path) and not (every and module is head)
+    ] + [
+        (inputs, outputs)
+        for path, (_, inputs, outputs) in stacked_experts(model).items()
+        if chosen(path)
+        for _ in range(of_each)
     ]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from strop.core.errors import UnsupportedError
+from strop.core.files import read_json
 
 if TYPE_CHECKING:
     from strop.planning.settings import Settings
@@ -49,6 +50,18 @@ class RewardName:
 def reward_names(settings: "Settings") -> list[RewardName]:
     """Return the rewards that a setting names, `format=think/answer:0.2` with the weight 0.2."""
     return [_read(text) for text in _listed(settings.reward)]
+
+
+def models_beside(settings: "Settings") -> int:
+    """Return the bytes of the reward models that a run holds in memory beside its own."""
+    runs = [name.text for name in reward_names(settings) if name.kind == "run"]
+    return sum(weights_of_run(Path(run)) for run in runs)
+
+
+def weights_of_run(run: Path) -> int:
+    """Return the bytes of the frozen weights of a run, as it recorded them."""
+    record = read_json(run / "run.json")
+    return int(record.get("model", {}).get("weights", {}).get("bytes", 0))
 
 
 def check_writes(run: Path, method: str | None) -> None:

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from strop.models.lora.target_modules import adapted_sides
+from strop.models.meta_model import rank_parameters
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class Task:
             method=method,
             family=config.model_type,
             hidden_size=model.get_input_embeddings().weight.shape[-1],
-            rank_parameters=sum(map(sum, adapted_sides(model, modules))),
+            rank_parameters=rank_parameters(model, modules),
             memory=memory,
             max_steps=max_steps,
         )

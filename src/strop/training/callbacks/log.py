@@ -99,6 +99,7 @@ class RunLog(TrainerCallback):
                 "seconds": round(self.seconds, 3),
                 "memory": logs["memory"],
                 "disk": free_bytes(self._run.path),
+                **({"router_loss": logs["aux_loss"]} if "aux_loss" in logs else {}),
                 **_preferences(logs),
                 **_rewards(logs),
             }

@@ -8,7 +8,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainingArguments
 from strop.core.errors import ConfigError
 from strop.core.quiet import quiet
 from strop.models.lora import initialisation as lora_init
-from strop.models.lora.config import lora_config
+from strop.models.lora.config import config_for
 from strop.models.lora.continued import begin_with, config_of
 from strop.models.lora.embeddings import embedding_modules, widen_copies
 from strop.models.lora.full_weights import train_all
@@ -95,6 +95,7 @@ def adapter_config(settings: Settings, model: Any) -> Any:
     Raises:
         DataError: the adapter to begin with cannot be read.
         UnsupportedError: it is no LoRA.
+        ConfigError: experts would get an adapter of a kind that PEFT does not have for them.
     """
     if settings.continue_from is not None:
         return config_of(Path(settings.continue_from), settings.dropout)
@@ -119,7 +120,7 @@ def adapter_config(settings: Settings, model: Any) -> Any:
     if settings.lora_init == "gaussian":
         fields["init_lora_weights"] = "gaussian"
     rank, alpha = fields.pop("r"), fields.pop("lora_alpha")
-    return lora_config(rank, alpha, settings.modules, settings.dropout, **fields)
+    return config_for(model, rank, alpha, settings.modules, settings.dropout, **fields)
 
 
 def padding(tokenizer: Any) -> int:
