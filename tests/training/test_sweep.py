@@ -68,6 +68,7 @@ def test_a_sweep_over_a_range_needs_an_end(settings, tmp_path):
 
     with pytest.raises(ConfigError, match="has no end"):
         sweep(settings, {"learning_rate": {"low": 1e-4, "high": 1e-2}}, folder=tmp_path / "s")
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.slow
@@ -79,9 +80,13 @@ def test_a_killed_sweep_goes_on_with_its_trial_and_keeps_what_is_done(settings, 
 
     space = {"learning_rate": {"low": 1e-4, "high": 1e-2}}
     sweep(settings, space, folder=tmp_path / "s", most=1)
+    opened = Sweep(tmp_path / "s")
+    opened.until(None, 2)
     before = Run(tmp_path / "s" / "trial-000").record_file.read_bytes()
-    Sweep(tmp_path / "s")._study.ask()  # a trial that began when the process was killed
-    result = sweep({}, {}, resume=tmp_path / "s", most=2)
+    opened._study.ask()  # a trial that began when the process was killed
+    with pytest.raises(ConfigError, match="leave out rank"):
+        sweep({"rank": 2}, {}, resume=tmp_path / "s")
+    result = sweep({}, {}, resume=tmp_path / "s")  # as many as it was to have
     assert [t["number"] for t in result["trials"]] == [0, 1]
     assert result["trials"][0]["settings"]["learning_rate"] == 2e-4  # that of the settings
     assert {t["state"] for t in result["trials"]} == {"finished"}

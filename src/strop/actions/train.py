@@ -80,8 +80,8 @@ def sweep(
         over: for each setting that is tried a list of values, or `low` and `high` of a range.
         folder: new or empty; None takes the next free one under sweeps/.
         resume: folder of a sweep to go on with; settings and `over` are those it began with.
-        budget: seconds of all trials together; None has no limit.
-        most: number of trials; None has no limit.
+        budget: seconds of all trials together; None has no limit, or the resumed sweep's.
+        most: number of trials; None has no limit, or the resumed sweep's.
         announce: is given each trial that ended.
 
     Returns:
@@ -104,17 +104,14 @@ def sweep(
     from strop.training.sweep.sweep import Sweep
 
     if resume is None:
-        opened = Sweep.new(folder or _free_folder(), over, settings)
+        opened = Sweep.new(folder or _free_folder(), over, settings, budget=budget, most=most)
     elif settings or over:
         names = ", ".join([*settings, *over])
         raise ConfigError(f"a resumed sweep keeps its settings and ranges; leave out {names}")
     else:
         opened = Sweep(resume)
-    if budget is None and most is None and opened.endless:
-        raise ConfigError("a sweep over a range has no end; set budget, as 1h, or trials, as 20")
-    finished = opened.run(
-        budget=budget, most=most, announce=lambda trial: announce(dataclasses.asdict(trial))
-    )
+        opened.until(budget, most)
+    finished = opened.run(lambda trial: announce(dataclasses.asdict(trial)))
     trials, best = [dataclasses.asdict(trial) for trial in opened.trials()], opened.best()
     page = write_sweep(opened.folder, trials, None if best is None else best.number, opened.by)
     return {

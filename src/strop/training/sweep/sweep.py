@@ -69,24 +69,38 @@ class Sweep:
         )
 
     @classmethod
-    def new(cls, folder: Path, over: Mapping[str, Any], settings: Mapping[str, Any]) -> "Sweep":
+    def new(
+        cls,
+        folder: Path,
+        over: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        *,
+        budget: float | None,
+        most: int | None,
+    ) -> "Sweep":
         """Return a new sweep in a folder.
 
         Args:
             folder: new or empty.
             over: for each setting a list of values, or `low` and `high`.
             settings: of all trials.
+            budget: seconds of all trials together, those before a resume included; None has no limit.
+            most: number of trials; None has no limit.
 
         Raises:
-            ConfigError: the folder is in use, or the space cannot be tried.
+            ConfigError: the folder is in use, the space cannot be tried, or nothing ends it.
         """
         space = spaces.read_space(over)
         spaces.check_space(space, settings)
+        if spaces.grid(space) is None and not _ends(budget, most):
+            raise ConfigError(
+                "a sweep over a range has no end; set budget, as 1h, or trials, as 20"
+            )
         if folder.exists() and any(folder.iterdir()):
             raise ConfigError(f"{folder} is not empty; resume its sweep, or give another folder")
         folder.mkdir(parents=True, exist_ok=True)
         fixed = {**settings, "data": lasting(settings["data"])}
-        record = {"over": spaces.plain(space), "settings": fixed}
+        record = {"over": spaces.plain(space), "settings": fixed, **_ends(budget, most)}
         write_json(folder / RECORD, record)
         sweep = cls(folder)
         for combination in spaces.grid(space) or [sweep.defaults()]:
@@ -94,10 +108,10 @@ class Sweep:
                 sweep._study.enqueue_trial(combination)
         return sweep
 
-    @property
-    def endless(self) -> bool:
-        """True if some setting has a range, so that there is always one more trial."""
-        return spaces.grid(self.space) is None
+    def until(self, budget: float | None, most: int | None) -> None:
+        """Take what ends the sweep in place of what it was begun with; None changes nothing."""
+        self.record |= _ends(budget, most)
+        write_json(self.folder / RECORD, self.record)
 
     def defaults(self) -> dict[str, Any]:
         """Return the settings' own values, where the space has all of them; they are tried first."""
@@ -110,26 +124,19 @@ class Sweep:
         }
         return inside if len(inside) == len(self.space) else {}
 
-    def run(
-        self,
-        *,
-        budget: float | None,
-        most: int | None,
-        announce: Callable[[TrialFacts], None],
-    ) -> bool:
+    def run(self, announce: Callable[[TrialFacts], None]) -> bool:
         """Train trials until the budget is spent, or nothing is left; return False if interrupted.
 
         Args:
-            budget: seconds of all trials together, those before a resume included; None has no limit.
-            most: number of trials; None has no limit.
             announce: is given each trial that ended.
         """
+        budget, most = self.record.get("budget"), self.record.get("most")
         started, spent = time.monotonic(), sum(t.seconds for t in self.trials())
         while (trial := self._next(budget, most, spent + time.monotonic() - started)) is not None:
             deadline = None if budget is None else started + budget - spent
-            begun = time.monotonic() - float(trial.user_attrs.get("seconds", 0.0))
+            begun = time.monotonic() - self._seconds(trial)
             chosen = spaces.suggest(trial, self.space)
-            folder = self.folder / f"trial-{trial.number:03d}"
+            folder = self._folder(trial)
             given = {**self.record["settings"], **chosen}
             try:
                 ended = trials.train_trial(trial, given, folder, deadline)
@@ -153,7 +160,7 @@ class Sweep:
                 return optuna.trial.Trial(self._study, trial.number)  # alone in its journal
         ended = [t for t in seen if t.state.is_finished()]
         waiting = any(t.state == TrialState.WAITING for t in seen)
-        if not self.endless and not waiting:
+        if spaces.grid(self.space) is not None and not waiting:
             return None
         if most is not None and len(ended) >= most:
             return None
@@ -174,7 +181,7 @@ class Sweep:
         return min(finished, key=lambda t: sign * (t.value or 0.0), default=None)
 
     def _facts(self, trial: Any) -> TrialFacts:
-        folder = self.folder / f"trial-{trial.number:03d}"
+        folder = self._folder(trial)
         settings = {name: trial.params[name] for name in self.space if name in trial.params}
         if Run.is_at(folder):
             settings = {name: Run(folder).settings[name] for name in self.space}
@@ -183,6 +190,22 @@ class Sweep:
             trial.user_attrs.get("ended", trials.STOPPED),
             settings,
             trial.value if trial.state == TrialState.COMPLETE else None,
-            float(trial.user_attrs.get("seconds", 0.0)),
+            self._seconds(trial),
             str(folder),
         )
+
+    def _seconds(self, trial: Any) -> float:
+        """Return what a trial took so far; of one that was killed, its steps."""
+        if "seconds" in trial.user_attrs or not Run.is_at(self._folder(trial)):
+            return float(trial.user_attrs.get("seconds", 0.0))
+        steps = [line["seconds"] for line in Run(self._folder(trial)).log if "loss" in line]
+        return float(steps[-1]) if steps else 0.0
+
+    def _folder(self, trial: Any) -> Path:
+        return self.folder / f"trial-{trial.number:03d}"
+
+
+def _ends(budget: float | None, most: int | None) -> dict[str, float]:
+    """Return the given ones of a sweep's two ends, as its record has them."""
+    ends = {"budget": budget, "most": most}
+    return {name: value for name, value in ends.items() if value is not None}
