@@ -5,8 +5,10 @@ import logging
 
 import pytest
 import torch
+from transformers import GenerationConfig
 
 import strop
+from strop.forward.base_model import base_model
 from tests.trainers import runs
 
 KINDS = tuple(runs.KINDS)
@@ -73,14 +75,32 @@ def test_answers_are_those_that_transformers_draws(kind, settings, tiny_model, t
     assert "generate" not in vars(built.model)
 
 
-def test_what_the_sampler_does_not_know_is_left_to_transformers(tiny_model, tmp_path):
+def test_settings_of_a_model_without_generation_config_are_known(tiny_model, tmp_path, caplog):
+    built = runs.trainer("grpo", tiny_model, tmp_path, max_steps=1)
+    of_model = GenerationConfig.from_model_config(built.model.config)  # as GGUF files and TRL give
+    base_model(built.model).generation_config = of_model
+    config = copy.deepcopy(of_model)
+    config.update(do_sample=True, max_new_tokens=4, min_new_tokens=4, disable_compile=True)
+    config.update(output_attentions=False, output_hidden_states=False)
+    strop.accelerate(built)
+    with caplog.at_level(logging.WARNING, "strop"):
+        built.model.generate(input_ids=torch.randint(3, 60, (2, 9)), generation_config=config)
+    assert not [r for r in caplog.records if r.name == "strop"]
+
+
+def test_what_the_sampler_does_not_know_is_left_to_transformers(tiny_model, tmp_path, caplog):
     built = runs.trainer("grpo", tiny_model, tmp_path, max_steps=1)
     config = copy.deepcopy(built.generation_config)
     config.update(do_sample=False, num_beams=3, num_return_sequences=2)
     ids = torch.randint(3, 60, (2, 20))
     expected = built.model.generate(input_ids=ids, generation_config=config)
     strop.accelerate(built)
-    assert built.model.generate(input_ids=ids, generation_config=config).equal(expected)
+    with caplog.at_level(logging.WARNING, "strop"):
+        for _ in range(2):
+            answers = built.model.generate(input_ids=ids, generation_config=config)
+    assert answers.equal(expected)
+    (line,) = [r.getMessage() for r in caplog.records if r.name == "strop"]
+    assert "num_beams is 3" in line
     assert built.model.generate(ids, max_new_tokens=3).shape[0] == 2
 
 

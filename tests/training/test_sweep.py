@@ -91,3 +91,17 @@ def test_a_killed_sweep_goes_on_with_its_trial_and_keeps_what_is_done(settings, 
     assert result["trials"][0]["settings"]["learning_rate"] == 2e-4  # that of the settings
     assert {t["state"] for t in result["trials"]} == {"finished"}
     assert Run(tmp_path / "s" / "trial-000").record_file.read_bytes() == before
+
+
+@pytest.mark.slow
+def test_a_resumed_sweep_tries_what_an_undisturbed_one_tries(settings, tmp_path):
+    pytest.importorskip("optuna")
+    from strop.actions.train import sweep
+
+    space = {"learning_rate": {"low": 1e-4, "high": 1e-2}, "rank": [2, 4]}
+    whole = sweep(settings, space, folder=tmp_path / "whole", most=4)
+    sweep(settings, space, folder=tmp_path / "parts", most=2)
+    parts = sweep({}, {}, resume=tmp_path / "parts", most=4)
+    tried = [t["settings"] for t in whole["trials"]]
+    assert tried == [t["settings"] for t in parts["trials"]]
+    assert len({t["learning_rate"] for t in tried}) == 4

@@ -2,10 +2,11 @@
 
 `serve_generate` re-binds `generate` of the model instance. A call whose settings the sampler knows
 returns what transformers would, in eval mode: padded prompts and answers side by side. Every other call
-goes where it went before.
+goes where it went before, and the first says why.
 """
 
 import copy
+import logging
 import types
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,8 @@ from strop.models.sampling.block_cache import obstacle
 from strop.models.sampling.choice import choose_as_transformers
 from strop.models.sampling.rows import Row
 from strop.models.sampling.settings import Sampling
+
+log = logging.getLogger("strop")
 
 _SERVED = {
     "do_sample",
@@ -39,17 +42,20 @@ _WITHOUT_EFFECT |= {"assistant_lookbehind", "target_lookbehind", "num_beam_group
 
 def serve_generate(model: Any) -> Callable[[], None]:
     """Let the sampler answer `model.generate(...)` where it can, and return the undo."""
-    previous, bound = model.generate, vars(model).get("generate")
+    previous, bound, said = model.generate, vars(model).get("generate"), False
 
     def generate(self: Any, *args: Any, **call: Any) -> Any:
-        config = None if args or self is not model else _settings(model, call)
-        if config is None or obstacle(model) is not None:
-            return (
-                previous(*args, **call)
-                if self is model
-                else type(self).generate(self, *args, **call)
-            )
-        return _generated(model, call["input_ids"], call.get("attention_mask"), config)
+        nonlocal said
+        if self is not model:
+            return type(self).generate(self, *args, **call)
+        why = _obstacle(model, args, call) or obstacle(model)
+        if why is None:
+            config = _settings(model, call["generation_config"])
+            return _generated(model, call["input_ids"], call.get("attention_mask"), config)
+        if not said and "generation_config" in call:  # as trainers call it
+            log.warning("answers come through transformers' generate, which is slower: %s", why)
+            said = True
+        return previous(*args, **call)
 
     model.generate = types.MethodType(generate, model)
 
@@ -62,27 +68,37 @@ def serve_generate(model: Any) -> Callable[[], None]:
     return undo
 
 
-def _settings(model: Any, call: dict[str, Any]) -> Any:
-    """Return the generation settings of a call, or None if the sampler does not serve it."""
-    if set(call) - {"input_ids", "attention_mask", "generation_config"}:
-        return None
+def _obstacle(model: Any, args: tuple[Any, ...], call: dict[str, Any]) -> str | None:
+    """Return why the sampler does not serve a call, or None if it does."""
+    known = {"input_ids", "attention_mask", "generation_config"}
+    if args or (unknown := set(call) - known):
+        return f"the call gives {', '.join(sorted(unknown)) if not args else 'unnamed arguments'}"
     ids, mask = call.get("input_ids"), call.get("attention_mask")
     if ids is None or call.get("generation_config") is None or ids.ndim != 2:
-        return None
+        return "the call lacks input_ids [B, T] or a generation_config"
     if mask is not None and (mask.shape != ids.shape or not _padded_left(mask)):
-        return None
-    config = copy.deepcopy(call["generation_config"])
-    of_model = base_model(model).generation_config
-    config.update(**of_model.to_dict(), defaults_only=True)
-    defaults = of_model._get_default_generation_params()
-    plain = type(config)().to_dict() | defaults
-    other = {
-        name
+        return "the prompts are not padded on the left"
+    config = _settings(model, call["generation_config"])
+    if config.max_new_tokens is None:
+        return "max_new_tokens is not set"
+    plain = type(config)().to_dict() | config._get_default_generation_params()
+    other = [
+        f"{name} is {value}"
         for name, value in config.to_dict().items()
-        if value is not None and value != plain.get(name) and name not in _SERVED | _WITHOUT_EFFECT
-    }
-    config.update(**defaults, defaults_only=True)
-    return None if other or config.max_new_tokens is None else config
+        if (value or plain.get(name))  # what is False or 0 where the default is None has no effect
+        and value not in (None, plain.get(name))
+        and not name.startswith("_")
+        and name not in _SERVED | _WITHOUT_EFFECT
+    ]
+    return ", ".join(other) or None
+
+
+def _settings(model: Any, given: Any) -> Any:
+    """Return the generation settings of a call, completed as transformers does."""
+    config, of_model = copy.deepcopy(given), base_model(model).generation_config
+    config.update(**of_model.to_dict(), defaults_only=True)
+    config.update(**of_model._get_default_generation_params(), defaults_only=True)
+    return config
 
 
 def _padded_left(mask: Tensor) -> bool:

@@ -58,13 +58,11 @@ class Sweep:
         self.space = spaces.read_space(self.record["over"])
         self.by: BestModel = trials.criterion(Settings.read(self.record["settings"]))
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        seed = int(self.record["settings"].get("seed", 0))
         self._study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(folder / JOURNAL))),
             study_name="sweep",
             load_if_exists=True,
             direction="maximize" if self.by.greater else "minimize",
-            sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP),
         )
 
@@ -168,6 +166,9 @@ class Sweep:
         expected = statistics.median(times) if times else 0.0
         if budget is not None and spent + expected > budget:
             return None
+        # What a trial tries depends on its number and those before it, however often it was resumed.
+        seed = 1000 * int(self.record["settings"].get("seed", 0)) + len(seen)
+        self._study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
         return self._study.ask()
 
     def trials(self) -> list[TrialFacts]:
