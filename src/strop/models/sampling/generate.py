@@ -42,19 +42,19 @@ _WITHOUT_EFFECT |= {"assistant_lookbehind", "target_lookbehind", "num_beam_group
 
 def serve_generate(model: Any) -> Callable[[], None]:
     """Let the sampler answer `model.generate(...)` where it can, and return the undo."""
-    previous, bound, said = model.generate, vars(model).get("generate"), False
+    previous, bound, warned = model.generate, vars(model).get("generate"), False
 
     def generate(self: Any, *args: Any, **call: Any) -> Any:
-        nonlocal said
+        nonlocal warned
         if self is not model:
             return type(self).generate(self, *args, **call)
         why = _obstacle(model, args, call) or obstacle(model)
         if why is None:
             config = _settings(model, call["generation_config"])
             return _generated(model, call["input_ids"], call.get("attention_mask"), config)
-        if not said and "generation_config" in call:  # as trainers call it
+        if not warned and "generation_config" in call:  # as trainers call it
             log.warning("answers come through transformers' generate, which is slower: %s", why)
-            said = True
+            warned = True
         return previous(*args, **call)
 
     model.generate = types.MethodType(generate, model)
