@@ -5,12 +5,12 @@ BIN := .venv/bin
 STAMP := .venv/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 # Real data sets that the checks of data must find no error in.
 CLEAN := nyt alpaca alpaca-zh c4 dpo dpo-short dpo-zh glaive glaive-zh identity kto tools chats wiki
-SOURCES := src tests scripts examples benchmarks conftest.py hatch_build.py
+SOURCES := src tests scripts examples notebooks benchmarks conftest.py hatch_build.py
 # Tests share nothing, so each core runs some; slow ones in the order of their files, which share fixtures.
 FAST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical -m "not slow and not gpu" --durations=20
 SLOW := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --dist worksteal -m "slow or gpu" --durations=20
 
-.PHONY: help install demo demo-quick check coverage check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora bench-unsloth bench-export wheel test-package test-lowest numbers pages site clean
+.PHONY: help install demo demo-quick check coverage check-gpu lint test fetch bench bench-data bench-quantization bench-sft bench-qlora bench-unsloth bench-export notebooks test-notebooks wheel test-package test-lowest numbers pages site clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-19s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -93,6 +93,14 @@ bench-export: fetch ## certificates, sizes, time and memory of exports of the pa
 bench: bench-sft bench-data ## bench-sft, bench-data, and the other kinds of training
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/table.py
+
+notebooks: $(STAMP) ## write notebooks/*.ipynb from their sources
+	$(BIN)/python scripts/notebooks.py
+
+test-notebooks: fetch ## run every notebook from top to bottom
+	$(BIN)/python scripts/fetch.py gemma-3-270m qwen2.5-coder-0.5b-instruct
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[notebooks]'
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python scripts/notebooks.py --test
 
 wheel: $(STAMP) ## a wheel in dist/ with the C++ compiled for the usual processors, for the oldest Linux it runs on
 	rm -rf build/wheel

@@ -1,0 +1,3 @@
+# %% tags=["no-output"]
+# %pip install -q {{strop}} matplotlib
+# %pip install -q --no-deps {{requirements}}
