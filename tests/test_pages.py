@@ -1,10 +1,12 @@
 """The code blocks of the pages for users run, top to bottom, on a tiny model and few steps."""
 
+import ast
 import json
 import re
 import runpy
 import shlex
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,29 @@ def test_every_flag_that_a_guide_mentions_exists():
     for page in PAGES:
         flags = set(re.findall(r"`(--[a-z][a-z_-]+)", page.read_text(encoding="utf-8")))
         assert flags <= known, f"{page.name}: {flags - known}"
+
+
+@pytest.mark.slow
+def test_what_python_of_the_documents_imports_of_strop_is_there():
+    names = set()
+    for page in DOCS.rglob("*.md"):
+        for block in re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.M | re.S):
+            for node in ast.walk(ast.parse(block)):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("strop"):
+                    names |= {(node.module, alias.name) for alias in node.names}
+                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                    names |= {("strop", node.attr)} if node.value.id == "strop" else set()
+    assert len(names) > 12
+    assert not {
+        pair
+        for pair in names - {("strop", "compat")}
+        if not hasattr(import_module(pair[0]), pair[1])
+    }
+
+
+@pytest.mark.slow
+def test_the_memory_of_a_step_is_simulated_as_its_page_shows(tmp_path, capsys):
+    block = re.search(r"^```python\n(.*?)^```$", (DOCS / "memory.md").read_text(), re.M | re.S)
+    (tmp_path / "block.py").write_text(block[1])
+    runpy.run_path(str(tmp_path / "block.py"), run_name="__main__")
+    assert re.match(r"\d+ \{.*\} \d+", capsys.readouterr().out)
