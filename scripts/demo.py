@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / ".cache" / "data"
 MODEL = "smollm2-135m-instruct"
 LEAST_GAIN = 25
-QUICK_ROWS, QUICK_HELD_OUT = 160, 60
+QUICK_ROWS, QUICK_HELD_OUT = 120, 60
 
 
 def main() -> int:
