@@ -1,5 +1,7 @@
 """Full fine-tuning: the promises of a run whose weights are trained themselves."""
 
+import re
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -9,7 +11,9 @@ import strop
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.evaluation import evaluate
 from strop.models.lora.full_weights import WEIGHTS
+from strop.planning.memory import simulate_here
 from strop.planning.rules import Task, rate
+from strop.planning.step import Setup
 from tests.tiny.both_ways import trained_both_ways
 from tests.tiny.saved import (
     QUICK,
@@ -21,6 +25,7 @@ from tests.tiny.saved import (
 )
 
 FULL = {**QUICK, "adapter": "none", "learning_rate": 1e-3}
+BACKWARD = {"update_in_backward": True, "max_grad_norm": 0}
 
 
 @pytest.mark.slow
@@ -59,6 +64,58 @@ def test_a_run_resumes_to_the_same_bytes_and_exports_its_weights(tmp_path, tiny_
         strop.export(resumed, "adapter")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+def test_updates_in_backward_end_in_the_same_bytes(tmp_path, tiny_model, optimizer):
+    given = {**FULL, "max_steps": 3, "model": str(tiny_model), "optimizer": optimizer, "bits": 32}
+    rows, off = chats(20), {"max_grad_norm": 0}
+    plain = strop.train(rows, out=tmp_path / "plain", **{**given, **off})
+    ours = strop.train(rows, out=tmp_path / "ours", **{**given, **BACKWARD})
+    assert (ours.adapter_folder / WEIGHTS).read_bytes() == (
+        plain.adapter_folder / WEIGHTS
+    ).read_bytes()
+
+
+def test_gradients_that_are_let_go_are_not_in_the_predicted_peak(tiny_model):
+    config, rows = str(tiny_model), (4, 4)
+    steps = [
+        simulate_here(
+            Setup(config=config, rows=rows, bits=32, dtype="float32", rank=0, update_in_backward=on)
+        )
+        for on in (True, False)
+    ]
+    gradients = steps[1].at_peak["gradients"]
+    assert gradients > steps[1].at_peak["adapter"] / 2
+    assert steps[0].at_peak.get("gradients", 0) == 0
+    assert steps[1].peak - steps[0].peak > gradients / 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings", [{"optimizer": "muon"}, {"adapter": "none", "optimizer": "muon"},
+                 {"adapter": "none", "bits": 32, **BACKWARD}], ids=str,
+)  # fmt: skip
+def test_optimizers_of_several_parts_resume_to_the_same_bytes(tmp_path, tiny_model, settings):
+    file = save_chats(tmp_path / "rows.jsonl", 20)
+    given = {**QUICK, "max_steps": 4, "save_every": 2, "model": str(tiny_model), **settings}
+    whole = strop.train(file, out=tmp_path / "whole", **given)
+    assert_same_adapter(whole, resumed_copy(whole, tmp_path / "half", 4))
+    assert whole.log[-2]["loss"] < whole.log[1]["loss"]
+
+
+def test_muon_changes_matrices_by_the_size_of_adamw_s_steps(tmp_path, tiny_model):
+    given = {"max_steps": 1, "warmup": 0, "schedule": "constant", "learning_rate": 1e-3}
+    given |= {"bits": 32, "weight_decay": 0, "model": str(tiny_model), "optimizer": "muon"}
+    run = strop.train(chats(20), out=tmp_path / "run", **{**FULL, **given})
+    before = in_float32(tiny_model)["model"].state_dict()
+    for name, weight in load_file(run.adapter_folder / WEIGHTS).items():
+        size = (weight - before[name.removeprefix("base_model.model.")]).square().mean().sqrt()
+        # 0.2 is Muon's, by arXiv:2502.16982; 1 a first step of AdamW where there is a gradient
+        muon = weight.ndim == 2 and not re.search("embed|lm_head", name)
+        low, high = (0.1, 0.3) if muon else (0.1, 1.01)
+        assert low * 1e-3 < size < high * 1e-3, name
+
+
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
 def test_the_learning_rate_is_a_tenth_of_an_adapter_s(family):
     task = Task(
@@ -91,8 +148,13 @@ def test_weights_of_32_bits_are_trained_unless_set(tmp_path, tiny_model):
         ({"freeze": "model,lm_head"}, "leaves nothing to train"),
         ({"freeze": "("}, "no regular expression"),
         ({"adapter": "lora", "freeze": "norm"}, "freeze is of adapter none"),
-        ({"optimizer": "adamww"}, "transformers has adamw"),
+        ({"optimizer": "adamww"}, "known are adamw"),
         ({"optimizer": "adamw", "trainer": {"optim": "sgd"}}, "are both given"),
+        ({"update_in_backward": True}, "add --max-grad-norm 0"),
+        ({**BACKWARD, "micro_batch_tokens": 64}, "takes it in one"),
+        ({**BACKWARD, "accelerate": False}, "which takes a step row by row"),
+        ({**BACKWARD, "optimizer": "muon"}, "exclude one another"),
+        ({**BACKWARD, "adapter": "lora"}, "is of adapter none"),
     ],
 )
 def test_what_does_not_fit_is_refused(tmp_path, tiny_model, settings, message):

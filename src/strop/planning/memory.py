@@ -82,7 +82,8 @@ def simulate_here(setup: Setup) -> Step:
     assert micro_batches is not None, "rows without padding have a compact form"
     with torch.autograd.set_multithreading_enabled(False), fake, seen:
         placed = [_placed(micro_batch, setup.device) for micro_batch in micro_batches]
-        return _step(model, compact, placed, _faked(labels, setup.device), seen)
+        faked = _faked(labels, setup.device)
+        return _step(model, compact, placed, faked, seen, in_backward=setup.update_in_backward)
 
 
 class FakeDevice(FakeTensorMode):
@@ -163,6 +164,8 @@ def _step(
     micro_batches: list[CompactBatch],
     labels: Tensor,
     seen: Allocations,
+    *,
+    in_backward: bool,
 ) -> Step:
     """Run a step with an optimizer that has its state, and return what it needed."""
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -176,7 +179,9 @@ def _step(
     for state in optimizer.state.values():
         seen.claim("optimizer", (t for t in state.values() if isinstance(t, Tensor)))
     for parameter in trained:
-        parameter.register_post_accumulate_grad_hook(lambda p: seen.claim("gradients", (p.grad,)))
+        parameter.register_post_accumulate_grad_hook(
+            _let_go if in_backward else lambda p: seen.claim("gradients", (p.grad,))
+        )
     phases: list[dict[str, int]] = []
     before = seen.total
     with Flops() as flops:
@@ -187,7 +192,8 @@ def _step(
             loss.backward()
         del loss
         with _phase(seen, phases):
-            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            if not in_backward:
+                torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
     most = max(phases, key=lambda kinds: sum(kinds.values()))
     peaks = (sum(kinds.values()) for kinds in phases)
@@ -202,6 +208,10 @@ def _step(
         flops=flops.total,
         products=len(flops.products),
     )
+
+
+def _let_go(parameter: Tensor) -> None:
+    parameter.grad = None
 
 
 @contextmanager

@@ -98,7 +98,11 @@ def plan_step(
         text = "memory is not predicted for blocks of this kind; " + _words(lean, budget)
         return StepPlan(lean, budget, None, free.bytes, text)
     modes = ACTIVATIONS if activations == "auto" else (activations,)
-    budgets = BUDGETS if micro_batch_tokens is None else (micro_batch_tokens,)
+    budgets: tuple[int | None, ...] = (
+        BUDGETS if micro_batch_tokens is None else (micro_batch_tokens,)
+    )
+    if settings.update_in_backward:
+        budgets = BUDGETS[:1]
     memory_now, layers = now or _memory_now(model), len(model.base_model.layers)
     beside = models_beside(settings) if memory_now.device == "cpu" else 0
     room = (1 - RESERVE) * free.bytes
@@ -107,7 +111,12 @@ def plan_step(
         rank = max(settings.rank, *settings.rank_pattern.values(), 1)
         rank = 0 if settings.adapter == "none" else rank
         memory = step_memory(
-            model, kind, rank=rank, targets=settings.modules, device=memory_now.device
+            model,
+            kind,
+            rank=rank,
+            targets=settings.modules,
+            device=memory_now.device,
+            update_in_backward=settings.update_in_backward,
         )
         for budget in budgets:
             worst = drawn.worst(budget)

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 from strop.core.config import Config
 from strop.core.units import size_in_bytes, time_in_seconds
 from strop.planning import evaluations, rewards, trainer_arguments
-from strop.planning.problems import adapters, distillation, texts
+from strop.planning.problems import adapters, distillation, optimizers, texts
 from strop.planning.problems.adapters import ALL_LINEAR, Start
 from strop.planning.problems.methods import MethodName
 
@@ -99,7 +99,9 @@ class Settings(Config):
     embedding_learning_rate: float | None = None
     """Learning rate of embeddings and head where they are trained; without it as the rest."""
     optimizer: str | None = None
-    """Optimizer by transformers' name, as adafactor; without it AdamW."""
+    """Optimizer: muon, or transformers' name as adafactor; without it AdamW."""
+    update_in_backward: bool = False
+    """Whether adapter none changes each weight as its gradient comes, so that few stand together."""
     rank: int = 16
     """LoRA rank, the size of the adapter: what it can learn; by the supervised tokens unless set."""
     alpha: int | float = 32
@@ -204,6 +206,7 @@ class Settings(Config):
         yield from texts.problems(self)
         yield from trainer_arguments.problems(self.trainer, self.method)
         yield from adapters.problems(self)
+        yield from optimizers.problems(self)
         yield from evaluations.problems(self)
         if self.trainer.get("lr_scheduler_kwargs") and self.schedule == "constant":
             yield "trainer.lr_scheduler_kwargs has no effect while schedule is constant"

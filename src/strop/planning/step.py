@@ -31,6 +31,8 @@ class Setup:
     """Most tokens computed at once."""
     device: str = "cpu"
     """cpu or cuda, whether there is one or not."""
+    update_in_backward: bool = False
+    """Each gradient is let go as soon as it is there."""
 
     def plain(self) -> dict[str, Any]:
         """Return what `Setup(**…)` takes, of kinds that JSON has."""

@@ -107,6 +107,7 @@ def step_memory(
     rank: int,
     targets: str | Sequence[str],
     device: str | None = None,
+    update_in_backward: bool = False,
 ) -> StepMemory:
     """Return the memory of a step of this model's architecture, from the cache or simulated.
 
@@ -116,14 +117,16 @@ def step_memory(
         rank: of the adapter; 0 trains all weights.
         targets: layers that get one.
         device: cpu or cuda; None takes the model's.
+        update_in_backward: each gradient is let go as soon as it is there.
     """
-    setup = {
+    setup: dict[str, Any] = {
         "bits": bits_of(model),
         "dtype": str(computes_in(model)).removeprefix("torch."),
         "rank": rank,
         "targets": targets if isinstance(targets, str) else tuple(targets),
         "activations": activations,
         "device": "cuda" if (device or model.device.type) == "cuda" else "cpu",
+        **({"update_in_backward": True} if update_in_backward else {}),
     }
     config = model.config.get_text_config().to_dict()
     config = {k: v for k, v in config.items() if k not in ("num_hidden_layers", "_name_or_path")}

@@ -20,6 +20,7 @@ from strop.core.files import read_json, write_json, writing
 from strop.models.lora import full_weights
 from strop.models.precision import computes_in
 from strop.planning import trainer_arguments
+from strop.planning.problems.optimizers import MUON
 from strop.planning.rewards import REINFORCED
 from strop.planning.settings import Settings
 from strop.runs import checkpoints
@@ -245,7 +246,8 @@ def arguments(
 
 def _optimizer(name: str) -> str:
     """Return transformers' name of an optimizer, or raise ConfigError if it is not known."""
-    names = {"adamw": "adamw_torch", **{kind.value: kind.value for kind in OptimizerNames}}
+    names = {"adamw": "adamw_torch", MUON: "adamw_torch"}  # to which Muon leaves vectors
+    names |= {kind.value: kind.value for kind in OptimizerNames}
     if name not in names:
         near = difflib.get_close_matches(name, names, 3) or names
         raise ConfigError(f"optimizer is {name!r}; known are {', '.join(near)}")

@@ -81,8 +81,6 @@ def _full_problems(settings: "Settings") -> Iterator[str]:
             re.compile(pattern)
         except re.error as e:
             yield f"freeze has {pattern!r}, which is no regular expression: {e}"
-    if settings.optimizer and settings.trainer.get("optim"):
-        yield "optimizer and trainer.optim are both given; leave one of them out"
     if settings.adapter == "lora":
         if settings.frozen:
             yield (
