@@ -67,6 +67,16 @@ def test_a_method_is_the_same_with_and_without_acceleration(tmp_path, tiny_model
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["orpo", "simpo"])
+def test_all_weights_are_trained_the_same_with_and_without_acceleration(
+    tmp_path, tiny_model, method
+):
+    settings = {**QUICK, "max_steps": 8, "learning_rate": 1e-3, "method": method}
+    ours = trained_both_ways(pairs(20), tiny_model, tmp_path, adapter="none", **settings)
+    assert ours.log[-2]["loss"] < ours.log[1]["loss"]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["kto", "orpo", "simpo"])
 def test_a_run_resumes_to_the_same_bytes_and_is_exported(tmp_path, tiny_model, method):
     file = tmp_path / "rows.jsonl"

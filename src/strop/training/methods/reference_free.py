@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainingArguments
 from trl.trainer.utils import add_fused_lm_head
 
 from strop.core.tokens import IGNORE_INDEX
+from strop.forward.base_model import base_model
 from strop.planning.settings import Settings
 from strop.runs.run_data import SplitRows
 from strop.training.methods import dpo
@@ -105,7 +106,7 @@ class _PairTrainer(RunTrainer):
 
     def use_fused_head(self) -> None:
         """Put TRL's fused head on the model, and take log-probabilities from it from now on."""
-        add_fused_lm_head(self.model.get_base_model(), outputs=("log_probs", "mean_logits"))
+        add_fused_lm_head(base_model(self.model), outputs=("log_probs", "mean_logits"))
         self._fused = True
 
     @staticmethod
