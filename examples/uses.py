@@ -49,11 +49,14 @@ class Use:
         """Train on the rows, or on other data, and return the run."""
         data = data or self.train_file
         self.trained_on = len(data.read_text(encoding="utf-8").splitlines())
-        return strop.train(
+        run = strop.train(
             data,
             out=self.folder / "run",
             **{"model": MODEL, "bits": 16, "overwrite": True, "held_out": 0} | settings,
         )
+        if not run.finished:
+            raise SystemExit(f"{self.name}: the training was interrupted; nothing is measured")
+        return run
 
     def evaluate(self, run: strop.Run, *flags: str) -> dict[str, Any]:
         """Return what `strop eval` measures of the run and its base on the rows to measure on."""

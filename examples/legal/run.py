@@ -12,6 +12,6 @@ from uses import Use, real_rows
 
 use = Use("legal")
 
-use.write_rows(real_rows.licences(), train=160, test=100)
+use.write_rows(real_rows.licences(), train=120, test=80)
 run = use.train(epochs=1, batch_size=8, learning_rate=5e-4)
 use.write_results(use.evaluate(run), ["accuracy", "macro_f1"])

@@ -61,5 +61,6 @@ axes.set(xlabel="facts recalled in a wording not trained on", xlim=(0, 1))
 plt.show()
 
 # %% [markdown]
-# `recall.svg` in `runs/handbook.teach` draws recall by what was trained on. A fact that changes next
+# `forgetting` is by how much the perplexity of general text rose: a high learning rate teaches fast and
+# forgets more. `recall.svg` in `runs/handbook.teach` draws recall by what was trained on. A fact that changes next
 # month belongs into documents instead: `retrieval.ipynb`.
