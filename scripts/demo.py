@@ -32,7 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--rows", type=int, default=1200, help="rows to train on")
     parser.add_argument("--epochs", type=float, default=1.0)
-    parser.add_argument("--quick", action="store_true", help="fewer rows, in under a minute")
+    parser.add_argument("--quick", action="store_true", help="fewer rows, in about a minute")
     options = parser.parse_args()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # keep the order of both where they go to one file
