@@ -46,7 +46,16 @@ def test_the_divergence_is_the_one_of_trl(beta):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [{"beta": 0.5}, {"beta": 0.0, "top_k": 40}], ids=str)
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"beta": 0.5},
+        {"beta": 0.0, "top_k": 40},
+        # a row at a time, so that both ways draw the same answers
+        {"lmbda": 1.0, "max_completion_length": 8, "batch_size": 1},
+    ],
+    ids=str,
+)
 def test_a_teacher_is_learned_the_same_with_and_without_acceleration(
     tmp_path, tiny_model, taught, more
 ):

@@ -22,6 +22,7 @@ from tests.tiny.saved import (
     in_float32,
     resumed_copy,
     save_chats,
+    save_model,
 )
 
 FULL = {**QUICK, "adapter": "none", "learning_rate": 1e-3}
@@ -114,6 +115,19 @@ def test_muon_changes_matrices_by_the_size_of_adamw_s_steps(tmp_path, tiny_model
         muon = weight.ndim == 2 and not re.search("embed|lm_head", name)
         low, high = (0.1, 0.3) if muon else (0.1, 1.01)
         assert low * 1e-3 < size < high * 1e-3, name
+
+
+@pytest.mark.slow
+def test_all_weights_are_exported_as_gguf_and_certified(tmp_path):
+    given = {
+        **FULL,
+        "max_steps": 2,
+        "bits": 32,
+        "model": str(save_model("llama", tmp_path / "model")),
+    }
+    given["learning_rate"] = 2e-5  # longer steps bring logits of these random weights into ties
+    (gguf,) = strop.export(strop.train(chats(20), out=tmp_path / "run", **given), "gguf")
+    assert gguf.certificate.faults == ()
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen3", "gemma3"])
