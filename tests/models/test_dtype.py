@@ -38,6 +38,12 @@ def test_the_faster_format_is_taken_remembered_and_not_timed_again(bits, shelf):
     assert all(name in reason(None, bits) for name in NAMES)
 
 
+def test_however_slow_the_first_step_is_it_warms_up_only(monkeypatch):
+    monkeypatch.setattr(timed_step, "SECONDS", 0)  # it takes longer, as where C++ is compiled
+    rounds = timed_step.step_seconds(None, 16)
+    assert [len(of) for of in rounds.values()] == [timed_step.FEWEST] * 2
+
+
 def test_those_that_ask_at_once_choose_the_same(shelf):
     with ThreadPoolExecutor(3) as pool:
         chosen = set(pool.map(lambda _: compute_dtype(), range(3)))

@@ -28,8 +28,8 @@ WORK = 25e9
 LARGEST = 70_000_000
 """Weights of a block above which `LARGE` is timed instead: its products are as fast, its memory is not."""
 LARGE = dict(zip(SIZES, (2048, 8192, 16, 16, 8, 128, 8_192), strict=True))
-ROUNDS, SECONDS = 7, 2.0
-"""Most rounds that are timed, and seconds after which there is no further one."""
+FEWEST, ROUNDS, SECONDS = 2, 7, 2.0
+"""Fewest and most rounds that are timed, and seconds after which there is no further one."""
 
 
 def step_seconds(config: Any, bits: Bits) -> dict[str, list[float]]:
@@ -45,13 +45,12 @@ def step_seconds(config: Any, bits: Bits) -> dict[str, list[float]]:
     tokens = min(TOKENS, max(64, int(WORK / (4 * (blocks * block + head / 4)))))
     with _training():
         steps = {name: _Step(config, sizes, blocks, bits, dtype) for name, dtype in FORMATS.items()}
-        first = {name: step.seconds(tokens) for name, step in steps.items()}  # warms up
-        if max(first.values()) > SECONDS:
-            return {name: [seconds] for name, seconds in first.items()}
+        for step in steps.values():
+            step.seconds(tokens)  # warms up: C++ may be compiled, which takes longer than a step
         rounds: dict[str, list[float]] = {name: [] for name in steps}
         end = time.perf_counter() + SECONDS
         for number in range(ROUNDS):
-            if number and time.perf_counter() > end:
+            if number >= FEWEST and time.perf_counter() > end:
                 break
             for name, step in steps.items():
                 rounds[name].append(step.seconds(tokens))
