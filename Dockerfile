@@ -1,6 +1,6 @@
 # strop in a container: without a card (the default) or with one.
 #
-#   docker build -t strop .                     docker build --target cuda -t strop:cuda .
+#   docker build --build-arg TORCH_INDEX=... -t strop .         docker build --target cuda -t strop:cuda .
 #   docker run --rm -v "$PWD:/work" strop train rows.jsonl --out runs/tone
 #
 # The CUDA variant takes PyTorch's usual wheel, which brings CUDA; run it with --gpus all.
@@ -43,8 +43,9 @@ USER 1000
 WORKDIR /work
 
 FROM base AS cpu
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-RUN pip install --no-cache-dir -c /tmp/constraints.txt --index-url "${TORCH_INDEX}" torch \
+# The address of PyTorch's index of CPU wheels, given by --build-arg, spares the gigabytes of CUDA.
+ARG TORCH_INDEX=
+RUN pip install --no-cache-dir -c /tmp/constraints.txt ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} torch \
     && pip install --no-cache-dir -c /tmp/constraints.txt "$(ls /dist/*.whl)[data,eval,gguf,serve,rag]"
 USER 1000
 WORKDIR /work

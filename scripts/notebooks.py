@@ -133,7 +133,7 @@ FAMILIES = {
 LISTING = """# Notebooks
 
 Each runs from top to bottom on Colab's or Kaggle's free machine, with or without a GPU, and on a laptop;
-the outputs in them were made on one core of a processor, in about a minute each. Upload one there, or
+the outputs in them were made on one core of a processor, in a minute or a few each. Upload one there, or
 open it here with Jupyter. Their first cell installs what they need.
 
 ## Tasks

@@ -35,5 +35,4 @@ say "evaluated"
 strop export runs/tone --to adapter,gguf --quant q8_0 >export.txt 2>&1
 say "exported: $(cd runs/tone/export && find . -name '*.gguf' -printf '%f ')"
 strop chat runs/tone --say "Tone of: shares fell by 9" >chat.txt 2>&1
-strop --show-completion >completion.txt 2>&1 || true
-say "answered; completion has $(wc -l <completion.txt) lines"
+say "answered"
