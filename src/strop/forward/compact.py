@@ -185,7 +185,7 @@ class CompactForward:
         count = mask.sum().clamp(min=1) if items is None else items
         loss, routing = -log_probs.sum() / count, {}
         if routed:
-            copies = torch.cat([batch.copies for batch in micro_batches])
+            copies = torch.cat([b.copies for b in micro_batches if b.copies is not None])
             routing["aux_loss"] = router_loss(self.model, scores.router_logits, copies)
             loss = loss + coefficient(self.model) * routing["aux_loss"]
         return FusedCausalLMOutput(

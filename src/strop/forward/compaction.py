@@ -42,8 +42,8 @@ class CompactBatch:
     """[M] labels."""
     slots: Tensor
     """[M] index of each label in the flattened [B, T - 1] grid of shifted labels."""
-    copies: Tensor
-    """[N] rows that have each token."""
+    copies: Tensor | None
+    """[N] rows that have each token, of a whole batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,9 @@ def compact_batch(
     common = [0, *(_common(a, b) if share else 0 for a, b in itertools.pairwise(rows))]
     common = [n if n >= SHORTEST_PREFIX else 0 for n in common]
     device = input_ids.device
-    return [_joined(rows[a:b], common[a + 1 : b], device) for a, b in _cut(rows, common, budget)]
+    return [
+        _joined(rows[a:b], common[a + 1 : b], device, whole) for a, b in _cut(rows, common, budget)
+    ]
 
 
 def _rows(
@@ -191,7 +193,9 @@ def _segments(sizes: Sequence[int], common: Sequence[int]) -> list[_Segment]:
     return segments
 
 
-def _joined(rows: Sequence[_Row], common: Sequence[int], device: torch.device) -> CompactBatch:
+def _joined(
+    rows: Sequence[_Row], common: Sequence[int], device: torch.device, whole: bool
+) -> CompactBatch:
     """Return rows as one, depth-first; `common[i]` is the prefix that rows i and i + 1 share."""
     segments = _segments([row.tokens.size for row in rows], common)
     places = [np.empty(row.tokens.size, dtype=np.int64) for row in rows]
@@ -216,5 +220,5 @@ def _joined(rows: Sequence[_Row], common: Sequence[int], device: torch.device) -
         tensor([among]),
         tensor([r.targets for r in rows]),
         tensor([r.slots for r in rows]),
-        tensor([np.full(s.reach - s.depth, s.high - s.low) for s in segments]),
+        tensor([np.full(s.reach - s.depth, s.high - s.low) for s in segments]) if whole else None,
     )

@@ -9,6 +9,7 @@ CUDA context) and what an allocator loses to rounding and fragmentation, but for
 `Step.resident` counts small blocks for good, as glibc does.
 """
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -149,9 +150,7 @@ def _placed(micro_batch: CompactBatch, device: str) -> CompactBatch:
     tensors = {
         k: v for k in micro_batch.__slots__ if isinstance(v := getattr(micro_batch, k), Tensor)
     }
-    return CompactBatch(
-        **{k: _faked(t, device) for k, t in tensors.items()}, segments=micro_batch.segments
-    )
+    return dataclasses.replace(micro_batch, **{k: _faked(t, device) for k, t in tensors.items()})
 
 
 def _faked(t: Tensor, device: str) -> Tensor:
