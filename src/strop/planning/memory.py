@@ -147,10 +147,12 @@ def place(model: nn.Module, fake: FakeTensorMode, device: str) -> None:
 
 
 def _placed(micro_batch: CompactBatch, device: str) -> CompactBatch:
-    tensors = {
-        k: v for k in micro_batch.__slots__ if isinstance(v := getattr(micro_batch, k), Tensor)
+    tensors: dict[str, Any] = {
+        k: _faked(v, device)
+        for k in micro_batch.__slots__
+        if isinstance(v := getattr(micro_batch, k), Tensor)
     }
-    return dataclasses.replace(micro_batch, **{k: _faked(t, device) for k, t in tensors.items()})
+    return dataclasses.replace(micro_batch, **tensors)
 
 
 def _faked(t: Tensor, device: str) -> Tensor:
