@@ -92,7 +92,7 @@ is found at once, and the answer names it ([documents](../documents.md)).
 **Facts can be taught**, at a price: of a fictional handbook of {teach["facts"]} facts {model} answers
 {recall["before"]["value"]:.0%} before and {recall["after"]["value"]:.0%} after `strop teach`, in wordings
 it was not trained on, after {teach["seconds"] / 60:.0f} minutes on 2 cores. Each fact was trained on in
-several wordings, with general text mixed in; the document alone would not do. When the handbook changes,
+several wordings, with general text mixed in. When the handbook changes,
 it has to be taught anew.
 
 **Do not fine-tune** for facts that change daily, for answers that must name a source, with a handful of
