@@ -48,10 +48,10 @@ def serve_generate(model: Any) -> Callable[[], None]:
         nonlocal warned
         if self is not model:
             return type(self).generate(self, *args, **call)
-        why = _obstacle(model, args, call) or obstacle(model)
-        if why is None:
+        if (why := _obstacle(args, call)) is None:
             config = _settings(model, call["generation_config"])
-            return _generated(model, call["input_ids"], call.get("attention_mask"), config)
+            if (why := _unknown(config) or obstacle(model)) is None:
+                return _generated(model, call["input_ids"], call.get("attention_mask"), config)
         if not warned and "generation_config" in call:  # as trainers call it
             log.warning("answers come through transformers' generate, which is slower: %s", why)
             warned = True
@@ -68,8 +68,8 @@ def serve_generate(model: Any) -> Callable[[], None]:
     return undo
 
 
-def _obstacle(model: Any, args: tuple[Any, ...], call: dict[str, Any]) -> str | None:
-    """Return why the sampler does not serve a call, or None if it does."""
+def _obstacle(args: tuple[Any, ...], call: dict[str, Any]) -> str | None:
+    """Return why the sampler does not take what a call gives, or None if it does."""
     known = {"input_ids", "attention_mask", "generation_config"}
     if args or (unknown := set(call) - known):
         return f"the call gives {', '.join(sorted(unknown)) if not args else 'unnamed arguments'}"
@@ -78,15 +78,19 @@ def _obstacle(model: Any, args: tuple[Any, ...], call: dict[str, Any]) -> str | 
         return "the call lacks input_ids [B, T] or a generation_config"
     if mask is not None and (mask.shape != ids.shape or not _padded_left(mask)):
         return "the prompts are not padded on the left"
-    config = _settings(model, call["generation_config"])
+    return None
+
+
+def _unknown(config: Any) -> str | None:
+    """Return which completed generation settings the sampler does not know, or None if it knows all."""
     if config.max_new_tokens is None:
         return "max_new_tokens is not set"
     plain = type(config)().to_dict() | config._get_default_generation_params()
     other = [
         f"{name} is {value}"
         for name, value in config.to_dict().items()
-        if (value or plain.get(name))  # what is False or 0 where the default is None has no effect
-        and value not in (None, plain.get(name))
+        if value not in (None, plain.get(name))
+        and (value is not False or plain.get(name))  # where the default is None it has no effect
         and not name.startswith("_")
         and name not in _SERVED | _WITHOUT_EFFECT
     ]
