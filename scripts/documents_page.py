@@ -1,14 +1,12 @@
 """Write the measured numbers into docs/documents.md, between its markers, from results files."""
 
-import re
 from pathlib import Path
 from typing import Any
 
-from results import read, rows_of
+from results import machine, read, rows_of, with_numbers
 from wrap import write_page
 
 PAGE = Path(__file__).parent.parent / "docs" / "documents.md"
-BLOCK = re.compile(r"(<!-- numbers: [^\n]* -->\n).*?(<!-- end of numbers -->)", re.DOTALL)
 WAYS = ("words", "meaning", "fused")
 
 
@@ -23,14 +21,7 @@ def page() -> str:
         if measured := read(f"cpu/{name}.json"):
             texts.append(part(measured))
     block = "\n\n".join(texts) or "No results have been recorded yet."
-    text = PAGE.read_text(encoding="utf-8")
-    return BLOCK.sub(lambda match: f"{match[1]}\n{block}\n\n{match[2]}", text)
-
-
-def machine(results: dict[str, Any]) -> str:
-    """Return where it was measured."""
-    of = results["machine"]
-    return f"{of['cores']} cores, {of['cpu']}, commit {results['commit'][:7]}"
+    return with_numbers(PAGE.read_text(encoding="utf-8"), block)
 
 
 def recall(results: dict[str, Any]) -> str:

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from documents_page import BLOCK, machine
-from results import read, rows_of
+from results import machine, read, rows_of, with_numbers
 from wrap import wrapped, write_page
 
 ROOT = Path(__file__).parent.parent
@@ -72,7 +71,7 @@ def examples() -> dict[Path, str]:
     for name in USES:
         path = ROOT / "examples" / name / "README.md"
         text, block = path.read_text(encoding="utf-8"), measured(name)
-        texts[path] = wrapped(BLOCK.sub(lambda m, b=block: f"{m[1]}\n{b}\n\n{m[2]}", text))
+        texts[path] = wrapped(with_numbers(text, block))
     return texts
 
 

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from documents_page import BLOCK, machine
-from results import read, rows_of
+from results import machine, read, rows_of, with_numbers
 from wrap import write_page
 
 PAGE = Path(__file__).parent.parent / "docs" / "methods.md"
@@ -24,8 +23,7 @@ def page() -> str:
     if dpo := read("cpu/whole_dpo.json"):
         texts.append(whole(dpo))
     block = "\n\n".join(texts) or "No results have been recorded yet."
-    text = PAGE.read_text(encoding="utf-8")
-    return BLOCK.sub(lambda match: f"{match[1]}\n{block}\n\n{match[2]}", text)
+    return with_numbers(PAGE.read_text(encoding="utf-8"), block)
 
 
 def full_weights(results: dict[str, Any]) -> str:

@@ -4,13 +4,12 @@ Every number there comes from benchmarks/results; without results the block says
 """
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from results import rows_of
+from results import BLOCK, rows_of
 from wrap import write_page
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,7 +17,6 @@ README = ROOT / "README.md"
 CHINESE = ROOT / "README.zh.md"
 PAGE = ROOT / "docs" / "benchmarks.md"
 RESULTS = ROOT / "benchmarks" / "results" / "cpu"
-BLOCK = re.compile(r"(<!-- numbers: [^\n]* -->\n).*?(<!-- end of numbers -->)", re.DOTALL)
 NONE = (
     "No results have been recorded yet; `make bench-sft numbers` measures on your machine and "
     "writes them here."
