@@ -348,3 +348,17 @@ def test_an_adapter_that_training_did_not_write_is_named(finished, tmp_path, har
         file.write_bytes({"flipped": flipped, "cut": stored[:100], "empty": b""}[harm])
     with pytest.raises(DataError, match=r"adapter_model.safetensors is not what training wrote"):
         run.load()
+
+
+def test_steps_in_several_micro_batches_show_the_noise_of_their_gradient(tmp_path, tiny_model):
+    rows = [chat(f"{i} plus {2 * i}?", f"{3 * i}" * 3) for i in range(12)]
+    settings = QUICK | {"held_out": 0, "max_steps": 9}
+    whole, pieces = (
+        strop.train(rows, **in_float32(tiny_model), out=tmp_path / str(n), **settings, **more)
+        for n, more in ((0, {"micro_batch_tokens": 10_000}), (1, {"micro_batch_tokens": 20}))
+    )
+    check_same_steps(whole, pieces)
+    assert not any("gradient_noise" in line for line in whole.log)
+    assert all(line["gradient_noise"] > 0 for line in pieces.log)
+    assert "gradient noise scale" in pieces.report.read_text()
+    assert "gradient noise scale" not in whole.report.read_text()

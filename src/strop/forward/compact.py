@@ -26,6 +26,7 @@ from strop.forward.compaction import CompactBatch, compact_batch
 from strop.forward.decoder.backbone import Backbone, attach
 from strop.forward.decoder.modified import hooks_of_a_call
 from strop.forward.fused_head import FusedHeadOptions
+from strop.forward.gradient_noise import GradientNoise
 from strop.forward.guard import positions
 from strop.forward.guard.by_logits import log_probs_by_logits
 from strop.forward.guard.probe import Batch
@@ -59,6 +60,7 @@ class CompactForward:
     """Function bound to the model, which calls this object."""
     calls: int = 0
     reported: set[str] = field(default_factory=set)
+    noise: GradientNoise | None = None
     guard: Guard = field(init=False)
 
     def __post_init__(self) -> None:
@@ -165,6 +167,7 @@ class CompactForward:
             trained,
             linear_loss=self.linear_loss and not routed,
             entropy_gradient=self.options.entropy_gradient,
+            noise=self.noise,
         )
         check_finite(self.model, scores.log_prob)
         log_probs, entropy = scores.log_prob, scores.entropy

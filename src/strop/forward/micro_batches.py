@@ -18,6 +18,7 @@ from torch import Tensor
 from strop.core.dataless import has_data
 from strop.core.errors import UnsupportedError
 from strop.forward.compaction import CompactBatch
+from strop.forward.gradient_noise import GradientNoise
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ def score_micro_batches(
     *,
     linear_loss: bool,
     entropy_gradient: bool = False,
+    noise: GradientNoise | None = None,
 ) -> Scores:
     """Return the scores of every micro-batch, spread over the batch; zero where there is no label.
 
@@ -65,6 +67,7 @@ def score_micro_batches(
         trained: tensors that need a gradient; they become inputs of the autograd graph.
         linear_loss: run each micro-batch backward at once.
         entropy_gradient: `score` returns an entropy with a graph, and the loss may use it.
+        noise: takes the gradients of micro-batches that run backward at once.
 
     Returns:
         Tensors of `size` elements; `log_prob` is differentiable in `trained`, and so is `entropy`
@@ -79,7 +82,8 @@ def score_micro_batches(
         return _spread(
             [score(micro_batch) for micro_batch in micro_batches], micro_batches, size, trained
         )
-    plan = _Plan(score, micro_batches, size, linear_loss and not entropy_gradient, entropy_gradient)
+    linear = linear_loss and not entropy_gradient
+    plan = _Plan(score, micro_batches, size, linear, entropy_gradient, noise)
     return Scores(*_MicroBatches.apply(plan, *trained))
 
 
@@ -90,6 +94,7 @@ class _Plan:
     size: int
     linear_loss: bool
     entropy_gradient: bool
+    noise: GradientNoise | None
 
     def differentiable(self, part: Scores) -> list[Tensor]:
         entropy = [part.entropy] if self.entropy_gradient else []
@@ -125,8 +130,10 @@ class _MicroBatches(torch.autograd.Function):
             if ctx.collected is not None:
                 ones = [torch.ones_like(part.log_prob)]
                 with torch.autocast(kind, enabled=False):  # a trainer's backward runs outside too
-                    _collect([part.log_prob], ones, trained, ctx.collected)
+                    _collect([part.log_prob], ones, trained, ctx.collected, plan.noise)
             parts.append(Scores(*(None if t is None else t.detach() for t in part.fields())))  # type: ignore[arg-type]
+        if plan.noise is not None and ctx.collected is not None:
+            plan.noise.finish([len(part.log_prob) for part in parts], ctx.collected)
         scores = _spread(parts, plan.micro_batches, plan.size, trained)
         graph = plan.differentiable(scores)
         others = [t for t in scores.fields() if t is not None and all(t is not g for g in graph)]
@@ -204,13 +211,15 @@ def _collect(
     slopes: Sequence[Tensor],
     trained: Sequence[Tensor],
     into: list[Tensor | None],
+    noise: GradientNoise | None = None,
 ) -> None:
-    """Add the gradient of <slopes, outputs> to `into`; a tensor without one stays None.
+    """Add the gradient of <slopes, outputs> to `into`, and show it to `noise`.
 
-    Each is added as soon as it is there, so that those of whole weights do not stand twice.
+    A tensor without one stays None. Each is added as soon as it is there, so that those of whole
+    weights do not stand twice.
     """
     hooks = [
-        tensor.register_hook(functools.partial(_added, total))
+        tensor.register_hook(functools.partial(_added, total, noise))
         for tensor, total in zip(trained, into, strict=True)
         if total is not None
     ]
@@ -222,11 +231,15 @@ def _collect(
     for i, gradient in enumerate(gradients):
         if into[i] is None:
             into[i] = gradient
+            if noise is not None and gradient is not None:
+                noise.add(gradient)
 
 
-def _added(total: Tensor, gradient: Tensor) -> Tensor:
+def _added(total: Tensor, noise: GradientNoise | None, gradient: Tensor) -> Tensor:
     """Add a gradient to a total, and return something of its shape that takes no memory."""
     total += gradient
+    if noise is not None:
+        noise.add(gradient)
     return gradient.new_zeros(()).expand_as(gradient)
 
 

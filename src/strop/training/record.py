@@ -27,6 +27,7 @@ from strop.planning.settings import Settings
 from strop.runs import report
 from strop.runs.checkpoints import step_of
 from strop.runs.left_out import left_out
+from strop.runs.noise_scale import noise_scale
 from strop.runs.outcome import outcome
 from strop.runs.run import Run
 from strop.training.dataset import TrainingData
@@ -187,6 +188,8 @@ def result_sentences(run: Run) -> Iterator[str]:
     """Yield sentences about losses, time and memory of a run, measured beside planned."""
     record = run.record
     yield from outcome(run.log, record).sentences()
+    if noise := noise_scale(run.log, record["settings"]["batch_size"]):
+        yield noise.sentence
     if best := report.best_sentence(run):
         yield best
     if share := share_sentence(record):

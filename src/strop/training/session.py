@@ -13,6 +13,7 @@ from strop.core.files import written_whole
 from strop.core.progress import Progress
 from strop.core.system.terminal import bars
 from strop.data.encoding.templates import render_on
+from strop.forward.gradient_noise import GradientNoise
 from strop.models.lora import initialisation as lora_init
 from strop.models.lora.unmergeable import unmergeable
 from strop.models.packaged import published_name
@@ -21,7 +22,7 @@ from strop.planning.forecast.run_plan import RunPlan, plan_here
 from strop.planning.plan import StepPlan, plan_step
 from strop.runs import checkpoints, report
 from strop.runs.outcome import outcome
-from strop.training.acceleration import accelerate, restore
+from strop.training.acceleration import accelerate, compact_forward, restore
 from strop.training.callbacks.checkpoints import Checkpoints
 from strop.training.callbacks.diagnosis import Diagnosis
 from strop.training.callbacks.log import RunLog
@@ -221,6 +222,9 @@ class Session:
             return lambda: None
         activations, at_once = self._plan.activations, self._plan.micro_batch_tokens
         accelerate(trainer, activations=activations, micro_batch_tokens=at_once)
+        compact = compact_forward(trainer)
+        if compact is not None and trainer.has_adapter:  # whole weights: squares would cost time
+            trainer.noise = compact.noise = GradientNoise()
         return lambda: restore(trainer)
 
     def _steps(self, trainer: RunTrainer) -> None:

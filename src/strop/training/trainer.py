@@ -17,6 +17,7 @@ from transformers.training_args import OptimizerNames
 
 from strop.core.errors import ConfigError, StropError, UnsupportedError
 from strop.core.files import read_json, write_json, writing
+from strop.forward.gradient_noise import GradientNoise
 from strop.models.lora import full_weights
 from strop.models.precision import computes_in
 from strop.planning import trainer_arguments
@@ -42,6 +43,8 @@ class RunTrainer(transformers.Trainer):
     """Name of the base model in what is saved."""
     optimizer_of: Callable[[Any], Any] | None = None
     """Returns an optimizer of this trainer with several learning rates; None takes transformers' own."""
+    noise: GradientNoise | None = None
+    """Measures the noise of gradients where a step has several micro-batches."""
     measure: Callable[[Any, Any, int], dict[str, float]] | None = None
     """Returns what is measured at an evaluation beside the loss, of model, tokenizer and step."""
 
@@ -55,9 +58,10 @@ class RunTrainer(transformers.Trainer):
         return super().create_optimizer(*args, **named)
 
     def log(self, logs: dict[str, float], *args: Any, **named: Any) -> None:
-        """Log the memory of a step with its loss, so that trackers have it as log.jsonl does."""
+        """Log memory and noise of a step with its loss, so that trackers have them as log.jsonl does."""
         if "loss" in logs:
-            logs = {**logs, "memory": memory.used()}
+            noise = self.noise.logged() if self.noise else {}
+            logs = {**logs, "memory": memory.used(), **noise}
         super().log(logs, *args, **named)
 
     def evaluation_loop(

@@ -14,7 +14,7 @@ from strop.runs.diagnosis.finding import Finding
 from strop.runs.log import read_drawn_answers, read_evaluation_rows
 from strop.runs.report import facts
 from strop.runs.report.answers import changed_answers, drawn_rows
-from strop.runs.report.curves import figures, probe_figure
+from strop.runs.report.curves import figures, noise_figures, probe_figure
 from strop.runs.report.measured import evaluation_facts
 from strop.runs.report.page import write_page
 from strop.runs.run import Run
@@ -45,6 +45,7 @@ def write(run: Run, path: Path | None = None) -> Path:
         best=best_sentence(run),
         figures=[
             *figures(run.log, (record.get("best") or {}).get("step")),
+            *noise_figures(run.log, record["settings"]["batch_size"]),
             *([probe_figure(probe)] if "chosen" in probe else []),
         ],
         probe=probe.get("sentence", ""),

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from strop.runs.loss_curve import smoothed
+from strop.runs.noise_scale import noise_scale, noise_scale_curve
 from strop.runs.report.charts import Figure, Points, Series, keys, line_chart
 
 _PREFIXES = ("held_out_", "eval_")
@@ -57,6 +58,15 @@ def figures(log: Sequence[Mapping[str, Any]], best: int | None) -> list[Figure]:
     if rates := series_of(log, "learning_rate"):
         charts.append(_single("learning rate", Series("learning rate", rates, "rate"), None))
     return charts
+
+
+def noise_figures(log: Sequence[Mapping[str, Any]], batch_size: int) -> list[Figure]:
+    """Return the gradient noise scale by step; nothing where the steps of a log did not show it."""
+    points, scale = noise_scale_curve(log, batch_size), noise_scale(log, batch_size)
+    if scale is None or not points:
+        return []
+    title = "gradient noise scale in rows"
+    return [_single(f"{title}: {scale.sentence}", Series(title, points, "rate"), None)]
 
 
 def probe_figure(probe: Mapping[str, Any]) -> Figure:

@@ -18,6 +18,7 @@ from strop.training import memory
 
 COST = ("metrics_rows", "metrics_seconds")
 """What is logged of measuring held-out rows, beside the measures."""
+_NOISE = ("gradient_signal", "gradient_noise")
 
 
 class RunLog(TrainerCallback):
@@ -100,6 +101,7 @@ class RunLog(TrainerCallback):
                 "memory": logs["memory"],
                 "disk": free_bytes(self._run.path),
                 **({"router_loss": logs["aux_loss"]} if "aux_loss" in logs else {}),
+                **{name: logs[name] for name in _NOISE if name in logs},
                 **_preferences(logs),
                 **_rewards(logs),
             }
