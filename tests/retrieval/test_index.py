@@ -9,6 +9,7 @@ import pypdf
 import pytest
 
 from strop.core.errors import ConfigError, DataError
+from strop.core.files import read_sealed, write_sealed
 from strop.retrieval.building import Indexing, build_index
 from strop.retrieval.index import Index, best, fuse
 from tests.tiny.pdf import pdf
@@ -47,6 +48,24 @@ def docs(tmp_path):
     rows = [{"text": "東京は日本の首都です。", "id": 7}, {"text": "กรุงเทพเป็นเมืองหลวงของประเทศไทย"}]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder
+
+
+FORMS = {
+    "english": (
+        "A night costs 90 euros, and the cancelled ones are billed to you.",
+        "cost",
+    ),
+    "german": (
+        "Die Kündigungen werden mit dem Ende des Monats gültig.",
+        "Kündigung",
+    ),
+    "french": (
+        "Les chambres sont nettoyées dans la matinée par les employés.",
+        "chambre",
+    ),
+    "russian": ("Номера с видом на море и для семей стоят дороже.", "номер"),
+}
+"""Sentences, and another form of one of their words."""
 
 
 def built(docs, how=WORDS_ALONE):
@@ -195,3 +214,32 @@ def test_reciprocal_rank_fusion_prefers_what_both_rankings_have():
 
 def test_the_first_of_both_rankings_scores_one():
     assert fuse([np.array([2]), np.array([2])], [1.0, 0.2])[2] == 1.0
+
+
+@pytest.mark.parametrize("language", FORMS)
+def test_other_forms_of_a_word_are_found_in_the_language_of_the_documents(tmp_path, language):
+    sentence, word = FORMS[language]
+    (tmp_path / "a.txt").write_text(sentence)
+    result = build_index(tmp_path / "a.txt", tmp_path / "index", WORDS_ALONE)
+    assert result["language"] == language
+    index = Index(tmp_path / "index")
+    assert word not in sentence.split()
+    assert index.search(word)[0].lexical > 0
+
+
+def test_words_of_no_known_language_are_searched_as_they_are_written(tmp_path):
+    (tmp_path / "a.txt").write_text("Kolme huonetta, kaksi kylpyhuonetta. Costs ABC-120, ABC-121.")
+    result = build_index(tmp_path / "a.txt", tmp_path / "index", WORDS_ALONE)
+    assert result["language"] is None
+    assert sources(tmp_path / "index", "abc 121") == ["a.txt"]
+    assert not sources(tmp_path / "index", "cost")
+
+
+def test_an_index_of_an_older_form_is_to_be_rebuilt(docs):
+    _, out = built(docs)
+    record = read_sealed(out / "index.json")
+    write_sealed(out / "index.json", {**record, "version": 1})
+    with pytest.raises(DataError, match=r"another version of strop; .*--rebuild"):
+        Index(out)
+    build_index(docs, out, Indexing(embedder="none", rebuild=True))
+    assert Index(out).search("leave")

@@ -21,8 +21,9 @@ from strop.models.embedding.embedder import (
     open_embedder,
 )
 from strop.retrieval.chunking import chunks_of
-from strop.retrieval.lexical import check_bm25s, write_lexical
+from strop.retrieval.lexical import check_packages, write_lexical
 from strop.retrieval.reading import document_files, settled_sections, state_of
+from strop.retrieval.stems import Stems, language_of
 from strop.retrieval.storage import (
     LEXICAL,
     RECORD,
@@ -33,10 +34,13 @@ from strop.retrieval.storage import (
     searchable,
     write_chunks,
 )
+from strop.retrieval.terms import terms_of
 
 MOST_SLOW_CHUNKS = 5000
 """Chunks up to which a packaged transformer embeds them, unless it is named; then its static form."""
 _TEXTS_AT_ONCE = 4096
+_READ = 2_000
+"""Chunks by which the language of an index is told."""
 _SHORTEST = 16
 
 
@@ -103,7 +107,8 @@ def build_index(docs: Path, out: Path, how: Indexing) -> dict[str, Any]:
             raise DataError(f"{docs} holds nothing that can be indexed: {reasons}")
         written = Chunks(scratch)
         how.progress("indexing words", 0, 0)
-        write_lexical(scratch / LEXICAL, map(searchable, written))
+        language = _language(written)
+        write_lexical(scratch / LEXICAL, map(searchable, written), Stems(language))
         name = _embedder_name(how, before, count, notes)
         embedder = None if name is None else open_embedder(name)
         embedded = 0
@@ -115,6 +120,7 @@ def build_index(docs: Path, out: Path, how: Indexing) -> dict[str, Any]:
                 "root": str(docs.resolve()),
                 "chunk_tokens": how.chunk_tokens,
                 "chunks": count,
+                "language": language,
                 "embedder": embedder and {"name": embedder.name, "sha256": embedder.sha256},
                 "documents": documents,
                 "skipped": skipped,
@@ -129,6 +135,7 @@ def build_index(docs: Path, out: Path, how: Indexing) -> dict[str, Any]:
         "unchanged": reused,
         "removed": len(gone),
         "chunks": count,
+        "language": language,
         "embedder": embedder and embedder.name,
         "embedded": embedded,
         "skipped": skipped,
@@ -136,9 +143,15 @@ def build_index(docs: Path, out: Path, how: Indexing) -> dict[str, Any]:
     }
 
 
+def _language(chunks: Chunks) -> str | None:
+    """Return the language of most chunks, by some of them taken evenly; None where it is not known."""
+    some = (chunks[i] for i in range(0, len(chunks), max(1, len(chunks) // _READ)))
+    return language_of([term for chunk in some for term in terms_of(searchable(chunk))])
+
+
 def _check(docs: Path, out: Path, how: Indexing) -> None:
     """Raise ConfigError or MissingPackageError for what can be seen before any work."""
-    check_bm25s()
+    check_packages()
     faults = []
     if how.chunk_tokens < _SHORTEST:
         faults.append(f"chunk-tokens is {how.chunk_tokens}; a chunk needs {_SHORTEST} at least")

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from strop.core.errors import ConfigError, DataError, StropError
 from strop.core.files import reading
 from strop.models.embedding.embedder import Embedder, open_embedder
-from strop.retrieval.lexical import Lexical, check_bm25s
+from strop.retrieval.lexical import Lexical, check_packages
+from strop.retrieval.stems import Stems
 from strop.retrieval.storage import LEXICAL, REBUILD, VECTORS, Chunks, read_record
 
 RRF = 60
@@ -58,18 +59,19 @@ class Index:
     Raises:
         ConfigError: there is no index.
         DataError: it is damaged.
-        MissingPackageError: bm25s is not installed.
+        MissingPackageError: a package is not installed.
     """
 
     def __init__(self, folder: Path, *, dense: bool = True) -> None:
-        check_bm25s()
+        check_packages()
         self.folder = folder
         self.record = read_record(folder)
         self.chunks = Chunks(folder)
         self.notes: list[str] = []
         """Sentences about what is not searched."""
         self._lock = threading.Lock()
-        self._lexical = Lexical(folder / LEXICAL)
+        self.stems = Stems(self.record["language"])
+        self._lexical = Lexical(folder / LEXICAL, self.stems)
         self._vectors: NDArray[np.float32] | None = None
         self._embedder: Embedder | None = None
         if dense and self.record["embedder"]:
@@ -146,9 +148,9 @@ class Index:
         with self._lock:  # tokenizers are not to be used by several threads
             return self._embedder.encode(texts)
 
-    def document_counts(self, terms: list[str]) -> list[int]:
-        """Return how many chunks have each term."""
-        return self._lexical.document_counts(terms)
+    def document_counts(self, stems: list[str]) -> list[int]:
+        """Return how many chunks have each stem."""
+        return self._lexical.document_counts(stems)
 
     def _scores(self, question: str) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Return BM25 and cosine of each chunk; the latter None where words alone count."""

@@ -19,7 +19,7 @@ RECORD, CHUNKS, STARTS, VECTORS, LEXICAL = (
     "vectors.npy",
     "lexical",
 )
-VERSION = 1
+VERSION = 2
 REBUILD = "index the documents again with --rebuild"
 
 

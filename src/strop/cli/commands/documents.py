@@ -255,7 +255,8 @@ def _show_answer(result: dict[str, Any]) -> None:
 
 def _show_index(result: dict[str, Any]) -> None:
     """Print what was indexed, and what was left out."""
-    by = f"words and {result['embedder']}" if result["embedder"] else "words alone"
+    of = f" ({result['language'].capitalize()}, by their stems)" if result["language"] else ""
+    by = f"words{of} and {result['embedder']}" if result["embedder"] else f"words{of} alone"
     before = f", {result['unchanged']:,} of them unchanged" if result["unchanged"] else ""
     gone = f", {result['removed']:,} removed" if result["removed"] else ""
     skipped = [f"left out: {reason}" for reason in result["skipped"].values()]
