@@ -132,7 +132,7 @@ def in_float64(kind, case):
 @pytest.mark.parametrize("adapter", ADAPTERS)
 def test_in_bfloat16_a_half_errs_no_more_than_its_parts_do(kind, adapter, adapter_dtype):
     columns = []
-    for seed in range(16):  # several halves, for one is so small that rounding may be luck
+    for seed in range(200):  # many halves: the largest error of few is luck, they are so small
         case = Case(adapter, dtype=torch.bfloat16, adapter_dtype=adapter_dtype, seed=seed)
         ways = *both_ways(kind, case), in_float64(kind, case)
         ours, plainly, truth = ([t.detach().double() for t in (y, *g)] for y, g in ways)

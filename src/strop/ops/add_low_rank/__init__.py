@@ -1,4 +1,4 @@
-"""A product of low rank added to a tensor where it lies."""
+"""A product of low rank added to a tensor where it lies, or written there."""
 
 from collections.abc import Callable
 
@@ -10,19 +10,28 @@ from strop.ops.add_low_rank import cpu, eager, reference
 
 
 def add_low_rank_(
-    out: Tensor, left: Tensor, right: Tensor, *, scale: float = 1.0, impl: str | None = None
+    out: Tensor,
+    left: Tensor,
+    right: Tensor,
+    *,
+    scale: float = 1.0,
+    overwrite: bool = False,
+    impl: str | None = None,
 ) -> Tensor:
     """Add what an adapter of low rank contributes, without autograd.
 
         out[n, e] += scale * sum_r left[n, r] * right[r, e]
 
-    The sum is in the dtype of `left` and `right` or wider.
+    With `overwrite` it is = instead of +=: in 16 bits a contribution that is small beside what `out`
+    has would be rounded away, so it is written first and the wide product added to it. The sum is in
+    the dtype of `left` and `right` or wider.
 
     Args:
         out: [N, E] floating point, any strides; overwritten.
         left: [N, R] as wide as `out` or wider.
         right: [R, E] same dtype as `left`, any strides.
         scale: factor on the product.
+        overwrite: what `out` has does not count.
         impl: run this implementation or raise; None takes the first that can.
 
     Returns:
@@ -39,7 +48,7 @@ def add_low_rank_(
             f"{list(out.shape)}, left {list(left.shape)} {left.dtype} and right "
             f"{list(right.shape)} {right.dtype}"
         )
-    return choose(IMPLS, impl, out, left, right)(out, left, right, scale)
+    return choose(IMPLS, impl, out, left, right)(out, left, right, scale, overwrite)
 
 
 def _kernel_obstacle(out: Tensor, left: Tensor, right: Tensor) -> str | None:

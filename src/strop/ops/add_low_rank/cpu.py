@@ -1,4 +1,4 @@
-"""A product of low rank in float32 added to a tensor in bfloat16 by C++: read, added to, written."""
+"""A product of low rank in float32 added to a tensor in bfloat16 by C++ in one pass."""
 
 from pathlib import Path
 
@@ -19,14 +19,16 @@ def obstacle(out: Tensor, left: Tensor, right: Tensor) -> str | None:
     return None if native.library(SOURCE) else "its C++ is not compiled"
 
 
-def add_low_rank_(out: Tensor, left: Tensor, right: Tensor, scale: float) -> Tensor:
+def add_low_rank_(
+    out: Tensor, left: Tensor, right: Tensor, scale: float, overwrite: bool
+) -> Tensor:
     """See `strop.ops.add_low_rank`."""
     (N, E), R = out.shape, left.shape[1]
-    run = native.function(SOURCE, "add_low_rank", "pppqqqqqqqqfi")
+    run = native.function(SOURCE, "add_low_rank", "pppqqqqqqqqfii")
     assert run is not None
     work.did(2 * N * E * R)
     run(
         out, left, right, N, E, R, out.stride(0), *left.stride(), *right.stride(),
-        scale, torch.get_num_threads(),
+        scale, overwrite, torch.get_num_threads(),
     )  # fmt: skip
     return out

@@ -3,6 +3,9 @@
 from torch import Tensor
 
 
-def add_low_rank_(out: Tensor, left: Tensor, right: Tensor, scale: float) -> Tensor:
+def add_low_rank_(
+    out: Tensor, left: Tensor, right: Tensor, scale: float, overwrite: bool
+) -> Tensor:
     """See `strop.ops.add_low_rank`."""
-    return out.add_((scale * (left @ right)).to(out.dtype))
+    product = (scale * (left @ right)).to(out.dtype)
+    return out.copy_(product) if overwrite else out.add_(product)

@@ -2,6 +2,8 @@
 
 In float32 and wider an adapter is folded into the dense weight, so that forward and the gradient of
 the input are one product each. In 16 bits it stays beside the weight: folding would round it away.
+There its part is written first and the dense product added to it, which a library does in float32
+before it rounds: a small part added to a result that is rounded already is lost for the most part.
 The gradients of A and B never need the gradient of W, which is made only where W itself is trained.
 """
 
@@ -51,23 +53,30 @@ def forward(
         return _add_bias(out, parts)
     widths = [part.weight.shape[0] for part in parts]
     out = x.new_empty(len(x), sum(widths))
-    scaled = any(part.magnitude is not None for part in parts)
-    start = None if scaled else add_to
+    outputs = out.split(widths, 1)
     joined = _joined(parts, masks)
     narrow = _narrow(x, [parts[i] for i in joined])
-    stacked = _stacked(parts, x, workspace)
-    if stacked is not None:
-        torch.mm(x, stacked.T, out=out)
-    for i, (part, output) in enumerate(zip(parts, out.split(widths, 1), strict=True)):
-        weight = _dense(part, x, workspace) if stacked is None else None
-        if weight is not None and start is not None:
-            torch.addmm(start, x, weight.T, out=output)
-        elif weight is not None:
-            torch.mm(x, weight.T, out=output)
+    adapted = [part.a is not None and part.b is not None for part in parts]
+    for i, (part, output) in enumerate(zip(parts, outputs, strict=True)):
         columns = narrow[:, joined[i]] if i in joined else None
-        _add_adapter(x, part, masks[i], output, columns, weight)
+        _write_adapter(x, part, masks[i], output, columns)
+    stacked = _stacked(parts, x, workspace)
+    start = None if any(adapted) else add_to
+    if stacked is not None:
+        for output, has_adapter in zip(outputs, adapted, strict=True):
+            if any(adapted) and not has_adapter:
+                output.zero_()
+        torch.addmm(out, x, stacked.T, beta=int(any(adapted)), out=out)
+    else:
+        for part, output, has_adapter in zip(parts, outputs, adapted, strict=True):
+            weight = _dense(part, x, workspace)
+            beside = start if start is not None else output
+            beta = int(start is not None or has_adapter)
+            torch.addmm(beside, x, weight.T, beta=beta, out=output)
+            if (factor := _row_factor(part, weight)) is not None:
+                output.mul_(factor.T.to(output.dtype))
     _add_bias(out, parts)
-    return out if start is add_to or add_to is None else out.add_(add_to)
+    return out if start is add_to else out.add_(add_to)
 
 
 def lift(dy: Tensor, parts: Sequence[LinearParts], masks: Masks) -> Tensor | None:
@@ -108,18 +117,19 @@ def input_gradient(
         return torch.mm(dy, folded(parts, dy.new_empty(0, D), workspace))
     dx = dy.new_empty(len(dy), D)
     joined = _joined(parts, masks)
+    if joined:
+        lifted = lift(dy, parts, masks) if lifted is None else lifted
+        assert lifted is not None
+        add_low_rank_(dx, lifted, _down([parts[i] for i in joined]), overwrite=True)
     stacked = _stacked(parts, dy, workspace)
     if stacked is not None:
-        torch.mm(dy, stacked, out=dx)
+        torch.addmm(dx, dy, stacked, beta=int(bool(joined)), out=dx)
     for i, (upstream, part, mask) in enumerate(zip(_outputs(dy, parts), parts, masks, strict=True)):
         if stacked is None:
             weight = _dense(part, dx, workspace)
             if (factor := _row_factor(part, weight)) is not None:
                 upstream = upstream * factor.T.to(upstream.dtype)
-            if i == 0:
-                torch.mm(upstream, weight, out=dx)
-            else:
-                dx.addmm_(upstream, weight)
+            torch.addmm(dx, upstream, weight, beta=int(i > 0 or bool(joined)), out=dx)
         if part.a is not None and part.b is not None and i not in joined:
             above = mixed_product(_no_wider(upstream, part.b), part.b)
             if mask is None:
@@ -127,10 +137,6 @@ def input_gradient(
             else:
                 seen = torch.mm(above, part.a).mul_(part.scale / (1 - part.dropout))
                 dx += seen.mul_(mask).to(dx.dtype)
-    if joined:
-        lifted = lift(dy, parts, masks) if lifted is None else lifted
-        assert lifted is not None
-        add_low_rank_(dx, lifted, _down([parts[i] for i in joined]))
     return dx
 
 
@@ -249,23 +255,16 @@ def _row_factor(part: LinearParts, weight: Tensor) -> Tensor | None:
     return (part.magnitude / torch.linalg.vector_norm(rows, dim=1))[:, None]
 
 
-def _add_adapter(
-    x: Tensor,
-    part: LinearParts,
-    mask: Tensor | None,
-    out: Tensor,
-    narrow: Tensor | None,
-    weight: Tensor | None,
+def _write_adapter(
+    x: Tensor, part: LinearParts, mask: Tensor | None, out: Tensor, narrow: Tensor | None
 ) -> None:
-    """Add the adapter's part to `out` [N, E]; `narrow` is x A^T if known, the dense weight is DoRA's."""
+    """Write the adapter's part into `out` [N, E], if there is one; `narrow` is x A^T if known."""
     if part.a is None or part.b is None:
         return
     if narrow is None:
         seen = x if mask is None else _seen(x, part, mask, part.a.dtype)
         narrow = mixed_product(_no_wider(seen, part.a), part.a.T)  # [N, R]
-    add_low_rank_(out, narrow, part.b.T, scale=part.scale)
-    if weight is not None and (factor := _row_factor(part, weight)) is not None:
-        out.mul_(factor.T.to(out.dtype))
+    add_low_rank_(out, narrow, part.b.T, scale=part.scale, overwrite=True)
 
 
 def _separate_gradients(

@@ -240,3 +240,43 @@ def test_weights_stacked_for_one_product_err_no_more_than_each_by_itself(packed,
     truths = torch.cat([y for y, _ in exact], 1), sum(dx for _, dx in exact)
     for name, ours, each, truth in zip(("y", "dx"), *results, truths, strict=True):
         check_error(name, ours.double(), truth, each.double())
+
+
+@pytest.mark.parametrize("tokens", [64, 2 * eager.STACKED_FROM])
+@pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
+def test_in_16_bits_what_a_small_adapter_adds_is_not_rounded_away(tokens, dora):
+    """A tenth of a rounding step: added to a rounded product nearly all of it would be lost."""
+    rng = torch.Generator().manual_seed(0)
+    N, D, R = tokens, 96, 4
+    x = torch.randn(N, D, generator=rng).bfloat16()
+    weights = [torch.randn(E, D, generator=rng).bfloat16() for E in (512, 256)]
+    a = [torch.randn(R, D, generator=rng) / D for _ in weights]
+    b = [torch.randn(len(w), R, generator=rng) / 16 for w in weights]
+    magnitudes = [w.double().norm(dim=1).float() if dora else None for w in weights]
+    with_adapter, without = (
+        [
+            LinearParts(w, a=a_, b=scale * b_, scale=1.0, magnitude=m)
+            for w, a_, b_, m in zip(weights, a, b, magnitudes, strict=True)
+        ]
+        for scale in (1, 0)
+    )
+    dy = torch.randn(N, sum(map(len, weights)), generator=rng).bfloat16()
+    masks = eager.draw_masks(x, without)
+
+    def outputs(parts):
+        return eager.forward(x, parts, masks, Workspace())
+
+    def gradients(parts):
+        return eager.input_gradient(dy, parts, masks, Workspace())
+
+    added = [x.double() @ (b_.double() @ a_.double()).T for a_, b_ in zip(a, b, strict=True)]
+    lifted = sum(
+        piece.double() @ b_.double() @ a_.double()
+        for piece, a_, b_ in zip(dy.split([512, 256], 1), a, b, strict=True)
+    )
+    for run, expected in ((outputs, torch.cat(added, 1)), (gradients, lifted)):
+        if dora and run is gradients:
+            continue  # its own product is added after the wide one, as the factor comes between
+        difference = run(with_adapter).double() - run(without).double()
+        share = (difference * expected).sum() / expected.square().sum()
+        assert 0.9 < share < 1.1, f"{run.__name__}: {share:.2f} of what the adapter adds"
