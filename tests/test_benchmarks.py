@@ -1,5 +1,6 @@
 """What the benchmarks count and compare is right; what they measure needs a quiet machine."""
 
+import importlib.metadata
 import json
 import random
 import subprocess
@@ -10,6 +11,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from huggingface_hub import constants
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -173,3 +176,13 @@ def test_what_a_card_said_stands_on_its_page_with_the_peak_that_was_expected(tmp
     assert "| glu | 0.500 | 2.000 | – |" in page
     assert "| 8B, 4, chats | strop-bfloat16 | 0.300 | 9.00 | 8.00 |" in page
     assert "out of memory" in page
+
+
+@pytest.mark.parametrize("name", ["accelerate", "peft", "transformers", "trl"])
+def test_unsloths_environment_has_all_that_its_libraries_need(name):
+    """It is installed without looking for more, so the list must be whole."""
+    lines = (ROOT / "benchmarks" / "unsloth.txt").read_text().splitlines()
+    listed = {canonicalize_name(line.split("==")[0]) for line in lines if "==" in line}
+    needed = [Requirement(text) for text in importlib.metadata.requires(name) or ()]
+    always = [r for r in needed if r.marker is None or r.marker.evaluate({"extra": ""})]
+    assert {canonicalize_name(r.name) for r in always} | {name} <= listed
