@@ -2,14 +2,15 @@
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, LoraGAConfig, PeftModel, get_peft_model, preprocess_loraga
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import strop
 from strop.core.errors import ConfigError
 from strop.models.lora.config import lora_config
-from strop.models.lora.starts import begin_mirrored, mirrored_fields
+from strop.models.lora.gradient_start import begin_by_gradient
+from strop.models.lora.starts import begin_mirrored, linear_layers, mirrored_fields
 from strop.planning.settings import Settings
 from tests.tiny.both_ways import trained_both_ways
 from tests.tiny.saved import (
@@ -55,8 +56,63 @@ def test_a_start_with_a_mirror_trains_as_the_one_of_peft(tiny_model, start, rslo
     torch.testing.assert_close(trained(ours), trained(theirs), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")  # PEFT's
+@pytest.mark.parametrize("rslora", [False, True])
+def test_a_start_at_the_gradient_is_that_of_peft(tiny_model, rslora):
+    rng = torch.Generator().manual_seed(0)
+    rows = [torch.randint(5, 200, (n,), generator=rng).tolist() for n in (12, 20, 9)]
+    labels = [[-100] * 3 + row[3:] for row in rows]
+
+    def base():
+        return AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+
+    config = LoraConfig(
+        r=4,
+        lora_alpha=8,
+        target_modules=LAYERS,
+        init_lora_weights="lora_ga",
+        lora_ga_config=LoraGAConfig(),
+        use_rslora=rslora,
+    )
+    model = base()
+
+    def steps():
+        for row, of in zip(rows, labels, strict=True):
+            model(input_ids=torch.tensor([row]), labels=torch.tensor([of])).loss.backward()
+
+    preprocess_loraga(model, config, steps)
+    torch.manual_seed(0)
+    theirs = get_peft_model(model, config)
+    fields = mirrored_fields(4, 8, {}, rslora=rslora)
+    rank, alpha = fields.pop("r"), fields.pop("lora_alpha")
+    ours = get_peft_model(base(), lora_config(rank, alpha, LAYERS, use_rslora=rslora))
+    begin_by_gradient(ours, rows, labels)
+    assert ours.training == theirs.training
+    for (name, layer), (_, other) in zip(linear_layers(ours), linear_layers(theirs), strict=True):
+        a, b = layer.lora_A["default"].weight[:4], layer.lora_B["default"].weight[:, :4]
+        for factor, expected in (
+            (a, other.lora_A["default"].weight),
+            (b, other.lora_B["default"].weight),
+        ):  # the sign of each direction is free
+            torch.testing.assert_close(
+                factor.abs(),
+                expected.abs(),
+                rtol=1e-3,
+                atol=1e-3 * float(expected.detach().abs().max()),
+                msg=name,
+            )
+    ids = torch.tensor([rows[0]])
+    with torch.no_grad():
+        torch.testing.assert_close(ours(input_ids=ids).logits, base()(input_ids=ids).logits)
+
+
+def test_a_start_at_the_gradient_needs_answers_that_are_imitated():
+    with pytest.raises(ConfigError, match="lora_ga begins at the gradient of answers"):
+        Settings.read({"method": "dpo", "lora_init": "lora_ga"})
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("start", ["pissa", "olora", "eva", "gaussian", "orthogonal"])
+@pytest.mark.parametrize("start", ["pissa", "olora", "lora_ga", "eva", "gaussian", "orthogonal"])
 def test_a_start_is_trained_exactly_and_what_is_merged_is_what_was_trained(
     tmp_path, tiny_model, start
 ):

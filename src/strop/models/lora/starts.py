@@ -19,7 +19,9 @@ from torch import Tensor
 from strop.core.errors import ConfigError
 from strop.layers.quantized_linear import QuantizedLinear
 
-MIRRORED = ("pissa", "pissa_niter_16", "olora")
+GRADIENT = "lora_ga"
+"""Begins along the gradient of the weights: `strop.models.lora.gradient_start`."""
+MIRRORED = ("pissa", "pissa_niter_16", "olora", GRADIENT)
 """Starts with a frozen second half, by PEFT's names."""
 _EVA_TOKENS = 8192
 """Read at most for EVA; its vectors converge on fewer."""
@@ -44,26 +46,39 @@ def begin_mirrored(model: Any, start: str) -> None:
 
     Args:
         model: a PEFT model whose adapter has twice the rank that is trained.
-        start: one of `MIRRORED`.
+        start: one of `MIRRORED` but `GRADIENT`.
 
     Raises:
         ConfigError: a layer is smaller than the rank.
     """
-    for name, layer in _linear_layers(model):
+    for name, layer in linear_layers(model):
         adapter = layer.active_adapters[0]
-        a, b = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
-        rank = len(a) // 2
+        rank = len(layer.lora_A[adapter].weight) // 2
         weight = _dense(layer)
         if rank > min(weight.shape):
             raise ConfigError(
                 f"rank is {rank}, and {name} has a weight of {list(weight.shape)}, which has no so many "
                 f"principal parts for lora_init {start}; lower the rank, or its rank_pattern"
             )
-        first_a, first_b = _factors(weight, rank, start, layer.scaling[adapter])
-        a.copy_(torch.cat((first_a, first_a)))
-        b.copy_(torch.cat((first_b, -first_b), 1))
-        a.register_hook(lambda gradient, rank=rank: _first_rows(gradient, rank))
-        b.register_hook(lambda gradient, rank=rank: _first_rows(gradient.T, rank).T)
+        write_mirrored(layer, *_factors(weight, rank, start, layer.scaling[adapter]))
+
+
+@torch.no_grad()
+def write_mirrored(layer: Any, first_a: Tensor, first_b: Tensor) -> None:
+    """Let a layer's adapter begin at B0 A0 and minus that, the second half without a gradient.
+
+    Args:
+        layer: PEFT's, whose adapter has twice the rank.
+        first_a: A0 [R, D].
+        first_b: B0 [E, R].
+    """
+    adapter = layer.active_adapters[0]
+    a, b = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
+    rank = len(first_a)
+    a.copy_(torch.cat((first_a, first_a)))
+    b.copy_(torch.cat((first_b, -first_b), 1))
+    a.register_hook(lambda gradient: _first_rows(gradient, rank))
+    b.register_hook(lambda gradient: _first_rows(gradient.T, rank).T)
 
 
 def _first_rows(gradient: Tensor, rank: int) -> Tensor:
@@ -73,7 +88,8 @@ def _first_rows(gradient: Tensor, rank: int) -> Tensor:
     return first
 
 
-def _linear_layers(model: Any) -> Iterator[tuple[str, Any]]:
+def linear_layers(model: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the linear layers that have an adapter, by their names."""
     from peft.tuners.lora import Linear
 
     for name, layer in model.named_modules():
@@ -117,7 +133,7 @@ def begin_orthogonal(model: Any) -> None:
     Raises:
         ConfigError: a rank is odd.
     """
-    for number, (name, layer) in enumerate(_linear_layers(model)):
+    for number, (name, layer) in enumerate(linear_layers(model)):
         adapter = layer.active_adapters[0]
         a, b = layer.lora_A[adapter].weight, layer.lora_B[adapter].weight
         rank = len(a)

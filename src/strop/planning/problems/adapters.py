@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from strop.planning import rewards
+from strop.planning.problems.methods import IMITATING
 
 if TYPE_CHECKING:
     from strop.planning.settings import Settings
@@ -19,6 +20,7 @@ Start = Literal[
     "pissa",
     "pissa_niter_16",
     "olora",
+    "lora_ga",
     "eva",
     "quantization_error",
 ]
@@ -42,10 +44,18 @@ def _kind_problems(settings: "Settings") -> Iterator[str]:
         yield f"loraplus_lr_ratio is {settings.loraplus_lr_ratio}; it must be above 0"
     if settings.loraplus_lr_ratio is not None and settings.trainer.get("optim"):
         yield "loraplus_lr_ratio is of AdamW; leave trainer.optim out"
-    if settings.lora_init in ("pissa", "pissa_niter_16", "olora") and settings.weight_decay:
+    if (
+        settings.lora_init in ("pissa", "pissa_niter_16", "olora", "lora_ga")
+        and settings.weight_decay
+    ):
         yield (
             f"lora_init {settings.lora_init} holds a part of the weights in the adapter, which "
             "weight_decay would take away; leave one of them out"
+        )
+    if settings.lora_init == "lora_ga" and settings.method not in ("auto", *IMITATING):
+        yield (
+            f"lora_init lora_ga begins at the gradient of answers that are imitated (methods "
+            f"{', '.join(IMITATING)}), which {settings.method} has none of; pissa or eva suit it"
         )
     if settings.train_embeddings and settings.method == "reward":
         yield "train_embeddings trains embeddings and head to write, which method reward does not do"

@@ -12,7 +12,9 @@ from strop.models.lora.config import config_for
 from strop.models.lora.continued import begin_with, config_of
 from strop.models.lora.embeddings import embedding_modules, widen_copies
 from strop.models.lora.full_weights import train_all
+from strop.models.lora.gradient_start import begin_by_gradient
 from strop.models.lora.starts import (
+    GRADIENT,
     MIRRORED,
     begin_by_eva,
     begin_mirrored,
@@ -77,7 +79,9 @@ def adapted(
         widen_copies(trainer.model)
     if settings.continue_from is not None:
         begin_with(trainer.model, Path(settings.continue_from))
-    if settings.lora_init in MIRRORED:
+    if settings.lora_init == GRADIENT:
+        begin_by_gradient(trainer.model, data.token_ids, data.labels)
+    elif settings.lora_init in MIRRORED:
         begin_mirrored(trainer.model, settings.lora_init)
     if settings.lora_init == "orthogonal":
         begin_orthogonal(trainer.model)
