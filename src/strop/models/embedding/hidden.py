@@ -27,7 +27,7 @@ class HiddenStates:
         StropError: see `strop.load`.
     """
 
-    trust = 0.1
+    trust = 0.01
 
     def __init__(self, name: str) -> None:
         self.name = name

@@ -32,7 +32,7 @@ class StaticVectors:
         DataError: a file is missing or damaged.
     """
 
-    trust = 0.2
+    trust = 0.01
 
     def __init__(self, name: str, sha256: str, folder: Path) -> None:
         from model2vec import StaticModel
