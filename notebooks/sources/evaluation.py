@@ -59,13 +59,14 @@ confusion = comparison.tuned.confusion
 labels = sorted(confusion)
 counts = [[confusion[right].get(choice, 0) for choice in labels] for right in labels]
 _, axes = plt.subplots(figsize=(4, 3))
+dark = max(map(max, counts)) / 2
 axes.imshow(counts, cmap="Blues")
 axes.set(
     xticks=range(len(labels)), xticklabels=labels, yticks=range(len(labels)), yticklabels=labels
 )
 for y, line in enumerate(counts):
     for x, count in enumerate(line):
-        axes.text(x, y, count, ha="center", va="center")
+        axes.text(x, y, count, ha="center", va="center", color="white" if count > dark else "black")
 plt.show()
 
 # %% [markdown]

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 
-def add_low_rank_(out: Tensor, left: Tensor, right: Tensor, scale: float, overwrite: bool) -> Tensor:
+def add_low_rank_(
+    out: Tensor, left: Tensor, right: Tensor, scale: float, overwrite: bool
+) -> Tensor:
     """See `strop.ops.add_low_rank`."""
     if left.dtype == out.dtype:
         return out.addmm_(left, right, beta=0 if overwrite else 1, alpha=scale)

@@ -76,7 +76,7 @@ def forward(
             if (factor := _row_factor(part, weight)) is not None:
                 output.mul_(factor.T.to(output.dtype))
     _add_bias(out, parts)
-    return out if start is add_to else out.add_(add_to)
+    return out if add_to is None or start is not None else out.add_(add_to)
 
 
 def lift(dy: Tensor, parts: Sequence[LinearParts], masks: Masks) -> Tensor | None:
