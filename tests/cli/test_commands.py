@@ -224,3 +224,20 @@ main()
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+@pytest.mark.slow
+def test_a_run_that_learned_labels_says_how_to_label(command, tiny_model, tmp_path):
+    rows = tmp_path / "tones.csv"
+    rows.write_text(
+        "text,label\n" + "".join(f"sum {i},{'odd' if i % 2 else 'even'}\n" for i in range(8))
+    )
+    run = tmp_path / "run"
+    settings = ("--max-steps", "1", "--held-out", "0", "--batch-size", "2")
+    code, out, _ = command("train", rows, "--model", tiny_model, "--out", run, *settings)
+    assert code == 0
+    assert f"strop predict {run} FILE --out OUT" in out
+    code, out, err = command("chat", run, "--say", "sum 3", "--max-tokens", "2", "--json")
+    assert code == 0
+    assert json.loads(out)["question"] == "sum 3"
+    assert f"strop predict {run} FILE" in err

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from strop.core.errors import DataError
@@ -14,6 +15,7 @@ from strop.data.splitting import apart
 from strop.data.texts import Texts, are_texts, read_texts
 from strop.planning.rewards import reinforced
 from strop.planning.settings import Settings
+from strop.runs.run import Run
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -207,3 +209,10 @@ def _of_all_sources(settings: Mapping[str, Any]) -> Columns:
     mapping = {k: v for columns in (*single, shared) for k, v in columns.mapping.items()}
     ignored = dict.fromkeys(c for columns in (*single, shared) for c in columns.ignored)
     return Columns(mapping, tuple(ignored))
+
+
+def learned_labels(path: Path | str) -> bool:
+    """Return whether a run learned labels of texts, behind an instruction that `predict` puts there."""
+    return Run.is_at(path) and (Run.open(path).record.get("data") or {}).get("format") == (
+        "classification"
+    )

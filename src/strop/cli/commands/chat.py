@@ -23,7 +23,14 @@ def chat(
 ) -> None:
     """Chat with a run or a model; an empty line ends the conversation."""
     from strop.actions.chat import answer
+    from strop.runs.run_data import learned_labels
 
+    if learned_labels(target):
+        print(
+            f"note    {target} learned labels, behind an instruction that a chat does not have; label "
+            f"texts as it learned: strop predict {target} FILE --out OUT",
+            file=sys.stderr,
+        )
     if say is None and not as_json:
         converse(target, max_tokens=max_tokens, uncertified=uncertified)
         return

@@ -96,10 +96,13 @@ def run_training(
 
 def show(result: dict[str, Any]) -> None:
     """Print where the run is and what to do with it."""
+    from strop.runs.run_data import learned_labels
+
     console = Console()
     run = result["run"]
     rows = "" if result["losses"]["held_out_last"] is not None else " test.jsonl"
-    steps = f"strop eval {run}{rows} (rows not used in training), or strop chat {run}"
+    use = f"predict {run} FILE --out OUT" if learned_labels(run) else f"chat {run}"
+    steps = f"strop eval {run}{rows} (rows not used in training), or strop {use}"
     if result["diverged"]:
         steps = "train again as said above"
     if not result["finished"]:
