@@ -53,6 +53,11 @@ MODES = {
         accelerate={"activations": "checkpoint", "micro_batch_tokens": 1024}, dtype="bfloat16"
     ),
     "strop-held-bfloat16": Mode(accelerate={}, weights="strop", dtype="bfloat16"),
+    "strop-held-lean-bfloat16": Mode(
+        accelerate={"activations": "checkpoint", "micro_batch_tokens": 1024},
+        weights="strop",
+        dtype="bfloat16",
+    ),
     "strop-checkpoint": Mode(accelerate={"activations": "checkpoint"}),
     "strop-checkpoint-bfloat16": Mode(accelerate={"activations": "checkpoint"}, dtype="bfloat16"),
     "trl-full-default": Mode(adapter=False),

@@ -18,7 +18,8 @@ COMPARED = {
     "row-8192": ("trl-rows-checkpoint", "strop-checkpoint"),
     "bfloat16": (
         "trl-rows-bfloat16", "trl-rows-checkpoint-bfloat16", "strop", "strop-bfloat16",
-        "strop-lean-bfloat16", "unsloth-cpu", "unsloth-cpu-checkpoint", "unsloth-cpu-batch",
+        "strop-lean-bfloat16", "strop-held-lean-bfloat16", "unsloth-cpu", "unsloth-cpu-checkpoint",
+        "unsloth-cpu-batch",
     ),
 }  # fmt: skip
 """Which modes run on a workload; the first is what the curves of the others are held to.
