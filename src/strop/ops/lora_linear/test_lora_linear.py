@@ -245,7 +245,7 @@ def test_weights_stacked_for_one_product_err_no_more_than_each_by_itself(packed,
 @pytest.mark.parametrize("tokens", [64, 2 * eager.STACKED_FROM])
 @pytest.mark.parametrize("dora", [False, True], ids=["lora", "dora"])
 def test_in_16_bits_what_a_small_adapter_adds_is_not_rounded_away(tokens, dora):
-    """A tenth of a rounding step: added to a rounded product nearly all of it would be lost."""
+    """Added to a product that is rounded already, a third of it would be lost."""
     rng = torch.Generator().manual_seed(0)
     N, D, R = tokens, 96, 4
     x = torch.randn(N, D, generator=rng).bfloat16()
