@@ -1,5 +1,6 @@
 """Stems of words, so that a question finds other forms of its words: cost, costs, costing."""
 
+import functools
 import threading
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +35,6 @@ class Stems:
     def __init__(self, language: str | None) -> None:
         import Stemmer
 
-        self.language = language
         self._stemmer: Any = None if language is None else Stemmer.Stemmer(language)
         self._lock = threading.Lock()
 
@@ -46,6 +46,7 @@ class Stems:
             return list(self._stemmer.stemWords(list(terms)))
 
 
+@functools.cache  # asked for at every hit of every question
 def stop_words() -> Mapping[str, frozenset[str]]:
     """Return bm25s' stop words of each language of `LANGUAGES`, and of others it has, by its name."""
     from bm25s import stopwords

@@ -213,6 +213,7 @@ def _of_all_sources(settings: Mapping[str, Any]) -> Columns:
 
 def learned_labels(path: Path | str) -> bool:
     """Return whether a run learned labels of texts, behind an instruction that `predict` puts there."""
-    return Run.is_at(path) and (Run.open(path).record.get("data") or {}).get("format") == (
-        "classification"
-    )
+    if not Run.is_at(path):
+        return False
+    data = Run.open(path).record.get("data") or {}
+    return bool(data.get("format") == "classification")
