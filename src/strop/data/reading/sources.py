@@ -209,7 +209,9 @@ def _of_parquet(path: Path) -> Iterator[NumberedRecord]:
     size, grown, number = path.stat().st_size, 0, 0
     try:
         packed = path.suffix.lower() == ".gz"
-        with pq.ParquetFile(io.BytesIO(whole(path)) if packed else path) as file:
+        source = io.BytesIO(whole(path)) if packed else path
+        # buffered in advance, as is the default from pyarrow 25 on, every row group read stays
+        with pq.ParquetFile(source, pre_buffer=False) as file:
             refuse_repeated_names(file.schema_arrow.names, str(path))
             names = label_names(file.schema_arrow)
             for batch in file.iter_batches(1024):
