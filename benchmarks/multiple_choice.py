@@ -118,8 +118,6 @@ def questions() -> Iterator[dict[str, Any]]:
 
 def measured(task: Path, way: str, name: str, dtype: str) -> dict[str, Any]:
     """Return what one way takes, loading left out, and its results."""
-    import resource
-
     import torch
     from lm_eval import evaluator
     from lm_eval.models.huggingface import HFLM
@@ -128,6 +126,7 @@ def measured(task: Path, way: str, name: str, dtype: str) -> dict[str, Any]:
     import strop
     from strop.evaluation.harness.loading import Harness
     from strop.evaluation.harness.tasks import compare_on_tasks
+    from strop.planning.machine import peak_resident
 
     model, tokenizer = strop.load(name, dtype=getattr(torch, dtype))
     model = model.to(getattr(torch, dtype))
@@ -143,7 +142,7 @@ def measured(task: Path, way: str, name: str, dtype: str) -> dict[str, Any]:
         results = evaluator.evaluate(lm, loaded, bootstrap_iters=0)["results"]
     return {
         "seconds": round(time.perf_counter() - start, 2),
-        "peak_rss": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_rss": peak_resident(),
         "measures": {k: results["passages"][f"{k},none"] for k in ("acc", "acc_norm")},
     }
 

@@ -14,7 +14,6 @@ import argparse
 import json
 import random
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -26,6 +25,7 @@ import numpy as np
 from compare import HERE, RESULTS, circumstances
 
 from strop.core.files import read_json, write_json
+from strop.planning.machine import peak_resident
 from strop.retrieval.building import Indexing, build_index
 from strop.retrieval.index import Index, fuse
 from strop.retrieval.relevance import THRESHOLD, WITH_MEANING, coverage, relevances
@@ -225,7 +225,7 @@ def one_file(work: Path) -> dict[str, Any]:
         "bytes": (folder / "large.txt").stat().st_size,
         "chunks": summary["chunks"],
         "seconds": seconds,
-        "peak_bytes": 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        "peak_bytes": peak_resident(),
         "last_found": f"Mark {number - 1}." in hit.text,
     }
 

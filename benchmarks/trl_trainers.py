@@ -5,7 +5,6 @@ Whatever must be imported before TRL is imported before this module.
 
 import importlib.metadata
 import json
-import resource
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -46,8 +45,9 @@ class Clock(transformers.TrainerCallback):
 
 
 def peak_rss() -> int:
-    """Return the largest resident size of this process so far, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Return the largest resident size of this process so far, in bytes; the parent's does not count."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
 def common_settings(workload: dict[str, Any], mode: Mode, folder: str) -> dict[str, Any]:

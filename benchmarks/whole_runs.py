@@ -11,7 +11,6 @@ command, loading included. The ways take turns.
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ def run_once(data: str, method: str, accelerate: bool, settings: dict[str, objec
     """Train once and print losses, seconds and peak memory as JSON."""
     started = time.perf_counter()
     import strop
+    from strop.planning.machine import peak_resident
 
     with tempfile.TemporaryDirectory() as folder:
         run = strop.train(
@@ -34,7 +34,7 @@ def run_once(data: str, method: str, accelerate: bool, settings: dict[str, objec
         losses = [line["loss"] for line in run.log if "loss" in line]
         tokens = run.record["measured"]["tokens"]
         training = run.record["measured"]["seconds"]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = peak_resident()
     seconds = time.perf_counter() - started
     print(
         json.dumps(

@@ -56,9 +56,20 @@ def _bounds_on_the_machine() -> list[FreeMemory]:
 
 
 def peak_resident() -> int:
-    """Return the most bytes of main memory that this process ever had."""
+    """Return the most bytes of main memory that this process ever had.
+
+    Linux is asked for the peak of the address space (VmHWM): its `ru_maxrss` begins with what the
+    parent had when it started this process, gigabytes of a notebook for instance.
+    """
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    except OSError:  # no Linux
+        lines = []
+    for line in lines:
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
     import resource
 
     # Linux counts kilobytes, macOS bytes.
