@@ -11,6 +11,7 @@ import torch
 from strop.core.errors import DataError
 from strop.core.files import reading
 from strop.core.quiet import quiet
+from strop.models.files.cast_on_read import is_cast, open_cast
 from strop.models.files.layout import Conversion, Layout, faults_of_config
 from strop.models.files.weight_files import StoredTensor, check_no_adapter, stored_tensors
 
@@ -135,31 +136,29 @@ def open_folder(folder: Path, config: Any, dtype: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
     check_no_adapter(folder)
-    if getattr(config, "quantization_config", None) is None:
-        check(folder, config)
+    options = {"dtype": dtype, "local_files_only": True, "output_loading_info": True}
+    stored = stored_tensors(folder)
+    plain = getattr(config, "quantization_config", None) is None
+    conversion = checked(folder, config, stored) if plain else None
     hint = "get the config.json that belongs to its weights"
     with quiet(), reading(f"the model in {folder}", hint):  # it takes a second, the files are local
-        model, report = AutoModelForCausalLM.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-        )
+        if conversion is not None and dtype != "auto" and is_cast(stored, dtype):
+            model, report = open_cast(folder, conversion.model, stored, **options)
+        else:
+            model, report = AutoModelForCausalLM.from_pretrained(
+                folder, config=config, use_safetensors=True, trust_remote_code=False, **options
+            )
     _refuse(folder, [*_missing(sorted(report["missing_keys"])),
                      *_unplaced(sorted(report["unexpected_keys"]), {})])  # fmt: skip
     return model
 
 
-def check(folder: Path, config: Any) -> Layout:
-    """Return the names of an unquantised model's weights, in memory and in its files.
+def checked(folder: Path, config: Any, stored: Mapping[str, StoredTensor]) -> Conversion:
+    """Return the mapping of an unquantised model, every tensor of whose files has its place in it.
 
     Raises:
         DataError: tensors are missing, have no place in the model, or are no weights.
     """
-    stored = stored_tensors(folder)
     conversion = Conversion(config, stored)
     layout = conversion.layout
     parts = [name for name in layout.ignored if not name.endswith(_MASKS)]
@@ -176,7 +175,7 @@ def check(folder: Path, config: Any) -> Layout:
         *_missing(layout.missing),
     ]
     _refuse(folder, wrong)
-    return layout
+    return conversion
 
 
 def _refuse(folder: Path, wrong: list[str]) -> None:
