@@ -36,7 +36,8 @@ def load(
     and the rest as bits=16 does: a folder that strop or bitsandbytes quantised is opened as it is,
     any other is quantised on first use and kept in the cache.
 
-    Weights stay in their files until they are read (memory-mapped), where the dtype allows it.
+    Weights stay in their files until they are read (memory-mapped) where these have the dtype; from
+    files in another they are read tensor by tensor.
 
     Args:
         name: a packaged model's name, a folder, a GGUF file, or a hub id.
