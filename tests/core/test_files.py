@@ -10,13 +10,22 @@ import pytest
 from filelock import FileLock
 
 from strop.core.errors import DataError
-from strop.core.files import clear_leftovers, read_json, written_whole
+from strop.core.files import clear_leftovers, read_json, scratch_folder, written_whole
 
 KILLED = """
 import os, pathlib, signal, sys
 from strop.core.files import written_whole
 with written_whole(pathlib.Path(sys.argv[1])) as scratch:
     scratch.mkdir()
+    (scratch / "half").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+KILLED_AT_WORK = """
+import os, pathlib, signal, sys
+from strop.core.files import scratch_folder
+with scratch_folder("export", sys.argv[1]) as scratch:
     (scratch / "half").write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -45,6 +54,27 @@ def test_what_a_killed_process_left_is_cleared_and_what_is_others_stays(tmp_path
     write(tmp_path / "model", "new")
     assert names(tmp_path) == before
     assert (tmp_path / "model" / "file").read_text() == "new"
+
+
+def test_what_a_process_left_that_died_before_it_locked_is_cleared(tmp_path):
+    (tmp_path / ".model-x").mkdir()
+    write(tmp_path / "model", "new")
+    assert names(tmp_path) == ["model"]
+
+
+def test_work_of_a_killed_process_is_cleared_by_the_next_and_that_of_others_stays(tmp_path):
+    (tmp_path / "strop-export-mine").mkdir()
+    (tmp_path / "strop-export-mine" / "notes").write_text("mine")
+    subprocess.run([sys.executable, "-c", KILLED_AT_WORK, tmp_path], check=False)
+    assert len(names(tmp_path)) == 2
+    with scratch_folder("quantize", tmp_path):
+        assert len(names(tmp_path)) == 3  # its purpose is another
+    with scratch_folder("export", tmp_path) as scratch:
+        assert names(tmp_path) == sorted([scratch.parent.name, "strop-export-mine"])
+        with scratch_folder("export", tmp_path) as other:
+            assert len(names(tmp_path)) == 3  # both are at work
+            assert names(other) == names(scratch) == []
+    assert names(tmp_path) == ["strop-export-mine"]
 
 
 def test_a_folder_of_a_writer_at_work_is_not_cleared(tmp_path):

@@ -112,6 +112,14 @@ def test_a_folder_with_other_files_is_left_alone(tmp_path, tiny_model):
         strop.train(sums(10), model=tiny_model, out=tmp_path, **QUICK)
 
 
+def test_a_folder_whose_training_was_killed_before_it_had_begun_is_free(tmp_path, tiny_model):
+    (tmp_path / ".run.json-x").mkdir()
+    (tmp_path / ".run.json-x" / "writer.lock").touch()
+    (tmp_path / "train.lock").touch()
+    assert strop.train(sums(10), model=tiny_model, out=tmp_path, **QUICK).finished
+    assert not list(tmp_path.glob(".run*"))
+
+
 def test_a_finished_run_is_not_resumed(finished):
     with pytest.raises(ConfigError, match="is finished; there is nothing to resume"):
         strop.train(resume=finished.path)

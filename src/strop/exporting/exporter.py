@@ -1,6 +1,5 @@
 """Writes a run in the forms that other programs load, and certifies each."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import torch
 
-from strop.core.files import written_whole
+from strop.core.files import scratch_folder, written_whole
 from strop.core.progress import Progress, silent
 from strop.core.system.disk import check_room
 from strop.exporting.arguments import check
@@ -131,8 +130,7 @@ def _certified(
     run: Run, folder: Path, jobs: Sequence[Job], reference: ReferenceOutputs, progress: Progress
 ) -> list[Exported]:
     exported = []
-    with tempfile.TemporaryDirectory(prefix="strop-export-") as scratch:
-        work = Path(scratch)
+    with scratch_folder("export") as work:
         reference.save(work)
         for i, job in enumerate(jobs, 1):
             progress(f"comparing {job.name}", i, len(jobs) + 1)

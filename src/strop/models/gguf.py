@@ -1,7 +1,6 @@
 """Turn a GGUF file into a safetensors folder, once, in the cache."""
 
 import logging
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import torch
 
 from strop.core.cache import cached_folder
 from strop.core.errors import DataError, UnsupportedError
-from strop.core.files import reading
+from strop.core.files import reading, scratch_folder
 from strop.core.quiet import no_stderr, quiet
 from strop.models.packaged import PACKAGED, assemble, digest
 from strop.models.special_tokens import settle
@@ -33,10 +32,8 @@ def packaged_folder(name: str) -> Path:
         DataError: the packages carry other bytes than the pinned ones.
     """
     row = PACKAGED[name]
-    with tempfile.TemporaryDirectory(prefix="strop-") as scratch:
-        return _cached(
-            name, row.sha256, lambda: assemble(name, row, Path(scratch) / f"{name}.gguf")
-        )
+    with scratch_folder("gguf") as scratch:
+        return _cached(name, row.sha256, lambda: assemble(name, row, scratch / f"{name}.gguf"))
 
 
 def file_folder(file: Path) -> Path:

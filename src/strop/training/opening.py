@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from strop.core.errors import ConfigError, MissingPackageError, spelt
+from strop.core.files import clear_leftovers
 from strop.data.reading.blend import check_files, lasting, sources_named, stem_of
 from strop.models.files.places import check_name
 from strop.planning import rewards
@@ -122,6 +123,8 @@ def _new_run(settings: Settings, explicit: Mapping[str, Any], overwrite: bool) -
 
 def _check_place(path: Path) -> None:
     """Refuse a folder in which a run would lie among other files."""
+    if path.is_dir() and not Run.is_at(path):
+        clear_leftovers(path / "run.json")  # of one that was killed before it had begun
     others = path.is_dir() and any(file.name != LOCK for file in path.iterdir())
     if not Run.is_at(path) and (others or (path.exists() and not path.is_dir())):
         raise ConfigError(f"out is {path}, which is not an empty folder; give another one")

@@ -1,7 +1,6 @@
 """Unsloth's ways to save a model: adapter, merged, GGUF; written by strop's exporters."""
 
 import logging
-import tempfile
 import types
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import Any
 
 from strop.compat.unsloth.origins import origin_of
 from strop.core.errors import ConfigError, UnsupportedError
-from strop.core.files import written_whole
+from strop.core.files import scratch_folder, written_whole
 from strop.core.progress import silent
 from strop.core.system.disk import check_room
 from strop.exporting.gguf.channel_scaling import ChannelScaling
@@ -142,9 +141,9 @@ def save_pretrained_gguf(
         check_room(folder, {job.name: job.nbytes for job in pending})
         for job in pending:
             file = folder / f"{folder.name}.{job.format.upper()}.gguf"
-            with tempfile.TemporaryDirectory(prefix=".strop-", dir=folder) as scratch:
-                job.write(Path(scratch) / "gguf", lambda _: None)
-                (Path(scratch) / "gguf" / job.opened).replace(file)
+            with scratch_folder("gguf", folder) as scratch:
+                job.write(scratch / "gguf", lambda _: None)
+                (scratch / "gguf" / job.opened).replace(file)
             files.append(str(file))
         location = _write_modelfile(folder, tuned, Path(files[0]).name)
     return {
@@ -179,9 +178,9 @@ def _tuned(model: Any, tokenizer: Any) -> Iterator[Tuned]:
     base = base_model(model)
     settings = {"model": origin.name, "bits": bits_of(base), "dtype": dtype_name(base)}
     assets = trained_assets(origin.name, base, tokenizer or origin.tokenizer)
-    with tempfile.TemporaryDirectory(prefix="strop-adapter-") as scratch:
+    with scratch_folder("adapter") as scratch:
         model.save_pretrained(scratch)
-        weights = TunedWeights(next(iter(bases(settings, assets).values())), Path(scratch))
+        weights = TunedWeights(next(iter(bases(settings, assets).values())), scratch)
         sensitivity = Sensitivity(origin.name, weights, silent)
         yield Tuned(settings, weights, assets, sensitivity, ChannelScaling({}, assets.text_config))
 

@@ -10,7 +10,7 @@ from strop.core.files.plain import (
     write_sealed,
     yaml_value,
 )
-from strop.core.files.whole import check_new, clear_leftovers, sync, written_whole
+from strop.core.files.whole import check_new, clear_leftovers, scratch_folder, sync, written_whole
 
 __all__ = [
     "check_new",
@@ -20,6 +20,7 @@ __all__ = [
     "read_json",
     "read_sealed",
     "reading",
+    "scratch_folder",
     "sync",
     "write_cached",
     "write_json",

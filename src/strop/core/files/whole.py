@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written under a temporary name, then renamed."""
+"""Files that are either whole or absent, written under a temporary name; folders for work between."""
 
 import contextlib
 import os
@@ -76,14 +76,52 @@ def clear_leftovers(path: Path) -> None:
 
     One that died between its two renames left the old under a temporary name; it goes back.
     """
-    for scratch in list(path.parent.iterdir()):
-        if not (scratch.name.startswith(f".{path.name}-") and (scratch / _LOCK).is_file()):
-            continue
-        lock = FileLock(scratch / _LOCK, timeout=0)
-        # at work, cleared meanwhile, or of another user
-        with contextlib.suppress(Timeout, FileNotFoundError, PermissionError), lock:
-            _restore(path, scratch)
+    for scratch in _left_by_the_dead(path.parent, f".{path.name}-"):
+        _restore(path, scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def scratch_folder(purpose: str, parent: str | Path | None = None) -> Iterator[Path]:
+    """Yield an empty folder that is deleted at the end, also that of a process that was killed.
+
+    Args:
+        purpose: for which the next folder clears those that dead processes left.
+        parent: of the folder; None is the system's for temporary files.
+    """
+    place, prefix = Path(parent or tempfile.gettempdir()), f"strop-{purpose}-"
+    with writing(place):
+        for scratch in _left_by_the_dead(place, prefix):
             shutil.rmtree(scratch, ignore_errors=True)
+        scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+    lock = FileLock(scratch / _LOCK)
+    try:
+        with writing(place):
+            lock.acquire()
+            (scratch / "files").mkdir()
+        yield scratch / "files"
+    finally:
+        lock.release()
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _left_by_the_dead(parent: Path, prefix: str) -> Iterator[Path]:
+    """Yield, each locked, the temporary folders of processes that are no more; empty ones are deleted.
+
+    A process that died before it locked its folder left it empty.
+    """
+    for scratch in list(parent.iterdir()):
+        if not scratch.name.startswith(prefix):
+            continue
+        # at work, cleared meanwhile, of another user, or no folder
+        with contextlib.suppress(Timeout, FileNotFoundError, PermissionError, NotADirectoryError):
+            if hasattr(os, "getuid") and scratch.lstat().st_uid != os.getuid():
+                continue
+            if (scratch / _LOCK).is_file():
+                with FileLock(scratch / _LOCK, timeout=0):
+                    yield scratch
+            elif not any(scratch.iterdir()):
+                scratch.rmdir()
 
 
 def _restore(path: Path, scratch: Path) -> None:

@@ -7,7 +7,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from typing import Any
 import regex
 
 from strop.core.errors import UnsupportedError
+from strop.core.files import scratch_folder
 from strop.training.rewards import bounded_program
 from strop.training.rewards.guarded import RewardFunction
 
@@ -104,10 +104,10 @@ def run(code: str, tests: Sequence[str], limits: Limits = Limits()) -> Outcome:
         tests: Python, each in the names that the code leaves.
         limits: of the process.
     """
-    with tempfile.TemporaryDirectory(prefix="strop-code-", ignore_cleanup_errors=True) as folder:
-        program = Path(folder, "program")
+    with scratch_folder("code") as folder:
+        program = folder / "program"
         program.mkdir()
-        files = [Path(folder, f"{number}.py") for number in range(len(tests) + 1)]
+        files = [folder / f"{number}.py" for number in range(len(tests) + 1)]
         for file, text in zip(files, (code, *tests), strict=True):
             file.write_text(text, encoding="utf-8")
         mark = f"{secrets.token_hex(16)}\n"
@@ -115,8 +115,8 @@ def run(code: str, tests: Sequence[str], limits: Limits = Limits()) -> Outcome:
         command += [str(max(1, round(limits.seconds) + 1)), str(limits.memory)]
         command += [str(limits.file_bytes), *map(str, files)]
         with (
-            Path(folder, "output").open("wb+") as output,
-            Path(folder, "errors").open("wb+") as errors,
+            (folder / "output").open("wb+") as output,
+            (folder / "errors").open("wb+") as errors,
         ):
             process = subprocess.Popen(
                 command,

@@ -1,7 +1,6 @@
 """Data of a run on whole texts: blocks of tokens that are read from a file when they are needed."""
 
 import dataclasses
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from strop.core.files import writing
+from strop.core.files import scratch_folder, writing
 from strop.core.tokens import IGNORE_INDEX
 from strop.planning.plan import Rows, TokenRow
 from strop.training.dataset import TrainingData
@@ -113,8 +112,8 @@ class TextData(TrainingData[Block]):
 
         kind = pa.list_(pa.int32())
         schema = pa.schema([("input_ids", kind), ("seq_lengths", kind)])
-        with tempfile.TemporaryDirectory(dir=self.folder) as folder, writing(folder):
-            file = Path(folder) / "blocks.arrow"
+        with scratch_folder("blocks", self.folder) as folder, writing(folder):
+            file = folder / "blocks.arrow"
             with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
                 for first in range(0, len(rows), AT_ONCE):
                     part = rows[first : first + AT_ONCE]
