@@ -251,6 +251,26 @@ def test_where_hangups_are_ignored_a_closed_terminal_stops_nothing(tmp_path, dat
     assert Run.open(out).finished
 
 
+@pytest.mark.parametrize("content", [None, "", "{}", "no log\n", '{"step": 1, "loss": 2.0'])
+def test_a_log_that_was_lost_is_put_back_from_the_checkpoint(
+    content, tmp_path, whole_run, data, tiny_model
+):
+    out = shutil.copytree(whole_run, tmp_path / "run")
+    run, log = Run.open(out), out / "log.jsonl"
+    shutil.rmtree(run.adapter_folder)
+    shutil.rmtree(checkpoints.newest(run.checkpoints_folder))
+    run.update(status="interrupted")
+    log.unlink()
+    if content is not None:
+        log.write_text(content)
+    again = start(data, tiny_model, out)  # without --resume: nothing may be lost
+    assert again.ended() == 1
+    assert "already holds a run" in again.stderr or "log.jsonl line 1" in again.stderr
+    resume(out)
+    assert losses(out) == losses(whole_run)
+    assert adapter(out) == adapter(whole_run)
+
+
 def test_a_full_disk_is_explained_and_the_last_complete_checkpoint_stays(
     tmp_path, data, tiny_model, whole_run
 ):

@@ -1,6 +1,7 @@
 """One run, one owner: real processes that start at once, and folders that are in use."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -109,6 +110,7 @@ def test_a_run_without_a_step_is_free_for_the_next_try(tmp_path, tiny_model):
     (run.path / "notes.txt").write_text("mine")
     run.update(status="running")
     run.log_file.write_text("")
+    shutil.rmtree(run.checkpoints_folder)
     again = train(sums(12), model=tiny_model, out=tmp_path / "run", **QUICK)
     assert again.finished
     assert (run.path / "notes.txt").read_text() == "mine"

@@ -10,8 +10,9 @@ from typing import Any
 
 from strop.core.digest import file_digest
 from strop.core.errors import DataError
-from strop.core.files import read_json, sync, write_json
+from strop.core.files import read_json, sync, write_json, written_whole
 from strop.planning.evaluations import BestModel
+from strop.runs.log import DRAWN_ANSWERS
 
 LOWEST_LOSS = BestModel("loss")
 logger = logging.getLogger(__name__)
@@ -21,6 +22,8 @@ MARK = "whole.json"
 _NAME = re.compile(r"checkpoint-\d+")
 LIMIT = 2
 """Complete checkpoints that stay on disk."""
+LOGS = ("log.jsonl", DRAWN_ANSWERS)
+"""Files of a run that grow with its steps, and of which a checkpoint has a copy."""
 
 
 def step_of(checkpoint: Path) -> int:
@@ -46,6 +49,31 @@ def newest(folder: Path) -> Path | None:
             return path
         logger.warning("%s is damaged: %s; the checkpoint before it is tried", path, damage)
     return None
+
+
+def save_logs(run: Path, checkpoint: Path) -> None:
+    """Copy the logs of a run into a checkpoint that is not sealed yet."""
+    for name in LOGS:
+        if (run / name).is_file():
+            shutil.copyfile(run / name, checkpoint / name)
+
+
+def restore_logs(run: Path, checkpoint: Path) -> None:
+    """Put the logs of a run back to where they were when a checkpoint of it was taken.
+
+    One that was damaged since is named in the log.
+    """
+    for name in LOGS:
+        if not (checkpoint / name).is_file():
+            continue
+        saved, file = (checkpoint / name).read_bytes(), run / name
+        if not file.is_file() or not file.read_bytes().startswith(saved):
+            logger.warning(
+                "%s lacks what was logged before %s, or has other lines; it is put back from there",
+                file, checkpoint.name,
+            )  # fmt: skip
+        with written_whole(file) as scratch:
+            scratch.write_bytes(saved)
 
 
 def seal(checkpoint: Path) -> None:

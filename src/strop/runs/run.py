@@ -132,7 +132,8 @@ class Run:
     @property
     def began(self) -> bool:
         """True if a step was taken, so that deleting the run loses work."""
-        return self.finished or any("loss" in line for line in self.log)
+        saved = map(checkpoints.step_of, checkpoints.whole(self.checkpoints_folder))
+        return self.finished or any(saved) or any("loss" in line for line in self.log)
 
     @property
     def log(self) -> list[dict[str, Any]]:

@@ -139,12 +139,13 @@ class Session:
         self._is_main = args.process_index == 0
         self.settings = dataclasses.replace(self.settings, max_length=data.facts["max_length"])
         self._checkpoints = Checkpoints(self._interrupt, run, data.evaluates, self.settings)
+        self._checkpoint = checkpoints.newest(run.checkpoints_folder)
         if self.resumed:
             check_unchanged(run.record, self.model, data.facts)
             if self._is_main:
+                if self._checkpoint is not None:
+                    checkpoints.restore_logs(run.path, self._checkpoint)
                 self._checkpoints.tidy()
-        self._checkpoint = checkpoints.newest(run.checkpoints_folder)
-        if self.resumed:
             self._print(f"plan    {resumed_sentence(run.record, self._checkpoint)}")
         args.eval_on_start = data.evaluates and self._checkpoint is None
         self.step = checkpoints.step_of(self._checkpoint) if self._checkpoint else 0

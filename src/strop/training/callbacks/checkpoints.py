@@ -78,5 +78,6 @@ class Checkpoints(TrainerCallback):
             return
         saved = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         with writing(saved):
+            checkpoints.save_logs(self._run.path, saved)
             checkpoints.seal(saved)
             self.tidy()

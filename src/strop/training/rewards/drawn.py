@@ -1,14 +1,14 @@
 """Answers that a run draws, of each step the one that earned most and the one that earned least."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
-from strop.core.files import writing
-from strop.runs.log import DRAWN_ANSWERS
+from strop.core.files import writing, written_whole
+from strop.runs.log import DRAWN_ANSWERS, read_drawn_answers
 from strop.training.rewards.guarded import GuardedReward
 
 
@@ -26,10 +26,11 @@ class DrawnAnswers(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Remove answers of steps that are repeated."""
-        if self._file.is_file():
-            lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
-            past = [line for line in lines if json.loads(line)["step"] <= state.global_step]
-            self._file.write_text("".join(past), encoding="utf-8")
+        drawn = read_drawn_answers(self._file.parent)
+        if drawn:
+            past = [answer for answer in drawn if answer["step"] <= state.global_step]
+            with written_whole(self._file) as scratch:
+                scratch.write_text("".join(map(_line, past)), encoding="utf-8")
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Write two answers of a step that drew some."""
@@ -54,4 +55,8 @@ class DrawnAnswers(TrainerCallback):
                     "reward": totals[place],
                     "answer": latest[0].answers[place],
                 }
-                file.write(json.dumps(written, ensure_ascii=False) + "\n")
+                file.write(_line(written))
+
+
+def _line(answer: Mapping[str, Any]) -> str:
+    return json.dumps(answer, ensure_ascii=False) + "\n"
