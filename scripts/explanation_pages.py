@@ -149,7 +149,7 @@ def cost() -> str:
     speeds = {name: tokens / mode["seconds"] for name, mode in step["modes"].items()}
     ways = {
         "strop-bfloat16": "strop",
-        "strop-lean-bfloat16": "strop, leanest",
+        "strop-held-lean-bfloat16": "strop, leanest",
         "trl-rows-bfloat16": "TRL at its best setting",
     }
     speed = [["tokens a second", "", "minutes for 1,000 rows of 200 tokens", "GB above imports"]]
