@@ -265,7 +265,7 @@ def test_a_log_that_was_lost_is_put_back_from_the_checkpoint(
         log.write_text(content)
     again = start(data, tiny_model, out)  # without --resume: nothing may be lost
     assert again.ended() == 1
-    assert "already holds a run" in again.stderr or "log.jsonl line 1" in again.stderr
+    assert "already holds a run" in again.stderr
     resume(out)
     assert losses(out) == losses(whole_run)
     assert adapter(out) == adapter(whole_run)
