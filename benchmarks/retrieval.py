@@ -6,8 +6,8 @@ over the 2,067 passages of SQuAD's development set, by words, by meaning, and fu
 with a title and a text. `size`: chunks of about 120 words put together from the sentences of these
 passages, indexed and searched in one process; bm25s alone is given the same texts, tokenised by itself.
 `peers`: PYTHON is an interpreter with sentence-transformers and faiss-cpu, which embeds the same passages.
-`weights`: the weight of meaning in fusion and the logistic of relevance, chosen anew on one half of the
-questions and compared with the shipped ones on the other. `file`: one text file of 100 MB, to its end.
+`weights`: the weight of meaning in fusion, chosen anew on one half of the questions and compared with the
+shipped one on the other. `file`: one text file of 100 MB, to its end.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from strop.core.files import read_json, write_json
 from strop.planning.machine import peak_resident
 from strop.retrieval.building import Indexing, build_index
 from strop.retrieval.index import Index, fuse
-from strop.retrieval.relevance import THRESHOLD, WITH_MEANING, coverage, relevances
+from strop.retrieval.relevance import THRESHOLD, relevances
 
 SQUAD = HERE.parent / ".cache" / "data" / "squad.json"
 MODEL = "all-minilm-l6-v2"
@@ -135,7 +135,7 @@ FUSION_WEIGHTS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 def weights(work: Path) -> dict[str, Any]:
     """Return recall and separation on half of the questions, by weights chosen on the other half."""
-    passages, questions = squad()
+    _, questions = squad()
     half = len(questions) // 2
     table: dict[str, Any] = {"questions": half}
     for folder in ("sentence", "static"):
@@ -160,51 +160,7 @@ def weights(work: Path) -> dict[str, Any]:
             "recall_chosen": recall_by(chosen, rest),
         }
         print(folder, table[folder], flush=True)
-    table["relevance"] = relevance_weights(Index(work / "sentence"), passages, questions)
     return table
-
-
-def relevance_weights(
-    index: Index, passages: list[tuple[str, str]], questions: list[tuple[str, int]]
-) -> dict[str, Any]:
-    """Return how well two logistics tell questions apart on the second half: shipped, and refitted."""
-    inside, outside = [], []
-    for question, right in questions:
-        hits = index.search(question, 100)
-        titles = [passages[int(hit.source.rsplit(":", 1)[1]) - 1][0] for hit in hits]
-        others = [h for h, title in zip(hits, titles, strict=True) if title != passages[right][0]]
-        for features, some in ((inside, hits), (outside, others)):
-            features.append(
-                [(1.0, coverage(index, question, h), h.dense or 0.0) for h in some[:SHOWN]]
-            )
-    half = len(questions) // 2
-    x = np.array([rows[0] for part in (inside, outside) for rows in part[:half] if rows])
-    y = np.array([1.0] * half + [0.0] * (len(x) - half))
-    fitted = np.zeros(3)
-    for _ in range(50):  # Newton's method
-        p = 1 / (1 + np.exp(-x @ fitted))
-        hessian = (x * (p * (1 - p))[:, None]).T @ x + 1e-6 * np.eye(3)
-        fitted += np.linalg.solve(hessian, x.T @ (y - p))
-    shipped = np.array([WITH_MEANING.bias, WITH_MEANING.words, WITH_MEANING.meaning])
-
-    def ranked_right(logistic: Any) -> float:
-        first, second = (
-            np.array(
-                [
-                    max((float(np.array(row) @ logistic) for row in rows), default=-1e9)
-                    for rows in part
-                ]
-            )
-            for part in (inside[half:], outside[half:])
-        )
-        return float(np.mean(first[:, None] > second[None]))
-
-    return {
-        "shipped": shipped.tolist(),
-        "fitted": fitted.tolist(),
-        "ranked_right_shipped": ranked_right(shipped),
-        "ranked_right_fitted": ranked_right(fitted),
-    }
 
 
 def one_file(work: Path) -> dict[str, Any]:

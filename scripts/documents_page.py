@@ -16,7 +16,7 @@ def page() -> str:
     texts = [
         part(results) for name, part in (("recall", recall), ("size", size)) if name in results
     ]
-    parts = {"question_generation": question_generation, "teach": teach, "raft": raft}
+    parts = {"relevance": relevance, "question_generation": question_generation, "teach": teach, "raft": raft}
     for name, part in parts.items():
         if measured := read(f"cpu/{name}.json"):
             texts.append(part(measured))
@@ -42,6 +42,19 @@ def recall(results: dict[str, Any]) -> str:
         f"{results['passages']:,}, is among the first {results['k']} ({machine(results)}).\n\n"
         f"{rows_of(cells)}\n\nRelevance of the same questions with their article in the index and "
         f"without, by {'; by '.join(sentences)}."
+    )
+
+
+def relevance(results: dict[str, Any]) -> str:
+    """Return the table of what is shown to questions that an index answers and to others."""
+    ways, sides = ("words", "meaning"), ("inside", "outside")
+    cells = [["index of", *(f"{way}, {side}" for way in ways for side in sides)]]
+    for group in results["words"]["shown"]:
+        shown = (results[way]["shown"][group][side] for way in ways for side in sides)
+        cells.append([group, *(f"{share:.0%}" for share in shown)])
+    return (
+        "Share of questions to which `strop ask` shows a chunk, of those that the index answers and of "
+        f"those about something else ({machine(results)}).\n\n{rows_of(cells)}"
     )
 
 

@@ -67,3 +67,31 @@ def test_a_search_beyond_its_time_shows_nothing(folder):
 def test_settings_that_cannot_work_are_named_all_at_once():
     with pytest.raises(ConfigError, match=r"k is 0.*threshold is 2.*timeout is 0"):
         Retrieving(k=0, threshold=2, timeout=0)
+
+
+HOTEL = {
+    "rooms": "A night in the Heron room costs 157 euros.",
+    "pool": "The pool opens at nine and closes at dusk.",
+    "boats": "Rowing boats are lent out at the lower jetty by Mr Ortega.",
+    "keys": "A lost key is replaced by the porter for twelve euros.",
+    "bus": "The bus to Vellmar leaves the gate at ten past each hour.",
+}
+
+
+@pytest.mark.parametrize(
+    ("question", "source"),
+    [
+        ("How much do I pay for the Heron room?", "rooms.md"),
+        ("Who lends out the boats?", "boats.md"),
+        ("I lost my key, what happens now?", "keys.md"),
+        ("What is the capital of Peru?", None),
+        ("Which room did Napoleon sleep in?", None),
+    ],
+)
+def test_words_that_no_document_of_a_few_has_do_not_hide_the_right_one(tmp_path, question, source):
+    (tmp_path / "docs").mkdir()
+    for name, text in HOTEL.items():
+        (tmp_path / "docs" / f"{name}.md").write_text(f"# {name.title()}\n\n{text}\n")
+    build_index(tmp_path / "docs", tmp_path / "index", Indexing(embedder="none"))
+    shown = evidence(lambda: Index(tmp_path / "index"), question, Retrieving())
+    assert (shown.hits[0].source if shown.hits else None) == source
