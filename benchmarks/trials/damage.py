@@ -97,7 +97,7 @@ def damage_file(path: Path, chance: random.Random) -> str:
 def replace_file(path: Path, chance: random.Random) -> str:
     """Put something else under the name of a file; return what."""
     kind = chance.choice(("nothing", "folder", "dangling", "loop", "other"))
-    other = chance.choice(list(path.parent.iterdir()))
+    other = chance.choice(sorted(path.parent.iterdir()))
     content = other.read_bytes() if other.is_file() else b"{}"
     path.unlink()
     if kind == "folder":

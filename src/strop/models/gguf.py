@@ -32,8 +32,12 @@ def packaged_folder(name: str) -> Path:
         DataError: the packages carry other bytes than the pinned ones.
     """
     row = PACKAGED[name]
-    with scratch_folder("gguf") as scratch:
-        return _cached(name, row.sha256, lambda: assemble(name, row, scratch / f"{name}.gguf"))
+
+    def write(folder: Path) -> None:
+        with scratch_folder("gguf") as scratch:
+            convert(assemble(name, row, scratch / f"{name}.gguf"), folder, name=name)
+
+    return _cached(name, row.sha256, write)
 
 
 def file_folder(file: Path) -> Path:
@@ -47,15 +51,11 @@ def file_folder(file: Path) -> Path:
         if stream.read(4) != b"GGUF":
             raise DataError(f"{file} is not a GGUF file: it does not begin with the bytes GGUF")
     sha256 = digest([file])
-    return _cached(f"gguf-{sha256[:16]}", sha256, lambda: file)
+    name = f"gguf-{sha256[:16]}"
+    return _cached(name, sha256, lambda folder: convert(file, folder, name=name))
 
 
-def _cached(name: str, sha256: str, find: Callable[[], Path]) -> Path:
-    def write(folder: Path) -> None:
-        file = find()
-        logging.getLogger(__name__).info("converting %s to safetensors, once", name)
-        convert(file, folder, name=name)
-
+def _cached(name: str, sha256: str, write: Callable[[Path], None]) -> Path:
     return cached_folder(name, {"sha256": sha256, "rules": _RULES}, write)
 
 
@@ -75,6 +75,7 @@ def convert(file: Path, folder: Path, *, name: str) -> None:
         DataError: the file is cut short, or lacks tensors.
         UnsupportedError: its architecture or tokenizer is not known.
     """
+    logging.getLogger(__name__).info("converting %s to safetensors, once", name)
     tokenizer = _tokenizer(file)
     model = _model(file)
     model.config.name_or_path = name

@@ -12,7 +12,7 @@ from strop.core.digest import file_digest
 from strop.core.errors import DataError
 from strop.core.files import read_json, sync, write_json, written_whole
 from strop.planning.evaluations import BestModel
-from strop.runs.log import DRAWN_ANSWERS
+from strop.runs.log import DRAWN_ANSWERS, LOG
 
 LOWEST_LOSS = BestModel("loss")
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ MARK = "whole.json"
 _NAME = re.compile(r"checkpoint-\d+")
 LIMIT = 2
 """Complete checkpoints that stay on disk."""
-LOGS = ("log.jsonl", DRAWN_ANSWERS)
+LOGS = (LOG, DRAWN_ANSWERS)
 """Files of a run that grow with its steps, and of which a checkpoint has a copy."""
 
 
@@ -67,7 +67,10 @@ def restore_logs(run: Path, checkpoint: Path) -> None:
         if not (checkpoint / name).is_file():
             continue
         saved, file = (checkpoint / name).read_bytes(), run / name
-        if not file.is_file() or not file.read_bytes().startswith(saved):
+        logged = file.read_bytes() if file.is_file() else b""
+        if logged == saved:
+            continue
+        if not logged.startswith(saved):
             logger.warning(
                 "%s lacks what was logged before %s, or has other lines; it is put back from there",
                 file, checkpoint.name,

@@ -6,6 +6,10 @@ from typing import Any
 
 from strop.core.files import reading
 
+LOG = "log.jsonl"
+"""In the folder of a run: a line for each step, and for each loss on the held-out rows."""
+DRAWN_ANSWERS = "drawn_answers.jsonl"
+"""In the folder of a run that learns from rewards: of each step its best and its worst answer."""
 _HINT = "put the file back from a copy, or remove that line"
 
 
@@ -37,10 +41,6 @@ def read_evaluation_rows(file: Path) -> list[dict[str, Any]]:
         return []
     with reading(file, "remove it, and evaluate the run again"):
         return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
-
-
-DRAWN_ANSWERS = "drawn_answers.jsonl"
-"""In the folder of a run that learns from rewards: of each step its best and its worst answer."""
 
 
 def read_drawn_answers(folder: Path) -> list[dict[str, Any]]:

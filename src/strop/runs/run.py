@@ -14,7 +14,7 @@ from strop.core.progress import Progress, silent
 from strop.core.quiet import quiet
 from strop.planning import rewards
 from strop.runs import checkpoints
-from strop.runs.log import read_log
+from strop.runs.log import LOG, read_log
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,7 @@ class Run:
     @property
     def log_file(self) -> Path:
         """log.jsonl: one line a step."""
-        return self.path / "log.jsonl"
+        return self.path / LOG
 
     @property
     def adapter_folder(self) -> Path:

@@ -123,10 +123,11 @@ def _new_run(settings: Settings, explicit: Mapping[str, Any], overwrite: bool) -
 
 def _check_place(path: Path) -> None:
     """Refuse a folder in which a run would lie among other files."""
-    if path.is_dir() and not Run.is_at(path):
+    if not path.exists() or Run.is_at(path):
+        return
+    if path.is_dir():
         clear_leftovers(path / "run.json")  # of one that was killed before it had begun
-    others = path.is_dir() and any(file.name != LOCK for file in path.iterdir())
-    if not Run.is_at(path) and (others or (path.exists() and not path.is_dir())):
+    if not path.is_dir() or any(file.name != LOCK for file in path.iterdir()):
         raise ConfigError(f"out is {path}, which is not an empty folder; give another one")
 
 

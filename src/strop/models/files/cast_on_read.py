@@ -17,7 +17,11 @@ def is_cast(stored: Mapping[str, StoredTensor], dtype: torch.dtype) -> bool:
 
 
 def open_cast(
-    folder: Path, skeleton: Any, stored: Mapping[str, StoredTensor], **options: Any
+    folder: Path,
+    skeleton: Any,
+    stored: Mapping[str, StoredTensor],
+    generation: Any,
+    **options: Any,
 ) -> tuple[Any, Any]:
     """Return the model in a folder and transformers' report, each tensor read and cast by itself.
 
@@ -28,6 +32,7 @@ def open_cast(
         folder: of the model.
         skeleton: the model without its weights, of the class and configuration to open.
         stored: what its files hold.
+        generation: its generation settings.
         options: further arguments of transformers' `from_pretrained`.
     """
     from safetensors import safe_open
@@ -41,19 +46,8 @@ def open_cast(
         None,
         config=skeleton.config,
         state_dict=slices,
-        generation_config=_generation(folder),
+        generation_config=generation,
         **options,
     )
     model.name_or_path = model.config.name_or_path = str(folder)
     return model, report
-
-
-def _generation(folder: Path) -> Any:
-    """Return the generation settings in a folder, as `from_pretrained` finds them there."""
-    from transformers import GenerationConfig
-
-    if (folder / "generation_config.json").is_file():
-        return GenerationConfig.from_pretrained(folder, local_files_only=True)
-    return GenerationConfig.from_pretrained(
-        folder, config_file_name="config.json", local_files_only=True, _from_model_config=True
-    )

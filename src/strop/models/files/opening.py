@@ -97,15 +97,17 @@ def read_tokenizer(folder: Path) -> Any:
 
 
 def read_generation(folder: Path) -> Any:
-    """Return the generation settings of the model in a folder.
+    """Return the generation settings of the model in a folder, those of config.json without a file.
 
     Raises:
         DataError: they are damaged.
     """
     from transformers import GenerationConfig
 
-    with reading(folder / "generation_config.json", "copy it again, or remove it"):
-        return GenerationConfig.from_pretrained(folder, local_files_only=True)
+    file = folder / "generation_config.json"
+    old = {} if file.is_file() else {"config_file_name": "config.json", "_from_model_config": True}
+    with reading(file, "copy it again, or remove it"):
+        return GenerationConfig.from_pretrained(folder, local_files_only=True, **old)
 
 
 def conversion(folder: Path) -> Conversion:
@@ -143,7 +145,8 @@ def open_folder(folder: Path, config: Any, dtype: Any) -> Any:
     hint = "get the config.json that belongs to its weights"
     with quiet(), reading(f"the model in {folder}", hint):  # it takes a second, the files are local
         if conversion is not None and dtype != "auto" and is_cast(stored, dtype):
-            model, report = open_cast(folder, conversion.model, stored, **options)
+            generation = read_generation(folder)
+            model, report = open_cast(folder, conversion.model, stored, generation, **options)
         else:
             model, report = AutoModelForCausalLM.from_pretrained(
                 folder, config=config, use_safetensors=True, trust_remote_code=False, **options
