@@ -47,6 +47,16 @@ def test_a_longer_quiet_run_that_does_not_fall_is_called_flat():
     assert finding.kind == "flat_loss"
 
 
+def test_memory_that_grows_as_planned_is_no_fault_and_past_it_is_one():
+    memory = [
+        1.2e9 + 11e6 * i for i in range(40)
+    ]  # of micro-batches with ever new numbers of tokens
+    lines = [line | {"memory": m} for line, m in zip(curve([2.0] * 40), memory, strict=True)]
+    assert not diagnose(History(lines, planned_steps=180, planned_memory=1.85e9))
+    [finding] = diagnose(History(lines, planned_steps=180, planned_memory=1.3e9))
+    assert finding.kind == "memory_creeping"
+
+
 def test_a_loss_that_trl_shows_as_zero_for_nan_is_told_by_its_gradient():
     [finding] = diagnose(History(curve([0.0] * 5, grad_norm=float("nan"))))
     assert (finding.kind, finding.step) == ("not_a_number", 1)

@@ -8,6 +8,7 @@ from typing import Any
 
 from strop.core.errors import ConfigError
 from strop.core.files import read_json
+from strop.runs.log import LOG
 from strop.runs.run import Run
 
 Line = Mapping[str, Any]
@@ -34,6 +35,8 @@ class History:
     lines: Sequence[Line]
     planned_steps: int = 0
     """Steps of the whole run; 0 if that is not known."""
+    planned_memory: float = 0.0
+    """Bytes at the peak, as the plan has it; 0 if there is none."""
     keeps_best: bool = False
     """The adapter of the best evaluation is the one that stays."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -87,6 +90,7 @@ def of_run(run: Run, lines: Iterable[Line] | None = None) -> History:
     return History(
         list(run.log if lines is None else lines),
         planned_steps=int(record.get("steps") or 0),
+        planned_memory=(record.get("planned") or {}).get("peak") or 0.0,
         keeps_best=best_model(Settings.read(record["settings"])) is not None,
         settings=record["settings"],
     )
@@ -105,7 +109,7 @@ def open_history(path: str | Path) -> History:
     path = Path(path)
     if Run.is_at(path):
         return of_run(Run.open(path))
-    if path.name == "log.jsonl" and Run.is_at(path.parent):
+    if path.name == LOG and Run.is_at(path.parent):
         return of_run(Run.open(path.parent))
     return _of_trainer(read_json(_state_file(path)))
 

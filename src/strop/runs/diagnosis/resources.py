@@ -16,6 +16,9 @@ ENOUGH = 20
 CREEPING = 0.05
 """Rise of the memory as a share of what it was, and at least `CREEPING_BYTES`."""
 CREEPING_BYTES = 50e6
+PLANNED_ERROR = 0.15
+"""Of a planned peak, the most by which memory may pass it: freed blocks that do not fit, compiled
+products."""
 SLOWER = 3.0
 """Times as long as at first that a token takes when a run is called slowing."""
 UNNOTICED = 0.05
@@ -23,13 +26,19 @@ UNNOTICED = 0.05
 
 
 def check_memory(history: History) -> Iterator[Finding]:
-    """Yield a finding if memory grew about equally in every part of the run."""
+    """Yield a finding if memory grew about equally in every part of the run, and past what is planned.
+
+    Up to its peak memory grows in a healthy run: each batch larger than those before takes more, and in
+    16 bits each new number of tokens has its products compiled.
+    """
     points = history.points("memory")
     if len(points) < ENOUGH:
         return
     values = [value for _, value in points]
     rise = rises_throughout(values)
     if rise <= max(CREEPING * values[0], CREEPING_BYTES):
+        return
+    if values[-1] <= (1 + PLANNED_ERROR) * history.planned_memory:
         return
     a_step = rise / (0.8 * (points[-1][0] - points[0][0]))
     end = values[-1] + a_step * max(0, history.planned_steps - history.steps)
