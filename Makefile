@@ -122,7 +122,7 @@ test-lowest: $(STAMP) ## fast tests at the lowest versions that pyproject.toml a
 numbers: $(STAMP) ## write the newest results into README.md and docs/benchmarks.md
 	$(BIN)/python scripts/readme_numbers.py
 
-PAGES := settings data gpu memory four_bits certificates architectures templates trainers durability evaluation sampling documents methods way_over commands errors examples
+PAGES := settings data gpu memory four_bits certificates architectures templates trainers durability evaluation sampling documents planning methods way_over commands errors examples
 
 pages: $(STAMP) ## write the pages and pictures of docs/ that come from code and results
 	@for page in $(PAGES); do $(BIN)/python scripts/$${page}_page.py || exit 1; done

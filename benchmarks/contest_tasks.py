@@ -48,6 +48,11 @@ def pages() -> Rows:
     return [{"text": row["text"]} for row in rows if len(row["text"]) < 1200]
 
 
+def pairs() -> Rows:
+    """Return prompts with a better and a worse answer of up to 3,200 characters together."""
+    return [row for row in preferences() if sum(map(len, row.values())) < 3200]
+
+
 TASKS: dict[str, Callable[[], Rows]] = {
     "classification": headlines,
     "extraction": loans,
@@ -55,7 +60,7 @@ TASKS: dict[str, Callable[[], Rows]] = {
     "law": law,
     "style": voice,
     "maths": maths,
-    "preferences": preferences,
+    "preferences": pairs,
     "text": pages,
 }
 PAIRS = ("preferences",)

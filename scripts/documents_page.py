@@ -16,7 +16,12 @@ def page() -> str:
     texts = [
         part(results) for name, part in (("recall", recall), ("size", size)) if name in results
     ]
-    parts = {"relevance": relevance, "question_generation": question_generation, "teach": teach, "raft": raft}
+    parts = {
+        "relevance": relevance,
+        "question_generation": question_generation,
+        "teach": teach,
+        "raft": raft,
+    }
     for name, part in parts.items():
         if measured := read(f"cpu/{name}.json"):
             texts.append(part(measured))

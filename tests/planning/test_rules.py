@@ -98,6 +98,35 @@ def test_every_run_gets_settings_that_can_work(rows):
     assert settings.batch_size in (4, 8, 16, 32)
 
 
+def kept(task=HEADLINES, explicit=None, **changes):
+    settings = chosen(task, explicit, **changes)
+    return settings.load_best_model_at_end, settings.early_stopping_patience
+
+
+LINES = dataclasses.replace(HEADLINES, rows=142, held_out=8, supervised_tokens=4_000)
+"""Lines of a play, whose answers have many tokens."""
+
+
+def test_the_best_evaluation_is_kept_where_held_out_rows_tell_it():
+    assert kept(LINES) == (True, 1)
+    assert kept(HEADLINES) == (False, None)  # 60 labels of three tokens
+    assert kept(LINES, held_out=7) == kept(LINES, held_out=0) == (False, None)
+    assert kept(LINES, explicit={"epochs": 1.0}) == (False, None)  # no row is seen twice
+    assert kept(LINES, explicit={"method": "grpo", "reward": "number"}, method="grpo")[0] is False
+
+
+def test_a_run_of_a_set_length_goes_on_to_its_end():
+    assert kept(LINES, explicit={"epochs": 3.0}) == (True, None)
+    assert kept(LINES, explicit={"load_best_model_at_end": True}) == (True, None)
+    assert kept(LINES, explicit={"load_best_model_at_end": False}) == (False, None)
+    assert kept(LINES, explicit={"early_stopping_patience": 3}) == (True, 3)
+    assert kept(LINES, explicit={"eval_every": 12}) == (True, 3)  # 36 steps are an epoch
+    given = {"trainer": {"load_best_model_at_end": True}}
+    settings = chosen(LINES, explicit=given)
+    assert (settings.load_best_model_at_end, settings.early_stopping_patience) == (True, None)
+    assert not list(settings.problems())
+
+
 def test_what_is_set_by_hand_stays_and_governs_the_rest():
     explicit = {"epochs": 1.0, "rank": 3, "alpha": 64, "eval_every": 7}
     settings = chosen(explicit=explicit)

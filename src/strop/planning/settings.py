@@ -137,11 +137,11 @@ class Settings(Config):
     eval_rows: int | None = None
     """Held-out rows for eval_metrics; without it as many as are measured in a tenth of the time."""
     load_best_model_at_end: bool = False
-    """Whether the adapter is that of the best evaluation, not that of the last step."""
+    """Whether the adapter is that of the best evaluation, not of the last step; by the rows unless set."""
     metric_for_best_model: str | None = None
     """What tells the best evaluation: eval_loss, or a measure as accuracy, which is then measured."""
     early_stopping_patience: int | None = None
-    """Evaluations without a better one after which the run stops, with the adapter of the best."""
+    """Evaluations without a better one after which it stops; 1 where the best is kept, unless set."""
     report_to: str | list[str] | None = None
     """Trackers that get what log.jsonl gets, as tensorboard,trackio; without it none, nothing is sent."""
     bits: Literal[4, 16, 32] = 4
@@ -249,6 +249,8 @@ AUTOMATIC = (
     "rank",
     "alpha",
     "eval_every",
+    "load_best_model_at_end",
+    "early_stopping_patience",
 )
 """Settings that `planning.rules` chooses where they are left out, or are `auto`."""
 

@@ -207,13 +207,6 @@ def _of_the_step(
         "each batch at once" if budget is None else "a batch in parts, with the same result",
         "--memory, --batch-size, longer rows",
     )
-    patience = settings.early_stopping_patience
-    yield Choice(
-        "early_stopping_patience",
-        patience,
-        "no run is cut short unless asked to" if patience is None else "set by hand",
-        "a number of evaluations",
-    )
 
 
 def _length_reason(facts: Mapping[str, Any]) -> str:

@@ -3,6 +3,9 @@
 import dataclasses
 from typing import Any
 
+BY_HAND = "set by hand"
+"""Reason of what the caller set."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Choice:
@@ -16,7 +19,7 @@ class Choice:
     @classmethod
     def by_hand(cls, setting: str, value: Any) -> "Choice":
         """Return the choice of somebody who set it."""
-        return cls(setting, value, "set by hand", "leave it out, and it is chosen")
+        return cls(setting, value, BY_HAND, "leave it out, and it is chosen")
 
 
 def count(number: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from strop.planning.problems.methods import IMITATING
 from strop.planning.rewards import reinforced
 from strop.planning.rules import capacity, duration, rate
-from strop.planning.rules.choice import Choice
+from strop.planning.rules.choice import BY_HAND, Choice
 from strop.planning.rules.task import Task
 from strop.planning.settings import Settings
 
@@ -27,8 +27,9 @@ def choose(
     values: dict[str, Any] = {}
 
     def take(name: str, rule: Callable[[], Choice]) -> Any:
-        by_hand = name in explicit
-        choice = Choice.by_hand(name, getattr(settings, name)) if by_hand else rule()
+        by_hand = name in explicit or name in settings.trainer
+        given = settings.trainer.get(name, getattr(settings, name))
+        choice = Choice.by_hand(name, given) if by_hand else rule()
         choices.append(choice)
         values[name] = choice.value
         return choice.value
@@ -59,8 +60,14 @@ def choose(
     if not full:
         take("dropout", capacity.dropout)
         take("target_modules", capacity.target_modules)
-    take(
+    every = take(
         "eval_every",
         lambda: duration.evaluation_interval(task, steps=steps, per_epoch=per_epoch),
+    )
+    kept = take("load_best_model_at_end", lambda: duration.keep_best(task, steps / per_epoch))
+    by_rule = choices[-1].reason != BY_HAND and not {"epochs", "max_steps"} & explicit.keys()
+    take(
+        "early_stopping_patience",
+        lambda: duration.patience(kept and by_rule, every=every, per_epoch=per_epoch),
     )
     return dataclasses.replace(settings, **values), choices

@@ -21,6 +21,8 @@ LARGE, LARGE_STEPS = 32, 1000
 """Rows of a step in runs that have so many of them."""
 EVALUATIONS = 4
 """Of a run of one epoch."""
+TELLING = 200
+"""Held-out tokens of answers that tell one epoch from the next."""
 LONG = 100
 """Steps from which a run of one epoch is evaluated before its end."""
 
@@ -81,3 +83,39 @@ def evaluation_interval(task: Task, *, steps: int, per_epoch: int) -> Choice:
         every = math.ceil(steps / EVALUATIONS)
         return Choice("eval_every", every, f"{EVALUATIONS} times in one epoch", changed_by)
     return Choice("eval_every", None, "after every epoch", changed_by)
+
+
+def keep_best(task: Task, passes: float) -> Choice:
+    """Return whether the adapter is that of the best evaluation: yes, where 200 held-out tokens tell it.
+
+    The held-out loss of few rows falls for one to four epochs and then rises; how soon, nobody knows
+    before. Between two epochs the loss of a token changes by about 0.7 nat, so the mean of 200 is known
+    to 0.05: 8 labels of three tokens told the second of five epochs the best, and the fifth was (73 %
+    right, not 54 %). Rows that are passed over once are not learned by heart, and the last step is the
+    best.
+    """
+    tokens = task.held_out * task.supervised_tokens // max(1, task.rows)
+    telling = (task.method in PAIRS and task.held_out >= TELLING // 10) or tokens >= TELLING
+    value = passes > 1 and telling and task.method in (*IMITATING, *PAIRS)
+    if value:
+        reason = f"rows learned by heart are seen on the {task.held_out:,} held-out rows"
+    elif not task.held_out:
+        reason = "no rows are held out"
+    elif passes <= 1:
+        reason = "rows that are seen once are not learned by heart"
+    elif not telling:
+        reason = f"about {tokens:,} held-out tokens of answers do not tell the best"
+    else:
+        reason = f"the loss of {task.method} does not tell the best"
+    return Choice("load_best_model_at_end", value, reason, "held_out, more epochs")
+
+
+def patience(stops: bool, *, every: int | None, per_epoch: int) -> Choice:
+    """Return the evaluations of an epoch, after which a run without a better one stops.
+
+    The rate falls to 0 over the planned steps, so what gets worse on the way hardly gets better again. A
+    run whose length, or whose keeping of the best, was set by hand goes on to its end.
+    """
+    value = max(1, math.ceil(per_epoch / (every or per_epoch))) if stops else None
+    reason = "those of an epoch; the best is kept" if stops else "nothing tells that it should end"
+    return Choice("early_stopping_patience", value, reason, "a number of evaluations")
