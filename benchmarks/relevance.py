@@ -119,6 +119,7 @@ def of_handbook(work: Path, model: str) -> Iterator[Asked]:
 
 def opened(folder: Path, rows: list[dict[str, str]], model: str) -> Index:
     """Return an index of rows."""
+    folder.mkdir()
     write_rows(folder / "docs", rows)
     build_index(folder / "docs", folder / "index", Indexing(embedder=model))
     return Index(folder / "index")
