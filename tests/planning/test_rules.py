@@ -28,7 +28,7 @@ def test_a_small_data_set_is_passed_over_three_times_with_a_rate_for_the_model()
     assert settings.learning_rate == pytest.approx(4.7e-4)
 
 
-@pytest.mark.parametrize(("rows", "passes"), [(3, 5), (199, 5), (200, 3), (5_000, 2), (90_000, 1)])
+@pytest.mark.parametrize(("rows", "passes"), [(3, 5), (99, 5), (100, 3), (5_000, 2), (90_000, 1)])
 def test_more_rows_are_passed_over_less_often(rows, passes):
     assert duration.epochs(dataclasses.replace(HEADLINES, rows=rows)).value == passes
 
@@ -120,7 +120,7 @@ def test_a_run_of_a_set_length_goes_on_to_its_end():
     assert kept(LINES, explicit={"load_best_model_at_end": True}) == (True, None)
     assert kept(LINES, explicit={"load_best_model_at_end": False}) == (False, None)
     assert kept(LINES, explicit={"early_stopping_patience": 3}) == (True, 3)
-    assert kept(LINES, explicit={"eval_every": 12}) == (True, 3)  # 36 steps are an epoch
+    assert kept(LINES, explicit={"eval_every": 6}) == (True, 3)  # 18 steps are an epoch
     given = {"trainer": {"load_best_model_at_end": True}}
     settings = chosen(LINES, explicit=given)
     assert (settings.load_best_model_at_end, settings.early_stopping_patience) == (True, None)

@@ -6,7 +6,7 @@ from strop.planning.problems.methods import IMITATING
 from strop.planning.rules.choice import Choice
 from strop.planning.rules.task import Task
 
-EPOCHS = ((200, 5), (5_000, 3), (20_000, 2))
+EPOCHS = ((100, 5), (5_000, 3), (20_000, 2))
 """Rows below which a run takes so many epochs; above all of them it takes one."""
 TEXT_EPOCHS = ((200, 4), (2_000, 2))
 """The same for blocks of whole texts."""
@@ -14,7 +14,7 @@ PAIR_EPOCHS = ((1_000, 2),)
 PAIRS = ("dpo", "ipo", "reward")
 USUAL = 16
 """Rows of a step of other methods, whose batches count something else."""
-STEPS = 200
+STEPS = 50
 """Steps that a run should have, or its batches are smaller."""
 BATCHES = (4, 16)
 LARGE, LARGE_STEPS = 32, 1000
@@ -28,10 +28,12 @@ LONG = 100
 
 
 def epochs(task: Task) -> Choice:
-    """Return the passes over the data: 5 below 200 rows, 3 below 5,000, 2 below 20,000, else 1.
+    """Return the passes over the data: 5 below 100 rows, 3 below 5,000, 2 below 20,000, else 1.
 
-    1,140 headlines of three classes: one epoch 73 % of 300 right, three 91 %, the same otherwise.
-    Unsloth's guide says 1 to 3. Pairs teach less and are passed over twice below 1,000, else once.
+    Grids of rates and passes over 150 rows of three kinds (docs/planning.md) were best where the rates
+    of all steps add up to about 0.02: 3 passes in batches of 8 come near, 5 in batches of 4 are three
+    times as much. 1,140 headlines of three classes: one epoch 73 % of 300 right, three 91 %, the same
+    otherwise. Unsloth's guide says 1 to 3. Pairs teach less and are passed over twice below 1,000, else once.
     Texts repeated up to 4 times teach nearly as much as new ones (Muennighoff et al. 2023,
     arXiv:2305.16264): 4 below 200 blocks, 2 below 2,000.
     """
@@ -50,7 +52,7 @@ def epochs(task: Task) -> Choice:
 def batch_size(task: Task, passes: float) -> Choice:
     """Return the rows of an optimizer step, a power of two.
 
-        B = 2^floor(log2(rows * epochs / 200)), from 4 to 16; 32 where that leaves 1,000 steps
+        B = 2^floor(log2(rows * epochs / 50)), from 4 to 16; 32 where that leaves 1,000 steps
 
     Adapters lose by large batches more than full training does, whatever their rank (LoRA Without
     Regret, 2025), so there are first enough steps and then larger batches. Memory does not matter:
