@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from strop.core.errors import ConfigError
 
 TARGETS = ("adapter", "merged", "gguf", "ollama", "bnb")
+REWARD_TARGETS = frozenset({"adapter", "merged"})
+"""Targets that hold a model which rewards answers."""
 
 
 def check(targets: Sequence[str], dtype: str | None) -> None:

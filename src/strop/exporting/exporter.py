@@ -10,7 +10,7 @@ import torch
 from strop.core.files import scratch_folder, written_whole
 from strop.core.progress import Progress, silent
 from strop.core.system.disk import check_room
-from strop.exporting.arguments import check
+from strop.exporting.arguments import REWARD_TARGETS, check
 from strop.exporting.certify.base_choice import measured
 from strop.exporting.certify.certificate import Certificate, not_compared
 from strop.exporting.certify.certify import certify, check_loaders
@@ -21,11 +21,13 @@ from strop.exporting.gguf.quant_spec import forms
 from strop.exporting.safetensors.adapter import over_base
 from strop.exporting.targets import Job, Tuned, jobs
 from strop.exporting.weights.base_weights import bases
+from strop.exporting.weights.scored import ScoredWeights
 from strop.exporting.weights.sensitivity import Sensitivity
 from strop.exporting.weights.tuned import TunedWeights
 from strop.models.loading import located
 from strop.planning.rewards import check_writes
 from strop.runs import model_card, report
+from strop.runs.reward_model import METHOD, Classifier
 from strop.training import Run
 
 
@@ -75,30 +77,37 @@ def export(
         DataError: a file of the run or of its base is missing or damaged.
     """
     run = run if isinstance(run, Run) else Run.open(run)
-    check_writes(run.path, run.settings.get("method"))
     check(targets, dtype)
+    if not REWARD_TARGETS.issuperset(targets):
+        check_writes(run.path, run.settings.get("method"))
     if certified:
         check_loaders(targets)
     requested = forms(quant)
     folder = Path(out) if out is not None else run.path / "export"
     assets = run.assets()
+    classifier = Classifier.of(assets.folder) if _rewards_answers(run) else None
 
     def planned(weights: TunedWeights) -> list[Job]:
         sensitivity = Sensitivity(run.model, weights, progress)
-        tuned = Tuned(run.settings, weights, assets, sensitivity, scaling)
+        tuned = Tuned(run.settings, weights, assets, sensitivity, scaling, classifier)
         return list(jobs(targets, requested, tuned, dtype))
 
     named, adapter = bases(run.settings, assets), run.weights()
     first = next(iter(named))
     scaling = ChannelScaling(run.activation_stats(), assets.text_config)
-    pending = planned(TunedWeights(named[first], adapter))
+    if classifier is None:
+        pending = planned(TunedWeights(named[first], adapter))
+    else:  # on the base that it was trained on, and no other
+        pending = planned(ScoredWeights(named[first], adapter, classifier))
+        named = {first: named[first]}
     check_room(folder, {job.name: job.nbytes for job in pending})
     for base in [job.base for job in pending if job.base is not None]:
         base.check_room()
     if not certified:
         _write(run, folder, pending, progress)
         return [Exported(j.target, j.format, folder / j.name, j.nbytes, None) for j in pending]
-    progress("sampling answers from the trained model", 0, len(pending) + 1)
+    asking = "sampling answers from" if classifier is None else "scoring answers by"
+    progress(f"{asking} the trained model", 0, len(pending) + 1)
     reference = record_reference(run, assets, data)
     if len(named) > 1:
         progress("comparing the bases", 0, len(pending) + 1)
@@ -109,6 +118,10 @@ def export(
             pending = planned(candidates[reference.base])
     _write(run, folder, pending, progress)
     return _certified(run, folder, pending, reference, progress)
+
+
+def _rewards_answers(run: Run) -> bool:
+    return run.settings.get("method") == METHOD
 
 
 def _write(run: Run, folder: Path, jobs: Sequence[Job], progress: Progress) -> None:
@@ -122,7 +135,7 @@ def _write(run: Run, folder: Path, jobs: Sequence[Job], progress: Progress) -> N
 
         with written_whole(folder / job.name) as scratch:
             job.write(scratch, count)
-            not_compared(job.target, job.format).save(scratch)
+            not_compared(job.target, job.format, rewards=_rewards_answers(run)).save(scratch)
             model_card.write(run, scratch, job.target)
 
 

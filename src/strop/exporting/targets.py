@@ -24,6 +24,7 @@ from strop.exporting.weights.sensitivity import Sensitivity
 from strop.exporting.weights.tuned import TunedWeights
 from strop.models.assets import ModelAssets
 from strop.models.lora import full_weights
+from strop.runs.reward_model import Classifier
 
 MODEL, BASE = "model.gguf", "base.gguf"
 
@@ -61,6 +62,15 @@ class Tuned:
     """Costs of errors in the tuned model, calibrated only if a target needs them."""
     scaling: ChannelScaling
     """Scales of channels where weights are rounded in blocks."""
+    classifier: Classifier | None = None
+    """Of a model that rewards answers; None of one that writes."""
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Entries of config.json that are not the base's."""
+        if self.classifier is None:
+            return {}
+        return self.classifier.config(self.assets.stated, self.assets.tokenizer.pad_token_id)
 
 
 class _Contents(Protocol):
@@ -98,7 +108,7 @@ def jobs(
             yield Job(target, "", adapter.nbytes, adapter.write)
         elif target == "merged":
             width = None if dtype is None else getattr(torch, dtype)
-            merged = Merged(tuned.weights, tuned.assets, width)
+            merged = Merged(tuned.weights, tuned.assets, width, tuned.changes)
             yield Job(target, merged.format, merged.nbytes, merged.write)
         elif target == "bnb":
             bnb = Bnb(tuned.sensitivity, tuned.assets)

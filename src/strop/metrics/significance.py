@@ -7,6 +7,8 @@ from statistics import NormalDist
 
 _LARGE = 10_000
 """Degrees of freedom from which Student's t is taken for normal."""
+SURE = 0.977
+"""Share of normal values below two standard deviations."""
 
 
 def z_quantile(level: float) -> float:

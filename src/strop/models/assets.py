@@ -70,9 +70,14 @@ class ModelAssets:
             return dict(config)
         return _read(self.saved_in / CONFIG)
 
-    def save(self, folder: Path, dtype: torch.dtype) -> None:
-        """Write everything beside weights of the format `dtype` that lie in `folder`."""
-        config = {**self.stated, "dtype": str(dtype).removeprefix("torch.")}
+    def save(
+        self, folder: Path, dtype: torch.dtype, changes: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write everything beside weights of the format `dtype` that lie in `folder`.
+
+        `changes` are entries of config.json that are not those of the assets.
+        """
+        config = {**self.stated, **(changes or {}), "dtype": str(dtype).removeprefix("torch.")}
         text = json.dumps(dict(sorted(config.items())), indent=2) + "\n"
         (folder / CONFIG).write_text(text, encoding="utf-8")
         self.save_tokenizer(folder)

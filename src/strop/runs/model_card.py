@@ -84,10 +84,15 @@ def _body(run: Run, kind: str, verdict: Mapping[str, Any] | None) -> Iterator[st
     yield f"- base weights in {settings['bits']} bits while training, products in {settings['dtype']}"
     yield "\n## How to repeat it\n"
     yield f"```bash\n{train_command(settings, _names(data), base)}\n```"
-    if kind == "adapter" and settings.get("adapter") != "none":
+    if settings.get("method") == "reward":
         yield "\n## How to use it\n"
-        scores = settings.get("method") == "reward"
-        yield (_SCORE if scores else _USE).format(base=json.dumps(base))
+        opening = _SCORES[kind].format(base=json.dumps(base))
+        yield f"```python\n{opening}\n{_REWARD}\n```"
+        if not settings["end_token"]:
+            yield "\nIn training an answer ended before its end token: leave that out of the text."
+    elif kind == "adapter" and settings.get("adapter") != "none":
+        yield "\n## How to use it\n"
+        yield _USE.format(base=json.dumps(base))
 
 
 def _way(settings: Mapping[str, Any]) -> str:
@@ -104,13 +109,28 @@ model = AutoModelForCausalLM.from_pretrained({base})
 model = PeftModel.from_pretrained(model, "this/folder")
 ```"""
 
-_SCORE = """```python
-from peft import PeftModel
-from transformers import AutoModelForSequenceClassification
+_SCORES = {
+    "merged": """from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+tokenizer = AutoTokenizer.from_pretrained("this/folder")
+model = AutoModelForSequenceClassification.from_pretrained("this/folder")""",
+    "adapter": """from peft import PeftModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("this/folder")
 model = AutoModelForSequenceClassification.from_pretrained({base}, num_labels=1)
-model = PeftModel.from_pretrained(model, "this/folder")  # its one logit is the reward of a chat
-```"""
+model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+model = PeftModel.from_pretrained(model, "this/folder")""",
+}
+"""Opening of a reward model, by the kind of its folder."""
+
+_REWARD = """chat = [
+    {"role": "user", "content": "Why is the sky blue?"},
+    {"role": "assistant", "content": "Air scatters blue light most."},
+]
+text = tokenizer.apply_chat_template(chat, tokenize=False).rstrip()  # to the end of the answer
+ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+reward = model(**ids).logits[0, 0].item()"""
 
 
 def _results(run: Run) -> Iterator[str]:

@@ -1,9 +1,10 @@
 """A reward model: a decoder with a head of one row, which scores conversations by their last token."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,12 @@ from strop.core.quiet import quiet
 from strop.core.tokens import IGNORE_INDEX
 from strop.data import Example, Row, Supervision, encode_all
 from strop.data.rows import Message
-from strop.forward.compact import CompactForward, install
-from strop.forward.compaction import CompactBatch
-from strop.forward.scored_rows import score_rows
+from strop.models.files.opening import read_config
 from strop.runs.run import Run
+
+if TYPE_CHECKING:
+    from strop.forward.compact import CompactForward
+    from strop.forward.compaction import CompactBatch
 
 METHOD = "reward"
 HEAD = "score"
@@ -56,8 +59,47 @@ def classifier_on(model: Any, seed: int) -> Any:
     return classifier.train(model.training)
 
 
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """transformers' classifier on the decoder of a language model, with a head of one row."""
+
+    name: str
+    """Its class."""
+    weights: frozenset[str]
+    """Names of its weights in memory."""
+
+    @classmethod
+    def of(cls, folder: Path) -> "Classifier":
+        """Return that of the model in a folder, whose weights are not read."""
+        from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+
+        config = read_config(folder)
+        config.num_labels = 1
+        with torch.device("meta"), quiet():
+            classifier = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)](config)
+        return cls(type(classifier).__name__, frozenset(classifier.state_dict()))
+
+    def config(self, stated: Mapping[str, Any], pad: int) -> dict[str, Any]:
+        """Return the entries of config.json that are not the language model's.
+
+        Args:
+            stated: what the language model's config.json says.
+            pad: id of the padding token, behind which a conversation ends.
+        """
+        label = "reward"
+        entries: dict[str, Any] = {
+            "architectures": [self.name],
+            "id2label": {"0": label},
+            "label2id": {label: 0},
+            "pad_token_id": pad,
+        }
+        if isinstance(text := stated.get("text_config"), dict):
+            entries["text_config"] = {**text, "pad_token_id": pad}
+        return entries
+
+
 def rewards_of_batch(
-    compact: CompactForward, head: Any, ids: Tensor, mask: Tensor, pad: int
+    compact: "CompactForward", head: Any, ids: Tensor, mask: Tensor, pad: int
 ) -> Tensor | None:
     """Return the reward of each row [B], differentiable; None where the batch has no compact form.
 
@@ -70,6 +112,8 @@ def rewards_of_batch(
         mask: [B, T]
         pad: id of the padding token.
     """
+    from strop.forward.scored_rows import score_rows
+
     B, T = ids.shape
     places = torch.arange(T, device=ids.device)
     last = ((ids != pad) * places).argmax(-1)
@@ -80,7 +124,7 @@ def rewards_of_batch(
     labels[each, last + 1] = 0  # any token: the hidden row before it is what counts
     trained = [p for p in head.parameters() if p.requires_grad]
 
-    def score(hidden: Tensor, batch: CompactBatch) -> Tensor:
+    def score(hidden: Tensor, batch: "CompactBatch") -> Tensor:
         wide: Tensor = head(hidden.to(next(head.parameters()).dtype))
         return wide[:, 0]
 
@@ -102,7 +146,7 @@ class RewardModel:
     classifier: Any
     """With its adapter, in eval mode."""
     tokenizer: Any
-    compact: CompactForward
+    compact: "CompactForward"
     end_token: bool
 
     @classmethod
@@ -113,6 +157,8 @@ class RewardModel:
             ConfigError: the run learned by another method.
         """
         from peft import PeftModel
+
+        from strop.forward.compact import install
 
         if run.settings.get("method") != METHOD:
             raise ConfigError(
@@ -129,17 +175,37 @@ class RewardModel:
         compact, _ = install(model)
         return cls(tuned, tokenizer, compact, bool(run.settings["end_token"]))
 
-    @torch.no_grad()
+    @property
+    def blocks(self) -> int:
+        """Blocks of its decoder."""
+        return int(self.classifier.config.get_text_config().num_hidden_layers)
+
     def rewards(self, conversations: Sequence[Sequence[Message]]) -> list[float]:
         """Return the reward of the last answer of each conversation."""
+        return self.rewards_of_texts(self.ids(conversations))
+
+    def ids(self, conversations: Sequence[Sequence[Message]]) -> list[list[int]]:
+        """Return the tokens of each conversation, up to the end of its last answer."""
         rows = [Row(line=i, messages=list(turns)) for i, turns in enumerate(conversations, 1)]
         supervision = Supervision("last", self.end_token)
-        texts = [up_to_answer(e) for e in encode_all(rows, self.tokenizer, supervision=supervision)]
+        return [up_to_answer(e) for e in encode_all(rows, self.tokenizer, supervision=supervision)]
+
+    def rewards_of_texts(self, texts: Sequence[list[int]]) -> list[float]:
+        """Return the reward of each of any number of texts as tokens."""
         return [reward for batch in _batches(texts) for reward in self.rewards_of_ids(batch)]
 
     @torch.no_grad()
+    def terms_of_ids(self, text: Sequence[int]) -> Tensor:
+        """Return the terms [D] that the head adds up to the reward of a text as tokens."""
+        classifier = self.classifier.get_base_model()
+        ids = torch.tensor([list(text)], device=classifier.device)
+        hidden: Tensor = classifier.base_model(input_ids=ids).last_hidden_state[0, -1]
+        weight: Tensor = getattr(classifier, HEAD).weight[0]
+        return hidden.to(weight.dtype) * weight
+
+    @torch.no_grad()
     def rewards_of_ids(self, texts: Sequence[list[int]]) -> list[float]:
-        """Return the reward of each text as tokens."""
+        """Return the reward of each text as tokens, all computed at once."""
         pad = self.tokenizer.pad_token_id
         ids = torch.full((len(texts), max(map(len, texts))), pad, device=self.classifier.device)
         for row, text in zip(ids, texts, strict=True):

@@ -12,7 +12,7 @@ from strop.runs.reward_model import RewardModel
 def rewarded(model: RewardModel, rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Return the reward of each row's answer, and of its rejected one where it has two."""
     pairs = any(row.rejected is not None for row in rows)
-    chats = [_chats(row) for row in rows]
+    chats = [conversations(row) for row in rows]
     rewards = iter(model.rewards([chat for of_row in chats for chat in of_row]))
     columns: list[dict[str, Any]] = []
     for row, of_chats in zip(rows, chats, strict=True):
@@ -27,8 +27,8 @@ def rewarded(model: RewardModel, rows: Sequence[Row]) -> list[dict[str, Any]]:
     return columns
 
 
-def _chats(row: Row) -> list[Sequence[Message]]:
-    """Return the conversations of a row that are rewarded."""
+def conversations(row: Row) -> list[Sequence[Message]]:
+    """Return the conversations of a row that are rewarded: with its answer, and its rejected one."""
     messages = row.messages or []
     if not messages or messages[-1]["role"] != "assistant":
         return []

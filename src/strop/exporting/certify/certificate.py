@@ -10,7 +10,11 @@ from strop.core.digest import file_digest
 from strop.core.errors import DataError
 from strop.core.files import read_sealed, reading, write_sealed
 from strop.exporting.certify.findings import Findings
+from strop.exporting.certify.rewards.limits import RewardThresholds
+from strop.exporting.certify.rewards.verdict import judged_rewards, sentence_of
 from strop.metrics.divergence import Agreement
+from strop.metrics.rewards import RewardAgreement
+from strop.metrics.significance import SURE
 from strop.runs.model_card import FILE as CARD
 
 FILE = "certificate.json"
@@ -48,8 +52,6 @@ def within(kl: float, top1: float = 0.0) -> Thresholds:
     return Thresholds(kl=kl, top1=top1, gap=4 * math.sqrt(kl))
 
 
-SURE = 0.977
-"""Share of normal values below two standard deviations."""
 EXACT = within(1e-4, 0.995)
 CLOSE = within(1e-3, 0.99)
 ROUNDED = within(5e-3)
@@ -76,7 +78,9 @@ class Certificate:
     compared_on: str = ""
     """Source of the texts."""
     agreement: Agreement | None = None
-    """Divergences on the texts; None where it could not be opened."""
+    """Divergences on the texts; None where it could not be opened, or rewards answers."""
+    rewards: RewardAgreement | None = None
+    """Differences of rewards; None where it could not be opened, or writes text."""
     answers: int = 0
     same_answers: int = 0
     answer_tokens: int = 0
@@ -92,7 +96,8 @@ class Certificate:
     """Base that the update was added to, where there was a choice: dequantised or original."""
     bases: dict[str, Agreement] = field(default_factory=dict)
     """Measurements of each base; empty where there was no choice."""
-    thresholds: Thresholds
+    thresholds: Thresholds | RewardThresholds | None
+    """Those of rewards follow from what was measured; None before."""
     faults: tuple[str, ...]
     """Sentences; empty where the export passes."""
     notes: tuple[str, ...] = ()
@@ -117,17 +122,22 @@ class Certificate:
         if not self.passed:
             more = f" (and {len(self.faults) - 1} more)" if len(self.faults) > 1 else ""
             return f"{name} is not certified: {self.faults[0]}{more}"
+        agrees = f"{name} agrees with the trained model within the limit for its format"
+        if self.rewards is not None:
+            assert isinstance(self.thresholds, RewardThresholds)
+            measured = sentence_of(self.rewards, self.thresholds)
+            return f"{agrees} {measured}, opened by {self.opened_by}"
         assert self.agreement is not None, "an export without measurements has faults"
+        assert isinstance(self.thresholds, Thresholds)
         kl = f"KL {max(0.0, self.agreement.kl):.1e} ≤ {self.thresholds.kl:g}"
         gap = max(self.departures, default=0.0)
         alike = f"{self.same_answers} of {self.answers} answers alike"
         if self.same_answers < self.answers and gap <= self.thresholds.gap:
             alike += " and the others but for the choice at a near tie"
         return (
-            f"{name} agrees with the trained model within the limit for its format ({kl} nats per "
-            f"token): the same likeliest token at {100 * self.agreement.top1:.1f} % of "
-            f"{self.agreement.tokens}, {alike}, opened "
-            f"by {self.opened_by}"
+            f"{agrees} ({kl} nats per token): the same likeliest token at "
+            f"{100 * self.agreement.top1:.1f} % of {self.agreement.tokens}, {alike}, opened by "
+            f"{self.opened_by}"
         )
 
     @property
@@ -163,7 +173,12 @@ class Certificate:
             plain["bases"] = {
                 name: Agreement(**agreement) for name, agreement in plain["bases"].items()
             }
-            plain["thresholds"] = Thresholds(**plain["thresholds"])
+            kind: type[Thresholds | RewardThresholds] = Thresholds
+            if plain.get("rewards") is not None:
+                plain["rewards"] = RewardAgreement(**plain["rewards"])
+                kind = RewardThresholds
+            if plain["thresholds"] is not None:
+                plain["thresholds"] = kind(**plain["thresholds"])
             for name in ("departures", "faults", "notes"):
                 plain[name] = tuple(plain[name])
             certificate = cls(**plain)
@@ -177,12 +192,18 @@ class Certificate:
         return sorted(name for name, digest in self.files.items() if now.get(name) != digest)
 
 
-def not_compared(target: str, format: str) -> Certificate:
-    """Return the certificate of an export that is written and not yet, or never, compared."""
+def not_compared(target: str, format: str, *, rewards: bool = False) -> Certificate:
+    """Return the certificate of an export that is written and not yet, or never, compared.
+
+    Args:
+        target: that was written.
+        format: of its numbers.
+        rewards: the model rewards answers.
+    """
     return Certificate(
         target=target,
         format=format,
-        thresholds=thresholds(format),
+        thresholds=None if rewards else thresholds(format),
         faults=("it was not compared with the trained model",),
     )
 
@@ -192,13 +213,13 @@ def thresholds(format: str) -> Thresholds:
     return THRESHOLDS.get(format.removeprefix("adapter-"), FEW_BITS)
 
 
-def judged(findings: Findings, allowed: Thresholds) -> tuple[str, ...]:
+def judged(findings: Findings, allowed: Thresholds | RewardThresholds | None) -> tuple[str, ...]:
     """Return the faults of an export: those seen on the way, then what exceeds a threshold."""
+    if not isinstance(allowed, Thresholds):
+        return judged_rewards(findings, allowed)
     faults = list(findings.faults)
     if (agreement := findings.agreement) is None:
-        return tuple(
-            faults or [f"nothing was measured of it; {findings.step or 'starting'} came last"]
-        )
+        return tuple(faults or [findings.unmeasured])
     if not agreement.kl <= allowed.kl:  # a NaN is not below either
         faults.append(
             f"its distributions are {agreement.kl:.2g} nats per token (KL) from the trained "

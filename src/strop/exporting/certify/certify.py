@@ -10,9 +10,16 @@ from strop.core.digest import file_digest
 from strop.core.errors import MissingPackageError
 from strop.core.system import versions
 from strop.core.system.processes import ending
-from strop.exporting.certify.certificate import Certificate, digests, judged, thresholds
+from strop.exporting.certify.certificate import (
+    Certificate,
+    Thresholds,
+    digests,
+    judged,
+    thresholds,
+)
 from strop.exporting.certify.findings import STEP, Findings
 from strop.exporting.certify.reference import ReferenceOutputs
+from strop.exporting.certify.rewards.limits import RewardThresholds
 from strop.exporting.ollama import modelfile
 
 SECONDS, SECONDS_PER_GB = 1800, 120
@@ -58,16 +65,14 @@ def certify(
     """
     llama = opened.suffix == ".gguf" or opened.name == modelfile.FILE
     findings = _findings(opened, work, None if llama else target, adapter)
-    kind = reference.base_kind
-    allowed = thresholds(
-        {"NF4": "nf4", "BF16": "bf16"}.get(kind, "") if target == "adapter" else format
-    )
+    allowed = _allowed(target, format, reference, findings)
     certificate = Certificate(
         target=target,
         format=format,
         opened_by="llama.cpp" if llama else "PEFT" if target == "adapter" else "transformers",
         compared_on=reference.source,
         agreement=findings.agreement,
+        rewards=findings.rewards,
         answers=findings.answers,
         same_answers=findings.same_answers,
         answer_tokens=findings.answer_tokens,
@@ -88,6 +93,19 @@ def certify(
     )
     certificate.save(folder)
     return certificate
+
+
+def _allowed(
+    target: str, format: str, reference: ReferenceOutputs, findings: Findings
+) -> Thresholds | RewardThresholds | None:
+    """Return what an export may differ by; of rewards None where none was compared."""
+    if reference.rewards is not None:
+        measured = findings.rewards is not None
+        return reference.rewards.thresholds(findings.coarsest) if measured else None
+    kind = reference.base_kind
+    return thresholds(
+        {"NF4": "nf4", "BF16": "bf16"}.get(kind, "") if target == "adapter" else format
+    )
 
 
 def _findings(opened: Path, work: Path, kind: str | None, adapter: Path | None) -> Findings:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from strop.core.files import write_json
 from strop.exporting.certify.reference import ReferenceOutputs
 from strop.metrics.divergence import Agreement, Answer
+from strop.metrics.rewards import RewardAgreement
 
 _REFUSALS = (
     *(OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError, AssertionError),
@@ -34,7 +35,11 @@ class Findings:
     """Measurements of an exported model, and the faults that were seen on the way."""
 
     agreement: Agreement | None = None
-    """Divergences on the texts; None where the model could not be opened."""
+    """Divergences on the texts; None where the model could not be opened, or rewards answers."""
+    rewards: RewardAgreement | None = None
+    """Differences of rewards; None where the model could not be opened, or writes text."""
+    coarsest: str = ""
+    """Number format of the coarsest weight that was compared, a name in a safetensors header."""
     answers: int = 0
     """Questions that were answered."""
     same_answers: int = 0
@@ -57,6 +62,11 @@ class Findings:
     """Differences of the loader with every model of this kind; sentences."""
     step: str = ""
     """Last step, such as `opening the tokenizer`."""
+
+    @property
+    def unmeasured(self) -> str:
+        """The fault of an export of which nothing was measured."""
+        return f"nothing was measured of it; {self.step or 'starting'} came last"
 
     def begin(self, step: str) -> None:
         """Record the next step, on standard error too: a process that dies cannot do it later."""
@@ -84,6 +94,8 @@ class Findings:
         plain = json.loads(file.read_text(encoding="utf-8"))
         if plain["agreement"] is not None:
             plain["agreement"] = Agreement(**plain["agreement"])
+        if plain["rewards"] is not None:
+            plain["rewards"] = RewardAgreement(**plain["rewards"])
         return cls(**plain)
 
     def compare_ids(self, what: str, ids: Sequence[int], expected: Sequence[int]) -> None:

@@ -1,5 +1,7 @@
 """Run in a fresh process: open an exported folder with transformers or PEFT alone and compare it.
 
+A model that rewards answers is opened as a classifier with one label, others as language models.
+
 python -m strop.exporting.certify.open_transformers KIND FOLDER WORK OUT
 """
 
@@ -11,15 +13,19 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from strop.core.files import read_json
 from strop.core.quiet import quiet
 from strop.data.encoding.chat import chat_ids
 from strop.data.encoding.templates import render_on, templates_of
 from strop.exporting.certify.findings import Findings, report
 from strop.exporting.certify.reference import NEW_TOKENS, ReferenceOutputs
+from strop.exporting.certify.rewards.limits import ReferenceRewards
 from strop.exporting.weights.rotary import head_size
-from strop.exporting.weights.sketches import adapted, fault, projection, trained_name
+from strop.exporting.weights.sketches import ROUNDING, adapted, fault, projection, trained_name
 from strop.metrics.divergence import agreement
+from strop.metrics.rewards import reward_agreement
 from strop.models.files.opening import conversion
 from strop.models.files.weight_files import stored_tensors
 
@@ -37,7 +43,7 @@ def main() -> None:
 
 @torch.no_grad()
 def look(kind: str, folder: Path, reference: ReferenceOutputs, findings: Findings) -> None:
-    """Open `folder` and compare its weights, distributions, tokens and answers."""
+    """Open `folder` and compare its weights and tokens, and its distributions and answers or rewards."""
     from transformers import AutoTokenizer
 
     findings.begin("opening the tokenizer")
@@ -46,10 +52,19 @@ def look(kind: str, folder: Path, reference: ReferenceOutputs, findings: Finding
     findings.begin("comparing tokens of texts and chats")
     _compare_tokens(tokenizer, reference, findings)
     findings.begin("opening the model")
-    model = _opened(kind, folder, findings).eval()
+    model = _opened(kind, folder, reference.rewards, findings).eval()
     findings.begin("comparing weights")
     _compare_settings(model, reference, findings)
     _compare_weights(model, _formats(folder), reference, findings)
+    if reference.rewards is None:
+        _compare_outputs(model, reference, findings)
+    else:
+        findings.begin("comparing rewards")
+        _compare_rewards(model, reference.rewards, findings)
+
+
+def _compare_outputs(model: Any, reference: ReferenceOutputs, findings: Findings) -> None:
+    """Compare distributions and answers."""
 
     def logits(ids: Sequence[int]) -> Tensor:
         return model(input_ids=torch.tensor([ids])).logits[0]
@@ -65,14 +80,32 @@ def look(kind: str, folder: Path, reference: ReferenceOutputs, findings: Finding
         findings.compare_answer(right, answer, ended, reference.ends)
 
 
-def _opened(kind: str, folder: Path, findings: Findings) -> Any:
+def _compare_rewards(model: Any, trained: ReferenceRewards, findings: Findings) -> None:
+    """Compare the rewards of conversations, two of them at once, the shorter one padded."""
+    pad = model.config.get_text_config().pad_token_id
+    if model.config.num_labels != 1 or pad != trained.pad:
+        findings.faults.append(
+            f"config.json says {model.config.num_labels} labels and the padding token {pad}; a "
+            f"reward is 1 label, and {trained.pad} ended conversations in training"
+        )
+        return
+    rewards: list[float] = []
+    for start in range(0, len(trained.texts), 2):
+        batch = [torch.tensor(text) for text in trained.texts[start : start + 2]]
+        ids = pad_sequence(batch, batch_first=True, padding_value=trained.pad)
+        ones = [torch.ones_like(text) for text in batch]
+        mask = pad_sequence(ones, batch_first=True)
+        rewards += model(input_ids=ids, attention_mask=mask).logits[:, 0].tolist()
+    findings.rewards = reward_agreement(trained.rewards, rewards, trained.pairs)
+
+
+def _opened(kind: str, folder: Path, rewards: ReferenceRewards | None, findings: Findings) -> Any:
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
     if kind == "adapter":
-        from peft import AutoPeftModelForCausalLM
-
-        return AutoPeftModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
-    from transformers import AutoModelForCausalLM
-
-    model, loaded = AutoModelForCausalLM.from_pretrained(
+        return _over_base(folder, rewards)
+    auto = AutoModelForCausalLM if rewards is None else AutoModelForSequenceClassification
+    model, loaded = auto.from_pretrained(
         folder,
         dtype=torch.float32,
         use_safetensors=True,
@@ -86,6 +119,23 @@ def _opened(kind: str, folder: Path, findings: Findings) -> Any:
         if parameter.is_floating_point():  # beside 4-bit weights transformers mixes 16 bits and 32
             parameter.data = parameter.data.float()
     return model
+
+
+def _over_base(folder: Path, rewards: ReferenceRewards | None) -> Any:
+    """Return the adapter in a folder over its base, as its model card says."""
+    from peft import AutoPeftModelForCausalLM, PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    if rewards is None:
+        return AutoPeftModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+    classifier = AutoModelForSequenceClassification.from_pretrained(
+        read_json(folder / "adapter_config.json")["base_model_name_or_path"],
+        num_labels=1,
+        dtype=torch.float32,
+        local_files_only=True,
+    )
+    classifier.config.get_text_config().pad_token_id = rewards.pad
+    return PeftModel.from_pretrained(classifier, folder)
 
 
 def _compare_tokens(tokenizer: Any, reference: ReferenceOutputs, findings: Findings) -> None:
@@ -111,6 +161,8 @@ def _compare_settings(model: Any, reference: ReferenceOutputs, findings: Finding
     for key, expected in reference.config.items():
         if key in config and not _agrees(config[key], expected):
             findings.faults.append(f"config.json says {key} {config[key]}; trained was {expected}")
+    if reference.rewards is not None:
+        return  # it generates nothing
     stops = model.generation_config.eos_token_id
     stops = stops if isinstance(stops, list) else [stops]
     if lost := sorted(set(reference.ends) - set(stops)):
@@ -137,6 +189,7 @@ def _compare_weights(
         head = heads if any(k in name for k in (".q_proj.", ".k_proj.")) else 0
         wrong = fault(name, projection(value), kind, sketches, head)
         findings.weights += 1
+        findings.coarsest = max(kind, findings.coarsest or kind, key=ROUNDING.__getitem__)
         if wrong:
             findings.faults.append(wrong)
 
@@ -148,6 +201,7 @@ def _formats(folder: Path) -> dict[str, str]:
     layout, stored = conversion(folder).layout, stored_tensors(folder)
     files = {m: n for n, m in layout.names.items()}
     files |= {m: group.files[0] for group in layout.groups for m in group.memory}
+    files |= {name: name for name in layout.unplaced}  # a classifier's head
     codes = {memory: stored[name].code for memory, name in files.items()}
     formats = {memory: {"U8": "NF4"}.get(code, code) for memory, code in codes.items()}
     for name in [name for name in formats if name.endswith("embed_tokens.weight")]:

@@ -17,6 +17,7 @@ from strop.data.rows import Row
 from strop.exporting.certify.certified import adapter_digest
 from strop.exporting.certify.prompts import prompts
 from strop.exporting.certify.reference import NEW_TOKENS, ReferenceOutputs
+from strop.exporting.certify.rewards.record import record_rewards
 from strop.exporting.gguf.architectures import GGUF_ARCHITECTURES, metadata
 from strop.exporting.gguf.channel_scaling import ChannelScaling
 from strop.exporting.weights.sketches import WeightSketch, adapted, sketch_of, trained_name
@@ -24,6 +25,7 @@ from strop.forward.base_model import base_model
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.metrics.divergence import Answer, considered
 from strop.models.assets import ModelAssets
+from strop.runs.reward_model import METHOD, RewardModel
 from strop.runs.run_data import columns_of_run, rows_of_run
 from strop.training import Run
 
@@ -64,6 +66,8 @@ TOKENIZER_STRESS_TEXTS = (
 def record_reference(run: Run, assets: ModelAssets, data: Any = None) -> ReferenceOutputs:
     """Load the trained model, base and adapter apart as in training, and record its outputs.
 
+    Of a model that rewards answers these are rewards, of others distributions and answers.
+
     Args:
         run: a finished run.
         assets: what surrounds its weights.
@@ -72,42 +76,41 @@ def record_reference(run: Run, assets: ModelAssets, data: Any = None) -> Referen
     Raises:
         DataError: `data` cannot be used.
     """
-    model, _ = run.load()
+    judge = RewardModel.of(run) if run.settings.get("method") == METHOD else None
+    model = run.load()[0] if judge is None else judge.classifier
     model.float()  # so that only the export's own rounding is seen
     tokenizer = assets.tokenizer
     source, rows = _rows(run, data)
-    texts = _texts(rows, tokenizer, model.config.get_text_config().vocab_size)
-    context_starts = [_shared(ids, texts[:i]) for i, ids in enumerate(texts)]
-    log_probs = torch.cat(
-        [
-            torch.log_softmax(_logits(model, ids)[first:-1], -1)
-            for ids, first in zip(texts, context_starts, strict=True)
-        ]
-    )
+    texts, log_probs = [], torch.empty(0)
+    if judge is None:
+        texts = _texts(rows, tokenizer, model.config.get_text_config().vocab_size)
+        log_probs = _log_probs(model, texts)
     chats = _chats(rows) if template_of(tokenizer) else []
     questions = [chat_ids(tokenizer, chat) for chat in chats]
     plain = tokenizer("a")["input_ids"]
+    unused = _STORAGE if judge is None else _STORAGE | {"tie_word_embeddings"}  # to a lost head
     sketches, scaled = _sketches(model, ChannelScaling(run.activation_stats(), assets.text_config))
     return ReferenceOutputs(
         source=source,
         texts=texts,
-        context_starts=context_starts,
+        context_starts=_context_starts(texts),
         chats=chats,
         chat_ids=questions,
         chat_texts=[chat_text(tokenizer, chat) for chat in chats],
-        answers=[_answer(model, ids, assets.ends) for ids in questions],
+        answers=[_answer(model, ids, assets.ends) for ids in questions] if judge is None else [],
         prompts=prompts(rows, tokenizer),
         tokenizer_stress_texts=[
             (text, _plain_ids(tokenizer, text)) for text in TOKENIZER_STRESS_TEXTS
         ],
         ends=assets.ends,
         day=run.record.get("day"),
-        config={k: v for k, v in assets.stated.items() if k not in _STORAGE},
+        config={k: v for k, v in assets.stated.items() if k not in unused},
         gguf=metadata(assets.text_config)
         if assets.text_config.model_type in GGUF_ARCHITECTURES
         else {},
         trained=adapter_digest(run.weights()),
         base_kind=_base_kind(run, assets),
+        rewards=None if judge is None else record_rewards(judge, rows),
         begin=plain[0] if len(plain) > 1 and plain[0] == tokenizer.bos_token_id else None,
         log_probs=log_probs,
         sketches=sketches,
@@ -155,6 +158,15 @@ def _texts(rows: Sequence[Row], tokenizer: Any, V: int) -> list[list[int]]:
     if not texts:
         raise DataError("there is no text to compare the exported model on; give rows with data=")
     return texts
+
+
+def _context_starts(texts: Sequence[Sequence[int]]) -> list[int]:
+    return [_shared(ids, texts[:i]) for i, ids in enumerate(texts)]
+
+
+def _log_probs(model: Any, texts: Sequence[Sequence[int]]) -> Tensor:
+    each = zip(texts, _context_starts(texts), strict=True)
+    return torch.cat([torch.log_softmax(_logits(model, ids)[first:-1], -1) for ids, first in each])
 
 
 def _shared(ids: Sequence[int], others: Sequence[Sequence[int]]) -> int:

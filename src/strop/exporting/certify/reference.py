@@ -12,6 +12,7 @@ from torch import Tensor
 
 from strop.core.files import write_json
 from strop.exporting.certify.prompt import Prompt
+from strop.exporting.certify.rewards.limits import ReferenceRewards
 from strop.exporting.weights.sketches import WeightSketch, read_sketches
 from strop.metrics.divergence import Agreement, Answer, Considered
 
@@ -59,6 +60,8 @@ class ReferenceOutputs:
     """Sketch of every weight."""
     scaled: dict[str, WeightSketch]
     """Sketch of every weight that `strop.exporting.gguf.channel_scaling` scales, once scaled."""
+    rewards: ReferenceRewards | None = None
+    """Rewards of conversations, where the model rewards answers; texts and answers are then none."""
     day: str | None = None
     """The day that the chat template writes as today's; None for the real one."""
     base: str = ""
@@ -72,8 +75,10 @@ class ReferenceOutputs:
         plain = {
             field.name: getattr(self, field.name)
             for field in dataclasses.fields(self)
-            if field.name not in ("log_probs", "sketches", "scaled", "answers", "prompts", "bases")
+            if field.name
+            not in ("log_probs", "sketches", "scaled", "answers", "prompts", "bases", "rewards")
         }
+        plain["rewards"] = None if self.rewards is None else dataclasses.asdict(self.rewards)
         plain["prompts"] = [dataclasses.asdict(prompt) for prompt in self.prompts]
         plain["answers"] = [
             {"ids": a.ids, "ended": a.ended, "sizes": [len(step) for step in a.steps]}
@@ -105,6 +110,8 @@ class ReferenceOutputs:
             for a in plain["answers"]
         ]
         plain["prompts"] = [Prompt(**prompt) for prompt in plain["prompts"]]
+        if plain["rewards"] is not None:
+            plain["rewards"] = ReferenceRewards.of(plain["rewards"])
         plain["tokenizer_stress_texts"] = [
             (text, ids) for text, ids in plain["tokenizer_stress_texts"]
         ]

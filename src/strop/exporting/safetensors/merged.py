@@ -1,5 +1,6 @@
 """Writes a run as a plain model folder: base and adapter joined, tokenizer and template complete."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,11 @@ class Merged:
     """A model folder that is to be written."""
 
     def __init__(
-        self, weights: TunedWeights, assets: ModelAssets, dtype: torch.dtype | None
+        self,
+        weights: TunedWeights,
+        assets: ModelAssets,
+        dtype: torch.dtype | None,
+        changes: Mapping[str, Any] | None = None,
     ) -> None:
         """List the tensors of the folder.
 
@@ -24,8 +29,9 @@ class Merged:
             weights: of the tuned model.
             assets: what surrounds them.
             dtype: of the floating-point tensors; None stores each as the base does.
+            changes: entries of config.json that are not the base's.
         """
-        self.weights, self.assets = weights, assets
+        self.weights, self.assets, self.changes = weights, assets, changes
         self.names = FileNames(weights)
         self.entries = [*self.names.entries(dtype)]
 
@@ -58,4 +64,4 @@ class Merged:
             written(sizes[name])
 
         write_shards(folder, shards(self.entries), blocks)
-        self.assets.save(folder, self._widest)
+        self.assets.save(folder, self._widest, self.changes)

@@ -166,7 +166,7 @@ class TunedWeights(BaseWeights):
         self.updates = dict(updates(modules, self.adapter_config, base))
         changed = {*self.updates, *self.replaced}
         tied = {*base.layout.tied, *base.layout.tied.values()} & set(self.updates)
-        if absent := sorted((changed - set(base.names)) | tied):
+        if absent := sorted((changed - set(self.names)) | tied):
             raise DataError(
                 f"the adapter in {adapter} changes {absent[0]}, {_lack(absent[0], base)} "
                 f"({len(absent)} of {len(changed)} such)"

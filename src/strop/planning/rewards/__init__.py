@@ -69,8 +69,8 @@ def check_writes(run: Path, method: str | None) -> None:
     if method == "reward":
         raise UnsupportedError(
             f"{run} learned to reward answers and writes none: train with it (strop train PROMPTS "
-            f"--reward {run}), score a file (strop predict {run} FILE --out OUT); PEFT "
-            f"opens {run / 'adapter'} on AutoModelForSequenceClassification"
+            f"--reward {run}), score a file (strop predict {run} FILE --out OUT), or export it for "
+            f"transformers or PEFT (strop export {run} --to merged, or adapter)"
         )
 
 
