@@ -33,8 +33,8 @@ def epochs(task: Task) -> Choice:
     Grids of rates and passes over 150 rows of three kinds (docs/planning.md) were best where the rates
     of all steps add up to about 0.02: 3 passes in batches of 8 come near, 5 in batches of 4 are three
     times as much. 1,140 headlines of three classes: one epoch 73 % of 300 right, three 91 %, the same
-    otherwise. Unsloth's guide says 1 to 3. Pairs teach less and are passed over twice below 1,000, else once.
-    Texts repeated up to 4 times teach nearly as much as new ones (Muennighoff et al. 2023,
+    otherwise. Unsloth's guide says 1 to 3. Pairs teach less and are passed over twice below 1,000, else
+    once. Texts repeated up to 4 times teach nearly as much as new ones (Muennighoff et al. 2023,
     arXiv:2305.16264): 4 below 200 blocks, 2 below 2,000.
     """
     tables = dict.fromkeys(IMITATING, EPOCHS) | dict.fromkeys(PAIRS, PAIR_EPOCHS)
