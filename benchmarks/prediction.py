@@ -3,7 +3,8 @@
 Run as `python benchmarks/prediction.py [--minutes 8] [CASE ...]`; writes
 `benchmarks/results/cpu/prediction.json` after each case and goes on where it stopped. Each case is
 `strop.train` in a fresh process; predicted is what its plan says before the first step, measured the
-most resident memory as the operating system counts it and the seconds of the steps.
+most resident memory as the operating system counts it and the seconds of the steps, of which only the
+last writes a checkpoint.
 """
 
 import argparse
@@ -88,7 +89,9 @@ def train(case: dict[str, Any]) -> dict[str, Any]:
     """Train in this process and return what was predicted and measured."""
     with tempfile.TemporaryDirectory() as scratch:
         data = rows(case)
-        run = strop.train(data, out=Path(scratch) / "run", held_out=0, **case)
+        run = strop.train(
+            data, out=Path(scratch) / "run", held_out=0, save_every=case["max_steps"], **case
+        )
         record, log = run.record, run.log
     times = [line["seconds"] for line in log if "loss" in line]
     steps = [b - a for a, b in itertools.pairwise(times)]

@@ -1,7 +1,8 @@
-"""Settings of a run's evaluations: what is measured, which is the best, when the run stops."""
+"""Settings of a run's evaluations and checkpoints: what is measured, when, which is the best."""
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,11 @@ def best_model(settings: "Settings") -> BestModel | None:
     if not load and metric is None and patience is None:
         return None
     return BestModel(_plain(metric or "loss"), patience)
+
+
+def checkpoint_interval(settings: "Settings", steps: int) -> int:
+    """Return the steps between checkpoints of a run of so many: about a tenth of them, unless set."""
+    return settings.save_every or max(1, math.ceil(steps / 10))
 
 
 def metric_names(settings: "Settings") -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from strop.forward.gradient_noise import GradientNoise
 from strop.models.lora import full_weights
 from strop.models.precision import computes_in
 from strop.planning import trainer_arguments
+from strop.planning.evaluations import checkpoint_interval
 from strop.planning.problems.optimizers import MUON
 from strop.planning.rewards import REINFORCED
 from strop.planning.settings import Settings
@@ -220,7 +221,7 @@ def arguments(
         "bf16": computes_in(model) == torch.bfloat16,
         "fp16": computes_in(model) == torch.float16,
         "use_cpu": model.device.type == "cpu",
-        "save_steps": settings.save_every or max(1, math.ceil(total / 10)),
+        "save_steps": checkpoint_interval(settings, total),
         # Steps rather than epochs: then a loss is measured before the checkpoint of its step is
         # saved, and the random state that a resume restores is the one after it.
         "eval_strategy": "steps" if evaluate else "no",

@@ -9,6 +9,7 @@ from typing import Any
 from strop.core.errors import ConfigError, spelt
 from strop.core.progress import duration
 from strop.core.units import time_in_seconds
+from strop.planning.evaluations import checkpoint_interval
 from strop.planning.forecast.devices import Device
 from strop.planning.forecast.speed import Speed, speed
 from strop.planning.forecast.work import MicroBatch, Work
@@ -38,7 +39,7 @@ class Forecast:
     evaluation_seconds: float
     """Of all evaluations together."""
     seconds: float
-    """Of training, evaluations included."""
+    """Of training, evaluations and checkpoints included."""
     seconds_low: float
     seconds_high: float
     estimate: bool
@@ -78,7 +79,8 @@ def forecast(
     steps = settings.max_steps or math.ceil(settings.epochs * per_epoch)
     times = 1 + math.ceil(steps / (settings.eval_every or per_epoch))
     measured = times * _evaluation_seconds(pace, work, rows.held_out, settings, plan)
-    total = step * steps + measured
+    saved = math.ceil(steps / checkpoint_interval(settings, steps)) * pace.checkpoint(work)
+    total = step * steps + measured + saved
     peak = plan.peak
     return Forecast(
         peak=peak,

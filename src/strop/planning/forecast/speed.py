@@ -35,6 +35,8 @@ QUIET = 0.1
 """Share of the processor that others may take while it is timed; with more, it is timed again."""
 STEP = 0.02
 """Seconds of a step that neither model nor optimizer takes: the trainer's."""
+SAVE, SAVED_WEIGHT = 0.1, 3e-8
+"""Seconds of a checkpoint, and of each trained weight in it: itself and AdamW's two means, hashed."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,6 +67,10 @@ class Speed:
     def optimizer(self, work: Work) -> float:
         """Return the seconds of a step beside its micro-batches."""
         return STEP + self.weight * work.adapter * work.blocks
+
+    def checkpoint(self, work: Work) -> float:
+        """Return the seconds of writing a checkpoint."""
+        return SAVE + SAVED_WEIGHT * work.adapter * work.blocks
 
 
 def speed(model: Any, device: Device) -> Speed:
