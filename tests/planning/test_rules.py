@@ -112,6 +112,8 @@ def test_the_best_evaluation_is_kept_where_held_out_rows_tell_it():
     assert kept(HEADLINES) == (False, None)  # 60 labels of three tokens
     assert kept(LINES, held_out=7) == kept(LINES, held_out=0) == (False, None)
     assert kept(LINES, explicit={"epochs": 1.0}) == (False, None)  # no row is seen twice
+    pairs = {"explicit": {"method": "dpo"}, "method": "dpo"}
+    assert (kept(LINES, held_out=20, **pairs), kept(LINES, **pairs)) == ((True, 1), (False, None))
     assert kept(LINES, explicit={"method": "grpo", "reward": "number"}, method="grpo")[0] is False
 
 

@@ -21,8 +21,8 @@ LARGE, LARGE_STEPS = 32, 1000
 """Rows of a step in runs that have so many of them."""
 EVALUATIONS = 4
 """Of a run of one epoch."""
-TELLING = 200
-"""Held-out tokens of answers that tell one epoch from the next."""
+TELLING, TELLING_PAIRS = 200, 20
+"""Held-out tokens of answers, and held-out pairs, that tell one epoch from the next."""
 LONG = 100
 """Steps from which a run of one epoch is evaluated before its end."""
 
@@ -88,7 +88,7 @@ def evaluation_interval(task: Task, *, steps: int, per_epoch: int) -> Choice:
 
 
 def keep_best(task: Task, passes: float) -> Choice:
-    """Return whether the adapter is that of the best evaluation: yes, where 200 held-out tokens tell it.
+    """Return whether the adapter is of the best evaluation: where 200 held-out tokens or 20 pairs tell it.
 
     The held-out loss of few rows falls for one to four epochs and then rises; how soon, nobody knows
     before. Between two epochs the loss of a token changes by about 0.7 nat, so the mean of 200 is known
@@ -97,7 +97,7 @@ def keep_best(task: Task, passes: float) -> Choice:
     best.
     """
     tokens = task.held_out * task.supervised_tokens // max(1, task.rows)
-    telling = (task.method in PAIRS and task.held_out >= TELLING // 10) or tokens >= TELLING
+    telling = task.held_out >= TELLING_PAIRS if task.method in PAIRS else tokens >= TELLING
     value = passes > 1 and telling and task.method in (*IMITATING, *PAIRS)
     if value:
         reason = f"rows learned by heart are seen on the {task.held_out:,} held-out rows"
@@ -106,7 +106,12 @@ def keep_best(task: Task, passes: float) -> Choice:
     elif passes <= 1:
         reason = "rows that are seen once are not learned by heart"
     elif not telling:
-        reason = f"about {tokens:,} held-out tokens of answers do not tell the best"
+        few = (
+            f"{task.held_out:,} pairs"
+            if task.method in PAIRS
+            else f"about {tokens:,} tokens of answers"
+        )
+        reason = f"{few} held out do not tell the best"
     else:
         reason = f"the loss of {task.method} does not tell the best"
     return Choice("load_best_model_at_end", value, reason, "held_out, more epochs")
