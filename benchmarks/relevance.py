@@ -35,7 +35,7 @@ from strop.retrieval.relevance import (
     WORDS_ALONE,
     coverages,
     relevances,
-)  # fmt: skip
+)
 
 INDEXES = {1: 30, 2: 12, 5: 6, 20: 2, 48: 1}
 """Articles of an index, and how many such indexes are asked."""

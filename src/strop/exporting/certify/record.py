@@ -81,10 +81,11 @@ def record_reference(run: Run, assets: ModelAssets, data: Any = None) -> Referen
     model.float()  # so that only the export's own rounding is seen
     tokenizer = assets.tokenizer
     source, rows = _rows(run, data)
-    texts, log_probs = [], torch.empty(0)
+    texts, context_starts, log_probs = [], [], torch.empty(0)
     if judge is None:
         texts = _texts(rows, tokenizer, model.config.get_text_config().vocab_size)
-        log_probs = _log_probs(model, texts)
+        context_starts = [_shared(ids, texts[:i]) for i, ids in enumerate(texts)]
+        log_probs = _log_probs(model, texts, context_starts)
     chats = _chats(rows) if template_of(tokenizer) else []
     questions = [chat_ids(tokenizer, chat) for chat in chats]
     plain = tokenizer("a")["input_ids"]
@@ -93,7 +94,7 @@ def record_reference(run: Run, assets: ModelAssets, data: Any = None) -> Referen
     return ReferenceOutputs(
         source=source,
         texts=texts,
-        context_starts=_context_starts(texts),
+        context_starts=context_starts,
         chats=chats,
         chat_ids=questions,
         chat_texts=[chat_text(tokenizer, chat) for chat in chats],
@@ -160,12 +161,8 @@ def _texts(rows: Sequence[Row], tokenizer: Any, V: int) -> list[list[int]]:
     return texts
 
 
-def _context_starts(texts: Sequence[Sequence[int]]) -> list[int]:
-    return [_shared(ids, texts[:i]) for i, ids in enumerate(texts)]
-
-
-def _log_probs(model: Any, texts: Sequence[Sequence[int]]) -> Tensor:
-    each = zip(texts, _context_starts(texts), strict=True)
+def _log_probs(model: Any, texts: Sequence[Sequence[int]], starts: Sequence[int]) -> Tensor:
+    each = zip(texts, starts, strict=True)
     return torch.cat([torch.log_softmax(_logits(model, ids)[first:-1], -1) for ids, first in each])
 
 
