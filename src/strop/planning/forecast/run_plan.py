@@ -14,7 +14,7 @@ from strop.planning.forecast.forecast import Forecast, epochs_within, forecast
 from strop.planning.machine import FreeMemory, free_memory
 from strop.planning.plan import MemoryNow, Rows, StepPlan, plan_step
 from strop.planning.problems.methods import IMITATING
-from strop.planning.rules import Choice, Task, choose
+from strop.planning.rules import BY_HAND, Choice, Task, choose
 from strop.planning.settings import Settings
 
 PREDICTED = (*IMITATING, "dpo", "ipo")
@@ -198,7 +198,7 @@ def _of_the_step(
     fits = f"the fastest that fits into {format_size(step.free)}"
     by_hand = settings.activations != "auto"
     yield Choice(
-        "activations", step.activations, "set by hand" if by_hand else fits, "--memory, longer rows"
+        "activations", step.activations, BY_HAND if by_hand else fits, "--memory, longer rows"
     )
     budget = step.micro_batch_tokens
     yield Choice(
