@@ -71,8 +71,19 @@ class Head:
         dtype = torch.promote_types(
             torch.float32, torch.promote_types(hidden.dtype, self.weight.dtype)
         )
-        mean = hidden.to(dtype) @ self.weight.mean(0, dtype=dtype)
+        mean = hidden.to(dtype) @ _mean_row(self.weight, dtype)
         return mean if self.bias is None else mean + self.bias.mean(dtype=dtype)
+
+
+def _mean_row(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the mean of the rows [D] of a weight [V, D]; PyTorch's own widens all of it at once."""
+    rows = max(1, _SLICE // weight.shape[1])
+    sums = [part.sum(0, dtype=dtype) for part in weight.split(rows)]
+    return torch.stack(sums).sum(0) / len(weight)
+
+
+_SLICE = 2_000_000
+"""Numbers of a weight that are widened at once; they should stay in the cache."""
 
 
 def _weight(layer: Any) -> Tensor | None:
