@@ -74,3 +74,19 @@ def test_the_files_are_not_held_beside_the_model(tmp_path):
     peak, held = map(int, subprocess.check_output(command, text=True).split())
     assert held > 100e6
     assert peak < 1.5 * held  # 3 times with the mapped files, which are twice as large
+
+
+def test_a_large_embedding_is_read_in_blocks(tmp_path):
+    sizes = {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 1}
+    config = transformers.LlamaConfig(**COMMON | sizes | {"vocab_size": 200_003})
+    folder = save_random(config, tmp_path / "model")
+    command = [sys.executable, "-c", BYTES, str(folder)]
+    peak, held = map(int, subprocess.check_output(command, text=True).split())
+    assert held > 100e6
+    assert peak < 1.8 * held  # 4 times with whole tensors: each twice in float32, and one in bfloat16
+    model = open_folder(folder, read_config(folder), torch.bfloat16)
+    other = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+    for (key, ours), (_, theirs) in zip(
+        model.named_parameters(), other.named_parameters(), strict=True
+    ):
+        assert torch.equal(ours, theirs), key
