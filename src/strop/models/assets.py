@@ -1,7 +1,6 @@
 """Everything of a model but its weights: configuration, generation settings, tokenizer."""
 
 import copy
-import dataclasses
 import json
 import shutil
 from collections.abc import Mapping
@@ -25,6 +24,8 @@ CONFIG, GENERATION, RESOLVED = "config.json", "generation_config.json", "resolve
 """Files of written assets; the last has every setting, those too that transformers leaves unsaid."""
 
 
+_ADDED = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
+"""What tokenizer.json says of an added token."""
 _SIDES = ("padding_side", "truncation_side")
 _PROBES = (
     "  two spaces, a tab\tand\n\nlines\r\n",
@@ -120,10 +121,16 @@ class ModelAssets:
                 "config": _settings(self.config),
                 "text_config": None if text is self.config else _settings(text),
                 "generation_config": json.loads(every),
-                "added_tokens": _read(scratch / "tokenizer.json")["added_tokens"],
+                "added_tokens": _added_tokens(self.tokenizer),
                 "tensors": conversion(self.folder).layout.plain(),
             }
             write_json(scratch / RESOLVED, settings)
+
+
+def _added_tokens(tokenizer: Any) -> list[dict[str, Any]]:
+    """Return what tokenizer.json says of added tokens; with it, its megabytes need not be parsed."""
+    added = sorted(tokenizer.added_tokens_decoder.items())
+    return [{"id": i} | {fact: getattr(token, fact) for fact in _ADDED} for i, token in added]
 
 
 def load_assets(name: str | Path, saved: Path | None = None) -> ModelAssets:
@@ -143,11 +150,7 @@ def load_assets(name: str | Path, saved: Path | None = None) -> ModelAssets:
     folder = resolve(name)
     from transformers import GenerationConfig
 
-    config = read_config(folder)
-    if hasattr(config, "quantization_config"):
-        del (
-            config.quantization_config
-        )  # it says how weights are stored, which are no part of the assets
+    config = _config(folder)
     if (folder / GENERATION).is_file():
         generation = read_generation(folder)
     else:
@@ -166,13 +169,21 @@ def trained_assets(name: str | Path, model: Any, tokenizer: Any) -> ModelAssets:
         model: as it is trained; its generation settings count, not those of `name`.
         tokenizer: it is trained with, not that of `name`.
     """
-    assets = load_assets(name)
-    assets.config.pad_token_id = tokenizer.pad_token_id
-    settings = copy.deepcopy(model.generation_config)
-    for name in _SIDES:  # set after loading, transformers would not save them
-        if getattr(tokenizer, name) != getattr(type(tokenizer), name):
-            tokenizer.init_kwargs[name] = getattr(tokenizer, name)
-    return dataclasses.replace(assets, generation_config=settings, tokenizer=tokenizer)
+    folder = resolve(name)
+    config = _config(folder)
+    config.pad_token_id = tokenizer.pad_token_id
+    for side in _SIDES:  # set after loading, transformers would not save them
+        if getattr(tokenizer, side) != getattr(type(tokenizer), side):
+            tokenizer.init_kwargs[side] = getattr(tokenizer, side)
+    return ModelAssets(folder, config, copy.deepcopy(model.generation_config), tokenizer)
+
+
+def _config(folder: Path) -> Any:
+    """Return the configuration without how weights are stored, which are no part of the assets."""
+    config = read_config(folder)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    return config
 
 
 def saved_tokenizer_identity(assets: ModelAssets, folder: Path) -> str:
