@@ -13,6 +13,7 @@ import strop
 from strop.actions.plan import plan
 from strop.cli.commands.plan import show
 from strop.core.errors import ConfigError, UnsupportedError
+from strop.core.files import read_cached, write_cached
 from strop.core.units import size_in_bytes, time_in_seconds
 from strop.planning.forecast.devices import device_of
 from strop.planning.forecast.speed import ERROR, speed
@@ -196,3 +197,14 @@ def test_what_other_processes_disturbed_is_timed_again(llama, monkeypatch, tmp_p
     monkeypatch.setattr("strop.planning.forecast.speed.QUIET", 1.0)
     speed(llama, device_of("cpu"))
     assert list(tmp_path.glob("step_times/*.json"))
+
+
+def test_a_machine_that_became_slower_is_predicted_slower(llama, monkeypatch, tmp_path):
+    monkeypatch.setenv("STROP_CACHE", str(tmp_path))
+    monkeypatch.setattr("strop.planning.forecast.speed.QUIET", 1.0)
+    now = speed(llama, device_of("cpu"))
+    (file,) = tmp_path.glob("step_times/*.json")
+    numbers = read_cached(file)
+    write_cached(file, numbers | {"product": numbers["product"] / 100})
+    slower = speed(llama, device_of("cpu"))
+    assert slower.flop > 10 * now.flop

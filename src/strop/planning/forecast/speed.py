@@ -3,8 +3,9 @@
     seconds = a L + F / s    for L blocks and F operations
 
 Two micro-batches of a few of the model's blocks give a and s. They are cached per model, number
-format, processor, threads and versions. A machine that is not here gets s as a
-share of its maker's number, which is an estimate and is called one.
+format, processor, threads and versions, with the seconds of a fixed product; what that product takes
+now tells how much faster or slower the machine has become. A machine that is not here gets s as a share
+of its maker's number, which is an estimate and is called one.
 """
 
 import dataclasses
@@ -24,9 +25,10 @@ from strop.core.system.processes import seconds_of_others
 from strop.models.dtype import SIZES, sizes_of
 from strop.models.precision import bits_of, computes_in
 from strop.planning.forecast.devices import Device
+from strop.planning.forecast.pace import product_seconds
 from strop.planning.forecast.work import MicroBatch, Work
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 UTILISATION = (0.2, 0.35, 0.6)
 """Share of a card's number that training reaches: least, likely, most."""
 ERROR = 0.15
@@ -83,11 +85,12 @@ def speed(model: Any, device: Device) -> Speed:
     few, many = (
         work.training(_four_rows(tokens), recomputed=False) for tokens in numbers["tokens"]
     )
-    short, long = (statistics.median(seconds) for seconds in numbers["seconds"])
+    pace = numbers["pace"]
+    short, long = (pace * statistics.median(seconds) for seconds in numbers["seconds"])
     flop = max((long - short) / (many - few), long / many / 4)
     block = max(0.0, (long - flop * many) / work.blocks)
     undisturbed = 1 - min(numbers["others"], 0.7) if numbers["others"] > QUIET else 1.0
-    optimizer = numbers["optimizer"] / numbers["trained"]
+    optimizer = pace * numbers["optimizer"] / numbers["trained"]
     return Speed(block, flop, optimizer, (1 - ERROR) * undisturbed, 1 + ERROR, False)
 
 
@@ -97,10 +100,10 @@ def _four_rows(tokens: int) -> MicroBatch:
 
 
 def _timed(model: Any) -> dict[str, Any]:
-    """Return what `micro_batch_seconds` returns, from the cache or timed now, and `others`.
+    """Return what `micro_batch_seconds` returns, from the cache or timed now, `pace` and `others`.
 
-    `others` is the share of the processor that other processes took meanwhile; what they disturbed is
-    not cached.
+    `pace` is by how much a product takes longer now than when the numbers were timed; `others` the share
+    of the processor that other processes took meanwhile; what they disturbed is not cached.
     """
     config, bits, dtype = model.config.get_text_config(), bits_of(model), computes_in(model)
     machine = versions.processor(), torch.get_num_threads(), native.at_hand()
@@ -110,13 +113,14 @@ def _timed(model: Any) -> dict[str, Any]:
     file = env.cache_folder() / "step_times" / f"{name}.json"
     cached = read_cached(file)
     if isinstance(cached, dict) and set(cached.get("sizes", ())) == set(SIZES):
-        return cached
+        return cached | {"pace": product_seconds(dtype) / cached["product"]}
     from strop.models.timed_step import micro_batch_seconds  # with it come TRL and PEFT
 
     began, others = time.perf_counter(), seconds_of_others()
     numbers = micro_batch_seconds(config, bits, dtype)
     spent = (time.perf_counter() - began) * (os.cpu_count() or 1)
     numbers["others"] = max(0.0, seconds_of_others() - others) / spent
+    numbers["product"] = product_seconds(dtype)
     if numbers["others"] <= QUIET:
         write_cached(file, numbers)
-    return numbers
+    return numbers | {"pace": 1.0}
