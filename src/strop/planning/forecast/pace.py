@@ -21,7 +21,10 @@ ROUNDS, FEWEST, SECONDS = 15, 3, 0.4
 def product_seconds(dtype: torch.dtype) -> float:
     """Return the seconds of a product of 768 x 576 and 576 x 1536 numbers, the median of its rounds."""
     with torch.inference_mode():
-        rows, weights = torch.ones(TOKENS, WIDTH, dtype=dtype), torch.ones(WIDTH, INNER, dtype=dtype)
+        rows, weights = (
+            torch.ones(TOKENS, WIDTH, dtype=dtype),
+            torch.ones(WIDTH, INNER, dtype=dtype),
+        )
         rows @ weights  # compiled here
         rounds: list[float] = []
         end = time.perf_counter() + SECONDS
