@@ -14,6 +14,7 @@ import torch
 from strop.core.digest import changed_file
 from strop.core.errors import ConfigError, DataError
 from strop.core.files import read_json, reading, write_json, written_whole
+from strop.core.system.heap import return_free_memory
 from strop.models.files.layout import Layout, from_plain
 from strop.models.files.opening import conversion, read_config, read_generation, read_tokenizer
 from strop.models.identity import tokenizer_identity
@@ -86,8 +87,7 @@ class ModelAssets:
     def save_tokenizer(self, folder: Path) -> None:
         """Write the tokenizer with its chat template, and how to generate, into `folder`."""
         if self.saved_in is not None:
-            others = shutil.ignore_patterns(CONFIG, RESOLVED)
-            shutil.copytree(self.saved_in, folder, ignore=others, dirs_exist_ok=True)
+            copy_tokenizer(self.saved_in, folder)
             return
         # save_pretrained refuses settings of sampling beside do_sample=False, which many models have
         self.generation_config.to_json_file(folder / GENERATION, keys_to_pop=["compile_config"])
@@ -186,6 +186,12 @@ def _config(folder: Path) -> Any:
     return config
 
 
+def copy_tokenizer(saved: Path, folder: Path) -> None:
+    """Copy the tokenizer that `ModelAssets.write` wrote, and how to generate, without opening it."""
+    others = shutil.ignore_patterns(CONFIG, RESOLVED)
+    shutil.copytree(saved, folder, ignore=others, dirs_exist_ok=True)
+
+
 def saved_tokenizer_identity(assets: ModelAssets, folder: Path) -> str:
     """Return the identity of the tokenizer that `ModelAssets.write` wrote into `folder`.
 
@@ -248,6 +254,7 @@ def _opened(saved: Path, folder: Path) -> ModelAssets:
         generation = SimpleNamespace(**settings["generation_config"])
         tensors = settings.get("tensors")
         layout = None if tensors is None else from_plain(tensors)
+    return_free_memory()
     return ModelAssets(folder, config, generation, tokenizer, saved, layout)
 
 

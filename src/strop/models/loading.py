@@ -10,6 +10,7 @@ import torch
 from strop.core.errors import UnsupportedError
 from strop.core.files import expanded
 from strop.core.progress import Progress, silent
+from strop.core.system.heap import return_free_memory
 from strop.models import gguf
 from strop.models.dtype import default_device
 from strop.models.files.opening import open_folder, read_tokenizer
@@ -59,6 +60,7 @@ def load(
     tokenizer = read_tokenizer(folder)
     model = opened(folder, bits, dtype, progress)
     settle(model, tokenizer)
+    return_free_memory()  # of dictionaries of the vocabulary
     return model.to(default_device()).eval(), tokenizer
 
 

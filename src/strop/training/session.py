@@ -30,7 +30,7 @@ from strop.training.callbacks.shown import ProgressBar, StepLines, StepProgress
 from strop.training.dataset import TrainingData
 from strop.training.eval_metrics import EvalMetrics
 from strop.training.interrupt import Interrupt
-from strop.training.loaded_model import fresh, resumed, save_start
+from strop.training.loaded_model import fresh, resumed, save_start, save_tokenizer
 from strop.training.opening import OpenRun
 from strop.training.probe.race import planned_probe, probe
 from strop.training.record import (
@@ -266,7 +266,7 @@ class Session:
         if finished:
             with written_whole(run.adapter_folder) as path:
                 trainer.save_model(str(path))
-                run.assets().save_tokenizer(path)
+                save_tokenizer(run, path)
             save_activation_stats(run, self.model, self._data.texts)
             self._record_end(
                 state.global_step,

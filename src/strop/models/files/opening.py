@@ -11,6 +11,7 @@ import torch
 from strop.core.errors import DataError
 from strop.core.files import reading
 from strop.core.quiet import quiet
+from strop.core.system.heap import return_free_memory
 from strop.models.files.cast_on_read import is_cast, open_cast
 from strop.models.files.layout import Conversion, Layout, faults_of_config
 from strop.models.files.weight_files import StoredTensor, check_no_adapter, stored_tensors
@@ -76,6 +77,8 @@ def _drop_kernels(folder: Path, config: Any) -> None:
 def read_tokenizer(folder: Path) -> Any:
     """Return the tokenizer in a folder, made by transformers; no code that lies there runs.
 
+    What was taken to read it is given back: 0.30 GB beside 0.07 GB for a vocabulary of 262,144 tokens.
+
     Raises:
         DataError: a file of it is damaged, or holds what its library does not take.
     """
@@ -84,7 +87,7 @@ def read_tokenizer(folder: Path) -> Any:
 
     try:
         with reading(f"the tokenizer in {folder}", "copy its files again"):
-            return AutoTokenizer.from_pretrained(
+            tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
     except DataError:  # look for the file at fault
@@ -94,6 +97,8 @@ def read_tokenizer(folder: Path) -> Any:
             with reading(file):
                 Tokenizer.from_file(str(file))
         raise
+    return_free_memory()
+    return tokenizer
 
 
 def read_generation(folder: Path) -> Any:
