@@ -66,13 +66,19 @@ def test_the_rate_is_rescaled_by_batch_alpha_steps_and_method():
     assert value(steps=50) == pytest.approx(1.5 * value(), rel=0.05)
 
 
-def test_a_method_that_does_not_imitate_keeps_its_usual_rate():
-    assert rate.method_rate(1e-5, "dpo", 32).value == 1e-5
-    assert rate.method_rate(1e-5, "dpo", 64).value == 5e-6
+def test_a_method_that_does_not_imitate_keeps_its_usual_rate_in_long_runs():
+    def value(method="dpo", steps=1000, alpha=32):
+        return rate.method_rate(1e-5, method, steps=steps, alpha=alpha).value
+
+    assert value() == value(steps=400) == 1e-5
+    assert value(alpha=64) == 5e-6
+    assert value(steps=40) == 1e-4
+    assert value(steps=4) == 3e-4
+    assert value(method="grpo", steps=4) == 1e-5
+    assert rate.method_rate(8e-4, "kto", steps=4, alpha=32).value == 8e-4
     settings = Settings(method="dpo", learning_rate=1e-5)
-    assert (
-        choose(settings, {}, dataclasses.replace(HEADLINES, method="dpo"))[0].learning_rate == 1e-5
-    )
+    many = dataclasses.replace(HEADLINES, method="dpo", rows=8_000)
+    assert choose(settings, {}, many)[0].learning_rate == 1e-5
 
 
 def test_steps_of_drawn_answers_count_the_answers_and_not_the_prompts():
