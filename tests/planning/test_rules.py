@@ -63,7 +63,20 @@ def test_the_rate_is_rescaled_by_batch_alpha_steps_and_method():
 
     assert value(batch=32) / value(batch=8) == pytest.approx(2, rel=0.05)  # rates have two digits
     assert value(alpha=64) == pytest.approx(value() / 2, rel=0.05)
-    assert value(steps=50) == pytest.approx(1.5 * value(), rel=0.05)
+    assert value(steps=75) == value(steps=5) == pytest.approx(1.5 * value(), rel=0.05)
+    assert value(steps=90) == pytest.approx(1.25 * value(), rel=0.05)
+    assert value(steps=113) == value()
+
+
+def test_answers_that_repeat_one_another_are_learned_longer():
+    def settings(rows, repeated):
+        return chosen(LINES, rows=rows, repeated=repeated)
+
+    free, form = settings(150, 0.1), settings(150, 0.8)
+    assert (free.epochs, form.epochs) == (3, 4)
+    assert form.learning_rate == pytest.approx(2 * free.learning_rate, rel=0.05)
+    assert settings(1_000, 0.8).epochs == settings(1_000, 0.1).epochs == 3
+    assert settings(5_000, 0.8).learning_rate == settings(5_000, 0.1).learning_rate
 
 
 def test_a_method_that_does_not_imitate_keeps_its_usual_rate_in_long_runs():
@@ -114,12 +127,12 @@ LINES = dataclasses.replace(HEADLINES, rows=142, held_out=8, supervised_tokens=4
 
 
 def test_the_best_evaluation_is_kept_where_held_out_rows_tell_it():
-    assert kept(LINES) == (True, 1)
+    assert kept(LINES) == (True, 2)
     assert kept(HEADLINES) == (False, None)  # 60 labels of three tokens
     assert kept(LINES, held_out=7) == kept(LINES, held_out=0) == (False, None)
     assert kept(LINES, explicit={"epochs": 1.0}) == (False, None)  # no row is seen twice
     pairs = {"explicit": {"method": "dpo"}, "method": "dpo"}
-    assert (kept(LINES, held_out=20, **pairs), kept(LINES, **pairs)) == ((True, 1), (False, None))
+    assert (kept(LINES, held_out=20, **pairs), kept(LINES, **pairs)) == ((True, 2), (False, None))
     assert kept(LINES, explicit={"method": "grpo", "reward": "number"}, method="grpo")[0] is False
 
 
@@ -128,7 +141,7 @@ def test_a_run_of_a_set_length_goes_on_to_its_end():
     assert kept(LINES, explicit={"load_best_model_at_end": True}) == (True, None)
     assert kept(LINES, explicit={"load_best_model_at_end": False}) == (False, None)
     assert kept(LINES, explicit={"early_stopping_patience": 3}) == (True, 3)
-    assert kept(LINES, explicit={"eval_every": 6}) == (True, 3)  # 18 steps are an epoch
+    assert kept(LINES, explicit={"eval_every": 6}) == (True, 6)  # 18 steps are an epoch
     given = {"trainer": {"load_best_model_at_end": True}}
     settings = chosen(LINES, explicit=given)
     assert (settings.load_best_model_at_end, settings.early_stopping_patience) == (True, None)

@@ -141,7 +141,7 @@ class Settings(Config):
     metric_for_best_model: str | None = None
     """What tells the best evaluation: eval_loss, or a measure as accuracy, which is then measured."""
     early_stopping_patience: int | None = None
-    """Evaluations without a better one after which it stops; by itself those of an epoch."""
+    """Evaluations without a better one after which it stops; by itself those of two epochs."""
     report_to: str | list[str] | None = None
     """Trackers that get what log.jsonl gets, as tensorboard,trackio; without it none, nothing is sent."""
     bits: Literal[4, 16, 32] = 4

@@ -15,6 +15,7 @@ from strop.data import Example, Fit, Piece, Row, Supervision, encode_all, show
 from strop.data.checking.checker import content_findings
 from strop.data.encoding.parts import LEFT_OUT
 from strop.data.reading.blend import format_parts
+from strop.data.repetition import repeated_share
 from strop.planning.plan import Rows
 from strop.planning.settings import Settings
 from strop.runs.run_data import SplitRows
@@ -193,9 +194,11 @@ def encode(
         list(itertools.chain.from_iterable(part))
         for part in (fitted[: len(train)], fitted[len(train) :])
     )
+    answers = [[label for label in e.labels if label != IGNORE_INDEX] for e in first]
     facts = row_facts(rows, whole, _pair_note(both)) | {
         "tokens": sum(len(e.ids) for e in first),
-        "supervised_tokens": sum(label != IGNORE_INDEX for e in first for label in e.labels),
+        "supervised_tokens": sum(map(len, answers)),
+        "repeated_answers": round(repeated_share(answers), 3),
         "longest_row": max(lengths),
         "max_length": max_length,
         "cut_lines": sorted(e.line for e in first + second if e.cut),

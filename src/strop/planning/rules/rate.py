@@ -15,8 +15,9 @@ UNKNOWN = 0.4
 BATCH = 128
 """Rows of a step at which these numbers were measured."""
 ALPHA = 32
-SHORT, SHORT_FACTOR = 100, 1.5
-"""Steps below which B, which starts at 0, has no time to grow, and what makes good for it."""
+SHORT, SHORT_FACTOR, REPEATED_FACTOR = 75, 1.5, 3.0
+"""Steps up to which B, which starts at 0, has no time to grow, and what makes good for it: in free text,
+and where answers repeat one another."""
 MOST = 2e-3
 PREFERENCES = ("dpo", "ipo", "kto", "orpo", "simpo")
 MANY, MOST_PREFERENCES = 400, 3e-4
@@ -35,11 +36,14 @@ def learning_rate(task: Task, *, batch_size: int, steps: int, alpha: float) -> C
 
         10 * 5e-5 * (2000 / width)^p * sqrt(batch / 128) * 32 / alpha,   p = 0.781 Llama, 0.0775 Qwen
 
-    times 1.5 in runs below 100 steps. The first three factors are Tinker's
-    `get_lr`, fitted to 14 Llama and Qwen models (LoRA Without Regret, 2025); noise of a batch makes
-    Adam's best rate grow by its square root (McCandlish et al. 2018), at most to that of 128 rows and
-    at least to that of 8. An alpha other than 32 multiplies the update as the rate does (muA), so
-    the rate is divided by as much.
+    times 1.5 in runs up to 75 steps, 3 where answers repeat one another, less in longer ones and 1 from
+    75 times as many on. The first three factors are Tinker's `get_lr`, fitted to 14 Llama and Qwen models
+    (LoRA Without Regret, 2025); noise of a batch makes Adam's best rate grow by its square root
+    (McCandlish et al. 2018), at most to that of 128 rows and at least to that of 8. An alpha other than 32
+    multiplies the update as the rate does (muA), so the rate is divided by as much. Of 150 rows, free text
+    was learned best where rate times steps was about 0.02, records as JSON at 0.07 and more: a test loss of
+    0.232 in 4 epochs at 1e-3, 0.264 in 5 at 5e-4; the best of 12 settings had 0.230
+    (benchmarks/contest.py).
     """
     power = width_power(task.family)
     base = MULTIPLIER * FULL * (WIDTH / task.hidden_size) ** (UNKNOWN if power is None else power)
@@ -50,9 +54,12 @@ def learning_rate(task: Task, *, batch_size: int, steps: int, alpha: float) -> C
     )
     if power is None:
         reason += "; this family is not calibrated"
-    if steps < SHORT:
-        rate *= SHORT_FACTOR
-        reason += f"; times {SHORT_FACTOR} in {steps:,} steps"
+    most = REPEATED_FACTOR if task.repeats else SHORT_FACTOR
+    factor = min(most, most * SHORT / max(1, steps))
+    if factor > 1:
+        rate *= factor
+        reason += f"; times {factor:.2g} in {steps:,} steps"
+        reason += ", as the answers repeat one another" if task.repeats else ""
     if alpha != ALPHA:
         reason += f"; times {ALPHA}/{alpha:g} for alpha {alpha:g}"
     if rate > MOST:

@@ -7,6 +7,9 @@ from typing import Any
 
 from strop.models.meta_model import rank_parameters
 
+REPEATED = 0.3
+"""Share of the answers' tokens from which on they repeat one another: free text has 0.1 and less."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
@@ -20,6 +23,8 @@ class Task:
     """Of an epoch."""
     supervised_tokens: int
     """Tokens of an epoch that carry loss."""
+    repeated: float = 0.0
+    """Share of the answers' tokens that stand in earlier answers (`data.repetition`)."""
     method: str
     """Name of the method."""
     family: str
@@ -36,6 +41,11 @@ class Task:
     """Passes over the data that the time leaves room for."""
     time: str = ""
     """That the run may take, as it was set."""
+
+    @property
+    def repeats(self) -> bool:
+        """Whether answers are labels, numbers or forms, which are learned longer than free text."""
+        return self.repeated >= REPEATED
 
     @classmethod
     def of(
@@ -66,6 +76,7 @@ class Task:
             held_out=facts["held_out_rows"],
             tokens=facts["tokens"],
             supervised_tokens=facts["supervised_tokens"],
+            repeated=facts.get("repeated_answers", 0.0),
             method=method,
             family=config.model_type,
             hidden_size=model.get_input_embeddings().weight.shape[-1],
