@@ -131,8 +131,8 @@ def patience(stops: bool, *, every: int | None, per_epoch: int) -> Choice:
     """Return the evaluations of two epochs, after which a run without a better one stops.
 
     One worse evaluation is no evidence: while the rate is high the loss of few rows goes up and down, and
-    it falls once more as the rate does. Of 150 records as JSON, stopped after one, the test loss was 0.31
-    and 0.29; runs of the same rates that went on ended at 0.24 to 0.26. A run whose length, or whose
+    it falls once more as the rate does. Of 150 records as JSON, stopped after one at 8e-4 and 1e-3, the
+    test loss was 0.31 and 0.29; 4 epochs at 1e-3 that went on ended at 0.23. A run whose length, or whose
     keeping of the best, was set by hand goes on to its end.
     """
     evaluations = PATIENCE * max(1, math.ceil(per_epoch / (every or per_epoch)))
