@@ -28,7 +28,7 @@ from strop.planning.forecast.devices import Device
 from strop.planning.forecast.pace import product_seconds
 from strop.planning.forecast.work import MicroBatch, Work
 
-CACHE_VERSION = 3
+CACHE_VERSION = 4
 UTILISATION = (0.2, 0.35, 0.6)
 """Share of a card's number that training reaches: least, likely, most."""
 ERROR = 0.15
