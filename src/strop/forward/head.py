@@ -78,8 +78,12 @@ class Head:
 def _mean_row(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the mean of the rows [D] of a weight [V, D]; PyTorch's own widens all of it at once."""
     rows = max(1, _SLICE // weight.shape[1])
-    sums = [part.sum(0, dtype=dtype) for part in weight.split(rows)]
-    return torch.stack(sums).sum(0) / len(weight)
+    wide = weight.new_empty(min(rows, len(weight)), weight.shape[1], dtype=dtype)
+    total, part_sum = (weight.new_zeros(weight.shape[1], dtype=dtype) for _ in range(2))
+    for part in weight.split(rows):  # into the same memory: small blocks between would leave holes
+        torch.sum(wide[: len(part)].copy_(part), 0, out=part_sum)
+        total += part_sum
+    return total / len(weight)
 
 
 _SLICE = 2_000_000
