@@ -94,7 +94,7 @@ def test_marks_of_both_kinds_are_learned_by_kto_and_its_balance_is_said(tmp_path
     quick = {"model": str(tiny_model), "max_steps": 1, "rank": 2, "quiet": True, "batch_size": 4}
     run = strop.train([*marked(4), *marked(8)[8::2]], out=tmp_path / "auto", **quick)
     assert run.settings["method"] == "kto"
-    assert run.settings["learning_rate"] == 1e-5
+    assert run.settings["learning_rate"] == 3e-4
     notes = " ".join(run.record["data"]["notes"])
     assert "desirable answers become likelier" in notes
     assert "--trainer undesirable_weight=" in notes

@@ -107,7 +107,7 @@ def test_the_method_follows_from_the_data_and_is_said(tmp_path, tiny_model):
     assert run.settings["method"] == "dpo"
     assert "becomes likelier than the rejected one" in " ".join(run.record["data"]["notes"])
     imitated = strop.train(pairs(8), out=tmp_path / "sft", method="sft", **quick)
-    assert run.settings["learning_rate"] == 1e-5
+    assert run.settings["learning_rate"] == 3e-4
     assert imitated.settings["learning_rate"] > 1e-4
     assert "nothing is learned from the rejected ones" in " ".join(imitated.record["data"]["notes"])
 
