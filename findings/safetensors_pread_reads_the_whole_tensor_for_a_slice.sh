@@ -32,7 +32,7 @@ def number(file: str, name: str) -> int:
     return int(re.search(rf"{name}:\s+(\d+)", Path(file).read_text())[1])
 
 
-def kilobytes(name: str) -> int:
+def memory(name: str) -> int:
     return number("/proc/self/status", name) * 1024
 
 
@@ -42,9 +42,9 @@ with safe_open(sys.argv[1], framework="np", backend="pread") as file:
     rows = sum(len(part[first : first + ROWS // 100]) for first in range(0, ROWS, ROWS // 10))
     read = (number("/proc/self/io", "rchar") - before) / SIZE
     Path("/proc/self/clear_refs").write_text("5")
-    before = kilobytes("VmRSS")
+    before = memory("VmRSS")
     whole = part[:]
-    most = (kilobytes("VmHWM") - before) / SIZE
+    most = (memory("VmHWM") - before) / SIZE
 print(f"{rows:,} of {ROWS:,} rows in ten slices: {read:.2f} times the tensor is read")
 print(f"the whole tensor: {most:.2f} times its bytes at the peak")
 assert rows == ROWS // 10 and read > 9.5, f"it changed: {read:.2f}"

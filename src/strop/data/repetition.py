@@ -1,5 +1,6 @@
 """How much of the answers stands in earlier ones: labels, numbers and forms repeat, free text does not."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 MOST_ROWS = 5_000
@@ -19,9 +20,7 @@ def repeated_share(answers: Iterable[Sequence[int]]) -> float:
     """
     seen: set[tuple[int, int, int]] = set()
     repeated = total = 0
-    for number, ids in enumerate(answers):
-        if number == MOST_ROWS:
-            break
+    for ids in itertools.islice(answers, MOST_ROWS):
         whole = (*START, *ids)
         triples = list(zip(whole, whole[1:], whole[2:], strict=False))
         repeated += sum(triple in seen for triple in triples)

@@ -194,10 +194,10 @@ def encode(
         list(itertools.chain.from_iterable(part))
         for part in (fitted[: len(train)], fitted[len(train) :])
     )
-    answers = [[label for label in e.labels if label != IGNORE_INDEX] for e in first]
+    answers = ([label for label in e.labels if label != IGNORE_INDEX] for e in first)
     facts = row_facts(rows, whole, _pair_note(both)) | {
         "tokens": sum(len(e.ids) for e in first),
-        "supervised_tokens": sum(map(len, answers)),
+        "supervised_tokens": sum(label != IGNORE_INDEX for e in first for label in e.labels),
         "repeated_answers": round(repeated_share(answers), 3),
         "longest_row": max(lengths),
         "max_length": max_length,

@@ -8,8 +8,9 @@ from strop.planning.rules.task import Task
 
 EPOCHS = ((100, 5), (5_000, 3), (20_000, 2))
 """Rows below which a run takes so many epochs; above all of them it takes one."""
-REPEATED_EPOCHS = ((100, 5), (1_000, 4), (5_000, 3), (20_000, 2))
-"""The same where answers repeat one another."""
+LONGER = (1_000, 4)
+REPEATED_EPOCHS = (EPOCHS[0], LONGER, *EPOCHS[1:])
+"""The same where answers repeat one another: below 1,000 rows one more."""
 TEXT_EPOCHS = ((200, 4), (2_000, 2))
 """The same for blocks of whole texts."""
 PAIR_EPOCHS = ((1_000, 2),)
@@ -50,7 +51,7 @@ def epochs(task: Task) -> Choice:
     bound, number = next(((b, n) for b, n in table if task.rows < b), (None, 1))
     what = "pairs" if task.method in PAIRS else "blocks" if task.method == "text" else "rows"
     reason = f"{task.rows:,} {what}" + (f", fewer than {bound:,}" if bound else ", which suffice")
-    if task.repeats and number == REPEATED_EPOCHS[1][1]:
+    if task.repeats and (bound, number) == LONGER:
         reason += f"; {task.repeated:.0%} of the answers stand in others"
     passes = float(number)
     if passes > task.most_epochs:
