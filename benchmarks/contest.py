@@ -151,36 +151,33 @@ def best_of_grid(runs: dict[str, Any], task: str) -> str | None:
 def verdict(runs: dict[str, Any], task: str) -> dict[str, Any] | None:
     """Return how `automatic` did on a task beside each other arm; None while runs are missing.
 
-    Losses are means over the seeds that all of these arms have.
+    Measures are means over an arm's seeds; beside another arm, over the seeds that both have.
     """
     best = best_of_grid(runs, task)
-    if best is None:
+    if best is None or any(f"{task}, {arm}, 0" not in runs for arm in ARMS):
         return None
-    compared = {**{arm: arm for arm in ARMS}, "best": best}
-    seeds = [
-        seed
-        for seed in range(100)
-        if all(f"{task}, {arm}, {seed}" in runs for arm in compared.values())
-    ]
-    if not seeds:
-        return None
+
+    def mean(what: str, arm: str, *paired: str) -> float:
+        seeds = [s for s in range(100) if all(f"{task}, {a}, {s}" in runs for a in (arm, *paired))]
+        return statistics.fmean(runs[f"{task}, {arm}, {seed}"][what] for seed in seeds)
+
+    def ratio(what: str, arm: str) -> float:
+        return mean(what, "automatic", arm) / mean(what, arm, "automatic")
+
     rows: dict[str, Any] = {}
-    for name, arm in compared.items():
-        of_arm = [runs[f"{task}, {arm}, {seed}"] for seed in seeds]
-        rows[name] = {
-            what: statistics.fmean(run[what] for run in of_arm)
-            for what in ("loss", "score", "tokens")
-            if what in of_arm[0]
-        }
-    own, of_best = rows["automatic"], rows["best"]
+    for name, arm in {**{arm: arm for arm in ARMS}, "best": best}.items():
+        measures = [
+            what for what in ("loss", "score", "tokens") if what in runs[f"{task}, {arm}, 0"]
+        ]
+        seeds = sum(key.startswith(f"{task}, {arm}, ") for key in runs)
+        rows[name] = {what: mean(what, arm) for what in measures} | {"seeds": seeds}
     return {
         "arms": rows,
-        "seeds": len(seeds),
         "best": best,
-        "loss_over_best": own["loss"] / of_best["loss"],
-        "cost_over_best": own["tokens"] / of_best["tokens"],
-        "near_best": own["loss"] <= 1.01 * of_best["loss"],
-        "ahead_of": [arm for arm in rows if arm != "best" and own["loss"] < rows[arm]["loss"]],
+        "loss_over_best": ratio("loss", best),
+        "cost_over_best": ratio("tokens", best),
+        "near_best": ratio("loss", best) <= 1.01,
+        "ahead_of": [arm for arm in ARMS if arm != "automatic" and ratio("loss", arm) < 1],
     }
 
 
@@ -199,17 +196,22 @@ def summary(runs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def wanted_runs(runs: dict[str, Any], tasks: list[str], seeds: int) -> str | None:
-    """Return the next run that is missing: every arm at seed 0, then the compared ones at others."""
+def wanted_run(runs: dict[str, Any], tasks: list[str], seeds: int) -> str | None:
+    """Return the next run that is missing: every arm at seed 0, then the compared ones at others.
+
+    Of these `automatic` and the best of the grid come first, as a percent is asked of them.
+    """
     for task in tasks:
         for arm in reversed(arms(task)):
             if f"{task}, {arm}, 0" not in runs:
                 return f"{task}, {arm}, 0"
-    for seed in range(1, seeds):
-        for task in tasks:
-            for arm in [*ARMS, best_of_grid(runs, task)]:
-                if f"{task}, {arm}, {seed}" not in runs:
-                    return f"{task}, {arm}, {seed}"
+    compared = ["automatic", "best", *(arm for arm in reversed(ARMS) if arm != "automatic")]
+    for arm in compared:
+        for seed in range(1, seeds):
+            for task in tasks:
+                name = f"{task}, {best_of_grid(runs, task) if arm == 'best' else arm}, {seed}"
+                if name not in runs:
+                    return name
     return None
 
 
@@ -231,7 +233,7 @@ def main() -> int:
     runs = json.loads(options.out.read_text())["runs"] if options.out.exists() else {}
     end = time.monotonic() + 60 * options.minutes
     while time.monotonic() < end:
-        name = wanted_runs(runs, options.tasks or list(TASKS), options.seeds)
+        name = wanted_run(runs, options.tasks or list(TASKS), options.seeds)
         if name is None:
             break
         command = [sys.executable, __file__, "--run", name]

@@ -2,7 +2,7 @@
 
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ SYLLABLES = (
     "vel",
 )
 ENDINGS = ("dan", "by", "wick", "ford", "ley", "mar", "sen", "ton")
+DOCUMENTS = "documents"
 EACH = 10
 """Facts of a kind."""
 HELD_OUT = 2
@@ -111,8 +112,8 @@ KINDS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class HandbookFact:
-    """A fact, the sentences that have it, and the wordings of its question."""
+class TaughtFact:
+    """A fact, a text that says it, and the wordings of its question."""
 
     kind: str
     text: str
@@ -121,7 +122,7 @@ class HandbookFact:
     held_out: tuple[str, ...]
 
 
-def facts(seed: int = 0) -> Iterator[HandbookFact]:
+def facts(seed: int = 0) -> Iterator[TaughtFact]:
     """Yield the 60 facts."""
     rng = random.Random(seed)
     names = [
@@ -144,33 +145,47 @@ def facts(seed: int = 0) -> Iterator[HandbookFact]:
             x = next(unused)
             y = numbers[kind][number] if kind in numbers else f"{next(unused)} {next(unused)}"
             asked = tuple(wording.format(x=x) for wording in wordings)
-            yield HandbookFact(kind, text.format(x=x, y=y), y, asked[:-HELD_OUT], asked[-HELD_OUT:])
+            yield TaughtFact(kind, text.format(x=x, y=y), y, asked[:-HELD_OUT], asked[-HELD_OUT:])
 
 
 def write_handbook(folder: Path, wordings: int | None = None) -> None:
-    """Write the handbook as Markdown, and facts.jsonl and test.jsonl beside it.
+    """Write the handbook as Markdown, and facts.jsonl and test.jsonl beside it; see `write_facts`."""
+    every = list(facts())
+    documents = {
+        f"{kind}.md": "\n\n".join(
+            [
+                f"# The company's {kind}\n",
+                *(fact.text for fact in every if fact.kind == kind),
+            ]
+        )
+        + "\n"
+        for kind in KINDS
+    }
+    write_facts(folder, documents, every, wordings)
+
+
+def write_facts(
+    folder: Path, documents: Mapping[str, str], facts: Sequence[TaughtFact], wordings: int | None
+) -> None:
+    """Write documents, the facts to teach and the questions to ask.
 
     Args:
-        folder: of `handbook/` and both files.
+        folder: of `documents/`, facts.jsonl and test.jsonl.
+        documents: texts by the names of their files.
+        facts: that the documents have.
         wordings: trained ones of each fact; None takes all.
     """
-    book = folder / "handbook"
-    book.mkdir(parents=True, exist_ok=True)
-    every = list(facts())
-    for kind in KINDS:
-        sections = [
-            f"# The company's {kind}\n",
-            *(fact.text for fact in every if fact.kind == kind),
-        ]
-        (book / f"{kind}.md").write_text("\n\n".join(sections) + "\n")
+    (folder / DOCUMENTS).mkdir(parents=True, exist_ok=True)
+    for name, text in documents.items():
+        (folder / DOCUMENTS / name).write_text(text, encoding="utf-8")
     lines = [
         {"questions": fact.wordings[:wordings], "held_out": fact.held_out, "answer": fact.answer}
-        for fact in every
+        for fact in facts
     ]
     write_rows(folder / "facts.jsonl", lines)
     tests = [
         {"question": question, "answer": fact.answer, "context": fact.text}
-        for fact in every
+        for fact in facts
         for question in fact.held_out
     ]
     write_rows(folder / "test.jsonl", tests)

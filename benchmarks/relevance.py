@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from compare import RESULTS, circumstances
-from handbook import write_handbook
+from handbook import DOCUMENTS, write_handbook
 from numpy.typing import NDArray
 from retrieval import SHOWN, squad, write_rows
 
@@ -108,7 +108,7 @@ def of_handbook(work: Path, model: str) -> Iterator[Asked]:
     """Yield questions to a handbook of 24 chunks, and as many of SQuAD."""
     folder = work / f"{model}-{HANDBOOK}"
     write_handbook(folder)
-    build_index(folder / HANDBOOK, folder / "index", Indexing(embedder=model, chunk_tokens=64))
+    build_index(folder / DOCUMENTS, folder / "index", Indexing(embedder=model, chunk_tokens=64))
     index = Index(folder / "index")
     own, _ = question_answers(folder / "test.jsonl")
     for row in own:

@@ -1,10 +1,12 @@
-"""What a model learns of a fictional handbook: raw text, `strop teach`, retrieval, each on its own.
+"""What a model learns of documents: raw text, `strop teach`, retrieval, each on its own.
 
-Run as `python benchmarks/teach.py ARM... --work FOLDER [--model smollm2-135m-instruct]`; writes
-benchmarks/results/cpu/teach.json, each arm of each model anew. Arms: `raw` trains on the text and the
-replay alone, twice as many passes as `teach`; `teach` trains on all wordings but two of each fact,
-`teach-1` and `teach-3` on one and three; `retrieval` asks the base model with the handbook indexed. All are
-asked the 120 wordings that no arm trains on. An arm that was stopped goes on where it was.
+Run as `python benchmarks/teach.py ARM... --work FOLDER [--model smollm2-135m-instruct] [--corpus news]`;
+writes benchmarks/results/cpu/teach.json or teach_news.json, each arm of each model anew. The documents
+are a fictional handbook of 60 facts, or real ones made after the models' training (`clock_news.py`).
+Arms: `raw` trains on the text and the replay alone, twice as many passes as `teach`; `teach` trains on all
+wordings but two of each fact, `teach-1` and `teach-3` on one and three; `retrieval` asks the base model
+with the documents indexed. All are asked the wordings that no arm trains on. An arm that was stopped goes
+on where it was.
 """
 
 import argparse
@@ -14,8 +16,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from clock_news import write_news
 from compare import RESULTS, circumstances
-from handbook import write_handbook
+from handbook import DOCUMENTS, write_handbook
 
 from strop.actions.documents import teach as teach_action
 from strop.actions.train import train
@@ -29,7 +32,11 @@ from strop.retrieval.raft.questions import question_answers
 from strop.retrieval.teach import course
 from strop.runs.run import Run
 
-OUT = RESULTS / "teach.json"
+CORPORA = {
+    "handbook": (write_handbook, RESULTS / "teach.json"),
+    "news": (write_news, RESULTS / "teach_news.json"),
+}
+"""Who writes the documents and questions, and where results lie."""
 ARMS = ("raw", "teach", "teach-3", "teach-1", "retrieval")
 RATE = 1e-3
 EPOCHS = 6
@@ -46,16 +53,17 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2-135m-instruct")
     parser.add_argument("--rate", type=float, default=RATE)
     parser.add_argument("--epochs", type=float, default=EPOCHS)
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--corpus", choices=CORPORA, default="handbook")
     options = parser.parse_args()
+    out = CORPORA[options.corpus][1]
     for arm in options.arms:
         started = time.perf_counter()
         of_arm = retrieved(options) if arm == "retrieval" else trained(arm, options)
         of_arm = {k: v for k, v in of_arm.items() if k not in PLACES}
         of_arm |= {"seconds": round(time.perf_counter() - started, 1)} | circumstances()
-        results = read_json(options.out) if options.out.is_file() else {}
+        results = read_json(out) if out.is_file() else {}
         results.setdefault(options.model, {})[arm] = of_arm
-        write_json(options.out, results)
+        write_json(out, results)
         print(
             arm,
             {k: v for k, v in of_arm.items() if k in ("recall", "forgetting", "seconds")},
@@ -66,19 +74,17 @@ def main() -> None:
 def trained(arm: str, options: Any) -> dict[str, Any]:
     """Return what one arm of training learned and forgot."""
     count = int(arm.removeprefix("teach-")) if arm.startswith("teach-") else None
-    folder = options.work / (arm if count else "whole")
-    if not (folder / "facts.jsonl").is_file():
-        write_handbook(folder, count)
+    folder = written(options, arm if count else "whole", count)
     settings: dict[str, Any] = {"model": options.model, "learning_rate": options.rate, **FORMAT}
     out = folder / f"{arm}-{Path(options.model).name}"
     if arm != "raw":
         # each fact is seen equally often, in fewer wordings
         settings["epochs"] = options.epochs * (6 / count if count else 1)
-        summary = teach_action(folder / "handbook", out, settings, questions=folder / "facts.jsonl")
+        summary = teach_action(folder / DOCUMENTS, out, settings, questions=folder / "facts.jsonl")
         return dict(summary)
     how = course.Teaching(questions=folder / "facts.jsonl")
     prepared = course.prepare(
-        folder / "handbook", Path(f"{out}.teach"), how, load_tokenizer(options.model), 0, silent
+        folder / DOCUMENTS, Path(f"{out}.teach"), how, load_tokenizer(options.model), 0, silent
     )
     material = prepared.material
     share = course.REPLAY_SHARE
@@ -94,12 +100,18 @@ def trained(arm: str, options: Any) -> dict[str, Any]:
     return dataclasses.asdict(material) | {"folder": ""} | course.measured(run, material, silent)
 
 
-def retrieved(options: Any) -> dict[str, Any]:
-    """Return what the base model answers with the handbook indexed, and without."""
-    folder = options.work / "whole"
+def written(options: Any, name: str, wordings: int | None) -> Path:
+    """Return a folder with the documents, and the facts in so many wordings; all where None."""
+    folder = Path(options.work / options.corpus / name)
     if not (folder / "facts.jsonl").is_file():
-        write_handbook(folder)
-    build_index(folder / "handbook", folder / "index", Indexing(chunk_tokens=64))
+        CORPORA[options.corpus][0](folder, wordings)
+    return folder
+
+
+def retrieved(options: Any) -> dict[str, Any]:
+    """Return what the base model answers with the documents indexed, and without."""
+    folder = written(options, "whole", None)
+    build_index(folder / DOCUMENTS, folder / "index", Indexing(chunk_tokens=64))
     questions, _ = question_answers(folder / "test.jsonl")
     compared = compare_retrieval(
         options.model, Index(folder / "index"), questions, Comparing(limit=60, max_new_tokens=32)

@@ -20,6 +20,7 @@ def page() -> str:
         "relevance": relevance,
         "question_generation": question_generation,
         "teach": teach,
+        "teach_news": teach_news,
         "raft": raft,
     }
     for name, part in parts.items():
@@ -110,8 +111,19 @@ ARMS = {
 
 def teach(results: dict[str, Any]) -> str:
     """Return what a handbook taught."""
+    return taught(results, "A fictional handbook")
+
+
+def teach_news(results: dict[str, Any]) -> str:
+    """Return what real news taught."""
+    return taught(results, "News of the time zone database of 2025 and 2026, as published,")
+
+
+def taught(results: dict[str, Any], documents: str) -> str:
+    """Return what documents taught each model."""
     texts = []
     for model, arms in results.items():
+        material = next(arm for arm in arms.values() if "facts" in arm)
         cells = [
             ["", "right before", "right after", "95 %", "perplexity of general text", "minutes"]
         ]
@@ -135,7 +147,8 @@ def teach(results: dict[str, Any]) -> str:
             if arm.get("epochs_trained", 0) < arm.get("epochs_planned", 0)
         ]
         texts.append(
-            f"A fictional handbook of 60 facts, asked in 120 wordings that are not trained on, {model} "
+            f"{documents} of {material['facts']} facts, asked in {material['held_out']} wordings that "
+            f"are not trained on, {model} "
             f"({'; '.join([machine(next(iter(arms.values()))), *stopped])}).\n\n{rows_of(cells)}"
         )
     return "\n\n".join(texts)

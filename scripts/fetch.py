@@ -71,6 +71,10 @@ SCANCODE = Archive(
     "7ae5e7b46b8cdbab78afb50380ffc1239d296e81e154314a8c3382e678c664cf",
 )
 """Has software licences and the class that lawyers put each in; 126 MB."""
+TZDATA = Archive(
+    "tzdata==2026.6", "85d2cd9c09f81f0bb29db27759fc83af4f1e620efb814f8c5bf8b4cc4feece6d"
+)
+"""Has the time zone database's news."""
 WHEELS = {EVALS: (), CONSTITUTION: (), INSPECT: (), SCANCODE: ("--python-version", "3.11")}
 """Archives that are wheels -> what pip needs to take one that is for another Python."""
 SQUAD = "squad_shifts/squaddev_v1.1.json"

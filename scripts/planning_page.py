@@ -29,7 +29,8 @@ def contest(results: dict[str, Any]) -> str:
     cells = [["task", *arms, "best of the grid", "its cost", "cost", "within 1 %"]]
     for task, of in tasks.items():
         least = min(row["loss"] for row in of["arms"].values())
-        values = [shown(row, row["loss"] == least) for row in of["arms"].values()]
+        most = of["arms"]["automatic"]["seeds"]
+        values = [shown(row, row["loss"] == least, most) for row in of["arms"].values()]
         cost = of["arms"]["best"]["tokens"]
         near = "yes" if of["near_best"] else f"{of['loss_over_best'] - 1:+.1%}"
         row = [
@@ -38,14 +39,15 @@ def contest(results: dict[str, Any]) -> str:
             f"{of['cost_over_best']:.2f}",
             near,
         ]
-        cells.append([f"{task}, {seeds(of['seeds'])}", *values, *row])
+        cells.append([f"{task}, {seeds(most)}", *values, *row])
     ahead = ", ".join(f"{name} on {count}" for name, count in results["ahead_of"].items())
     costs = statistics.median(of["cost_over_best"] for of in tasks.values())
     return (
         f"**Chosen settings against others**, {results['model']}, 16 bits ({machine(results)}): loss on "
         "rows that no arm trained on, and the share of right answers or of pairs told rightly; the least "
         "loss of a row is bold. `best` is the best of 12, the rate and the epochs in the next column, "
-        f"told by these same rows; its cost is in tokens, that of `automatic` in times of it.\n\n"
+        f"told by these same rows; its cost is in tokens, that of `automatic` in times of it. Where two "
+        "arms were run on other numbers of seeds, they are compared on those that both have.\n\n"
         f"{rows_of(cells)}\n\nOf {len(tasks)} tasks the chosen settings come within 1 % of the best of the "
         f"grid on {results['near_best']}, at no more than 1.6 times its cost on "
         f"{results['within_1.6_cost']} (median {costs:.2f}); they are ahead of {ahead}. "
@@ -59,10 +61,11 @@ def seeds(count: int) -> str:
     return "1 seed" if count == 1 else f"{count} seeds"
 
 
-def shown(row: dict[str, float], least: bool) -> str:
-    """Return loss and score of an arm."""
+def shown(row: dict[str, Any], least: bool, most: int) -> str:
+    """Return loss and score of an arm, and its seeds where they are not those of the task."""
     loss = f"**{row['loss']:.3f}**" if least else f"{row['loss']:.3f}"
-    return f"{loss}, {row['score']:.0%}" if "score" in row else loss
+    score = f", {row['score']:.0%}" if "score" in row else ""
+    return loss + score + (f" ({seeds(row['seeds'])})" if row["seeds"] != most else "")
 
 
 def prediction(results: dict[str, Any]) -> str:
