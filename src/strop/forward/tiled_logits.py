@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from strop.forward.micro_batches import Scores
+from strop.ops.linear_log_prob.cpu import TILE_BYTES
+from strop.ops.linear_log_prob.tiled import tile_rows
 
-TILE_BYTES = 64_000_000
 Columns = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
@@ -48,7 +49,7 @@ def score_in_tiles(
             others = z.argmax(-1) == labels, (2 * log_probs).logsumexp(-1), z.mean(-1)
         return log_probs.gather(-1, labels[:, None])[:, 0], entropy, *others
 
-    tile = max(1, TILE_BYTES // (vocabulary * 4))
+    tile = tile_rows(vocabulary, hidden.shape[1], TILE_BYTES)
     parts: list[Columns] = []
     for rows, labels in zip(hidden.split(tile), targets.split(tile), strict=True):
         if torch.is_grad_enabled():

@@ -20,12 +20,13 @@ from typing import Any, Self
 from strop.core import env
 from strop.core.files import read_cached, write_cached
 from strop.core.system.versions import installed
-from strop.forward.tiled_logits import TILE_BYTES
 from strop.models.precision import bits_of, computes_in
+from strop.ops.linear_log_prob.cpu import TILE_BYTES
+from strop.ops.linear_log_prob.tiled import tile_rows
 from strop.planning.memory import simulate
 from strop.planning.step import Setup
 
-CACHE_VERSION = 7
+CACHE_VERSION = 8
 """Counts up when the cached numbers mean something else."""
 LAYERS = (2, 3)
 ROWS = {"keep": (1, 2), "checkpoint": (4, 8), "offload": (4, 8)}
@@ -58,9 +59,8 @@ class Affine:
         return cls(low_few - b * few - LAYERS[0] * (c + d * few), b, c, d)
 
 
-def tile_rows(labels: int, vocabulary: int) -> int:
+def rows_at_once(labels: int, most: int) -> int:
     """Return the rows of the tiles in which the logits of labelled tokens are computed."""
-    most = max(1, TILE_BYTES // (vocabulary * 4))
     return -(-labels // -(-labels // most)) if labels else 0
 
 
@@ -78,8 +78,8 @@ class StepMemory:
     """Added to `saved` by each labelled token."""
     logit_row: float
     """Added beside `saved` by each row of a tile of logits."""
-    vocabulary: int
-    """Logits of a row."""
+    tile: int
+    """Most rows of a tile."""
     gradients: Affine
     """Gradients, which stay from one micro-batch to the next."""
     products: int
@@ -94,7 +94,7 @@ class StepMemory:
             labels: how many of these are labelled.
             several: the batch is computed in several micro-batches.
         """
-        logits = self.logit_row * tile_rows(labels, self.vocabulary)
+        logits = self.logit_row * rows_at_once(labels, self.tile)
         forward = self.saved(layers, tokens) + self.label_saved * labels + logits
         most = max(self.blocks(layers, tokens) + self.label * labels, forward)
         return round(most + (self.gradients(layers, tokens) if several else 0))
@@ -164,7 +164,7 @@ def _simulated(config: Mapping[str, Any], setup: Mapping[str, Any]) -> StepMemor
     weights = [sum(step.at_peak.get(kind, 0) for kind in kinds) for step in steps]
     # Small blocks that the heap keeps depend on the moment more than on size or depth.
     heap = sum(max(0, step.resident - step.peak) for step in steps) / len(steps)
-    vocabulary = config["vocab_size"]
+    tile = tile_rows(config["vocab_size"], config["hidden_size"], TILE_BYTES)
     few_labels, labels = few, few * (LENGTH - 1)
     plain = steps[0]
     return StepMemory(
@@ -175,8 +175,8 @@ def _simulated(config: Mapping[str, Any], setup: Mapping[str, Any]) -> StepMemor
         label=(labelled.phases["backward"] - plain.phases["backward"]) / (labels - few_labels),
         label_saved=(labelled.after_forward - plain.after_forward) / (labels - few_labels),
         logit_row=(labelled.phases["forward"] - labelled.after_forward)
-        / tile_rows(labels, vocabulary),
-        vocabulary=vocabulary,
+        / rows_at_once(labels, tile),
+        tile=tile,
         gradients=_affine(few, many, [step.at_peak["adapter"] for step in steps]),
         products=plain.products,
     )

@@ -13,7 +13,7 @@ from strop.ops.linear_log_prob.tiled import Rows, Settings
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
 TILE_BYTES = 64_000_000
-"""Logits held at once. Larger tiles gain little: the products are already at their full rate."""
+"""Logits held at once, where the vocabulary is not large; see `tiled.tile_rows`."""
 SLICE_BYTES = 4_000_000
 """Of a head in a narrow dtype, what is widened at once; it should stay in the cache."""
 
@@ -28,7 +28,8 @@ def linear_log_prob(
 ) -> LogProbs:
     """See `strop.ops.linear_log_prob`."""
     enabled = torch.is_grad_enabled()
-    settings = Settings(scale, softcap, enabled, _score, TILE_BYTES, SLICE_BYTES)
+    most = tiled.tile_rows(len(weight), weight.shape[1], TILE_BYTES)
+    settings = Settings(scale, softcap, enabled, _score, most, SLICE_BYTES)
     return tiled.run(hidden, weight, targets, bias, settings)
 
 

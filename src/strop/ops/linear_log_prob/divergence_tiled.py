@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from strop.ops.linear_log_prob.tiled import slices, times_head
+from strop.ops.linear_log_prob.tiled import slices, tile_rows, times_head
 
 TILE_BYTES = 16_000_000
-"""Of one model's logits; about five such buffers live at once."""
+"""Of one model's logits, where the vocabulary is not large; see `tiled.tile_rows`."""
+BUFFERS = 4
+"""As large as a tile that live at once; a tile of a large vocabulary is the smaller for it."""
 SLICE_BYTES = 4_000_000
 """Of a head in a narrow dtype, what is widened at once."""
 
@@ -87,7 +89,7 @@ class _Divergence(torch.autograd.Function):
         wide = torch.promote_types(dtype, torch.float32)
         values = hidden.new_empty(len(hidden), dtype=wide)
         slope = torch.empty_like(hidden) if keep else None
-        for rows in _tiles(len(hidden), len(weight), wide):
+        for rows in _tiles(len(hidden), len(weight), weight.shape[1]):
             z, derivative = logits.of(_products(hidden[rows], weight, wide))
             student = z.log_softmax(-1)
             if heads is not None:
@@ -120,8 +122,8 @@ def _grouped(
     return value, dz.scatter_(1, tokens, g[:, :-1] - top.exp() * total)
 
 
-def _tiles(M: int, V: int, dtype: torch.dtype) -> Iterator[slice]:
-    most = max(1, TILE_BYTES // (V * dtype.itemsize))
+def _tiles(M: int, V: int, D: int) -> Iterator[slice]:
+    most = tile_rows(V, D // BUFFERS, TILE_BYTES)
     size = math.ceil(M / math.ceil(M / most)) if M else 1
     for start in range(0, M, size):
         yield slice(start, min(start + size, M))

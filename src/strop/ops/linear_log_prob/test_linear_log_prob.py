@@ -7,6 +7,7 @@ from strop.core import env
 from strop.core.errors import ShapeError, UnsupportedError
 from strop.ops.linear_log_prob import IMPLS, linear_log_prob
 from strop.ops.linear_log_prob.cases import TESTED, Case
+from strop.ops.linear_log_prob.tiled import tile_rows
 from strop.testing import check_against_reference, check_documented_shapes, saved_bytes
 
 WAYS = [("cpu", True), ("cpu", False), ("triton", False)]
@@ -180,3 +181,12 @@ def test_rejects_shapes_that_do_not_fit():
 def test_an_unknown_implementation_is_named():
     with pytest.raises(UnsupportedError, match="has 'triton', 'cpu', 'reference'"):
         linear_log_prob(torch.zeros(1, 3), torch.zeros(5, 3), torch.tensor([0]), impl="gpu")
+
+
+@pytest.mark.parametrize(
+    ("V", "D"), [(49_152, 576), (151_936, 896), (262_144, 640), (128_256, 4096)]
+)
+def test_a_tile_has_enough_rows_and_takes_a_part_of_what_its_head_takes(V, D):
+    rows = tile_rows(V, D, 64_000_000)
+    assert rows >= 160
+    assert 4 * rows * V <= max(64_000_000, 4 * V * D / 4)

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from strop.ops.linear_log_prob.log_probs import LogProbs
 
+MOST_ROWS = 256
+"""Of a tile of a large vocabulary: more gain nothing (two cores, 152 and 262 thousand tokens)."""
 ALIGNED = 64
 """Numbers: rows of a tile begin at multiples of it, whatever V is, so that wide loads are possible."""
 
@@ -60,10 +62,21 @@ class Settings:
     softcap: float | None
     grad_enabled: bool
     score: Scorer
-    tile_bytes: int
-    """Products held at once."""
+    tile_rows: int
+    """Most rows whose products are held at once."""
     slice_bytes: int
     """Of a head in a narrower dtype than the product's, what is widened at once."""
+
+
+def tile_rows(vocabulary: int, width: int, tile_bytes: int) -> int:
+    """Return the most rows of a tile of logits.
+
+        max(B / 4 V, min(D / 4, 256))    for B bytes of a tile in float32, V tokens and width D
+
+    Each tile reads the whole head, [V, D], which takes longer than the arithmetic on few rows. Where the
+    vocabulary is large, a tile may therefore take up to a quarter of what the head takes.
+    """
+    return max(1, tile_bytes // (4 * vocabulary), min(width // 4, MOST_ROWS))
 
 
 def run(
@@ -160,10 +173,8 @@ class _Tiles:
         self.hidden, self.weight, self.bias, self.targets = hidden, weight, bias, targets
         self.settings = settings
         M, V = len(hidden), len(weight)
-        dtype = wide(hidden, weight)
-        most = max(1, settings.tile_bytes // (V * dtype.itemsize))
         # All tiles have about the same number of rows, for a short last one would be slow.
-        self.size = math.ceil(M / math.ceil(M / most)) if M else 1
+        self.size = math.ceil(M / math.ceil(M / settings.tile_rows)) if M else 1
         width = math.ceil(V / ALIGNED) * ALIGNED
         self.buffer = hidden.new_empty(self.size, width, dtype=_product_dtype(hidden, weight))
 

@@ -128,5 +128,6 @@ def linear_log_prob(
 ) -> LogProbs:
     """See `strop.ops.linear_log_prob`."""
     enabled = torch.is_grad_enabled()
-    settings = Settings(scale, softcap, enabled, _score, TILE_BYTES, SLICE_BYTES)
+    most = tiled.tile_rows(len(weight), weight.shape[1], TILE_BYTES)
+    settings = Settings(scale, softcap, enabled, _score, most, SLICE_BYTES)
     return tiled.run(hidden, weight, targets, bias, settings)
