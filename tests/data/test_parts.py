@@ -6,9 +6,9 @@ from strop.data import DataError, Fault, Row, Supervision, check, encode, prompt
 from strop.data.checking.finding_kinds import KINDS
 from strop.data.encoding.encode import encoded
 from strop.data.encoding.parts import FINDINGS, LEFT_OUT
+from strop.data.left_out import left_out
 from strop.data.reading.columns import Columns
 from strop.planning.settings import Settings
-from strop.runs.left_out import left_out
 from strop.runs.run_data import read_and_split
 from strop.training.dataset import encode as encode_rows
 from tests.data import small

@@ -27,7 +27,7 @@ from strop.exporting.weights.tuned import TunedWeights
 from strop.models.loading import located
 from strop.planning.rewards import check_writes
 from strop.runs import model_card, report
-from strop.runs.reward_model import METHOD, Classifier
+from strop.runs.reward_model import Classifier, rewards_answers
 from strop.training import Run
 
 
@@ -85,7 +85,7 @@ def export(
     requested = forms(quant)
     folder = Path(out) if out is not None else run.path / "export"
     assets = run.assets()
-    classifier = Classifier.of(assets.folder) if _rewards_answers(run) else None
+    classifier = Classifier.of(assets.folder) if rewards_answers(run) else None
 
     def planned(weights: TunedWeights) -> list[Job]:
         sensitivity = Sensitivity(run.model, weights, progress)
@@ -120,10 +120,6 @@ def export(
     return _certified(run, folder, pending, reference, progress)
 
 
-def _rewards_answers(run: Run) -> bool:
-    return run.settings.get("method") == METHOD
-
-
 def _write(run: Run, folder: Path, jobs: Sequence[Job], progress: Progress) -> None:
     total, done = sum(job.nbytes for job in jobs), 0
     for job in jobs:
@@ -135,7 +131,7 @@ def _write(run: Run, folder: Path, jobs: Sequence[Job], progress: Progress) -> N
 
         with written_whole(folder / job.name) as scratch:
             job.write(scratch, count)
-            not_compared(job.target, job.format, rewards=_rewards_answers(run)).save(scratch)
+            not_compared(job.target, job.format, rewards=rewards_answers(run)).save(scratch)
             model_card.write(run, scratch, job.target)
 
 

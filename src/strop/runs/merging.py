@@ -11,6 +11,7 @@ from strop.core.files import write_sealed, written_whole
 from strop.models.lora.full_weights import CONFIG, WEIGHTS
 from strop.models.lora.merging import Recipe, check, join
 from strop.runs.run import Run
+from strop.runs.tokenizer import save_tokenizer
 
 __all__ = ["Recipe", "merge"]
 
@@ -46,7 +47,7 @@ def merge(runs: Sequence[Path], out: Path, recipe: Recipe, *, overwrite: bool = 
         join(model, folders, recipe, result.adapter_folder)
         if first.assets_folder.is_dir():
             shutil.copytree(first.assets_folder, result.assets_folder)
-            first.assets().save_tokenizer(result.adapter_folder)
+        save_tokenizer(first, result.adapter_folder)
         if first.base_folder.is_dir():
             shutil.copytree(first.base_folder, result.base_folder)
         write_sealed(result.record_file, _record(opened, result, recipe, out))

@@ -11,6 +11,7 @@ from strop.core.files import written_whole
 from strop.models.packaged import license_of, published_name
 from strop.runs.command import train_command
 from strop.runs.outcome import outcome
+from strop.runs.reward_model import rewards_answers
 from strop.runs.run import Run
 
 FILE = "README.md"
@@ -44,7 +45,7 @@ def write(
 def _metadata(run: Run, kind: str) -> Iterator[str]:
     """Yield the YAML header that the hub reads."""
     base = published_name(run.settings["model"])
-    scores = run.settings.get("method") == "reward"
+    scores = rewards_answers(run)
     header: dict[str, Any] = {
         "base_model": base,
         "base_model_relation": _RELATION.get(kind, "quantized"),
@@ -84,7 +85,7 @@ def _body(run: Run, kind: str, verdict: Mapping[str, Any] | None) -> Iterator[st
     yield f"- base weights in {settings['bits']} bits while training, products in {settings['dtype']}"
     yield "\n## How to repeat it\n"
     yield f"```bash\n{train_command(settings, _names(data), base)}\n```"
-    if settings.get("method") == "reward":
+    if rewards_answers(run):
         yield "\n## How to use it\n"
         opening = _SCORES[kind].format(base=json.dumps(base))
         yield f"```python\n{opening}\n{_REWARD}\n```"

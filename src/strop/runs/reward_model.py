@@ -29,6 +29,11 @@ _AT_ONCE = 16
 """Conversations that are scored together."""
 
 
+def rewards_answers(run: Run) -> bool:
+    """Tell whether a run's model rewards answers; others write them."""
+    return run.settings.get("method") == METHOD
+
+
 def classifier_on(model: Any, seed: int) -> Any:
     """Return transformers' classifier on the decoder of a language model, with a new head of one row.
 

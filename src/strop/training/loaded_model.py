@@ -13,12 +13,7 @@ from strop.core.errors import ConfigError, DataError, StropError
 from strop.core.files import write_sealed
 from strop.core.progress import Progress
 from strop.models import load, resolve
-from strop.models.assets import (
-    check_same_files,
-    copy_tokenizer,
-    saved_tokenizer_identity,
-    trained_assets,
-)
+from strop.models.assets import saved_tokenizer_identity, trained_assets
 from strop.models.given_weights import differences, save, spoken
 from strop.models.identity import SHOWN, base_identity, tokenizer_identity
 from strop.models.loading import located
@@ -270,16 +265,3 @@ def _save_assets(run: Run, loaded: LoadedModel) -> None:
     if run.assets_folder.is_dir():
         identity = saved_tokenizer_identity(assets, run.assets_folder)
         run.update(tokenizer={"sha256": identity}, model_assets=folder_digests(run.assets_folder))
-
-
-def save_tokenizer(run: Run, folder: Path) -> None:
-    """Write the tokenizer, as it was when training began, into `folder`.
-
-    Raises:
-        DataError: what the run keeps of it is damaged.
-    """
-    if not run.assets_folder.is_dir():
-        run.assets().save_tokenizer(folder)
-        return
-    check_same_files(run.assets_folder, run.record.get("model_assets", {}))
-    copy_tokenizer(run.assets_folder, folder)

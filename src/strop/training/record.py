@@ -19,6 +19,7 @@ from strop.core.files import written_whole
 from strop.core.progress import Progress, duration
 from strop.core.system import versions
 from strop.core.system.disk import format_size
+from strop.data.left_out import left_out
 from strop.models.dtype import reason
 from strop.models.precision import bits_of, described, dtype_name
 from strop.models.quantized.activation_stats import input_statistics
@@ -26,7 +27,6 @@ from strop.planning.plan import StepPlan
 from strop.planning.settings import Settings
 from strop.runs import report
 from strop.runs.checkpoints import step_of
-from strop.runs.left_out import left_out
 from strop.runs.noise_scale import noise_scale
 from strop.runs.outcome import outcome
 from strop.runs.run import Run

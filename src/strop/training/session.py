@@ -22,6 +22,7 @@ from strop.planning.forecast.run_plan import RunPlan, plan_here
 from strop.planning.plan import StepPlan, plan_step
 from strop.runs import checkpoints, report
 from strop.runs.outcome import outcome
+from strop.runs.tokenizer import save_tokenizer
 from strop.training.acceleration import accelerate, compact_forward, restore
 from strop.training.callbacks.checkpoints import Checkpoints
 from strop.training.callbacks.diagnosis import Diagnosis
@@ -30,7 +31,7 @@ from strop.training.callbacks.shown import ProgressBar, StepLines, StepProgress
 from strop.training.dataset import TrainingData
 from strop.training.eval_metrics import EvalMetrics
 from strop.training.interrupt import Interrupt
-from strop.training.loaded_model import fresh, resumed, save_start, save_tokenizer
+from strop.training.loaded_model import fresh, resumed, save_start
 from strop.training.opening import OpenRun
 from strop.training.probe.race import planned_probe, probe
 from strop.training.record import (

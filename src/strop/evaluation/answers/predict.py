@@ -22,7 +22,7 @@ from strop.evaluation.labels import with_answer
 from strop.evaluation.opening import columns_for, opened, run_of, trained_labels
 from strop.evaluation.outcomes import scores_of
 from strop.evaluation.rows import EvaluationRows, content, unused
-from strop.runs.reward_model import METHOD, RewardModel
+from strop.runs.reward_model import RewardModel, rewards_answers
 
 CHUNK = 64
 """Rows that are answered at once, and after which a killed process goes on."""
@@ -137,7 +137,7 @@ def _answer(
     answering: Answering,
 ) -> None:
     run = run_of(run_or_model)
-    if run is not None and run.settings.get("method") == METHOD:
+    if run is not None and rewards_answers(run):
         judge = RewardModel.of(run)
         for start in range(len(began.answers), len(rows.rows), CHUNK):
             answering.progress("rewarding", start, len(rows.rows))

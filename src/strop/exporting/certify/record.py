@@ -25,7 +25,7 @@ from strop.forward.base_model import base_model
 from strop.layers.quantized_linear import QuantizedLinear
 from strop.metrics.divergence import Answer, considered
 from strop.models.assets import ModelAssets
-from strop.runs.reward_model import METHOD, RewardModel
+from strop.runs.reward_model import RewardModel, rewards_answers
 from strop.runs.run_data import columns_of_run, rows_of_run
 from strop.training import Run
 
@@ -76,7 +76,7 @@ def record_reference(run: Run, assets: ModelAssets, data: Any = None) -> Referen
     Raises:
         DataError: `data` cannot be used.
     """
-    judge = RewardModel.of(run) if run.settings.get("method") == METHOD else None
+    judge = RewardModel.of(run) if rewards_answers(run) else None
     model = run.load()[0] if judge is None else judge.classifier
     model.float()  # so that only the export's own rounding is seen
     tokenizer = assets.tokenizer

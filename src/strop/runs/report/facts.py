@@ -7,10 +7,10 @@ from typing import Any
 
 from strop.core.progress import duration
 from strop.core.system.disk import format_size
+from strop.data.left_out import left_out
 from strop.data.preview import MEANING
 from strop.planning.settings import described
 from strop.runs.command import changed, train_command
-from strop.runs.left_out import left_out
 
 _STATES = {"finished": "finished", "diverged": "diverged", "running": "running"}
 ACTIVATIONS = {
