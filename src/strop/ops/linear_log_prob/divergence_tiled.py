@@ -1,19 +1,22 @@
 """Divergences a tile of rows at a time, the gradient of the hidden rows in the same pass."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from strop.core import native
 from strop.ops.linear_log_prob.tiled import slices, tile_rows, times_head
 
-TILE_BYTES = 16_000_000
-"""Of one model's logits, where the vocabulary is not large; see `tiled.tile_rows`."""
-BUFFERS = 4
-"""As large as a tile that live at once; a tile of a large vocabulary is the smaller for it."""
+SOURCE = Path(__file__).with_name("divergence.cpp")
+TILE_BYTES = 64_000_000
+"""Of all that is as large as the logits of a tile, in float32; see `tiled.tile_rows`."""
+BUFFERS, NATIVE_BUFFERS = 4, 2
+"""As large as the logits of a tile that live at once; in C++ those of student and teacher alone."""
 SLICE_BYTES = 4_000_000
 """Of a head in a narrow dtype, what is widened at once."""
 
@@ -26,6 +29,11 @@ class Logits:
     """[V]"""
     scale: float = 1.0
     softcap: float | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether products are logits."""
+        return self.bias is None and self.scale == 1.0 and self.softcap is None
 
     def of(self, products: Tensor) -> tuple[Tensor, Tensor | float]:
         """Return the logits of products [R, V], and their derivative by the products."""
@@ -89,17 +97,25 @@ class _Divergence(torch.autograd.Function):
         wide = torch.promote_types(dtype, torch.float32)
         values = hidden.new_empty(len(hidden), dtype=wide)
         slope = torch.empty_like(hidden) if keep else None
-        for rows in _tiles(len(hidden), len(weight), weight.shape[1]):
-            z, derivative = logits.of(_products(hidden[rows], weight, wide))
-            student = z.log_softmax(-1)
-            if heads is not None:
-                teacher_z, _ = heads[2].of(_products(heads[0][rows], heads[1], wide))
-                values[rows], g = divergence(student, teacher_z.log_softmax(-1), beta)
-                dz = g.sub_(student.exp().mul_(g.sum(-1, keepdim=True)))
+        run = _whole_tile(hidden, weight, logits, heads)
+        for rows in _tiles(len(hidden), weight, BUFFERS if run is None else NATIVE_BUFFERS):
+            products = _products(hidden[rows], weight)
+            if run is not None:
+                of_teacher, threads = _products(heads[0][rows], heads[1]), torch.get_num_threads()
+                run(products, of_teacher, values[rows], *products.shape, beta, keep, threads)
+                dz = products
             else:
-                values[rows], dz = _grouped(student, stored[0][rows], stored[1][rows], beta)
+                z, derivative = logits.of(products.to(wide))
+                student = z.log_softmax(-1)
+                if heads is None:
+                    values[rows], dz = _grouped(student, stored[0][rows], stored[1][rows], beta)
+                else:
+                    z, _ = heads[2].of(_products(heads[0][rows], heads[1]).to(wide))
+                    values[rows], g = divergence(student, z.log_softmax(-1), beta)
+                    dz = g.sub_(student.exp().mul_(g.sum(-1, keepdim=True)))
+                dz *= derivative
             if slope is not None:
-                slope[rows] = times_head(dz.mul_(derivative), weight, hidden.dtype, SLICE_BYTES)
+                slope[rows] = times_head(dz, weight, hidden.dtype, SLICE_BYTES)
         if slope is not None:
             ctx.save_for_backward(slope)
         return values
@@ -108,6 +124,19 @@ class _Divergence(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor, None, None]:
         (slope,) = ctx.saved_tensors
         return (slope * upstream[0][:, None]).to(slope.dtype), None, None
+
+
+def _whole_tile(
+    hidden: Tensor, weight: Tensor, logits: Logits, heads: tuple[Tensor, Tensor, Logits] | None
+) -> Callable[..., None] | None:
+    """Return the function in C++ of a tile of products, or None: it takes products that are logits."""
+    if heads is None or not (logits.plain and heads[2].plain):
+        return None
+    of_both = (
+        hidden.new_empty(0, dtype=torch.promote_types(one.dtype, other.dtype))
+        for one, other in ((hidden, weight), heads[:2])
+    )
+    return native.function_for(SOURCE, "divergence", "pppqqfii", *of_both)
 
 
 def _grouped(
@@ -122,18 +151,19 @@ def _grouped(
     return value, dz.scatter_(1, tokens, g[:, :-1] - top.exp() * total)
 
 
-def _tiles(M: int, V: int, D: int) -> Iterator[slice]:
-    most = tile_rows(V, D // BUFFERS, TILE_BYTES)
+def _tiles(M: int, weight: Tensor, buffers: int) -> Iterator[slice]:
+    V, D = weight.shape
+    most = tile_rows(V, D // buffers, TILE_BYTES // buffers)
     size = math.ceil(M / math.ceil(M / most)) if M else 1
     for start in range(0, M, size):
         yield slice(start, min(start + size, M))
 
 
-def _products(hidden: Tensor, weight: Tensor, wide: torch.dtype) -> Tensor:
-    """Return hidden [R, D] times the head [V, D], in `wide`."""
+def _products(hidden: Tensor, weight: Tensor) -> Tensor:
+    """Return hidden [R, D] times the head [V, D], in the wider dtype of both."""
     dtype = torch.promote_types(hidden.dtype, weight.dtype)
     products = hidden.new_empty(len(hidden), len(weight), dtype=dtype)
     hidden = hidden.to(dtype)
     for tokens, dense in slices(weight, dtype, SLICE_BYTES):
         torch.mm(hidden, dense.T, out=products[:, tokens])
-    return products.to(wide)
+    return products

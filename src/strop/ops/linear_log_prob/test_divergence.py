@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from strop.core import env
 from strop.core.errors import ShapeError
 from strop.ops.linear_log_prob import divergence_tiled
 from strop.ops.linear_log_prob.divergence import Logits, linear_divergence, top_k_divergence
@@ -12,6 +13,7 @@ from strop.testing import (
 )
 
 BETAS = [0.0, 0.3, 1.0]
+BOUNDED = {"logits": Logits(scale=0.5, softcap=2.0), "teacher_logits": Logits(softcap=3.0)}
 SHAPES = [
     (1, 1, 2, 1, torch.float32),
     (37, 29, 123, 17, torch.float32),
@@ -40,11 +42,15 @@ def likeliest(teacher_hidden, teacher_weight, K):
 
 
 @pytest.mark.parametrize("beta", BETAS)
+@pytest.mark.parametrize("settings", [{}, BOUNDED], ids=["plain", "bounded"])
+@pytest.mark.parametrize("native", [True, False])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_divergences_and_their_gradient_are_those_of_whole_logits(shape, beta, monkeypatch):
+def test_divergences_and_their_gradient_are_those_of_whole_logits(
+    shape, native, settings, beta, monkeypatch
+):
+    monkeypatch.setattr(env, "NATIVE", native)
     monkeypatch.setattr(divergence_tiled, "TILE_BYTES", 21 * 515 * 4)
     hidden, weight, *teacher = heads(*shape)
-    settings = {"logits": Logits(scale=0.5, softcap=2.0), "teacher_logits": Logits(softcap=3.0)}
 
     def frozen(hidden, *, impl):
         wider = [t.to(hidden.dtype) if hidden.dtype == torch.float64 else t for t in teacher]
