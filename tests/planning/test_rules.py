@@ -79,6 +79,16 @@ def test_answers_that_repeat_one_another_are_learned_longer():
     assert settings(5_000, 0.8).learning_rate == settings(5_000, 0.1).learning_rate
 
 
+@pytest.mark.parametrize(("tokens", "factor"), [(1, 1), (2, 1), (5, 2), (10, 3), (40, 3)])
+def test_repeated_answers_of_few_tokens_make_noisy_batches(tokens, factor):
+    task = dataclasses.replace(LINES, rows=100, supervised_tokens=100 * tokens, repeated=0.9)
+
+    def value(steps):
+        return rate.learning_rate(task, batch_size=8, steps=steps, alpha=32).value
+
+    assert value(75) == pytest.approx(factor * value(75 * 3), rel=0.05)
+
+
 def test_a_method_that_does_not_imitate_keeps_its_usual_rate_in_long_runs():
     def value(method="dpo", steps=1000, alpha=32):
         return rate.method_rate(1e-5, method, steps=steps, alpha=alpha).value

@@ -17,7 +17,7 @@ BATCH = 128
 ALPHA = 32
 SHORT, SHORT_FACTOR, REPEATED_FACTOR = 75, 1.5, 3.0
 """Steps up to which B, which starts at 0, has no time to grow, and what makes good for it: in free text,
-and where answers repeat one another."""
+and at most where answers repeat one another."""
 MOST = 2e-3
 PREFERENCES = ("dpo", "ipo", "kto", "orpo", "simpo")
 MANY, MOST_PREFERENCES = 400, 3e-4
@@ -36,14 +36,15 @@ def learning_rate(task: Task, *, batch_size: int, steps: int, alpha: float) -> C
 
         10 * 5e-5 * (2000 / width)^p * sqrt(batch / 128) * 32 / alpha,   p = 0.781 Llama, 0.0775 Qwen
 
-    times 1.5 in runs up to 75 steps, 3 where answers repeat one another, less in longer ones and 1 from
-    75 times as many on. The first three factors are Tinker's `get_lr`, fitted to 14 Llama and Qwen models
+    times a factor in runs up to 75 steps, in longer ones less, and 1 from 75 times as many on: 1.5 in free
+    text; sqrt(tokens of an answer), from 1 to 3, where answers repeat one another. The first three factors are Tinker's `get_lr`, fitted to 14 Llama and Qwen models
     (LoRA Without Regret, 2025); noise of a batch makes Adam's best rate grow by its square root
     (McCandlish et al. 2018), at most to that of 128 rows and at least to that of 8. An alpha other than 32
     multiplies the update as the rate does (muA), so the rate is divided by as much. Of 150 rows, free text
-    was learned best where rate times steps was about 0.02, records as JSON at 0.07 and more: a test loss of
-    0.232 in 4 epochs at 1e-3, 0.264 in 5 at 5e-4; the best of 12 settings had 0.230
-    (benchmarks/contest.py).
+    was learned best where rate times steps was about 0.02, records as JSON of 19 tokens at 0.07 and more: a
+    test loss of 0.232 in 4 epochs at 1e-3, 0.264 in 5 at 5e-4; numbers of 3 tokens at 6e-4 (1.75 in 4
+    epochs; 1.82 and 1.84 at 2.5e-4 and 1.5e-3). Labels of one token make the noisiest batches: 0.33 in 4
+    epochs at 3.3e-4, 0.35 at 5e-4 and 0.38 at 1e-3, means of two seeds (benchmarks/contest.py).
     """
     power = width_power(task.family)
     base = MULTIPLIER * FULL * (WIDTH / task.hidden_size) ** (UNKNOWN if power is None else power)
@@ -54,12 +55,14 @@ def learning_rate(task: Task, *, batch_size: int, steps: int, alpha: float) -> C
     )
     if power is None:
         reason += "; this family is not calibrated"
-    most = REPEATED_FACTOR if task.repeats else SHORT_FACTOR
+    tokens = max(1.0, task.supervised_tokens / max(1, task.rows) - 1)  # but the end of each answer
+    most = min(REPEATED_FACTOR, math.sqrt(tokens)) if task.repeats else SHORT_FACTOR
     factor = min(most, most * SHORT / max(1, steps))
     if factor > 1:
         rate *= factor
         reason += f"; times {factor:.2g} in {steps:,} steps"
-        reason += ", as the answers repeat one another" if task.repeats else ""
+        if task.repeats:
+            reason += f", as answers of {tokens:.2g} tokens repeat one another"
     if alpha != ALPHA:
         reason += f"; times {ALPHA}/{alpha:g} for alpha {alpha:g}"
     if rate > MOST:
