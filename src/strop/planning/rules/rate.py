@@ -37,14 +37,16 @@ def learning_rate(task: Task, *, batch_size: int, steps: int, alpha: float) -> C
         10 * 5e-5 * (2000 / width)^p * sqrt(batch / 128) * 32 / alpha,   p = 0.781 Llama, 0.0775 Qwen
 
     times a factor in runs up to 75 steps, in longer ones less, and 1 from 75 times as many on: 1.5 in free
-    text; sqrt(tokens of an answer), from 1 to 3, where answers repeat one another. The first three factors are Tinker's `get_lr`, fitted to 14 Llama and Qwen models
-    (LoRA Without Regret, 2025); noise of a batch makes Adam's best rate grow by its square root
-    (McCandlish et al. 2018), at most to that of 128 rows and at least to that of 8. An alpha other than 32
-    multiplies the update as the rate does (muA), so the rate is divided by as much. Of 150 rows, free text
-    was learned best where rate times steps was about 0.02, records as JSON of 19 tokens at 0.07 and more: a
-    test loss of 0.232 in 4 epochs at 1e-3, 0.264 in 5 at 5e-4; numbers of 3 tokens at 6e-4 (1.75 in 4
-    epochs; 1.82 and 1.84 at 2.5e-4 and 1.5e-3). Labels of one token make the noisiest batches: 0.33 in 4
-    epochs at 3.3e-4, 0.35 at 5e-4 and 0.38 at 1e-3, means of two seeds (benchmarks/contest.py).
+    text; sqrt(tokens of an answer), from 1 to 3, where answers repeat one another. The first three factors
+    are Tinker's `get_lr`, fitted to 14 Llama and Qwen models (LoRA Without Regret, 2025); noise of a batch
+    makes Adam's best rate grow by its square root (McCandlish et al. 2018), at most to that of 128 rows and
+    at least to that of 8. An alpha other than 32 multiplies the update as the rate does (muA), so the rate
+    is divided by as much.
+
+    Of 150 rows (benchmarks/contest.py), free text was learned best where rate times steps was about 0.02,
+    records as JSON of 19 tokens at 0.07 and more: a test loss of 0.232 in 4 epochs at 1e-3, 0.264 in 5 at
+    5e-4; numbers of 3 tokens at 6e-4: 1.75 in 4 epochs, 1.82 at 2.5e-4 and 1.84 at 1.5e-3. Labels of one
+    token make the noisiest batches: 0.33 in 4 epochs at 3.3e-4, 0.35 at 5e-4 and 0.38 at 1e-3.
     """
     power = width_power(task.family)
     base = MULTIPLIER * FULL * (WIDTH / task.hidden_size) ** (UNKNOWN if power is None else power)
