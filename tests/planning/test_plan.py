@@ -7,10 +7,11 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from strop.core import env
 from strop.planning.machine import FreeMemory, free_memory, peak_resident
 from strop.planning.memory import simulate
 from strop.planning.plan import UNKNOWN, DrawnRows, plan_step
-from strop.planning.product_cache import BYTES, CAPACITY, batches, cache_bytes, micro_batch_sizes
+from strop.planning.product_cache import BYTES, batches, cache_bytes, micro_batch_sizes
 from strop.planning.settings import Settings
 from strop.planning.step import Setup
 from strop.planning.step_memory import step_memory
@@ -171,9 +172,16 @@ def test_rows_that_share_a_prefix_are_planned_as_they_are_computed():
     assert DrawnRows(rows, Settings(batch_size=16)).largest(None) == (600, 16)
 
 
-def test_products_of_new_shapes_are_counted_until_their_cache_is_full():
+def test_products_of_new_shapes_are_counted_until_their_cache_is_full(monkeypatch):
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
     assert cache_bytes(10, 5, 0) == 50 * BYTES
-    assert cache_bytes(10, 5000, 300) == CAPACITY * BYTES
+    assert cache_bytes(10, 5000, 300) == 1024 * BYTES
+    env.keep_few_products()
+    assert cache_bytes(10, 5, 0) == 50 * BYTES
+    assert cache_bytes(10, 5000, 300) == 128 * BYTES
+    monkeypatch.setenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "7")
+    env.keep_few_products()
+    assert cache_bytes(10, 5000, 300) == 7 * BYTES
     assert list(micro_batch_sizes([5, 4, 3, 9], 9)) == [9, 3, 9]
     order = [number for batch in batches(7, 3, 3, seed=0) for number in batch]
     assert sorted(order) == list(range(7))

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from strop.core import env
 from strop.core.errors import UnsupportedError
 from strop.core.files import expanded
 from strop.core.progress import Progress, silent
@@ -56,6 +57,7 @@ def load(
         UnsupportedError: the kind of model, or of quantisation, is not served.
         MissingPackageError: a packaged model whose package is not installed.
     """
+    env.keep_few_products()
     folder = resolve(name)
     tokenizer = read_tokenizer(folder)
     model = opened(folder, bits, dtype, progress)

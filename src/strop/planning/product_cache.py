@@ -1,17 +1,19 @@
 """Memory of compiled matrix products: oneDNN compiles one for each shape and keeps it.
 
-In 16 bits on a CPU every product whose shapes or strides are new is compiled, and up to 1,024 stay
-until the process ends (oneDNN: primitive cache). Micro-batches of random rows have ever new numbers
-of tokens, so a long run fills that cache. In float32 MKL multiplies, which compiles nothing.
+In 16 bits on a CPU every product whose shapes or strides are new is compiled, and the last ones stay
+until the process ends (oneDNN: primitive cache; `env.keep_few_products`). Micro-batches of random rows
+have ever new numbers of tokens, so they fill that cache. In float32 MKL multiplies, which compiles
+nothing.
 """
 
 import random
 from collections.abc import Iterator, Sequence
 
-CAPACITY = 1024
-"""Products that oneDNN keeps (ONEDNN_PRIMITIVE_CACHE_CAPACITY), the least lately used dropped first."""
-BYTES = 600_000
-"""Of one: two buffers of 256 kB for its code (oneDNN: MAX_CODE_SIZE), and what describes them."""
+from strop.core import env
+
+BYTES = 900_000
+"""Of one: buffers of 256 kB for its code (oneDNN: MAX_CODE_SIZE), and what describes them; 128 of products
+of SmolLM2-135M with 160 numbers of tokens took 120 MB."""
 ATTENTION = 4
 """Products that attention over a row of a new length needs: an estimate, between the 3 that oneDNN
 compiled (`ONEDNN_VERBOSE=1`) in a run of 12 steps and the 5.5 in one of few rows."""
@@ -25,7 +27,7 @@ def cache_bytes(products: int, micro_batches: int, rows: int) -> int:
         micro_batches: numbers of tokens that differ.
         rows: lengths that differ.
     """
-    return BYTES * min(CAPACITY, products * micro_batches + ATTENTION * rows)
+    return BYTES * min(env.kept_products(), products * micro_batches + ATTENTION * rows)
 
 
 def batches(count: int, batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:

@@ -10,6 +10,7 @@ import transformers
 from accelerate.utils import convert_to_fp32
 from transformers import TrainerCallback
 
+from strop.core import env
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.core.system.heap import return_large_blocks
 from strop.forward.base_model import base_model
@@ -83,6 +84,7 @@ def accelerate(
         UnsupportedError: the trainer is already accelerated, or its model has no fused head to serve.
         ConfigError: a setting cannot work.
     """
+    env.keep_few_products()
     if policy is not None:
         if activations not in ("auto", policy):
             raise ConfigError(f"activations is {activations} and policy, its former name, {policy}")

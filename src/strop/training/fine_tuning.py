@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
+from strop.core import env
 from strop.core.errors import DataError
 from strop.core.progress import Progress
 from strop.core.quiet import quiet
@@ -107,6 +108,7 @@ def fine_tune(
         progress: called after each step, instead of a bar on the terminal.
         callbacks: further ones, called after those of the run.
     """
+    env.keep_few_products()
     source = opened.settings.data if rows is None else rows
     if source is None and opened.settings.environment is not None:
         source = environment_rows(opened.settings)
