@@ -4,8 +4,8 @@
 # Expected: ONEDNN_PRIMITIVE_CACHE_CAPACITY bounds the memory of products that are compiled for each new
 #   number of rows, as oneDNN's documentation says.
 # Seen: 1,920 products of 160 numbers of rows add 864 MB; with oneDNN's bound of 128 still 549 MB, with one of
-#   64 on ideep's cache, through which PyTorch calls oneDNN (LRU_CACHE_CAPACITY), 679 MB; with both 143 MB, in the
-#   same time: each keeps alive what the other lets go.
+#   64 on the cache of ideep, through which PyTorch calls oneDNN (LRU_CACHE_CAPACITY), 679 MB; with both 143 MB, in
+#   the same time: each keeps alive what the other lets go.
 # Harm: training on rows of many lengths grows by 0.8 GB in its first hundred steps and looks like a leak.
 # strop: both are bounded where a model is loaded (src/strop/core/env.py, keep_few_products).
 set -euo pipefail

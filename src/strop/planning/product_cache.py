@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 
 from strop.core import env
 
-BYTES = 900_000
-"""Of one: buffers of 256 kB for its code (oneDNN: MAX_CODE_SIZE), and what describes them; 128 of products
-of SmolLM2-135M with 160 numbers of tokens took 120 MB."""
+BYTES = 1_500_000
+"""Of one and what hangs on it: buffers of 256 kB for its code (oneDNN: MAX_CODE_SIZE), memory in which it
+works. 128 products of the layers of SmolLM2-135M took 120 MB, runs of it with its head 200 MB."""
 ATTENTION = 4
 """Products that attention over a row of a new length needs: an estimate, between the 3 that oneDNN
 compiled (`ONEDNN_VERBOSE=1`) in a run of 12 steps and the 5.5 in one of few rows."""
