@@ -57,7 +57,7 @@ def cache_folder() -> Path:
 
 
 _PRODUCTS, _MOST_PRODUCTS = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", 1024
-_KEPT = {_PRODUCTS: "128", "LRU_CACHE_CAPACITY": "64"}
+_BOUNDS = {_PRODUCTS: "128", "LRU_CACHE_CAPACITY": "64"}
 """Of the matrix products that are compiled in 16 bits, those that oneDNN keeps, and ideep, through which
 PyTorch calls it. A step of one size needs about 15."""
 
@@ -69,11 +69,11 @@ def keep_few_products() -> None:
     nothing is set: a run on rows of many lengths grows by 0.8 GB in its first hundred steps. Both are
     read when the first product in 16 bits runs; after that nothing changes them.
     """
-    for name, value in _KEPT.items():
+    for name, value in _BOUNDS.items():
         os.environ.setdefault(name, value)  # noqa: TID251
 
 
-def kept_products() -> int:
+def most_products() -> int:
     """Return how many matrix products stay compiled."""
     value = os.environ.get(_PRODUCTS, "")  # noqa: TID251
     return int(value) if value.isdecimal() else _MOST_PRODUCTS

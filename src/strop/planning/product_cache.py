@@ -27,7 +27,7 @@ def cache_bytes(products: int, micro_batches: int, rows: int) -> int:
         micro_batches: numbers of tokens that differ.
         rows: lengths that differ.
     """
-    return BYTES * min(env.kept_products(), products * micro_batches + ATTENTION * rows)
+    return BYTES * min(env.most_products(), products * micro_batches + ATTENTION * rows)
 
 
 def batches(count: int, batch_size: int, steps: int, seed: int) -> Iterator[list[int]]:
