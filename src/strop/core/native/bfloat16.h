@@ -4,6 +4,8 @@
 #include <immintrin.h>
 #endif
 
+#include <vector>
+
 #include "lanes.h"
 
 namespace lanes {
@@ -48,6 +50,14 @@ inline void store(Bfloat16* to, F lanes, int64_t count = W) {
     std::memcpy(to, &halves, sizeof halves);
   else
     for (int64_t i = 0; i < count; ++i) to[i].bits = halves[i];
+}
+
+// The numbers of a row as floats: where they lie, or copied into `memory`.
+inline float* as_floats(float* row, int64_t, std::vector<float>&) { return row; }
+inline float* as_floats(Bfloat16* row, int64_t V, std::vector<float>& memory) {
+  memory.resize(V);
+  over(V, [&](int64_t i, int64_t count) { store(&memory[i], load(row + i, count), count); });
+  return memory.data();
 }
 
 // Two numbers that follow one another along a sum, the first in the lower half.

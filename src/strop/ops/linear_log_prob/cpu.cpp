@@ -8,14 +8,6 @@ using namespace lanes;
 
 namespace {
 
-// The numbers of a row as floats: where they lie, or copied into `memory`.
-inline float* as_floats(float* row, int64_t, std::vector<float>&) { return row; }
-inline float* as_floats(Bfloat16* row, int64_t V, std::vector<float>& memory) {
-  memory.resize(V);
-  over(V, [&](int64_t i, int64_t count) { store(&memory[i], load(row + i, count), count); });
-  return memory.data();
-}
-
 inline void put(float* to, float value) { *to = value; }
 inline void put(Bfloat16* to, float value) { store(to, all(value), 1); }
 

@@ -8,13 +8,6 @@ using namespace lanes;
 
 namespace {
 
-inline float* as_floats(float* row, int64_t, std::vector<float>&) { return row; }
-inline float* as_floats(Bfloat16* row, int64_t V, std::vector<float>& memory) {
-  memory.resize(V);
-  over(V, [&](int64_t i, int64_t count) { store(&memory[i], load(row + i, count), count); });
-  return memory.data();
-}
-
 // log(1 + x) for x in 0 ... 1: twice the inverse hyperbolic tangent of x / (2 + x), which is below 1/3.
 inline F log_one_more(F x) {
   const F s = x / (x + 2.0f), q = s * s;
