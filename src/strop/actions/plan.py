@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from strop.core import env
 from strop.core.errors import ConfigError
 from strop.core.progress import Progress, silent
 from strop.core.units import size_in_bytes, time_in_seconds
@@ -42,6 +43,7 @@ def plan(
     from strop.core.quiet import quiet
     from strop.planning.forecast.devices import device_of
 
+    env.keep_few_products()  # as the run that is planned will
     with quiet():
         return _planned(settings, explicit, device_of(device), progress)
 
