@@ -115,10 +115,11 @@ def test_every_family_computes_with_narrow_weights_what_it_computes_with_wide_on
     assert (narrow.get_output_embeddings().weight is narrow.get_input_embeddings().weight) == tied
 
 
-def test_wider_checkpoints_are_rounded_and_logged(tmp_path, caplog):
+def test_wider_checkpoints_are_rounded_and_logged_and_their_files_closed(tmp_path, caplog):
     folder = saved(tmp_path, torch.float32)
     with caplog.at_level("INFO", "strop"):
         narrow, _ = load(folder, bits=16)
+    assert str(folder) not in Path("/proc/self/maps").read_text()
     assert "they are rounded to bfloat16" in caplog.text
     wide, _ = load(folder, bits=32)
     assert bits_of(wide) == 32

@@ -125,7 +125,20 @@ def _outlined(folder: str, settings: Settings, device: Any) -> "tuple[Any, Place
     if device.memory is not None:
         left = FreeMemory(max(0, device.memory - process), device.name, strict=True)
         free = min(free, left, key=lambda bound: bound.bytes)
-    return model, Place(device, free, MemoryNow(process, weights, process))
+    loading = process + weights + _rounded_bytes(Path(folder), settings, dtype)
+    return model, Place(device, free, MemoryNow(process, weights, loading))
+
+
+def _rounded_bytes(folder: Path, settings: Settings, dtype: "torch.dtype") -> int:
+    """Return the bytes of files that are in memory while their weights are rounded to 16 bits."""
+    import torch
+
+    from strop.models.files.weight_files import stored_tensors
+
+    if settings.bits != 16 or dtype != torch.float32:
+        return 0
+    stored = stored_tensors(folder).values()
+    return sum(4 * math.prod(tensor.shape) for tensor in stored if tensor.code == "F32")
 
 
 def _teacher_bytes(settings: Settings, dtype: "torch.dtype") -> int:

@@ -37,7 +37,16 @@ def store_narrow(model: nn.Module, dtype: torch.dtype = torch.float32) -> bool:
                 rounded |= narrow(child)
                 setattr(parent, name, NarrowEmbedding(child, dtype, scale))
     _widen_rest(model, dtype)
+    if rounded:
+        _leave_files(model)
     return rounded
+
+
+def _leave_files(model: nn.Module) -> None:
+    """Copy what was not rounded: a file stays in memory whole while one tensor is a part of its map."""
+    for parameter in model.parameters():
+        if parameter.dtype not in NARROW:
+            parameter.data = parameter.data.clone()
 
 
 def narrow(layer: nn.Linear | nn.Embedding) -> bool:
