@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 import strop
 from strop.actions.plan import plan
 from strop.cli.commands.plan import show
+from strop.core import env
 from strop.core.errors import ConfigError, UnsupportedError
 from strop.core.files import read_cached, write_cached
 from strop.core.units import size_in_bytes, time_in_seconds
@@ -137,6 +138,14 @@ def test_a_plan_has_memory_and_time_with_error_bars_and_two_alternatives(planned
     assert 0 < cost["seconds_low"] < cost["seconds"] < cost["seconds_high"]
     assert [other["name"] for other in planned["alternatives"]] == ["leaner", "faster"]
     assert planned["models"][0]["fits"]
+
+
+def test_a_plan_bounds_compiled_products_as_its_run_will(tmp_path, tiny_model, monkeypatch):
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    unbound = env.most_products()
+    data = save_chats(tmp_path / "chats.jsonl", 40)
+    plan({"data": str(data), "model": str(tiny_model)})
+    assert env.most_products() < unbound
 
 
 def test_the_table_shows_settings_cost_alternatives_and_models(planned, capsys):
