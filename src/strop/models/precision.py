@@ -45,7 +45,7 @@ def store_narrow(model: nn.Module, dtype: torch.dtype = torch.float32) -> bool:
 def _leave_files(model: nn.Module) -> None:
     """Copy what was not rounded: a file stays in memory whole while one tensor is a part of its map."""
     for parameter in model.parameters():
-        if parameter.dtype not in NARROW:
+        if parameter.dtype.is_floating_point and parameter.dtype not in NARROW:
             parameter.data = parameter.data.clone()
 
 
